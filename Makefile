@@ -1,0 +1,56 @@
+# `make demo` and `make test` set everything up by themselves; the rest is for people who change the code.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# For a CPU build of torch (0.2 instead of 5 GB): make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+SYSTEM_TOOLS := ip tc iptables nsenter unshare
+SYSTEM_PACKAGES := iproute2 iptables util-linux python3-venv
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.PHONY: demo test bench lint proto dashboards system clean help
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: system $(VENV)/.installed  ## the comparison of the README: about six minutes, a report at the end
+	$(BIN)/gannet demo
+
+test: system $(VENV)/.dev  ## all tests; needs the machine for itself for about ten minutes
+	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
+	$(BIN)/python -m pytest
+
+bench: system $(VENV)/.dev  ## the benchmarks of bench/, one after the other
+	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+proto: $(VENV)/.dev  ## the Python of proto/*.proto, after a change there
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. proto/*.proto
+
+dashboards: $(VENV)/.dev  ## the JSON of dashboards/, after a change there
+	$(BIN)/python -m dashboards
+
+system:
+	@missing=; for tool in $(SYSTEM_TOOLS); do PATH="$$PATH:/usr/sbin:/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ -n "$$missing" ]; then echo "installing what provides:$$missing"; \
+	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends $(SYSTEM_PACKAGES); fi
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(if $(TORCH_INDEX),$(BIN)/pip install -q torch torchvision --index-url $(TORCH_INDEX))
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+clean:  ## remove the virtual environment and caches (not runs/)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

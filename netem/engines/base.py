@@ -1,0 +1,194 @@
+"""What every link engine can do, and how an engine runs the commands that a plan amounts to."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from struct import unpack_from
+from typing import Any, Protocol
+
+from netem.commands import Command, EngineName, InForce, apply_commands, clear_commands, ifb_name
+from netem.engines import netlink
+from netem.engines.netlink import Node
+from netem.plan import FRAME_BYTES, InterfacePlan
+from netem.shaping import BUCKET, CLASSIFIER, UNLIMITED_BPS
+
+
+class EngineError(RuntimeError):
+    """A plan could not be put in force; the message names the command, its complaint and a remedy."""
+
+
+class Engine(Protocol):
+    """Puts plans in force on the devices of the network namespace that the process runs in."""
+
+    name: EngineName
+
+    def apply(self, plan: InterfacePlan) -> None:
+        """Bring the plan's device to `plan`, idempotently and without dropping queued packets."""
+
+    def clear(self) -> None:
+        """Remove everything this engine put in force; nothing to do is no error."""
+
+    def forget(self) -> None:
+        """Take nothing of what is in force for granted: the next `apply` builds it anew."""
+
+    def paths(self) -> dict[str, dict[str, Any]]:
+        """Each source's path as it is in force, in the fields of PathPlan; ideal paths may be left out."""
+
+    def classes(self) -> dict[str, dict[str, int]]:
+        """Of every source that has a delay line: `bytes` and `packets` that it took, `dropped` packets (lost as
+        planned, or for want of room), `backlog_bytes` and `backlog_packets` on their way; cumulative."""
+
+    def lateness(self) -> dict[str, Any]:
+        """How late packets were released since the last call (an engine in the kernel: nothing)."""
+
+
+_TIMEOUT_S = 30
+_REMEDIES = {
+    "iptables": "apt-get install iptables",
+    "iptables-restore": "apt-get install iptables",
+    "ip": "apt-get install iproute2",
+    "tc": "apt-get install iproute2",
+}
+_FAILED_LINE = re.compile(r"Command failed -:(\d+)")
+
+
+def run(command: Command) -> str:
+    """Run one command and return its output; EngineError unless it succeeds or may fail."""
+    if command.changes:
+        try:
+            netlink.change(command.changes)
+        except OSError as error:
+            raise EngineError(f"{error} (netlink)") from error
+        return ""
+    try:
+        done = subprocess.run(
+            command.argv, input=command.stdin or "", capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+    except FileNotFoundError as error:
+        if command.may_fail:  # what was never installed has left nothing to remove
+            return ""
+        remedy = _REMEDIES.get(command.argv[0], "install it")
+        raise EngineError(f"{command.argv[0]} is not installed: {remedy}") from error
+    if done.returncode != 0 and not command.may_fail:
+        raise EngineError(_complaint(command, done.stderr.strip() or done.stdout.strip()))
+    return done.stdout
+
+
+def _complaint(command: Command, said: str) -> str:
+    """What failed, of a batch the line; and the module that the kernel lacks, where that is the reason."""
+    line = str(command)
+    failed = _FAILED_LINE.search(said)
+    if failed and command.stdin:
+        line = f"{command.argv[0]} {command.stdin.splitlines()[int(failed[1]) - 1]}"
+    kind = re.search(r"\b(netem|htb|bfifo|pfifo|codel|fq_codel|sfq|ingress)\b", line.partition(" dev ")[2])
+    if "qdisc kind is unknown" in said and kind:
+        missing = f"sch_{kind[1]}"
+        return f"this kernel has no {missing} (try `modprobe {missing}`, or choose another queue): `{line}`"
+    for word, module in (("bpf", "cls_bpf"), ("TEE", "xt_TEE"), ("statistic", "xt_statistic"), ("u32", "cls_u32")):
+        if re.search(rf"\b{word}\b", line if failed else said):
+            return f"`{line}` failed: {said} (if the kernel lacks it: modprobe {module})"
+    return f"`{line}` failed: {said}"
+
+
+def run_all(commands: Iterable[Command]) -> None:
+    """Run commands in order, up to the first that fails."""
+    for command in commands:
+        run(command)
+
+
+def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
+    """The token buckets in force as `up` and `down`; None: no cap.
+
+    Each has rate_bps, buffer_bytes, buffer_packets (None where bytes count), queue (its kind, as in InterfacePlan),
+    and the counters dropped (for want of room) and backlog_bytes.
+    """
+    return {"up": _bucket(device), "down": _bucket(ifb_name(device))}
+
+
+def _bucket(device: str) -> dict[str, Any] | None:
+    qdiscs = netlink.qdiscs(device)
+    root = next((node for node in qdiscs if node.handle == BUCKET << 16 and node.kind == "htb"), None)
+    if root is None:
+        return None
+    rates = [node for node in netlink.classes(device) if node.handle == BUCKET << 16 | 1]
+    rate_bps = netlink.class_rate_bps(rates[0]) if rates else UNLIMITED_BPS
+    if rate_bps >= UNLIMITED_BPS:
+        return None
+    # Buffers are what hangs below the bucket, or below the classifier's delay lines.
+    lines = [node for node in qdiscs if node.kind == "netem"]
+    parents = [BUCKET << 16 | 1, *(node.parent for node in qdiscs if node.parent >> 16 == CLASSIFIER)]
+    parents += [node.handle | 1 for node in lines]
+    leaves = [node for node in qdiscs if node.parent in parents and node.kind not in ("netem", "htb")]
+    return {
+        "rate_bps": rate_bps,
+        **_queue(leaves),
+        "dropped": root.dropped,
+        "backlog_bytes": root.backlog_bytes,
+    }
+
+
+def _queue(leaves: Sequence[Node]) -> dict[str, Any]:
+    """Kind and size of the buffers, which are all alike as long as nobody else touches them."""
+    kinds = {node.kind for node in leaves}
+    kind = kinds.pop() if len(kinds) == 1 else "mixed"
+    limits = {_limit(node) for node in leaves}
+    limit = limits.pop() if len(limits) == 1 else 0
+    if kind == "bfifo":
+        return {"queue": "fifo", "buffer_bytes": limit, "buffer_packets": None}
+    queue = "fifo" if kind == "pfifo" else kind
+    return {"queue": queue, "buffer_bytes": limit * FRAME_BYTES, "buffer_packets": limit}
+
+
+def _limit(leaf: Node) -> int:
+    """The limit of a queue in bytes (bfifo) or packets."""
+    if leaf.kind in ("bfifo", "pfifo"):
+        return int(unpack_from("=I", leaf.options)[0])
+    if leaf.kind == "sfq":  # struct tc_sfq_qopt: quantum, perturb_period, limit
+        return int(unpack_from("=I", leaf.options, 8)[0])
+    options = netlink.attributes(leaf.options)
+    return int(unpack_from("=I", options.get(2, bytes(4)))[0])  # TCA_CODEL_LIMIT, TCA_FQ_CODEL_LIMIT
+
+
+class Interface:
+    """What an engine's commands have done to one device: `in_force` (None: unknown or nothing)."""
+
+    def __init__(self, engine: EngineName) -> None:
+        self.in_force: InForce | None = None
+        self._engine = engine
+        self._device: str | None = None
+
+    @property
+    def plan(self) -> InterfacePlan | None:
+        """The plan in force, if any."""
+        return self.in_force.plan if self.in_force else None
+
+    def apply(self, plan: InterfacePlan) -> None:
+        """Run the commands from the plan in force to this one."""
+        if self._device != plan.device:
+            self.clear()
+        self._device = plan.device
+        commands, after = apply_commands(plan, self._engine, self.in_force)
+        # Until all commands are through, what is in force is unknown, and a further apply starts afresh.
+        self.in_force = None
+        run_all(commands)
+        self.in_force = after
+
+    def forget(self) -> None:
+        """What is in force is unknown from now on."""
+        self.in_force = None
+
+    def clear(self) -> None:
+        """Remove all that was put on the device; EngineError if something stays."""
+        if self._device is None:
+            return
+        run_all(clear_commands(self._device))
+        left = [name for name in (self._device, ifb_name(self._device)) if _stands(name)]
+        if left:
+            raise EngineError(f"could not remove the limits of {' and '.join(left)}")
+        self._device, self.in_force = None, None
+
+
+def _stands(device: str) -> bool:
+    return any(node.handle in (BUCKET << 16, CLASSIFIER << 16) for node in netlink.qdiscs(device))

@@ -1,0 +1,161 @@
+"""Engine netem: everything in the kernel, by sch_netem behind an IFB. No process, no lateness to watch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from struct import unpack_from
+from typing import Any
+
+from netem.commands import Command, EngineName, chain_name, ifb_name, parent_rules, tee_rules
+from netem.engines import netlink
+from netem.engines.base import Interface, run
+from netem.engines.netlink import Node
+from netem.plan import BurstPlan, InterfacePlan, PathPlan
+from netem.shaping import CLASSIFIER, netem_cannot, netem_jitter_ms, netem_loss
+
+# Attributes of netem's options (include/uapi/linux/pkt_sched.h), behind the 24 bytes of struct tc_netem_qopt.
+_REORDER, _CORRUPT, _LOSS, _LATENCY64, _JITTER64 = 3, 4, 5, 10, 11
+_LOSS_GE = 2
+_QOPT_BYTES = 24
+_TICK_MS = 64e-6
+
+
+class NetemEngine:
+    """Rates by HTB, delay, jitter, loss, reordering and corruption by one netem qdisc per source."""
+
+    name: EngineName = "netem"
+
+    def __init__(self) -> None:
+        self._interface = Interface(self.name)
+
+    def apply(self, plan: InterfacePlan) -> None:
+        """See Engine."""
+        cannot = netem_cannot(plan)
+        if cannot:
+            raise ValueError(f"engine netem cannot do this: {cannot}")
+        self._interface.apply(plan)
+
+    def clear(self) -> None:
+        """See Engine."""
+        self._interface.clear()
+
+    def forget(self) -> None:
+        """See Engine."""
+        self._interface.forget()
+
+    def paths(self) -> dict[str, dict[str, Any]]:
+        """See Engine: what the kernel reports of each netem qdisc (it does not report distributions)."""
+        plan = self._interface.plan
+        if plan is None:
+            return {}
+        duplicated = duplicates_in_force(plan)
+        return {
+            source: asdict(_path(node, plan.paths[source], source in duplicated))
+            for source, node in self._lines().items()
+            if source in plan.paths
+        }
+
+    def classes(self) -> dict[str, dict[str, int]]:
+        """See Engine: the counters of each netem qdisc. Its backlog includes that of the buffer below it."""
+        return {
+            source: {
+                "bytes": node.bytes,
+                "packets": node.packets,
+                "dropped": node.dropped,
+                "backlog_bytes": node.backlog_bytes,
+                "backlog_packets": node.backlog_packets,
+            }
+            for source, node in self._lines().items()
+        }
+
+    def lateness(self) -> dict[str, Any]:
+        """See Engine: the kernel's timers do not report theirs."""
+        return {}
+
+    def _lines(self) -> dict[str, Node]:
+        in_force = self._interface.in_force
+        if in_force is None:
+            return {}
+        qdiscs = netlink.qdiscs(ifb_name(in_force.plan.device))
+        lines = {n.handle >> 16: n for n in qdiscs if n.kind == "netem" and n.parent >> 16 == CLASSIFIER}
+        return {source: lines[handle] for source, handle in in_force.handles.items() if handle in lines}
+
+
+def duplicates_in_force(plan: InterfacePlan) -> set[str]:
+    """The sources whose packets are duplicated as planned."""
+    wanted = tee_rules(plan)
+    if not wanted:
+        return set()
+    rules = run(Command(("iptables", "-w", "-S"), may_fail=True)).splitlines()
+    hook = f"-A INPUT -i {plan.device} -j {chain_name(plan.device)}"
+    if any(rule not in rules for rule in (hook, *parent_rules(plan.device, wanted))):
+        return set()
+    found = {_without_probability(rule): _probability(rule) for rule in rules}
+    return {
+        source
+        for source, rule in wanted.items()
+        # iptables keeps 31 bits of a probability.
+        if abs(found.get(_without_probability(rule), -1.0) - _probability(rule)) < 1e-6
+    }
+
+
+def _words(rule: str) -> tuple[str, str, str]:
+    before, _, rest = rule.partition(" --probability ")
+    value, _, after = rest.partition(" ")
+    return before, value, after
+
+
+def _without_probability(rule: str) -> str:
+    before, _, after = _words(rule)
+    return f"{before} {after}"
+
+
+def _probability(rule: str) -> float:
+    value = _words(rule)[1]
+    return float(value) if value else -1.0
+
+
+def _path(node: Node, plan: PathPlan, duplicated: bool) -> PathPlan:
+    """What a netem qdisc amounts to, in the terms of the plan that it carries out."""
+    latency, _, loss, gap, _, jitter = unpack_from("=6I", node.options)
+    found = netlink.attributes(node.options[_QOPT_BYTES:])
+    delay_ms = unpack_from("=q", found[_LATENCY64])[0] / 1e6 if _LATENCY64 in found else latency * _TICK_MS
+    jitter_ms = unpack_from("=q", found[_JITTER64])[0] / 1e6 if _JITTER64 in found else jitter * _TICK_MS
+    # The plan's figures are those at which netem's own would be as found.
+    wanted_delay_ms, wanted_jitter_ms = netem_jitter_ms(plan)
+    factor = plan.jitter_ms / wanted_jitter_ms if wanted_jitter_ms else 1.0
+    lossy: BurstPlan | float = _percent(loss)
+    model = netlink.attributes(found.get(_LOSS, b""))
+    if _LOSS_GE in model:
+        p, r, h, k1 = (_percent(share) for share in unpack_from("=4I", model[_LOSS_GE]))
+        lossy = BurstPlan(p, r, 100 - h, k1)
+    random_loss, bursts = _as_planned(lossy, plan)
+    reorder = unpack_from("=I", found[_REORDER])[0] if _REORDER in found and gap else 0
+    corrupt = unpack_from("=I", found[_CORRUPT])[0] if _CORRUPT in found else 0
+    return replace(
+        plan,
+        delay_ms=max(0.0, delay_ms - max(wanted_delay_ms, 0.0) + plan.delay_ms),
+        jitter_ms=jitter_ms * factor,
+        loss_percent=random_loss,
+        bursts=bursts,
+        # Where there is no delay to skip, netem is not told to reorder.
+        reorder_percent=_percent(reorder) if plan.delay_ms > 0 else plan.reorder_percent,
+        corrupt_percent=_percent(corrupt),
+        duplicate_percent=plan.duplicate_percent if duplicated else 0.0,
+    )
+
+
+def _percent(share: int) -> float:
+    """Of 32 bits, to the precision that they hold."""
+    return round(100 * share / 0xFFFFFFFF, 6)
+
+
+def _as_planned(found: BurstPlan | float, plan: PathPlan) -> tuple[float, BurstPlan | None]:
+    """Random loss and bursts: those of the plan where netem has what they add up to, else as found."""
+    wanted = netem_loss(plan)
+    ours, theirs = (
+        tuple(asdict(loss).values()) if isinstance(loss, BurstPlan) else (loss,) for loss in (found, wanted)
+    )
+    if len(ours) == len(theirs) and all(abs(a - b) < 1e-4 for a, b in zip(ours, theirs, strict=True)):
+        return plan.loss_percent, plan.bursts
+    return (0.0, found) if isinstance(found, BurstPlan) else (found, None)

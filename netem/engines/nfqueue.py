@@ -1,0 +1,183 @@
+"""Engine nfqueue: rates by tc, all else by a process that holds packets in NFQUEUE; duplicates by iptables.
+
+It needs no sch_netem, which many kernels lack (WSL 2, container hosts, small virtual machines), and
+works rootless. The process runs with the highest priority it may have, because a packet that it
+releases late is a longer link.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from netem.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
+from netem.engines.base import EngineError, Interface, run
+from netem.engines.netem import duplicates_in_force
+from netem.plan import InterfacePlan, PathPlan
+from netem.shaping import wire_limit_packets
+
+_ROOT = str(Path(__file__).parents[2])
+_QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
+
+
+class NfqueueEngine:
+    """Rate limits in the kernel, delay lines in one worker process per interface."""
+
+    name: EngineName = "nfqueue"
+
+    def __init__(self) -> None:
+        self._interface = Interface(self.name)
+        self._paths: dict[str, dict[str, Any]] = {}
+        # What rules counted before they were replaced: (packets, bytes) of each source.
+        self._counted: dict[str, tuple[int, int]] = {}
+        self._worker: subprocess.Popen[str] | None = None
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The delay process, while there is one."""
+        return self._worker.pid if self._worker else None
+
+    def apply(self, plan: InterfacePlan) -> None:
+        """See Engine. The worker listens before the first packet is sent to it."""
+        old = self._interface.plan
+        alive = self._worker is None or self._worker.poll() is None
+        if old is None or not alive or not _same_wires(old, plan):
+            numbers = source_numbers(plan)
+            paths = {
+                source: {
+                    **asdict(plan.paths[source]),
+                    "queue": number,
+                    "maxlen": wire_limit_packets(plan.down_bps, plan.paths[source]),
+                }
+                for source, number in numbers.items()
+            }
+            if paths or self._worker:
+                self._ask({"op": "paths", "paths": paths, "seed": plan.seed, "address": plan.address})
+            if old is not None and queue_rules(old) != queue_rules(plan):
+                self._counted = self._count()
+            self._paths = paths
+        self._interface.apply(plan)
+
+    def clear(self) -> None:
+        """See Engine. Packets stop coming before the worker lets go of those it holds."""
+        self._interface.clear()
+        if self._worker is not None:
+            assert self._worker.stdin is not None
+            self._worker.stdin.close()
+            try:
+                self._worker.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._worker.kill()
+                self._worker.wait()
+        self._worker, self._paths, self._counted = None, {}, {}
+
+    def forget(self) -> None:
+        """See Engine. The worker stays, and what it holds."""
+        self._interface.forget()
+
+    def paths(self) -> dict[str, dict[str, Any]]:
+        """See Engine: what the worker was told, where the kernel has the rule and the queue for it."""
+        plan = self._interface.plan
+        if plan is None or not self._paths:
+            return {}
+        rules = run(Command(("iptables", "-w", "-t", "mangle", "-S"))).splitlines()
+        if f"-A INPUT -i {plan.device} -j {chain_name(plan.device)}" not in rules:
+            return {}
+        wanted = queue_rules(plan)
+        if any(rule not in rules for rule in parent_rules(plan.device, wanted)):
+            return {}
+        queues = {int(line.split()[0]) for line in _QUEUES.read_text().splitlines()}
+        duplicated = duplicates_in_force(plan)
+        found = {}
+        for source, path in self._paths.items():
+            if wanted[source] in rules and path["queue"] in queues:
+                fields = {name: value for name, value in path.items() if name not in ("queue", "maxlen")}
+                found[source] = {**asdict(PathPlan.from_json(fields))}
+                if source not in duplicated:
+                    found[source]["duplicate_percent"] = 0.0
+        return found
+
+    def classes(self) -> dict[str, dict[str, int]]:
+        """See Engine: what the rules counted; packets that wait are reckoned to be of mean size."""
+        if self._worker is None:
+            return {}
+        lines, found = self._ask({"op": "classes"}), {}
+        dropped = self._dropped()
+        for source, (packets, size) in self._count().items():
+            line = lines.get(source, {"lost": 0, "held": 0})
+            found[source] = {
+                "bytes": size,
+                "packets": packets,
+                "dropped": line["lost"] + dropped.get(source, 0),
+                "backlog_bytes": round(line["held"] * size / packets) if packets else 0,
+                "backlog_packets": line["held"],
+            }
+        return found
+
+    def _count(self) -> dict[str, tuple[int, int]]:
+        """Packets and bytes that each source's rules have seen since the links were cleared last."""
+        found, plan = dict(self._counted), self._interface.plan
+        if plan is None:
+            return found
+        output = run(Command(("iptables-save", "-c", "-t", "mangle"), may_fail=True))
+        seen = {}
+        for line in output.splitlines():
+            if line.startswith("["):
+                counters, _, rule = line.partition("] ")
+                seen[rule] = tuple(int(count) for count in counters[1:].split(":"))
+        for source, rule in queue_rules(plan).items():
+            packets, size = found.get(source, (0, 0))
+            more = seen.get(rule, (0, 0))
+            found[source] = packets + more[0], size + more[1]
+        return found
+
+    def _dropped(self) -> dict[str, int]:
+        """Packets for which each source's queue had no room, or whose announcement was lost."""
+        rows = {int(row[0]): row for row in map(str.split, _QUEUES.read_text().splitlines())}
+        return {
+            source: int(rows[path["queue"]][5]) + int(rows[path["queue"]][6])
+            for source, path in self._paths.items()
+            if path["queue"] in rows
+        }
+
+    def lateness(self) -> dict[str, Any]:
+        """See Engine: the worker's statistics (`released`, `late`, `late_p99_ms`, …)."""
+        return self._ask({"op": "statistics"}) if self._worker else {}
+
+    def _start(self) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "netem.engines.nfqueue_worker", str(os.getpid())]
+        environment = {**os.environ, "PYTHONPATH": _ROOT}
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd="/"
+        )
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        if self._worker is None:
+            self._worker = self._start()
+        assert self._worker.stdin is not None and self._worker.stdout is not None
+        try:
+            self._worker.stdin.write(json.dumps(order) + "\n")
+            self._worker.stdin.flush()
+            line = self._worker.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            status = self._worker.wait()
+            raise EngineError(f"the delay process ended with status {status}: its links are down")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise EngineError(f"the delay process could not do it: {answer['error']}")
+        return answer
+
+
+def _same_wires(old: InterfacePlan, plan: InterfacePlan) -> bool:
+    """Whether the worker has nothing to do: only rates, buffers or segments change."""
+    return (old.paths, old.seed, old.address) == (plan.paths, plan.seed, plan.address) and all(
+        wire_limit_packets(old.down_bps, path) == wire_limit_packets(plan.down_bps, path)
+        for path in plan.paths.values()
+    )

@@ -1,0 +1,191 @@
+"""The kernel's packet queues (NFQUEUE) as a socket: configure, hear of packets, give verdicts.
+
+One socket serves all queues of an interface: packets come in the order of their arrival, up to 64 with one call
+(recvmmsg), and verdicts leave together. Wire formats: include/uapi/linux/netfilter/nfnetlink.h and
+nfnetlink_queue.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from errno import EAGAIN, EINTR
+from struct import Struct, pack
+from typing import Any
+
+from netem.process import widen_receive_buffer
+
+_NETLINK_NETFILTER = 12
+_NLMSG_ERROR, _NLM_F_REQUEST, _NLM_F_ACK = 2, 1, 4
+_MSG_PACKET, _MSG_VERDICT, _MSG_CONFIG, _MSG_VERDICT_BATCH = 0x0300, 0x0301, 0x0302, 0x0303
+_CONFIG_COMMAND, _CONFIG_PARAMS, _CONFIG_MAXLEN, _CONFIG_MASK, _CONFIG_FLAGS = 1, 2, 3, 4, 5
+_COMMAND_BIND = 1
+_COPY_META, _COPY_PACKET = 1, 2
+_FLAG_GSO = 4
+_ATTRIBUTE_VERDICT, _ATTRIBUTE_PAYLOAD = 2, 10
+_DROP, _ACCEPT_WORD = 0, socket.htonl(1)
+_RECEIVE_BUFFER_BYTES = 64 << 20
+BATCH = 64
+_SEND_BYTES = 65536  # of verdicts in one message
+_SLOT_BYTES = 10240  # a jumbo frame and what the kernel says of it
+_MSG_DONTWAIT = 0x40
+
+# A packet message: netlink header (16), nfgenmsg (4, with the queue's number), then always first NFQA_PACKET_HDR:
+# its attribute header (4) and the packet's number. Both numbers are only ever sent back: no byte order.
+_PACKET = Struct("=4xH12xH4xI")
+_SLOTS = Struct(f"{_PACKET.format}{_SLOT_BYTES - _PACKET.size}x")
+_ERROR = Struct("=16xi")
+_ATTRIBUTE = Struct("=HH")
+# Both kinds of verdict: netlink header, nfgenmsg, and NFQA_VERDICT_HDR with verdict and packet number.
+_VERDICT = Struct("=IHHIIBBHHHII")
+
+
+class _Header(ctypes.Structure):
+    """struct msghdr."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr."""
+
+    _fields_ = (("header", _Header), ("length", ctypes.c_uint32))
+
+
+class _Vector(ctypes.Structure):
+    """struct iovec."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def queue_key(queue: int) -> int:
+    """A queue's number as packet messages bear it."""
+    return socket.htons(queue)
+
+
+class QueueSocket:
+    """All queues of one process. Verdicts are collected until `flush`."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
+        self.socket.bind((0, 0))
+        widen_receive_buffer(self.socket, _RECEIVE_BUFFER_BYTES)
+        self.refused = self.overruns = 0
+        self._pending = bytearray()
+        self._buffer = bytearray(BATCH * _SLOT_BYTES)
+        self._view = memoryview(self._buffer)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer))
+        self._vectors = (_Vector * BATCH)(*(_Vector(base + n * _SLOT_BYTES, _SLOT_BYTES) for n in range(BATCH)))
+        self._messages: Any = (_Message * BATCH)()
+        for message, vector in zip(self._messages, self._vectors, strict=True):
+            message.header.vectors, message.header.vector_count = ctypes.addressof(vector), 1
+        self._receive = ctypes.CDLL(None, use_errno=True).recvmmsg
+        self._arguments = (self.socket.fileno(), ctypes.byref(self._messages), BATCH, _MSG_DONTWAIT, None)
+
+    def configure(self, queue: int, maxlen: int, gso: bool, copy: bool, bind: bool) -> list[tuple[int, int]]:
+        """Set a queue up; returns packets that were announced meanwhile as (queue key, packet).
+
+        `gso`: take packets of many segments whole; else the kernel splits them, so that each can be lost by itself.
+        `copy`: announce packets with their content. OSError when the kernel refuses (another process listens, no
+        privilege).
+        """
+        settings = [(_CONFIG_COMMAND, pack(">BxH", _COMMAND_BIND, 0))] if bind else []
+        settings += [
+            (_CONFIG_PARAMS, pack(">IB", 0xFFFF if copy else 0, _COPY_PACKET if copy else _COPY_META)),
+            (_CONFIG_MAXLEN, pack(">I", maxlen)),
+            # Fail-open stays off: a packet that cannot be delayed must not arrive early.
+            (_CONFIG_MASK, pack(">I", _FLAG_GSO)),
+            (_CONFIG_FLAGS, pack(">I", _FLAG_GSO if gso else 0)),
+        ]
+        # Bind in a message of its own: older kernels refuse settings for a queue they do not have yet.
+        groups = [settings[:1], settings[1:]] if bind else [settings]
+        announced: list[tuple[int, int]] = []
+        self.socket.settimeout(5)
+        for group in groups:
+            body = pack("=BB", 0, 0) + pack(">H", queue)
+            for kind, value in group:
+                body += pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+            flags = _NLM_F_REQUEST | _NLM_F_ACK
+            self.socket.send(pack("=IHHII", 16 + len(body), _MSG_CONFIG, flags, 0, 0) + body)
+            announced += self._await_acknowledgement(queue)
+        self.socket.setblocking(False)
+        return announced
+
+    def _await_acknowledgement(self, queue: int) -> list[tuple[int, int]]:
+        announced = []
+        while True:
+            reply = self.socket.recv(65536)
+            kind, key, packet = _PACKET.unpack_from(reply.ljust(_PACKET.size, b"\0"))
+            if kind == _MSG_PACKET:
+                announced.append((key, packet))
+            elif kind == _NLMSG_ERROR:
+                error = -_ERROR.unpack_from(reply)[0]
+                if error:
+                    raise OSError(error, f"NFQUEUE {queue}: {os.strerror(error)}")
+                return announced
+
+    def receive(self) -> list[tuple[int, int, int]]:
+        """Packets that wait, at most BATCH: (slot, queue key, packet); `payload` tells a slot's content."""
+        count = self._receive(*self._arguments)
+        if count <= 0:
+            if count < 0 and ctypes.get_errno() not in (EAGAIN, EINTR):
+                self.overruns += 1  # ENOBUFS: the kernel had to drop packets, it could not announce them
+            return []
+        found = []
+        for slot, (kind, key, packet) in enumerate(_SLOTS.iter_unpack(self._view[: count * _SLOT_BYTES])):
+            if kind == _MSG_PACKET:
+                found.append((slot, key, packet))
+            elif kind == _NLMSG_ERROR:
+                self.refused += 1
+        return found
+
+    def payload(self, slot: int) -> bytearray:
+        """The IP packet in a slot of the last `receive`; empty when it was not copied or did not fit."""
+        begin, length = slot * _SLOT_BYTES, min(self._messages[slot].length, _SLOT_BYTES)
+        end, place = begin + length, begin + 20
+        while place + 4 <= end:
+            size, kind = _ATTRIBUTE.unpack_from(self._view, place)
+            if size < 4 or place + size > end:
+                break
+            if kind & 0x3FFF == _ATTRIBUTE_PAYLOAD:
+                return bytearray(self._view[place + 4 : place + size])
+            place += (size + 3) & ~3
+        return bytearray()
+
+    def accept_through(self, key: int, packet: int) -> None:
+        """Let `packet` of a queue and all that came before it pass."""
+        self._pending += _VERDICT.pack(
+            32, _MSG_VERDICT_BATCH, _NLM_F_REQUEST, 0, 0, 0, 0, key, 12, _ATTRIBUTE_VERDICT, _ACCEPT_WORD, packet
+        )
+
+    def accept(self, key: int, packet: int, payload: bytes | bytearray = b"") -> None:
+        """Let one packet pass, with another content where `payload` is given."""
+        size = 32 + (4 + len(payload) if payload else 0)
+        self._pending += _VERDICT.pack(
+            size, _MSG_VERDICT, _NLM_F_REQUEST, 0, 0, 0, 0, key, 12, _ATTRIBUTE_VERDICT, _ACCEPT_WORD, packet
+        )
+        if payload:
+            self._pending += pack("=HH", 4 + len(payload), _ATTRIBUTE_PAYLOAD) + payload + bytes(-len(payload) % 4)
+            if len(self._pending) > _SEND_BYTES:  # more than the socket takes at once would end it
+                self.flush()
+
+    def drop(self, key: int, packet: int) -> None:
+        """Lose one packet."""
+        self._pending += _VERDICT.pack(
+            32, _MSG_VERDICT, _NLM_F_REQUEST, 0, 0, 0, 0, key, 12, _ATTRIBUTE_VERDICT, _DROP, packet
+        )
+
+    def flush(self) -> None:
+        """Send the verdicts that were given."""
+        if self._pending:
+            self.socket.send(self._pending)
+            self._pending.clear()

@@ -1,0 +1,142 @@
+"""One source's path in engine nfqueue: what happens to each packet, and the packets on their way.
+
+The order of fates is that of sch_netem: first whether a packet is lost (Gilbert-Elliott: the state moves on, the
+packet is lost or not as the state before says), then whether it is corrupt, then whether it skips the delay.
+Packets that do not skip it keep their order: a jittered packet waits for the one before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from random import Random
+from socket import htonl, ntohl
+from typing import Any
+
+from netem.engines.nfqueue_socket import QueueSocket, queue_key
+from netem.jitter import sampler
+from netem.plan import PathPlan
+
+_IDEAL = PathPlan()
+
+
+class Wire:
+    """A path and its NFQUEUE. Draws come from streams of their own for each kind, so that none shifts another."""
+
+    def __init__(self, sock: QueueSocket, queue: int, seed: str) -> None:
+        self.key = queue_key(queue)
+        self.lost = 0
+        self.due_s: deque[float] = deque()
+        self.packets: deque[int] = deque()
+        # Packets to be delivered with another content, by number.
+        self.altered: dict[int, bytearray] = {}
+        self._socket, self._queue = sock, queue
+        self._last_due_s = 0.0
+        self._bad = False
+        self._loss, self._jitter, self._other = (Random(f"{seed}: {kind}") for kind in ("loss", "jitter", "other"))
+        self._configured: tuple[int, bool, bool] | None = None
+        self.set(_IDEAL)
+
+    def configure(self, maxlen: int, path: PathPlan) -> list[tuple[int, int]]:
+        """Set the queue and the path; returns packets (queue key, packet) that came while doing it."""
+        # Lost segments are lost singly: a lossy path gets its packets split, others may keep them whole.
+        wanted = (maxlen, path.is_whole and not path.reorder_percent, path.corrupt_percent > 0)
+        announced = []
+        if wanted != self._configured:
+            announced = self._socket.configure(self._queue, *wanted, bind=self._configured is None)
+            self._configured = wanted
+        self.set(path)
+        return announced
+
+    def set(self, path: PathPlan) -> None:
+        """What happens to packets from now on; those on their way keep their time."""
+        self.plain = path == PathPlan(delay_ms=path.delay_ms, jitter_distribution=path.jitter_distribution)
+        self.delay_s, self._jitter_s = path.delay_ms / 1000, path.jitter_ms / 1000
+        self._lossy = path.loss_percent / 100
+        bursts = path.bursts
+        if bursts is None:
+            self._chain = None
+            self._bad = False
+        else:
+            self._chain = tuple(
+                share / 100
+                for share in (
+                    bursts.good_to_bad_percent,
+                    bursts.bad_to_good_percent,
+                    bursts.loss_in_bad_percent,
+                    bursts.loss_in_good_percent,
+                )
+            )
+        self._reorder, self._corrupt = path.reorder_percent / 100, path.corrupt_percent / 100
+        self._draw: Callable[[], float] | None = None
+        if path.jitter_ms:
+            self._draw = sampler(path.jitter_distribution, path.jitter_correlation_percent / 100, self._jitter)
+
+    def accept(self, packet: int, arrival_s: float, slot: int | None = None) -> bool:
+        """Take a packet onto the wire, where it may be lost; whether the wire was empty and now is not."""
+        due_s = arrival_s + self.delay_s
+        if not self.plain:
+            if self._is_lost():
+                self._socket.drop(self.key, packet)
+                self.lost += 1
+                return False
+            if self._corrupt and slot is not None and self._other.random() < self._corrupt:
+                self._flip_a_bit(packet, slot)
+            if self._reorder and self.delay_s and self._other.random() < self._reorder:
+                self._socket.accept(self.key, packet, self.altered.pop(packet, b""))
+                return False
+            if self._draw is not None:
+                due_s = max(arrival_s, due_s + self._jitter_s * self._draw())
+        if due_s < self._last_due_s:
+            due_s = self._last_due_s
+        self._last_due_s = due_s
+        self.due_s.append(due_s)
+        self.packets.append(packet)
+        return len(self.packets) == 1
+
+    def _is_lost(self) -> bool:
+        lost = self._lossy > 0 and self._loss.random() < self._lossy
+        if self._chain is not None and self._lossy < 1:
+            to_bad, to_good, in_bad, in_good = self._chain
+            was_bad = self._bad
+            if self._loss.random() < (to_good if was_bad else to_bad):
+                self._bad = not was_bad
+            share = in_bad if was_bad else in_good
+            if share > 0 and self._loss.random() < share:
+                lost = True
+        return lost
+
+    def _flip_a_bit(self, packet: int, slot: int) -> None:
+        """Behind the IP header, whose checksum the kernel has verified already: that of TCP or UDP finds it."""
+        payload = self._socket.payload(slot)
+        begin = 4 * (payload[0] & 0xF) if payload else 0
+        if begin < len(payload):
+            bit = self._other.randrange(8 * begin, 8 * len(payload))
+            payload[bit // 8] ^= 1 << bit % 8
+            self.altered[packet] = payload
+
+    def release_until(self, until_s: float) -> list[float]:
+        """Let all packets pass that are due by `until_s`; their due times."""
+        due_s, packets, passed = self.due_s, self.packets, list[float]()
+        packet, waiting = 0, False
+        while due_s and due_s[0] <= until_s:
+            passed.append(due_s.popleft())
+            packet, waiting = packets.popleft(), True
+            if self.altered and packet in self.altered:
+                if len(passed) > 1:  # those before it first, in their order; packet numbers of a queue count up
+                    self._socket.accept_through(self.key, _before(packet))
+                self._socket.accept(self.key, packet, self.altered.pop(packet))
+                waiting = False
+        if waiting:
+            self._socket.accept_through(self.key, packet)
+        return passed
+
+
+def _before(packet: int) -> int:
+    """The number before a packet's; both are in network byte order."""
+    return htonl((ntohl(packet) - 1) & 0xFFFFFFFF)
+
+
+def read_path(order: Mapping[str, Any]) -> PathPlan:
+    """The path in an order of the engine, which names queue and maxlen besides."""
+    return PathPlan.from_json({name: value for name, value in order.items() if name not in ("queue", "maxlen")})

@@ -1,0 +1,201 @@
+"""The process that delays and drops packets for engine nfqueue: a link's wire, in user space.
+
+The kernel parks every arriving packet in the NFQUEUE of its source and tells this process so; payloads
+never leave the kernel, unless some of them shall be corrupted. A packet's due time is its arrival plus the
+path's delay; within a source packets keep their order, so one batch verdict releases all that is due. The
+wires that hold packets wait in a heap: what a packet costs does not depend on the number of sources. Orders
+come as JSON lines on stdin (`paths`, `statistics`, `classes`), answers go to stdout, and the end of stdin
+releases everything at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush, heapreplace
+from math import inf
+from time import monotonic
+from typing import Any
+
+from netem.engines.nfqueue_socket import QueueSocket
+from netem.engines.nfqueue_wire import Wire, read_path
+from netem.plan import PathPlan
+from netem.process import RunQueue, die_with_parent, precise_timers, raise_priority
+
+# Releasing this much early saves wake-ups on fast links; the accuracy promised is 0.5 ms.
+_COALESCE_S = 0.00005
+_IDLE_S = 3600.0
+# Packets released later than this count as late.
+_LATE_S = 0.001
+
+
+class Lateness:
+    """A histogram of how late packets were released: 20 µs steps up to 40 ms, and the maximum."""
+
+    STEPS_PER_S, STEPS = 50_000, 2000
+
+    def __init__(self) -> None:
+        self.counts = [0] * (self.STEPS + 1)
+        self.max_s = 0.0
+
+    def add(self, due_s: Sequence[float], now_s: float) -> int:
+        """Count packets that were due at these times, in ascending order, and are released now; how many are late."""
+        latest_s = now_s - due_s[0]
+        if latest_s * self.STEPS_PER_S < 1:  # mostly: all of them in the first step
+            self.counts[0] += len(due_s)
+            self.max_s = max(self.max_s, latest_s)
+            return 0
+        late = 0
+        for due in due_s:
+            late_s = max(0.0, now_s - due)
+            self.counts[min(self.STEPS, int(late_s * self.STEPS_PER_S))] += 1
+            late += late_s > _LATE_S
+        self.max_s = max(self.max_s, latest_s)
+        return late
+
+    def percentile_ms(self, share: float) -> float:
+        """The upper edge of the step that holds this share of the packets; 0 when there were none."""
+        rank = share * sum(self.counts)
+        seen = 0
+        for step, count in enumerate(self.counts):
+            seen += count
+            if count and seen >= rank:
+                return min(1000 * (step + 1) / self.STEPS_PER_S, 1000 * self.max_s)
+        return 0.0
+
+
+class Worker:
+    """All wires of one interface, the clock that releases them, and the orders from stdin."""
+
+    def __init__(self, priority: str) -> None:
+        self.priority = priority
+        self.socket = QueueSocket()
+        self.wires: dict[str, Wire] = {}
+        self.by_key: dict[int, Wire] = {}
+        # (due time, queue) of the first packet of every wire that holds any.
+        self.next_due: list[tuple[float, int]] = []
+        self.lateness = Lateness()
+        self.released = self.late = 0
+        self.run_queue = RunQueue()
+        self.waited_s = self.reported_waited_s = self.run_queue.waited_s()
+        self.longest_wait_s = 0.0
+
+    def set_paths(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Apply {source: {queue, maxlen, delay_ms, jitter_ms, …}}; sources not named become ideal."""
+        for source, path in order["paths"].items():
+            wire = self.wires.get(source)
+            if wire is None:
+                seed = f"{order['seed']}: {source} to {order['address']}"
+                wire = self.wires[source] = Wire(self.socket, path["queue"], seed)
+                self.by_key[wire.key] = wire
+            announced = wire.configure(path["maxlen"], read_path(path))
+            now_s = monotonic()
+            for key, packet in announced:
+                self.accept(self.by_key[key], packet, now_s)
+        for source in self.wires.keys() - order["paths"].keys():
+            self.wires[source].set(PathPlan())
+        return {"priority": self.priority}
+
+    def classes(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Packets that each source's wire has lost, and that it holds."""
+        return {source: {"lost": wire.lost, "held": len(wire.packets)} for source, wire in self.wires.items()}
+
+    def statistics(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Counts since the start and lateness since the last call."""
+        lateness, self.lateness = self.lateness, Lateness()
+        waited_s, self.reported_waited_s = self.waited_s - self.reported_waited_s, self.waited_s
+        longest_wait_s, self.longest_wait_s = self.longest_wait_s, 0.0
+        return {
+            "released": self.released,
+            "late": self.late,
+            "lost": sum(wire.lost for wire in self.wires.values()),
+            "overruns": self.socket.overruns,
+            "refused_verdicts": self.socket.refused,
+            "held": sum(len(wire.packets) for wire in self.wires.values()),
+            "late_p50_ms": lateness.percentile_ms(0.5),
+            "late_p99_ms": lateness.percentile_ms(0.99),
+            "late_max_ms": 1000 * lateness.max_s,
+            "run_queue_ms": 1000 * waited_s,
+            "run_queue_max_ms": 1000 * longest_wait_s,
+            "priority": self.priority,
+        }
+
+    def accept(self, wire: Wire, packet: int, arrival_s: float, slot: int | None = None) -> None:
+        """Put a packet on its wire, and the wire among those that wait."""
+        if wire.accept(packet, arrival_s, slot):
+            heappush(self.next_due, (wire.due_s[0], wire.key))
+
+    def release_due(self, until_s: float) -> float:
+        """Release what is due by `until_s` on every wire; the next due time, or infinity."""
+        waiting = self.next_due
+        while waiting and waiting[0][0] <= until_s:
+            wire = self.by_key[waiting[0][1]]
+            passed, now_s = wire.release_until(until_s), monotonic()
+            self.released += len(passed)
+            self.late += self.lateness.add(passed, now_s)
+            if wire.due_s:
+                heapreplace(waiting, (wire.due_s[0], wire.key))
+            else:
+                heappop(waiting)
+        self.socket.flush()
+        return waiting[0][0] if waiting else inf
+
+    def receive(self, now_s: float, waited_s: float, by_timer: bool) -> None:
+        """Take the packets that the kernel announces.
+
+        They arrived while this process waited for a CPU, if it had to. When a packet woke it, the first
+        of n arrived as the wait began and the others are spread over it; when a timer did, all of them
+        are. Due times so estimated keep a delay right on a busy machine, up to the length of the delay.
+        """
+        packets = self.socket.receive()
+        step_s = waited_s / (len(packets) + by_timer or 1)
+        arrival_s = now_s - step_s * len(packets)
+        by_key = self.by_key
+        for slot, key, packet in packets:
+            self.accept(by_key[key], packet, arrival_s, slot)
+            arrival_s += step_s
+
+    def run(self, orders: int, answers: Callable[[dict[str, Any]], None]) -> None:
+        """Delay packets and obey orders until stdin ends."""
+        handlers = {"paths": self.set_paths, "statistics": self.statistics, "classes": self.classes}
+        files, pending = [orders, self.socket.socket.fileno()], b""
+        while True:
+            due_s = self.release_due(monotonic() + _COALESCE_S)
+            idle_s = max(0.0, min(due_s - monotonic(), _IDLE_S))
+            ready = select.select(files, [], [], idle_s)[0]
+            now_s, before_s, self.waited_s = monotonic(), self.waited_s, self.run_queue.waited_s()
+            waited_s = self.waited_s - before_s
+            self.longest_wait_s = max(self.longest_wait_s, waited_s)
+            if files[1] in ready:
+                self.receive(now_s, waited_s, now_s - waited_s >= due_s)
+            if orders not in ready:
+                continue
+            chunk = os.read(orders, 1 << 16)
+            if not chunk:
+                self.release_due(inf)
+                return
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                order = json.loads(line)
+                try:
+                    answers(handlers[order["op"]](order))
+                except OSError as error:
+                    answers({"error": str(error)})
+
+
+def main() -> None:
+    """Run until stdin ends; the first argument is the process that started this one."""
+    die_with_parent(int(sys.argv[1]))
+    precise_timers()
+    worker = Worker(raise_priority(10))
+    gc.freeze()
+    gc.disable()  # nothing here makes cycles, and a collection would be a late packet
+    worker.run(sys.stdin.fileno(), lambda answer: print(json.dumps(answer), flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What the kernel tells of changes to interfaces, queues, routes and rules in this network namespace.
+
+A plain netlink socket: an agent hears a few messages an hour, and a library that knows all of them would cost every
+node more memory than the rest of its agent. Formats: linux/rtnetlink.h; groups: the same, and linux/nfnetlink.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from struct import Struct
+
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
+_LINK, _TC, _IPV4_ROUTE = 1 << 0, 1 << 3, 1 << 6  # RTMGRP_…
+_NFTABLES = 1 << 6  # NFNLGRP_NFTABLES is number 7
+_LINKS = {16: "changed", 17: "removed"}
+_QUEUES = {
+    36: "qdisc changed",
+    37: "qdisc removed",
+    40: "class changed",
+    41: "class removed",
+    44: "filter changed",
+    45: "filter removed",
+}  # RTM_NEWQDISC and so on
+_HEADER = Struct("=IHHII")
+_INDEX = Struct("=20xi")  # struct ifinfomsg and struct tcmsg have the interface's number at the same place
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What has happened since the last look: to queues of the interfaces asked for (`queues`, in words), and
+    whether to interfaces, routes or rules (`others`), of which not every change means anything."""
+
+    queues: tuple[str, ...] = ()
+    others: bool = False
+
+
+class Notices:
+    """Listens from now on. `files` are what to select on; `take` what they had to say."""
+
+    def __init__(self) -> None:
+        self.files = [_listen(_NETLINK_ROUTE, _LINK | _TC | _IPV4_ROUTE)]
+        with suppress(OSError):  # no nf_tables here: its rules then change without a word
+            self.files.append(_listen(_NETLINK_NETFILTER, _NFTABLES))
+
+    def take(self, devices: dict[int, str]) -> Notice:
+        """Everything said so far; `devices`: names of the interfaces that matter, by number."""
+        queues: list[str] = []
+        others = False
+        for number, file in enumerate(self.files):
+            while (data := _receive(file)) is not None:
+                if number or not data:  # rules, or more was said than could be kept
+                    others = True
+                    continue
+                at = 0
+                while at + _HEADER.size <= len(data):
+                    length, kind, *_ = _HEADER.unpack_from(data, at)
+                    if kind in _QUEUES:
+                        (index,) = _INDEX.unpack_from(data, at)
+                        if index in devices:
+                            queues.append(f"{_QUEUES[kind]} on {devices[index]}")
+                    elif kind not in _LINKS or not devices or _INDEX.unpack_from(data, at)[0] in devices:
+                        others = True
+                    at += max(_HEADER.size, (length + 3) & ~3)
+        return Notice(tuple(dict.fromkeys(queues)), others)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for file in self.files:
+            file.close()
+
+
+def _listen(protocol: int, groups: int) -> socket.socket:
+    listening = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        listening.bind((0, groups))
+    except OSError:
+        listening.close()
+        raise
+    listening.setblocking(False)
+    return listening
+
+
+def _receive(file: socket.socket) -> bytes | None:
+    """One datagram; b"" when some were lost; None when there is none."""
+    try:
+        return file.recv(1 << 16)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            return b""
+        raise

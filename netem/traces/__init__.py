@@ -1,0 +1,1 @@
+"""The shipped traces, and `make`, which made them."""

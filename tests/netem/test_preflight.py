@@ -1,0 +1,76 @@
+"""Preflight tells the truth about this machine, in ways that can be checked from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from netem.preflight import EngineUnavailable, check_engine, check_namespaces, choose_engine, preflight
+from netem.profile import LinkProfile
+from netem.sandbox import Sandbox, SandboxError
+
+
+def host_state() -> tuple[str, list[str]]:
+    netns = Path("/run/netns")
+    return Path("/proc/self/net/dev").read_text().count(":"), sorted(map(str, netns.glob("*")))
+
+
+def test_preflight_agrees_with_a_try_by_hand_and_leaves_nothing() -> None:
+    before = host_state()
+    reports = {report.name: report for report in preflight()}
+    assert host_state() == before
+    with Sandbox() as sandbox:
+        for name, trial in (
+            ("netem", "tc qdisc add dev lo root netem delay 1ms"),
+            ("nfqueue", "iptables -t mangle -A INPUT -j NFQUEUE"),
+            ("queue codel", "tc qdisc add dev lo root codel"),
+            ("queue fq_codel", "tc qdisc add dev lo root fq_codel"),
+            ("queue sfq", "tc qdisc add dev lo root sfq"),
+            ("duplicates", "iptables -A INPUT -j TEE --gateway 127.0.0.2"),
+        ):
+            try:
+                sandbox.run(trial)
+                if "qdisc" in trial:
+                    sandbox.run("tc qdisc del dev lo root")
+                works = True
+            except SandboxError:
+                works = False
+            assert reports[name].usable is works
+            assert bool(reports[name].fix) is not works
+    assert any(report.usable for name, report in reports.items() if name.startswith("namespaces"))
+    assert choose_engine() in [name for name in ("netem", "nfqueue") if reports[name].usable]
+
+
+def test_an_engine_works_rootless_where_namespaces_do() -> None:
+    if check_namespaces(rootless=True).usable:
+        assert check_engine("nfqueue", rootless=True).usable
+
+
+def test_missing_programs_are_named_with_their_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    report = check_engine("nfqueue")
+    assert not report.usable
+    assert "unshare is not installed" in report.reason
+    assert report.fix == "apt-get install util-linux iproute2"
+
+    for program in ("unshare", "nsenter", "setpriv", "sh", "mount", "mkdir", "ip", "tc", "cat"):
+        path = next(
+            p for folder in ("/usr/bin", "/bin", "/usr/sbin", "/sbin") if (p := Path(folder) / program).exists()
+        )
+        (tmp_path / program).symlink_to(path)
+    report = check_engine("nfqueue")
+    assert not report.usable
+    assert report.fix == "apt-get install iptables"
+
+
+def test_an_unknown_engine_is_refused_with_the_choices() -> None:
+    with pytest.raises(EngineUnavailable, match="'magic': choose one of auto, netem, nfqueue"):
+        choose_engine("magic")
+
+
+def test_correlated_jitter_is_not_for_netem() -> None:
+    profile = LinkProfile(name="wavering", delay_ms=20, jitter_ms=2, jitter_correlation_percent=30)
+    assert choose_engine("auto", [profile]) == "nfqueue"
+    with pytest.raises(EngineUnavailable, match="sch_netem cannot correlate the jitter of wavering"):
+        choose_engine("netem", [profile])

@@ -1,0 +1,53 @@
+"""Engine netem under a kernel that has sch_netem, whatever the kernel of this machine has."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+VM = ROOT / "tests/netem/vm/netem-vm"
+
+# What tells a right netem plan from a wrong one; emulation is too slow for all rates and delays.
+CHOSEN = {
+    "test_conformance": [
+        "test_rate_of_datagrams[netem-1]",
+        "test_rate_of_tcp[netem-10]",
+        "test_fan_in_shares_the_downlink[netem]",
+        "test_one_way_delay[netem-1]",
+        "test_one_way_delay[netem-25]",
+        "test_one_way_delay[netem-600]",
+        "test_each_source_has_its_own_path[netem]",
+        "test_random_loss[netem]",
+        "test_lost_in_bursts[netem]",
+        "test_reordered_duplicated_corrupted[netem]",
+        "test_jitter[netem-0]",
+        "test_jitter[netem-60]",
+    ],
+    "test_conformance_changes": [
+        "test_every_field_reads_back[netem]",
+        "test_a_managed_queue_is_there_or_named_as_missing[netem-codel]",
+        "test_a_managed_queue_is_there_or_named_as_missing[netem-fq_codel]",
+        "test_a_managed_queue_is_there_or_named_as_missing[netem-sfq]",
+        "test_no_moment_of_a_change_is_unshaped[netem]",
+        "test_counters_of_each_source[netem]",
+        "test_plans_change_live_without_losing_packets[netem]",
+        "test_a_cut_path_carries_nothing_and_a_healed_one_everything[netem]",
+    ],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)  # some five minutes, unless the kernel must be fetched first or the host is busy
+def test_engine_netem_conforms_under_debians_kernel() -> None:
+    tests = [f"tests/netem/{file}.py::{name}" for file, names in CHOSEN.items() for name in names]
+    plugins = ["-p", "pytest_timeout", "-p", "no:cacheprovider"]
+    environment = ["PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", "PYTHONDONTWRITEBYTECODE=1", "GANNET_TEST_ENGINE=netem"]
+    environment += ["GANNET_TEST_EMULATED=1"]
+    command = ["env", *environment, sys.executable, "-m", "pytest", *plugins, *tests]
+    done = subprocess.run([VM, "--", *command], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(tests)} passed" in done.stdout

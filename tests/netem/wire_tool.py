@@ -1,0 +1,118 @@
+"""A second opinion on links: plain sockets, no code of ours.
+
+wire_tool.py echo ADDRESS:PORT                        answer for ever with the arrival time
+wire_tool.py ask ADDRESS:PORT COUNT INTERVAL_MS       print [[one-way ms, round-trip ms], …]
+wire_tool.py sink ADDRESS:PORT COUNT QUIET_S          print [[number, one-way ms], …] as they arrived
+wire_tool.py send ADDRESS:PORT COUNT INTERVAL_MS [N]  send numbered datagrams, N bytes longer
+wire_tool.py gather ADDRESS:PORT SENDERS SECONDS      read what TCP senders send; print the bit/s of IP packets
+wire_tool.py flood ADDRESS:PORT 0 0                   send over TCP until the other side closes
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import selectors
+import socket
+import struct
+import sys
+import time
+
+STAMP = struct.Struct("!IQQ")
+
+
+def numbered(address, count, interval_ms, more=0):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect(address)
+    start = time.monotonic()
+    for number in range(count):
+        time.sleep(max(0.0, start + number * interval_ms / 1000 - time.monotonic()))
+        sock.send(STAMP.pack(number, time.monotonic_ns(), 0) + bytes(more))
+        yield sock
+
+
+def ip_octets():
+    """Bytes of the IP packets that have arrived in this network namespace."""
+    lines = pathlib.Path("/proc/self/net/netstat").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("IpExt:"))
+    return int(values[names.index("InOctets")])
+
+
+def gather(address, senders, seconds):
+    """The rate of all that arrives over one window of time, which starts a second after the last sender was heard.
+
+    The kernel's count and not what was read: TCP hands over what it held back behind a loss all at once.
+    """
+    waiting, heard = selectors.DefaultSelector(), set()
+    server = socket.create_server(address, backlog=senders)
+    waiting.register(server, selectors.EVENT_READ)
+    print("ready", flush=True)
+    start, before = float("inf"), None
+    while (now := time.monotonic()) < start + seconds:
+        if before is None and now >= start:
+            start, before = now, ip_octets()
+        for key, _ in waiting.select(0.01):
+            if key.fileobj is server:
+                waiting.register(server.accept()[0], selectors.EVENT_READ)
+                continue
+            key.fileobj.recv(65536)
+            heard.add(key.fd)
+            if len(heard) == senders and start == float("inf"):
+                start = time.monotonic() + 1
+    print((ip_octets() - before) * 8 / (time.monotonic() - start), flush=True)
+
+
+def main():
+    mode, endpoint, *rest = sys.argv[1:]
+    if mode in ("ask", "echo", "send", "sink"):
+        with contextlib.suppress(PermissionError):  # its own wait for a CPU is no part of a link's delay
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    host, _, port = endpoint.partition(":")
+    address = (host, int(port))
+    count, last = (int(rest[0]), float(rest[1])) if rest else (0, 0.0)
+    if mode == "send":
+        for _ in numbered(address, count, last, int(rest[2]) if rest[2:] else 0):
+            pass
+        return
+    if mode == "gather":
+        gather(address, count, last)
+        return
+    if mode == "flood":
+        sock = socket.create_connection(address)
+        try:
+            while True:
+                sock.sendall(bytes(8192))
+        except OSError:
+            return
+    if mode == "ask":
+        rows = []
+        for sock in numbered(address, count, last):
+            sock.settimeout(10)
+            _, departure, arrival = STAMP.unpack(sock.recv(64))
+            rows.append([(arrival - departure) / 1e6, (time.monotonic_ns() - departure) / 1e6])
+        print(json.dumps(rows))
+        return
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    sock.bind(address)
+    print("ready", flush=True)
+    rows = []
+    while mode == "echo" or len(rows) < count:
+        try:
+            data, sender = sock.recvfrom(STAMP.size)
+        except TimeoutError:
+            break
+        now = time.monotonic_ns()
+        number, departure, _ = STAMP.unpack(data)
+        if mode == "echo":
+            sock.sendto(STAMP.pack(number, departure, now), sender)
+        else:
+            sock.settimeout(last)
+            rows.append([number, (now - departure) / 1e6])
+    print(json.dumps(rows))
+
+
+main()

@@ -1,0 +1,1 @@
+"""One worker: a task's gradients, an algorithm, an exchange with peers. Starts no process, touches no qdisc."""

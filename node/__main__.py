@@ -1,0 +1,68 @@
+"""`python -m node`: one worker. It joins the controller, which tells it everything else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+
+from node.control import until_reachable
+from node.life import NOT_WANTED, Place, live
+
+_TRAINER_NICENESS = 10
+_PAUSE_S = 0.5
+
+
+def main() -> int:
+    """Parse the place to live and live there."""
+    parser = argparse.ArgumentParser(prog="python -m node", description="One Gannet worker.")
+    parser.add_argument("--controller", required=True, metavar="HOST:PORT", help="on the management network")
+    parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve parcels")
+    parser.add_argument("--mesh-device", help="network device whose byte counter to report, e.g. mesh0")
+    parser.add_argument("--metrics", default="127.0.0.1:0", metavar="HOST:PORT", help="Prometheus metrics")
+    parser.add_argument("--rank", type=int, default=-1, help="wanted rank; -1: any")
+    parser.add_argument("--host", default="", help="name of the container, where the controller ranks containers")
+    parser.add_argument("--stay", action="store_true", help="join one run after the other until ended by a signal")
+    a = parser.parse_args()
+    token = os.environ.get("GANNET_TOKEN", "")
+    place = Place(a.controller, a.mesh, a.metrics, token, a.rank, a.mesh_device, a.host)
+    return stay(place) if a.stay else live(place)
+
+
+def stay(place: Place) -> int:
+    """Live one run after the other, each in a fresh fork of this process, which imports torch only once.
+
+    A run leaves nothing behind for the next: no thread, no allocator, no random state. Forking is safe because
+    this process itself starts no thread and no gRPC.
+    """
+    import torch
+
+    import node.algorithms  # noqa: F401
+
+    torch.set_num_threads(1)
+    os.nice(_TRAINER_NICENESS)  # below the link engine, whose lateness would lengthen every link
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    while True:
+        until_reachable(place.controller)
+        child = os.fork()
+        if child == 0:
+            os._exit(live(place))
+
+        def end(number: int, frame: object, child: int = child) -> None:
+            os.kill(child, signal.SIGKILL)
+            os._exit(128 + number)
+
+        signal.signal(signal.SIGTERM, end)
+        _, status = os.waitpid(child, 0)
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:  # killed, by the kernel for want of memory for instance: whoever supervises us should know
+            print(f"node: this run's process was killed by signal {-code}", flush=True)
+            return 128 - code
+        time.sleep(_PAUSE_S if code != NOT_WANTED else 4 * _PAUSE_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The ways of training together, one short module each, side by side.
+
+An algorithm is an async generator over a Worker: it yields a Step after every gradient step and never
+asks what it runs on. `ALGORITHMS` maps the spec's name to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from node.algorithms.choco import choco
+from node.algorithms.cp_oadam import cp_oadam
+from node.algorithms.deepsqueeze import deepsqueeze
+from node.algorithms.diloco import diloco
+from node.algorithms.dp_oadam import dp_oadam
+from node.algorithms.dposg import dposg
+from node.algorithms.fedgan import fedgan
+from node.algorithms.gossip_pga import gossip_pga
+from node.algorithms.local import local
+from node.algorithms.sgp import sgp
+from node.worker import Step, Worker
+
+Algorithm = Callable[[Worker, Any], AsyncGenerator[Step, None]]
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "local": local,
+    "dp-oadam": dp_oadam,
+    "dposg": dposg,
+    "cp-oadam": cp_oadam,
+    "gossip-pga": gossip_pga,
+    "sgp": sgp,
+    "choco": choco,
+    "deepsqueeze": deepsqueeze,
+    "diloco": diloco,
+    "fedgan": fedgan,
+}

@@ -1,0 +1,23 @@
+"""The global average that several algorithms take, by way of a server or around a ring."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from torch import Tensor
+
+from node.codecs.split import Split
+from node.collectives import ring_all_reduce, server_average
+from node.worker import Worker
+
+
+def mean_of(worker: Worker, collective: Literal["server", "ring"]) -> Callable[[Tensor], Awaitable[Tensor]]:
+    """A function that averages a flat vector over all nodes; small tensors and buffers travel as they are."""
+    split = Split(worker.task.layout, worker.config.codec)
+    average = server_average if collective == "server" else ring_all_reduce
+
+    async def mean(values: Tensor) -> Tensor:
+        return split.unpack(await average(worker.peers, split.pack(values), raw=split.raw))
+
+    return mean

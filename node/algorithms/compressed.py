@@ -1,0 +1,89 @@
+"""What compressed gossip sends: vectors through a codec that is made a contraction, small tensors as they are.
+
+CHOCO and DeepSqueeze ask that ‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with δ > 0. A codec without bias and with relative variance
+ω is none where ω ≥ 1, but Q(v)/(1 + ω) is, with δ = 1/(1 + ω) (Koloskova, Stich, Jaggi 2019, section 3.4).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from node.codecs import Codec
+from node.codecs.feedback import ErrorFeedback
+from node.codecs.names import CodecConfig, QsgdConfig, RandomKConfig, codec_config
+from node.codecs.split import Split
+from node.codecs.theory import variance_bound
+from node.effects import RAW_PART, Tag
+from node.topology import Neighbourhood
+from node.worker import Worker
+
+
+def damping_of(config: CodecConfig) -> float:
+    """1/(1 + ω) with the worst ω of that codec; 1 for what is a contraction as it is, or nearly so in practice.
+
+    QSGD scaled by the largest magnitude of a bucket of d values has at most ω = (√d + 1)/2 − 1 with one level; with
+    more levels ω is far below 1 but on vectors that are a spike over many small values, and it is not damped.
+    """
+    match config:
+        case RandomKConfig(ratio=ratio):
+            return ratio  # ω = n/k − 1: what is left is the paper's rand_k, values that are kept as they are
+        case QsgdConfig(bits=bits, bucket=bucket, scale="l2"):
+            return 1 / (1 + variance_bound(bucket, 2 ** (bits - 1) - 1))
+        case QsgdConfig(bits=2, bucket=bucket):
+            return 2 / (sqrt(bucket) + 1)
+    return 1.0
+
+
+class Contraction:
+    """A codec whose values come back damped."""
+
+    def __init__(self, codec: Codec, damping: float) -> None:
+        self._codec, self.damping = codec, damping
+        self.name, self.grain, self.fixed_size, self.unbiased = codec.name, codec.grain, codec.fixed_size, False
+        self.wire_bytes, self.encode, self.finite = codec.wire_bytes, codec.encode, codec.finite
+        self.state, self.load_state = codec.state, codec.load_state
+
+    def decode(self, body: memoryview) -> Tensor:
+        """C(v)."""
+        return self._codec.decode(body) * self.damping if self.damping != 1 else self._codec.decode(body)
+
+
+class Channel:
+    """Sends C(v) to a round's neighbours, and knows what they get, bit for bit."""
+
+    def __init__(self, worker: Worker) -> None:
+        name = worker.config.codec
+        self._peers, self._split = worker.peers, Split(worker.task.layout, name)
+        self._coarse, self._raw = worker.task.size - self._split.raw, self._split.raw
+        self.codec = Contraction(worker.peers.codec, damping_of(codec_config(name)))
+        self.coarse_count = self._coarse
+
+    async def send(
+        self, number: int, v: Tensor, here: Neighbourhood, feedback: ErrorFeedback | None = None
+    ) -> Tensor:
+        """C(v), with what `feedback` remembers added to v before, where it is given."""
+        packed = self._split.pack(v)
+        bodies: list[tuple[Tag, memoryview]] = []
+        if self._coarse:
+            encoder = feedback if feedback is not None else self.codec
+            bodies.append((Tag(number, 0), encoder.encode(packed[: self._coarse])))
+        if self._raw:
+            bodies.append((Tag(number, 1 | RAW_PART), self._peers.raw_codec.encode(packed[self._coarse :])))
+        for to in sorted(here.outgoing, key=lambda to: (to - self._peers.rank) % self._peers.world):
+            for tag, body in bodies:
+                await self._peers.send(to, tag, body, last=tag == bodies[-1][0])
+        values = [(self._peers.raw_codec if tag.part else self.codec).decode(body) for tag, body in bodies]
+        return self._split.unpack(torch.cat(values))
+
+    async def receive(self, number: int, source: int) -> Tensor:
+        """C(v) of a neighbour, or PeerLost."""
+        parts = []
+        if self._coarse:
+            values = await self._peers.receive(source, Tag(number, 0), self._coarse)
+            parts.append(values * self.codec.damping if self.codec.damping != 1 else values)
+        if self._raw:
+            parts.append(await self._peers.receive(source, Tag(number, 1 | RAW_PART), self._raw))
+        return self._split.unpack(torch.cat(parts))

@@ -1,0 +1,43 @@
+"""DPOSG: decentralized parallel optimistic stochastic gradient, the paper's two lines (arXiv 1910.12999).
+
+Z_0 = X_0; for k = 1..N, on every worker with its own sample ξ:
+
+    Z_k = X_{k−1} W^t − η ĝ(ξ_{k−1}, Z_{k−1})
+    X_k = X_{k−1} W^t − η ĝ(ξ_k, Z_k)
+
+One mixed X_{k−1} W^t serves both lines, so an iteration costs one new gradient, one reused, and t
+exchanges of X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from torch import Tensor
+
+from node.collectives import gossip
+from node.config import DposgConfig
+from node.optimizers import with_buffers
+from node.tasks.base import Gradient
+from node.worker import Step, Worker
+
+
+async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, None]:
+    """The state of a step is X_k; the gradient is taken at Z_k."""
+    x = worker.initial()
+    g = await worker.gradient(x)  # ĝ(ξ_0, Z_0)
+    while True:
+        mixed = await gossip(worker.peers, x, worker.neighbours, config.rounds)
+        z = _descend(worker, mixed, g)
+        g = await worker.gradient(z)
+        x = _descend(worker, mixed, g)
+        yield Step(x, g.losses)
+
+
+def _descend(worker: Worker, x: Tensor, g: Gradient) -> Tensor:
+    """x − η ĝ for the players whose turn it is, η the player's learning rate."""
+    new = x.clone()
+    for player in g.active:
+        where = worker.task.players[player]
+        new[where].sub_(g.field[where], alpha=worker.config.optimizer.rate_of(player))
+    return with_buffers(new, worker.task, g)

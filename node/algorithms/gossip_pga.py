@@ -1,0 +1,37 @@
+"""Gossip-PGA: gossip at every step, a global average at every H-th instead.
+
+Chen, Yuan, Zhang, Pan, Xu, Yin, "Accelerating Gossip SGD with Periodic Global Averaging" (ICML 2021, arXiv
+2105.09080), algorithm 1, with the optimistic Adam step of DP-OAdam in the place of −γ g (reconstructed):
+
+    x_i ← mean_j (x_j − OAdam(g_j))       where k mod H = 0
+    x_i ← Σ_j w_ij (x_j − OAdam(g_j))     else
+
+H = 1 is parameter-averaging CP-OAdam, H = ∞ is DP-OAdam. A lost peer costs gossip its weight; the global average
+goes on without a lost worker of a star, and ends the run where a ring or the star's centre is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from node.algorithms.averaging import mean_of
+from node.collectives import gossip
+from node.config import GossipPgaConfig
+from node.optimizers import OAdam
+from node.worker import Step, Worker
+
+
+async def gossip_pga(worker: Worker, config: GossipPgaConfig) -> AsyncGenerator[Step, None]:
+    """The two lines above. A global average takes a number among the rounds, and that round's graph is left out."""
+    x = worker.initial()
+    oadam, mean = OAdam(worker.task, worker.config.optimizer, x), mean_of(worker, config.collective)
+    k = 0
+    while True:
+        k += 1
+        g = await worker.gradient(x)
+        x = oadam.step(x, g)
+        if config.global_every and k % config.global_every == 0:
+            x = await mean(x)
+        else:
+            x = await gossip(worker.peers, x, worker.neighbours)
+        yield Step(x, g.losses)

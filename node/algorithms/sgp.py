@@ -1,0 +1,84 @@
+"""Stochastic Gradient Push: push-sum over directed graphs.
+
+Assran, Loizou, Ballas, Rabbat, "Stochastic Gradient Push for Distributed Deep Learning" (ICML 2019, arXiv
+1811.10792), algorithm 1, with column-stochastic P: p_ji = 1/(1 + out-degree of i) for i itself and all it sends to.
+
+    x_i ← x_i − η g_i(z_i);   x_i ← Σ_j p_ij x_j;   w_i ← Σ_j p_ij w_j;   z_i = x_i / w_i      (w_i = 1 at first)
+
+A sender needs to know only whom it sends to. Columns that sum to 1 keep Σ x and Σ w, so that every z goes to the
+average though rows do not sum to 1; where they do, w stays 1. Of the topology only the edges count, not its weights.
+Reconstructed: the optimistic Adam step instead of −η g (taken at z, applied to x as the authors' code does with
+momentum), and what happens when a parcel is missing, which the paper does not say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from node.collectives import Mixing, Peers
+from node.config import SgpConfig
+from node.effects import RAW_PART, PeerLost, Tag
+from node.optimizers import OAdam
+from node.worker import Step, Worker
+
+
+class PushSum:
+    """x and its push weight w, all that push-sum remembers of a node.
+
+    Of w exactly what leaves the node is taken from it, and it travels as float32 whatever the codec. So Σ w stays
+    the number of nodes. When a parcel is missing, the receiver puts its own z in the place of the sender's, with
+    the last weight that came from there: z stays as it was, as in gossip where the weight goes to oneself, and
+    the weight that a lost node swallows for good is made up, so that none goes to zero.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.weight = x, 1.0
+        self.last: dict[int, float] = {}  # the weight that last came from a peer
+
+    @property
+    def z(self) -> Tensor:
+        """The estimate of the average, x / w, as a new tensor."""
+        return self.x / self.weight
+
+    async def round(self, peers: Peers, neighbours: Mixing) -> None:
+        """Push to the round's out-neighbours, and add up what comes in."""
+        number = peers.next_round()
+        here = neighbours(number)
+        p = 1.0 / (1 + len(here.outgoing))
+        share, part = self.x * p, np.float32(self.weight * p)
+        for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
+            await peers.send(to, Tag(number, 0), peers.codec.encode(share), last=False)
+            await peers.send(to, Tag(number, 1 | RAW_PART), peers.raw_codec.encode(torch.tensor([part])))
+        x, weight = share.clone(), self.weight - len(here.outgoing) * float(part)
+        for source in here.incoming:
+            try:
+                values = await peers.receive(source, Tag(number, 0), len(x))
+                came = float(await peers.receive(source, Tag(number, 1 | RAW_PART), 1))
+                if came <= 0:
+                    raise PeerLost(source, f"a push weight of {came}")
+                self.last[source] = came
+                x += values
+            except PeerLost as lost:
+                peers.missing.add(lost.rank)
+                came = self.last.get(source, p)
+                x.add_(share, alpha=came / (self.weight * p))
+            weight += came
+        self.x, self.weight = x, weight
+
+
+async def sgp(worker: Worker, config: SgpConfig) -> AsyncGenerator[Step, None]:
+    """The state of a step is z, at which the next gradient is taken."""
+    z = worker.initial()
+    oadam, pushed = OAdam(worker.task, worker.config.optimizer, z), PushSum(z)
+    while True:
+        g = await worker.gradient(z)
+        pushed.x = pushed.x + (oadam.step(z, g) - z)
+        if g.buffers is not None:
+            pushed.x[worker.task.buffers] = g.buffers * pushed.weight
+        await pushed.round(worker.peers, worker.neighbours)
+        z = pushed.z
+        yield Step(z, g.losses)

@@ -1,0 +1,47 @@
+"""Values cast to a floating-point dtype, little endian: fp32 is exact, fp16 and bf16 halve the bytes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from node.codecs.base import Stateless
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class CastCodec(Stateless):
+    """fp32, fp16 or bf16."""
+
+    unbiased = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._dtype = _DTYPES[name]
+
+    def wire_bytes(self, count: int) -> int:
+        return count * self._dtype.itemsize
+
+    def encode(self, values: Tensor) -> memoryview:
+        # A copy even for fp32: the sender goes on changing its parameters while the parcel travels.
+        if not len(values):
+            return memoryview(b"")
+        cast = values.detach().to("cpu", self._dtype, copy=True).contiguous()
+        return cast.view(torch.uint8).numpy().data
+
+    def decode(self, body: memoryview) -> Tensor:
+        return self._typed(body).to(torch.float32, copy=True)
+
+    def finite(self, body: memoryview) -> bool:
+        if not len(body):
+            return True
+        # NaN spreads to both extremes and infinity is one: a pass without a temporary of the body's size.
+        return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(self._typed(body)))
+
+    def _typed(self, body: memoryview) -> Tensor:
+        if len(body) % self._dtype.itemsize:
+            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
+        if not len(body):
+            return torch.empty(0, dtype=self._dtype)
+        raw = body if not body.readonly else bytearray(body)
+        return torch.frombuffer(raw, dtype=self._dtype)

@@ -1,0 +1,52 @@
+"""Error feedback: what a codec lost of one body is added to the next, so that nothing is lost for good.
+
+    corrected = x + e,   body = encode(corrected),   e ← corrected − decode(body)
+
+(Seide et al. 2014; Stich et al. 2018; Karimireddy et al. 2019.) It makes biased codecs, top-k and sign, converge.
+An algorithm holds one for every stream of vectors that it sends; the memory belongs into its checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from node.codecs.base import Codec
+from node.codecs.dither import flat
+
+
+class ErrorFeedback:
+    """A codec with a memory e of `count` float32 values, zero at first."""
+
+    def __init__(self, codec: Codec, count: int) -> None:
+        self.codec = codec
+        self.memory = torch.zeros(count)
+
+    def encode(self, values: Tensor, start: int = 0) -> memoryview:
+        """Body of `values` plus what is remembered of them; `start`: where they lie in the whole vector.
+
+        What is not finite stays out of the memory: the body is refused, and the next one must not be.
+        """
+        memory = self.memory[start : start + len(values)]
+        if len(memory) != len(values):
+            raise ValueError(f"values {start} to {start + len(values)} of a vector of {len(self.memory)}")
+        corrected = flat(values) + memory
+        body = self.codec.encode(corrected)
+        if self.codec.finite(body):
+            torch.sub(corrected, self.codec.decode(body), out=memory)
+        return body
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The memory, and where the codec is in its random stream."""
+        return {"memory": self.memory.clone(), **{f"codec.{k}": v for k, v in self.codec.state().items()}}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state_dict`. Raises ValueError when it is of another vector or another codec."""
+        memory = state.get("memory")
+        if memory is None or memory.shape != self.memory.shape:
+            got = "none" if memory is None else f"{tuple(memory.shape)}"
+            raise ValueError(f"an error memory of shape {got}, here {tuple(self.memory.shape)}")
+        self.codec.load_state({k.removeprefix("codec."): v for k, v in state.items() if k != "memory"})
+        self.memory.copy_(memory)

@@ -1,0 +1,73 @@
+"""Signs: one bit a value and a scale for each bucket, the mean magnitude (1-bit SGD; EF-signSGD).
+
+The mean magnitude is the scale of the least error among ±c, and makes it a contraction: ‖Q(v) − v‖² =
+(1 − ‖v‖₁²/(d‖v‖₂²)) ‖v‖² in a bucket of d. It is biased: only an error memory makes training with it converge
+(Karimireddy et al. 2019). The body: the count, a float32 scale for every bucket, then the bits, 1 for negative.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from node.codecs.base import Stateless
+from node.codecs.dither import flat
+
+_HEADER = 4
+
+
+class SignCodec(Stateless):
+    """One bit a value and 32 a bucket; a zero counts as positive."""
+
+    unbiased = False
+
+    def __init__(self, name: str, bucket: int) -> None:
+        self.name, self.bucket, self.grain = name, bucket, bucket
+
+    def wire_bytes(self, count: int) -> int:
+        return _HEADER + 4 * -(-count // self.bucket) + -(-count // 8)
+
+    def encode(self, values: Tensor) -> memoryview:
+        x = flat(values)
+        buckets, whole = -(-len(x) // self.bucket), len(x) // self.bucket * self.bucket
+        body = np.empty(self.wire_bytes(len(x)), np.uint8)
+        body[:_HEADER].view("<u4")[0] = len(x)
+        scales = body[_HEADER : _HEADER + 4 * buckets].view("<f4")
+        scales[: whole // self.bucket] = _mean_magnitude(x[:whole].view(whole // self.bucket, self.bucket))
+        if whole < len(x):
+            scales[-1:] = _mean_magnitude(x[whole:][None])
+        body[_HEADER + 4 * buckets :] = np.packbits(np.signbit(x.numpy()))
+        return body.data
+
+    def decode(self, body: memoryview) -> Tensor:
+        count, scales, bits = self._open(body)
+        if not np.isfinite(scales).all():
+            raise ValueError("a bucket's scale is not finite")
+        values = torch.zeros(len(scales) * self.bucket)
+        signs = torch.from_numpy(np.unpackbits(bits, count=count).view(np.int8))
+        values[:count] = signs
+        values.mul_(-2).add_(1).view(len(scales), self.bucket).mul_(torch.from_numpy(scales)[:, None])
+        return values[:count]
+
+    def finite(self, body: memoryview) -> bool:
+        return bool(np.isfinite(self._open(body)[1]).all())
+
+    def _open(self, body: memoryview) -> tuple[int, NDArray[np.float32], NDArray[np.uint8]]:
+        count = int.from_bytes(body[:_HEADER], "little")
+        if len(body) < _HEADER or len(body) != self.wire_bytes(count):
+            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
+        data, buckets = np.frombuffer(body, np.uint8), -(-count // self.bucket)
+        scales, bits = data[_HEADER : _HEADER + 4 * buckets].view("<f4"), data[_HEADER + 4 * buckets :]
+        if (scales < 0).any():
+            raise ValueError("a bucket's scale is negative")
+        if count % 8 and bits[-1] & (0xFF >> count % 8):
+            raise ValueError("bits behind the last value")
+        return count, scales.astype(np.float32), bits
+
+
+def _mean_magnitude(rows: Tensor) -> NDArray[np.float32]:
+    # In double: a sum of finite values must not overflow.
+    means = torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=torch.float64).div_(rows.shape[1])
+    return np.asarray(means.numpy(), np.float32)

@@ -1,0 +1,54 @@
+"""Which tensors of a vector travel as they are though the codec quantizes: the small ones and the running statistics.
+
+As in QSGD, section 5: tensors of fewer than 10,000 elements cost little and suffer most, for biases and scales would
+share a bucket's scale with weights of another size. Buffers (BatchNorm's running statistics) are no gradients, and a
+variance that is rounded to zero is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from node.codecs.names import CastConfig, codec_config
+from node.tasks.base import BUFFERS, TensorSpec
+
+
+class Split:
+    """Moves what travels as float32 to the end of a vector, and back: its last `raw` values.
+
+    A codec that casts leaves everything in its place, with `raw` = 0.
+    """
+
+    def __init__(self, layout: Sequence[TensorSpec], codec: str) -> None:
+        config = codec_config(codec)
+        coarse: list[slice] = []
+        fine: list[slice] = []
+        if not isinstance(config, CastConfig):
+            for spec in sorted(layout, key=lambda spec: spec.start):
+                small = spec.player == BUFFERS or spec.place.stop - spec.start < config.raw_below
+                _append(fine if small else coarse, spec.place)
+        self.raw: int = sum(place.stop - place.start for place in fine)
+        self._places = coarse + fine if fine else []
+
+    def pack(self, x: Tensor) -> Tensor:
+        """x (flat, whole layout) with the raw values last; x itself where there are none."""
+        return torch.cat([x[place] for place in self._places]) if self._places else x
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """The vector that `pack` was given."""
+        if not self._places:
+            return packed
+        x, begin = torch.empty_like(packed), 0
+        for place in self._places:
+            x[place] = packed[begin : (begin := begin + place.stop - place.start)]
+        return x
+
+
+def _append(places: list[slice], place: slice) -> None:
+    if places and places[-1].stop == place.start:
+        places[-1] = slice(places[-1].start, place.stop)
+    else:
+        places.append(place)

@@ -1,0 +1,154 @@
+"""Data sets as uint8 tensors: the embedded Fashion-MNIST subset, and torchvision's from a given root.
+
+Nothing is downloaded unless the configuration asks for it, and a node keeps its own shard only.
+"""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from node.data.sharding import partition
+from node.tasks.config import DataConfig
+
+IDX_NAMES = {True: "train", False: "t10k"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Images uint8 (n, C, H, W) and their labels int64 (n,), on the CPU."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
+    """The training images of node `rank`; the shards of one (config, world, seed) are a partition."""
+    if not 0 <= rank < world:
+        raise ValueError(f"rank must be in 0 to {world - 1}, got {rank}")
+    source = _source(config, train=True)
+    shares = partition(source.labels, world, config.sharding, config.alpha, seed)
+    return _select(source, shares[rank], config)
+
+
+def load_split(config: DataConfig, train: bool = True, limit: int | None = None) -> Shard:
+    """A whole split, or `limit` of its images spread evenly over it."""
+    source = _source(config, train)
+    total = len(source.labels)
+    count = total if limit is None else min(limit, total)
+    return _select(source, np.arange(count, dtype=np.int64) * total // count, config)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A data set before selection: uint8 (n, H, W[, C]), or a torchvision folder whose files stay on disk."""
+
+    images: Any
+    labels: NDArray[np.int64]
+
+
+def _select(source: _Source, index: NDArray[np.int64], config: DataConfig) -> Shard:
+    channels, size, _ = config.image_shape
+    if isinstance(source.images, np.ndarray):
+        chosen = torch.from_numpy(source.images[index])
+        images = chosen.unsqueeze(1) if chosen.dim() == 3 else chosen.permute(0, 3, 1, 2)
+        images = _resize(images.contiguous(), size)
+    else:
+        images = torch.empty(len(index), channels, size, size, dtype=torch.uint8)
+        for place, number in enumerate(index):
+            images[place] = _read_image(source.images, int(number), size)
+    return Shard(images, torch.from_numpy(source.labels[index]))
+
+
+def _source(config: DataConfig, train: bool) -> _Source:
+    if config.name == "fashion-mnist-mini":
+        return _embedded(train)
+    root = Path(config.root or "").expanduser()
+    if not root.is_dir() and not config.download:
+        raise FileNotFoundError(f"data.root: no folder {root}; {config.name} is looked for there")
+    if config.name == "image-folder":
+        if not train:
+            raise ValueError("data.name: image-folder is all training images; it has no test split")
+        return _folder(root)
+    if config.name in ("mnist", "fashion-mnist") and _idx_path(root, train, "images-idx3").is_file():
+        return _idx(root, train)
+    return _torchvision(config, root, train)
+
+
+@cache
+def _embedded(train: bool) -> _Source:
+    """5,000 training or 1,000 test images (4 MB): kept, as many nodes may share a process."""
+    split = "train" if train else "test"
+    path = files("node.data") / "assets" / "fashion_mnist_mini.npz"
+    with path.open("rb") as file, np.load(file) as arrays:
+        return _Source(arrays[f"{split}_images"], arrays[f"{split}_labels"].astype(np.int64))
+
+
+def _idx_path(root: Path, train: bool, kind: str) -> Path:
+    return root / f"{IDX_NAMES[train]}-{kind}-ubyte.gz"
+
+
+def _idx(root: Path, train: bool) -> _Source:
+    """The compressed idx files as published, and as Debian's dataset-fashion-mnist installs them."""
+
+    def read(kind: str, header_bytes: int) -> NDArray[np.uint8]:
+        content = gzip.decompress(_idx_path(root, train, kind).read_bytes())
+        return np.frombuffer(content, np.uint8, offset=header_bytes)
+
+    return _Source(read("images-idx3", 16).reshape(-1, 28, 28), read("labels-idx1", 8).astype(np.int64))
+
+
+def _torchvision(config: DataConfig, root: Path, train: bool) -> _Source:
+    from torchvision import datasets
+
+    kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
+    try:
+        found = kind[config.name](str(root), train=train, download=config.download)
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"data.root: no {config.name} in {root} ({error}); point root at the folder that holds "
+            f"torchvision's {kind[config.name].__name__} files, or set data.download: true"
+        ) from error
+    return _Source(np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
+
+
+def _folder(root: Path) -> _Source:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found = ImageFolder(str(root))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"data.root: {error}; image-folder wants root/<class>/<image>") from error
+    return _Source(found, np.asarray(found.targets, dtype=np.int64))
+
+
+def _read_image(folder: Any, number: int, size: int) -> Tensor:
+    """One RGB image (3, size, size): the shorter side scaled to size, the middle cut out."""
+    from torchvision.transforms.v2 import functional as transform
+
+    path, _ = folder.samples[number]
+    image = transform.pil_to_tensor(folder.loader(path))
+    image = transform.resize(image, [size], antialias=True)
+    cropped: Tensor = transform.center_crop(image, [size, size])
+    return cropped
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    """Square uint8 images scaled to `size` pixels a side."""
+    if images.shape[-1] == size:
+        return images
+    scaled = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+    return scaled.round_().clamp_(0, 255).byte()

@@ -1,0 +1,70 @@
+"""What an algorithm may wait for.
+
+An algorithm is a coroutine. It never sleeps, blocks or opens a socket: it awaits one of the effects
+below, and the fabric that drives it carries the effect out, on the wall clock over gRPC or on the
+virtual clock in memory. That is why the same algorithm runs, bit for bit, on every fabric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+RAW_PART = 1 << 31
+"""Set in a part's number when its values travel as float32, whatever the exchange's codec."""
+
+
+class Tag(NamedTuple):
+    """Names a parcel between two nodes: the exchange round, and the part within that round."""
+
+    round: int
+    part: int
+
+
+class PeerLost(Exception):
+    """The peer is gone, or its parcel did not come before the round's deadline."""
+
+    def __init__(self, rank: int, reason: str) -> None:
+        super().__init__(f"rank {rank}: {reason}")
+        self.rank = rank
+        self.reason = reason
+
+
+class Effect(Generic[T]):
+    """Base of the effects: awaiting one hands it to the fabric and returns the fabric's answer."""
+
+    def __await__(self) -> Generator[Effect[T], Any, T]:
+        answer: T = yield self
+        return answer
+
+
+@dataclass(frozen=True)
+class Compute(Effect[T]):
+    """Run `work` here and now, padded to the configured pace; it counts as computing."""
+
+    work: Callable[[], T]
+
+
+@dataclass(frozen=True)
+class Send(Effect[None]):
+    """Hand a parcel's body to the network. Returns once the fabric has room for it, not when it arrived.
+
+    `last` says that no further part of this round goes to this peer, so that the stream may close.
+    """
+
+    to: int
+    tag: Tag
+    body: memoryview
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Receive(Effect[memoryview]):
+    """Wait for a parcel. Raises PeerLost when the peer is gone, refused, or past the round's deadline."""
+
+    source: int
+    tag: Tag

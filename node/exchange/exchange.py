@@ -1,0 +1,131 @@
+"""A node's exchange over gRPC: lives in the gRPC event loop, serves the training thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import grpc.aio
+
+from node.config import ExchangeConfig
+from node.effects import PeerLost, Tag
+from node.exchange.counters import Counters
+from node.exchange.sender import Outgoing, PeerStream, channel_options
+from node.exchange.server import ExchangeServer
+from node.exchange.shelf import RunAborted, Shelf
+from node.mailbox import Mailbox, Refusal
+from proto import exchange_pb2, exchange_pb2_grpc
+
+WARM_UP = Tag(0, 0)
+
+WaitReport = Callable[[int, int], None]  # for whom, in which round
+RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdict, detail
+
+
+class GrpcExchange:
+    """Send and receive parcels. `send` and `receive` are for the training thread, the rest for the loop."""
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        mailbox: Mailbox,
+        config: ExchangeConfig,
+        on_refusal: RefusalReport,
+        on_wait: WaitReport,
+    ) -> None:
+        self.rank, self.world, self._config = rank, world, config
+        self.shelf = Shelf(mailbox, on_wait)
+        self._on_wait = on_wait
+        self._on_refusal = on_refusal
+        self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
+        self._streams: dict[int, PeerStream] = {}
+        self._room = {r: threading.BoundedSemaphore(config.window_rounds) for r in range(world)}
+        self.counters = Counters()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: grpc.aio.Server | None = None
+
+    async def serve(self, address: str) -> str:
+        """Open the server on host:port (port 0: any); returns the address with its port."""
+        self._loop = asyncio.get_running_loop()
+        self._server = grpc.aio.server(options=channel_options(self._config))
+        servicer = ExchangeServer(self.shelf, self._refused_here)
+        exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        return f"{address.rsplit(':', 1)[0]}:{port}"
+
+    async def connect(self, addresses: list[str], peers: set[int]) -> None:
+        """Open a channel to each of `peers` (ranks) and wait until all are up."""
+        for peer in sorted(peers):
+            self._streams[peer] = PeerStream(
+                peer,
+                addresses[peer],
+                self._header,
+                self._config,
+                self.counters,
+                self._undelivered,
+                self._round_over,
+            )
+        await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every part that was sent has its receipt."""
+        await asyncio.gather(*(stream.drain(timeout_s) for stream in self._streams.values()))
+
+    async def close(self) -> None:
+        """End all streams and the server; what is still on its way is dropped."""
+        await asyncio.gather(*(stream.close() for stream in self._streams.values()))
+        if self._server is not None:
+            await self._server.stop(0)
+
+    @property
+    def grpc_bytes(self) -> int:
+        """Serialised exchange messages handed to gRPC so far, bytes."""
+        return self.counters.sent_bytes
+
+    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None:
+        """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""
+        if self.shelf.is_lost(to):
+            return
+        if tag.part == 0 and not self._room[to].acquire(timeout=self._config.patience_s):
+            self._on_wait(to, tag.round)
+            if not self._room[to].acquire(timeout=self._config.round_deadline_s - self._config.patience_s):
+                return  # the peer will miss this parcel; whether it is lost is not for this node to say
+        if self._loop is None:
+            raise RuntimeError("send before serve")
+        self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, body, last))
+
+    def receive(self, source: int, tag: Tag) -> memoryview:
+        """Block for a part; see Shelf.receive."""
+        begin = time.monotonic()
+        try:
+            body = self.shelf.receive(source, tag, self._config.patience_s, self._config.round_deadline_s)
+        except PeerLost:
+            self.counters.missed(source, tag.round, time.monotonic() - begin)
+            raise
+        self.counters.received(source, tag.round, len(body), time.monotonic() - begin)
+        return body
+
+    def warm_up(self, body: memoryview, incoming: set[int], outgoing: set[int]) -> None:
+        """Send a first parcel over every channel and wait for the peers': TCP and HTTP/2 windows open up."""
+        for to in sorted(outgoing):
+            self.send(to, WARM_UP, body, True)
+        for source in sorted(incoming):
+            try:
+                self.receive(source, WARM_UP)
+            except PeerLost as lost:
+                raise RunAborted(f"rank {self.rank} hears nothing from rank {source}: {lost.reason}") from lost
+
+    def _round_over(self, peer: int) -> None:
+        self._room[peer].release()
+
+    def _refused_here(self, sender: int, refusal: Refusal) -> None:
+        self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)
+
+    def _undelivered(self, peer: int, number: int, reason: str) -> None:
+        print(f"round {number} for rank {peer} could not be delivered: {reason}", flush=True)
+        if not self.shelf.is_lost(peer):
+            self._on_wait(peer, number)

@@ -1,0 +1,149 @@
+"""The sending half of the exchange: one Deliver stream per neighbour and round, chunk by chunk.
+
+Runs in gRPC's event loop. The training thread only queues references to encoded bodies; it is held
+back when more rounds are under way to one peer than the window allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+
+from node.config import ExchangeConfig
+from node.effects import Tag
+from node.exchange.counters import Counters
+from proto import exchange_pb2, exchange_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A part to send; `last` closes the round's stream."""
+
+    tag: Tag
+    body: memoryview
+    last: bool
+
+
+class PeerStream:
+    """One neighbour's channel and its open rounds."""
+
+    def __init__(
+        self,
+        peer: int,
+        address: str,
+        header: exchange_pb2.Header,
+        config: ExchangeConfig,
+        counters: Counters,
+        on_undelivered: Callable[[int, int, str], None],
+        on_round_over: Callable[[int], None],
+    ) -> None:
+        self._peer, self._header, self._config = peer, header, config
+        self._counters = counters
+        self._on_undelivered, self._on_round_over = on_undelivered, on_round_over
+        self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
+        self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
+        self._rounds: dict[int, asyncio.Queue[Outgoing]] = {}
+        self._under_way: Counter[int] = Counter()  # parts without a receipt, by round
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, outgoing: Outgoing) -> None:
+        """Queue a part; opens the round's stream at its first part."""
+        number = outgoing.tag.round
+        queue = self._rounds.get(number)
+        if queue is None:
+            queue = self._rounds[number] = asyncio.Queue()
+            task = asyncio.get_running_loop().create_task(self._carry(number, queue))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._under_way[number] += 1
+        self._counters.submitted(self._peer)
+        queue.put_nowait(outgoing)
+
+    async def connect(self, deadline_s: float) -> None:
+        """Wait until the channel is up."""
+        await asyncio.wait_for(self._channel.channel_ready(), deadline_s)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every open round is delivered and acknowledged."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
+    async def close(self) -> None:
+        """End all streams; what is still on its way is dropped."""
+        for task in set(self._tasks):
+            task.cancel()
+        await self._channel.close()
+
+    async def _carry(self, number: int, queue: asyncio.Queue[Outgoing]) -> None:
+        call = self._stub.Deliver(timeout=self._config.round_deadline_s)
+        receipts = asyncio.create_task(self._receipts(call, number))
+        try:
+            last = False
+            while not last:
+                outgoing = await queue.get()
+                last = outgoing.last
+                for message in pieces(self._header, outgoing, self._config.chunk_bytes):
+                    async with asyncio.timeout(self._config.chunk_deadline_s):  # wait_for makes a task a chunk
+                        await call.write(message)
+                    self._counters.sent(self._peer, message.ByteSize())
+            await call.done_writing()
+            await receipts
+        except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
+            call.cancel()
+            self._on_undelivered(self._peer, number, _reason(error))
+        finally:
+            receipts.cancel()
+            self._rounds.pop(number, None)
+            self._counters.settled(self._peer, self._under_way.pop(number, 0))
+            self._on_round_over(self._peer)
+
+    async def _receipts(self, call: Any, number: int) -> None:
+        async for receipt in call:
+            self._under_way[number] -= 1
+            self._counters.settled(self._peer, 1)
+            if receipt.verdict != exchange_pb2.ACCEPTED:  # counted where it was refused
+                verdict = exchange_pb2.Verdict.Name(receipt.verdict)
+                print(f"rank {self._peer} refused a part: {verdict}: {receipt.detail}", flush=True)
+
+
+def pieces(template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int) -> Iterator[exchange_pb2.Piece]:
+    """The messages of one part: a header with the first chunk, then the other chunks, each copied as it leaves."""
+    body = outgoing.body
+    header = exchange_pb2.Header()
+    header.CopyFrom(template)
+    header.round, header.part = outgoing.tag
+    header.bytes, header.crc32 = len(body), zlib.crc32(body)
+    yield exchange_pb2.Piece(header=header, data=bytes(body[:chunk_bytes]))
+    for start in range(chunk_bytes, len(body), chunk_bytes):
+        yield exchange_pb2.Piece(data=bytes(body[start : start + chunk_bytes]))
+
+
+def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:
+    """Channel and server options: explicit limits, BDP probing on (a 64 KiB window starves long links)."""
+    from node.exchange.server import MESSAGE_SLACK_BYTES
+
+    limit = config.chunk_bytes + MESSAGE_SLACK_BYTES
+    return [
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", limit),
+        ("grpc.http2.bdp_probe", 1),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.enable_retries", 0),
+        ("grpc.so_reuseport", 0),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    ]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    if isinstance(error, TimeoutError):
+        return "a chunk did not go out within its deadline"
+    return repr(error)

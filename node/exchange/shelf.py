@@ -1,0 +1,106 @@
+"""The mailbox between two threads: gRPC's event loop puts parcels in, the training thread takes them out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+from node.effects import PeerLost, Tag
+from node.mailbox import Header, Mailbox, Refusal
+
+
+class RunAborted(Exception):
+    """The controller ended the run, or is gone."""
+
+
+class Shelf:
+    """A Mailbox under a lock, with blocking receipt for the training thread."""
+
+    def __init__(self, mailbox: Mailbox, on_wait: Callable[[int, int], None]) -> None:
+        self._mailbox = mailbox
+        self._on_wait = on_wait
+        self._lock = threading.Lock()
+        self._aborted: str | None = None
+        self._pending: Future[memoryview] | None = None
+
+    def check_header(self, header: Header) -> None:
+        """See Mailbox.check_header."""
+        with self._lock:
+            self._mailbox.check_header(header)
+
+    def put(self, header: Header, body: memoryview, crc32: int) -> None:
+        """See Mailbox.put."""
+        with self._lock:
+            self._mailbox.put(header, body, crc32)
+
+    def malformed(self, detail: str) -> Refusal:
+        """See Mailbox.malformed."""
+        with self._lock:
+            return self._mailbox.malformed(detail)
+
+    def refused(self) -> dict[str, int]:
+        """Parts refused so far, by reason."""
+        with self._lock:
+            return dict(self._mailbox.refused)
+
+    def lose(self, rank: int, reason: str) -> None:
+        """See Mailbox.lose."""
+        with self._lock:
+            self._mailbox.lose(rank, reason)
+
+    def lost(self) -> int:
+        """How many peers are known to be gone."""
+        with self._lock:
+            return len(self._mailbox.lost)
+
+    def is_lost(self, rank: int) -> bool:
+        """Whether that peer is known to be gone."""
+        with self._lock:
+            return rank in self._mailbox.lost
+
+    def abort(self, reason: str) -> None:
+        """Wake the training thread with RunAborted, now or at its next receive."""
+        with self._lock:
+            self._aborted = reason
+            pending = self._pending
+        if pending is not None and not pending.done():
+            pending.set_exception(RunAborted(reason))
+
+    def aborted(self) -> str | None:
+        """Why the run was aborted, if it was."""
+        return self._aborted
+
+    def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
+        """Block until the parcel is there. Raises PeerLost (also past the deadline) or RunAborted.
+
+        After `patience_s` (seconds, as `deadline_s`) the shelf's `on_wait` is told, once.
+        """
+        future: Future[memoryview] = Future()
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, PeerLost):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        with self._lock:
+            if self._aborted is not None:
+                raise RunAborted(self._aborted)
+            self._pending = future
+            self._mailbox.expect(source, tag, settle)
+        try:
+            try:
+                return future.result(patience_s)
+            except FutureTimeout:
+                self._on_wait(source, tag.round)
+            return future.result(deadline_s - patience_s)
+        except FutureTimeout:
+            with self._lock:
+                self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+            return future.result(0)
+        finally:
+            self._pending = None

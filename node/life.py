@@ -1,0 +1,293 @@
+"""The life of a node process: join the controller, build, warm up, train, report, leave.
+
+Two threads share the work: this one trains, the other runs gRPC's event loop (exchange and control).
+The training thread never waits for the loop except where the algorithm awaits a parcel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc.aio
+from torch import Tensor
+
+from node.codecs import build_codec
+from node.collectives import CollectiveFailed
+from node.config import NodeConfig
+from node.control import ControlLine
+from node.exchange import GrpcExchange
+from node.exchange.shelf import RunAborted
+from node.mailbox import Mailbox
+from node.metrics import NodeMetrics
+from node.traffic import exchange_edges
+from node.wall import WallClock
+from node.worker import Diverged, Meter, StepStats, Worker, train
+from proto import control_pb2
+
+T = TypeVar("T")
+_LEAVE_S = 30.0  # for uploads and last parcels, after training
+NOT_WANTED = 4  # exit status: the controller has no place for this node
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node lives: the controller it joins and the addresses it serves on (host:port).
+
+    `host` names its container to a controller that gives ranks to containers.
+    """
+
+    controller: str
+    mesh: str
+    metrics: str
+    token: str
+    wanted_rank: int = -1
+    mesh_device: str | None = None
+    host: str = ""
+
+
+def live(place: Place) -> int:
+    """Run one node to its end; returns the exit status (0: trained to the end)."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="grpc-loop", daemon=True)
+    thread.start()
+    try:
+        return _Life(place, loop).run()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+class _Life:
+    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        self._place, self._loop = place, loop
+        self._orders: queue.Queue[control_pb2.Order | None] = queue.Queue()
+        self._exchange: GrpcExchange | None = None
+        self._stop_after: int | None = None
+        self._metrics: NodeMetrics | None = None
+        self._steps = 0
+        self._refused_entry = False
+
+    def run(self) -> int:
+        self._line = self._in_loop(self._open_line())
+        hello = control_pb2.Hello(
+            token=self._place.token, wanted_rank=self._place.wanted_rank, pid=os.getpid(), host=self._place.host
+        )
+        self._line.post(hello=hello)
+        try:
+            assignment = self._order("assignment").assignment
+            self._train(assignment)
+            return 0
+        except RunAborted as aborted:
+            if self._refused_entry:
+                return NOT_WANTED
+            print(f"node: the run was ended: {aborted}", flush=True)
+            return 3
+        except Exception as error:
+            if isinstance(error, Diverged) and self._metrics is not None:
+                self._metrics.diverged()
+            if not isinstance(error, (CollectiveFailed, Diverged)):
+                traceback.print_exc()  # into the node's log: the reason alone may not be enough
+            reason = str(error) or type(error).__name__
+            self._line.post(failed=control_pb2.Failed(reason=reason, step=self._steps))
+            self._linger()
+            return 1
+        finally:
+            self._in_loop(self._close())
+
+    async def _open_line(self) -> ControlLine:
+        line = ControlLine(self._place.controller, self._loop)
+        self._attending = self._loop.create_task(self._attend(line))
+        return line
+
+    async def _attend(self, line: ControlLine) -> None:
+        """Sort the controller's orders: those that concern a step at once, the others in turn."""
+        why = "the controller closed the line"
+        try:
+            async for order in line.orders():
+                match order.WhichOneof("kind"):
+                    case "stop_after":
+                        self._stop_after = order.stop_after.step
+                    case "peer_lost" if self._exchange is not None:
+                        self._exchange.shelf.lose(order.peer_lost.rank, order.peer_lost.reason)
+                        if self._metrics is not None:
+                            self._metrics.lost(self._exchange.shelf.lost())
+                    case "abort":
+                        why = order.abort.reason
+                        break
+                    case _:
+                        self._orders.put(order)
+        except grpc.aio.AioRpcError as error:
+            self._refused_entry = error.code() is grpc.StatusCode.ALREADY_EXISTS
+            why = f"the controller is gone: {error.details()} ({error.code().name})"
+        except Exception as error:
+            why = f"the controller is gone: {error}"
+        if self._exchange is not None:
+            self._exchange.shelf.abort(why)
+        self._why_closed = why
+        self._orders.put(None)
+
+    def _order(self, kind: str, timeout_s: float | None = None) -> control_pb2.Order:
+        order = self._orders.get(timeout=timeout_s)
+        if order is None:
+            raise RunAborted(self._why_closed)
+        if order.WhichOneof("kind") != kind:
+            raise RunAborted(f"expected the order {kind!r}, got {order.WhichOneof('kind')!r}")
+        return order
+
+    def _train(self, assignment: control_pb2.Assignment) -> None:
+        begin = time.monotonic()
+        config = NodeConfig.model_validate_json(assignment.config_json)
+        worker = Worker(config, assignment.rank, assignment.world)
+        self._run, self._rank = config.run, assignment.rank
+        rehearse(worker)
+        peers = worker.peers
+        metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
+        host, _, port = self._place.metrics.rpartition(":")
+        metrics_server, metrics_port = metrics.serve(host, int(port))
+        mailbox = Mailbox(
+            config.run,
+            worker.rank,
+            worker.world,
+            worker.schema,
+            peers.codec,
+            max_bytes=worker.largest_body,
+            window_rounds=worker.window_rounds,
+        )
+        self._exchange = exchange = GrpcExchange(
+            worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting
+        )
+        mesh = self._in_loop(exchange.serve(self._place.mesh))
+        self._line.post(
+            ready=control_pb2.Ready(
+                mesh_address=mesh,
+                metrics_address=f"{host}:{metrics_port}",
+                setup_s=time.monotonic() - begin,
+                parameters=worker.task.size,
+            )
+        )
+        edges = exchange_edges(config, worker.world)
+        incoming = {a for a, b in edges if b == worker.rank}
+        outgoing = {b for a, b in edges if a == worker.rank}
+        addresses = list(self._order("warm").warm.mesh_addresses)
+        self._in_loop(exchange.connect(addresses, outgoing))
+        # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
+        exchange.warm_up(build_codec(config.codec).encode(worker.initial()), incoming, outgoing)
+        self._line.post(warmed=control_pb2.Warmed())
+        self._order("start")
+        exchange.counters.begin(incoming | outgoing)
+        metrics.begin(incoming, outgoing, exchange.counters.read)
+        device = self._place.mesh_device
+        sent_before = (exchange.grpc_bytes, transmitted_bytes(device))
+        meter = Meter(
+            clock=time.monotonic,
+            network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
+        )
+        steps = WallClock(exchange, meter, config.pace_ms).run(train(worker, meter, self))
+        t_s = meter.t_s
+        self._in_loop(exchange.drain(config.exchange.round_deadline_s))
+        finished = control_pb2.Finished(
+            steps=steps,
+            t_s=t_s,
+            memory_mb=proportional_set_mb(),
+            codec_bytes=peers.codec_bytes,
+            grpc_bytes=exchange.grpc_bytes - sent_before[0],
+            interface_bytes=transmitted_bytes(device) - sent_before[1],
+        )
+        self._in_loop(self._line.settle())
+        self._line.post(finished=finished)
+        self._linger()
+        metrics_server.shutdown()
+
+    def _linger(self) -> None:
+        """Stay for the peers that still need this node's last parcels, until the controller says goodbye."""
+        try:
+            self._order("goodbye", _LEAVE_S)
+        except (RunAborted, queue.Empty):
+            return
+
+    def _refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        if self._metrics is not None:
+            self._metrics.refused(verdict)
+        self._line.post(refused=control_pb2.Refused(sender=sender, receiver=receiver, verdict=verdict, detail=detail))
+
+    def _waiting(self, source: int, number: int) -> None:
+        self._line.post(waiting=control_pb2.Waiting(source=source, round=number))
+
+    async def _close(self) -> None:
+        if self._exchange is not None:
+            await self._exchange.close()
+        self._attending.cancel()
+        await self._line.close()
+
+    def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    # Reporter: what the training loop calls.
+
+    def step(self, stats: StepStats) -> None:
+        """Report a step to the controller and the metrics."""
+        self._steps = stats.step
+        if self._metrics is not None:
+            self._metrics.step(stats)
+        self._line.post(
+            step=control_pb2.Step(
+                step=stats.step,
+                t_s=stats.t_s,
+                loss=stats.losses,
+                compute_s=stats.compute_s,
+                wait_s=stats.wait_s,
+                other_s=stats.other_s,
+                codec_bytes=stats.codec_bytes,
+                grpc_bytes=stats.grpc_bytes,
+                interface_bytes=stats.interface_bytes,
+                missing=stats.missing,
+            )
+        )
+        if (why := self._exchange and self._exchange.shelf.aborted()) is not None and why:
+            raise RunAborted(why)
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        """Send a snapshot to the controller in the background."""
+        header = control_pb2.SnapshotHeader(
+            run=self._run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes
+        )
+        self._line.deposit(header, x)
+
+    def stop_after(self) -> int | None:
+        """The last step, once the controller has named it."""
+        return self._stop_after
+
+
+def rehearse(worker: Worker) -> None:
+    """One gradient off the clock, undone: what torch sets up at its first one must not count as training."""
+    state = worker.task.state()
+    worker.task.gradient(worker.initial())
+    worker.task.load_state(state)
+
+
+def transmitted_bytes(device: str | None) -> int:
+    """The kernel's transmit counter of a device in this process's network namespace, bytes."""
+    if device is None:
+        return 0
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == device:
+            return int(counters.split()[8])
+    raise OSError(f"no network device {device!r} in this namespace to count bytes on")
+
+
+def proportional_set_mb() -> float:
+    """This process's share of memory (Pss: shared pages divided among their users), MB of 10^6 bytes."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0

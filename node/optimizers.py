@@ -1,0 +1,87 @@
+"""Optimistic optimizers on one flat parameter vector, both players at once.
+
+The vector field g(x) = [∇_u F, −∇_v F] makes descent right for both players, so one update serves
+generator and discriminator. Each player keeps its own step count, because with `critic_steps` > 1 the
+generator sits out some steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from node.config import OptimizerConfig
+from node.tasks.base import Gradient, Task
+
+
+class _PlayerState:
+    """What OAdam remembers of one player: its slice, its moments, its last scaled direction."""
+
+    def __init__(self, where: slice, learning_rate: float, like: Tensor) -> None:
+        self.where = where
+        self.learning_rate = learning_rate
+        self.count = 0
+        self.moment = torch.zeros_like(like[where])
+        self.square = torch.zeros_like(self.moment)
+        self.previous = torch.zeros_like(self.moment)
+
+
+def _player_states(task: Task, config: OptimizerConfig, like: Tensor) -> dict[str, _PlayerState]:
+    return {name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()}
+
+
+class OAdam:
+    """Optimistic Adam (Daskalakis et al., "Training GANs with Optimism", as in their code).
+
+    With ŝ_t = η √(1−β2^t) / (1−β1^t):
+    θ_t = θ_{t−1} − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε).
+    """
+
+    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
+        self._config = config
+        self._players = _player_states(task, config, like)
+        self._task = task
+
+    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
+        """New flat parameters; `x` (flat float32) is left as it was."""
+        c = self._config
+        new = x.clone()
+        for name in gradient.active:
+            p = self._players[name]
+            g = gradient.field[p.where]
+            p.count += 1
+            p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
+            p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
+            scale = p.learning_rate * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
+            direction = (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
+            new[p.where].sub_(direction, alpha=2).add_(p.previous)
+            p.previous = direction
+        return with_buffers(new, self._task, gradient)
+
+
+class OptimisticSG:
+    """Optimistic stochastic gradient: θ_t = θ_{t−1} − 2η g_t + η g_{t−1} (g_0 = 0)."""
+
+    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
+        self._players = _player_states(task, config, like)
+        self._task = task
+
+    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
+        """New flat parameters; `x` (flat float32) is left as it was."""
+        new = x.clone()
+        for name in gradient.active:
+            p = self._players[name]
+            direction = gradient.field[p.where] * p.learning_rate
+            new[p.where].sub_(direction, alpha=2).add_(p.previous)
+            p.previous = direction
+        return with_buffers(new, self._task, gradient)
+
+
+def with_buffers(x: Tensor, task: Task, gradient: Gradient) -> Tensor:
+    """Put the buffers that the forward pass left (running statistics) into x's tail; returns x."""
+    if gradient.buffers is not None:
+        x[task.buffers] = gradient.buffers
+    return x
+
+
+OPTIMIZERS: dict[str, type[OAdam] | type[OptimisticSG]] = {"oadam": OAdam, "optimistic-sg": OptimisticSG}

@@ -1,0 +1,161 @@
+"""What an algorithm knows of a task: one flat parameter vector x and a stochastic gradient field at x.
+
+A GAN is a game of two players, so x = [generator | discriminator | buffers] and the field is
+[grad_u F, -grad_v F]: moving against it descends for the generator u and ascends for the discriminator v.
+Algorithms, codecs and exchanges see flat float32 tensors only; what lies where is in the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+BUFFERS = "buffers"
+"""The `player` of a tensor that is averaged between nodes but has no gradient."""
+
+
+class TensorSpec(NamedTuple):
+    """One tensor's place in the flat vector: x[start : start + numel], row-major."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int
+    player: str
+
+    @property
+    def place(self) -> slice:
+        return slice(self.start, self.start + int(np.prod(self.shape)))
+
+
+class Gradient(NamedTuple):
+    """One evaluation of the field on a fresh minibatch.
+
+    field: flat, one entry per parameter (buffers excluded), zero for players that are not active.
+    active: the players to update this step.
+    buffers: the buffers after this evaluation, None when the task has none.
+    losses: each player's own loss.
+    """
+
+    field: Tensor
+    active: tuple[str, ...]
+    buffers: Tensor | None
+    losses: dict[str, float]
+
+
+class Task(Protocol):
+    """A differentiable game. All tensors are float32 and flat, on the device of the x that was passed in."""
+
+    layout: tuple[TensorSpec, ...]
+    players: dict[str, slice]
+    buffers: slice
+    size: int
+
+    def initial(self) -> Tensor:
+        """The starting x, shape (size,), on the CPU: the same bits on every rank for one seed."""
+        ...
+
+    def gradient(self, x: Tensor) -> Gradient:
+        """The field at x on the next minibatch. Leaves x alone and keeps no reference to it.
+
+        Bit-equal for equal seed, rank, x, state and thread count, in whatever process.
+        """
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Position in the random stream and in the schedule: with x, everything a checkpoint needs."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
+        """n images (n, C, H, W) in [-1, 1], on the CPU. Needs no data set and leaves `state` alone."""
+        ...
+
+
+def random_stream(seed: int, *key: int) -> torch.Generator:
+    """An own CPU generator for (seed, *key); streams of different keys are independent."""
+    state = np.random.SeedSequence([seed, *key]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+class FlatModel:
+    """Networks whose parameters, gradients and buffers are views of flat tensors.
+
+    Setting all parameters is then one copy, and reading all gradients needs none. Build the networks on the
+    "meta" device: they get their storage here, and the global random generator is never touched.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+        specs: list[TensorSpec] = []
+        start = 0
+
+        def place(name: str, tensor: Tensor, player: str) -> None:
+            nonlocal start
+            if not tensor.is_floating_point():
+                raise TypeError(f"{name} is {tensor.dtype}: a flat float32 vector cannot hold it")
+            specs.append(TensorSpec(name, tuple(tensor.shape), start, player))
+            start += tensor.numel()
+
+        self.players: dict[str, slice] = {}
+        for player, network in networks.items():
+            begin = start
+            for name, parameter in network.named_parameters():
+                place(f"{player}.{name}", parameter, player)
+            self.players[player] = slice(begin, start)
+        parameters = start
+        for player, network in networks.items():
+            for name, buffer in network.named_buffers():
+                place(f"{player}.{name}", buffer, BUFFERS)
+        self.layout = tuple(specs)
+        self.buffers = slice(parameters, start)
+        self.size = start
+        self.device = device
+        self.values = torch.zeros(start, device=device)
+        self.gradients = torch.zeros(parameters, device=device)
+        self._bind(nn.ModuleDict(dict(networks)))
+
+    def _bind(self, networks: nn.ModuleDict) -> None:
+        for spec in self.layout:
+            path, _, leaf = spec.name.rpartition(".")
+            owner = networks.get_submodule(path)
+            value = self.values[spec.place].view(spec.shape)
+            if spec.player == BUFFERS:
+                setattr(owner, leaf, value)
+            else:
+                parameter = nn.Parameter(value)
+                parameter.grad = self.gradients[spec.place].view(spec.shape)
+                setattr(owner, leaf, parameter)
+
+    def load(self, x: Tensor) -> None:
+        """Copy x in and set the gradients to zero."""
+        if x.shape != (self.size,) or x.dtype != torch.float32:
+            raise ValueError(f"x must be float32 of shape ({self.size},), got {x.dtype} of {tuple(x.shape)}")
+        self.values.copy_(stage(x.detach(), self.device), non_blocking=True)
+        self.gradients.zero_()
+
+    def view(self, x: Tensor, name: str) -> Tensor:
+        """The tensor called `name` inside the flat vector x."""
+        spec = next(spec for spec in self.layout if spec.name == name)
+        return x[spec.place].view(spec.shape)
+
+
+def stage(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. Host memory goes to a GPU through a pinned copy, so the host need not wait:
+    the pinned allocator does not reuse the block before the transfer is done."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def fetch(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy of `tensor` on `device`, complete when this returns."""
+    if device.type == "cpu" and tensor.device.type == "cuda":
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        pinned.copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream(tensor.device).synchronize()
+        return pinned
+    return tensor.to(device, copy=True)

@@ -1,0 +1,89 @@
+"""What a node trains and on which data, as settings that a spec file can hold.
+
+Both models refuse unknown fields, and every error names what it got and what it allows. Importing this module
+does not import torch, so a spec can be checked without waiting for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Settings(BaseModel):
+    """A frozen model whose unknown fields are refused with the list of the known ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            unknown = sorted(str(key) for key in values if key not in cls.model_fields)
+            if unknown:
+                raise ValueError(f"unknown {', '.join(unknown)}; allowed: {', '.join(cls.model_fields)}")
+        return values
+
+
+class TaskConfig(Settings):
+    """A GAN: two networks of DCGAN's kind and the losses they play for."""
+
+    name: Literal["gan"] = "gan"
+    loss: Literal["wgan-gp", "hinge"] = Field(
+        default="wgan-gp",
+        description="wgan-gp: Wasserstein loss with gradient penalty (Gulrajani et al. 2017). "
+        "hinge: hinge loss with a spectrally normalised critic (Miyato et al. 2018).",
+    )
+    critic_steps: int = Field(default=1, ge=1, description="the generator moves at every so many steps")
+    gradient_penalty: float = Field(default=10.0, ge=0, description="weight of the penalty; wgan-gp only")
+    latent: int = Field(default=32, ge=1, description="length of the generator's noise vector")
+    width: int = Field(default=32, ge=1, description="channels at half resolution; doubled at each halving")
+    generator_norm: Literal["batch", "none"] = "batch"
+    batch_norm_buffers: Literal["mixed", "absent"] = Field(
+        default="mixed",
+        description="mixed: running statistics belong to the model, travel with it and serve generation. "
+        "absent: there are none, and generation normalises with its own batch.",
+    )
+
+
+class DataConfig(Settings):
+    """A data set and how the nodes share it."""
+
+    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "cifar10", "image-folder"] = Field(
+        default="fashion-mnist-mini",
+        description="fashion-mnist-mini comes with the package (5,000 images); the others are read from root",
+    )
+    root: str | None = Field(default=None, description="folder that holds the data set (torchvision's layout)")
+    download: bool = Field(default=False, description="let torchvision fetch a missing data set into root")
+    image_size: int | None = Field(
+        default=None,
+        ge=8,
+        le=256,
+        multiple_of=4,
+        description="pixels a side; unset: 28 if grey, 32 in colour",
+    )
+    sharding: Literal["iid", "dirichlet"] = "iid"
+    alpha: float | None = Field(
+        default=None, gt=0, description="Dirichlet concentration: the smaller, the fewer labels a node has"
+    )
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.name == "fashion-mnist-mini":
+            if self.root is not None:
+                raise ValueError("fashion-mnist-mini comes with the package: leave out root")
+        elif self.root is None:
+            raise ValueError(f"{self.name} needs root: the folder that holds the data set")
+        if self.sharding == "dirichlet" and self.alpha is None:
+            raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
+        if self.sharding == "iid" and self.alpha is not None:
+            raise ValueError("alpha belongs to sharding: dirichlet; leave it out for iid")
+        return self
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the images that the networks see."""
+        colour = self.name in ("cifar10", "image-folder")
+        size = self.image_size or (32 if colour else 28)
+        return (3 if colour else 1, size, size)

@@ -1,0 +1,67 @@
+"""Carries out an algorithm's effects on the wall clock: gradients in this thread, parcels over gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+from node.effects import Compute, Effect, Receive, Send, Tag
+from node.worker import Meter
+
+T = TypeVar("T")
+
+
+class Exchange(Protocol):
+    """What the wall-clock fabric needs of a network."""
+
+    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
+
+    def receive(self, source: int, tag: Tag) -> memoryview: ...
+
+
+class WallClock:
+    """Drives one coroutine to its end in the calling thread; counts where its time goes."""
+
+    def __init__(self, exchange: Exchange, meter: Meter, pace_ms: float | None) -> None:
+        self._exchange = exchange
+        self._meter = meter
+        self._pace_s = (pace_ms or 0.0) / 1000
+
+    def run(self, coroutine: Coroutine[Effect[Any], Any, T]) -> T:
+        """The coroutine's result. What goes wrong is raised inside it: it handles PeerLost, the rest ends it."""
+        answer: Any = None
+        wrong: Exception | None = None
+        while True:
+            try:
+                effect = coroutine.send(answer) if wrong is None else coroutine.throw(wrong)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer, wrong = None, None
+            try:
+                answer = self._carry_out(effect)
+            except Exception as error:
+                wrong = error
+
+    def _carry_out(self, effect: Effect[Any]) -> Any:
+        begin = time.monotonic()
+        match effect:
+            case Compute(work):
+                result = work()
+                # Sleeping the rest of the pace leaves the core to the other nodes of a crowded host.
+                rest = self._pace_s - (time.monotonic() - begin)
+                if rest > 0:
+                    time.sleep(rest)
+                self._meter.compute_s += time.monotonic() - begin
+                return result
+            case Send(to, tag, body, last):
+                self._exchange.send(to, tag, body, last)
+            case Receive(source, tag):
+                body = self._exchange.receive(source, tag)
+                self._meter.wait_s += time.monotonic() - begin
+                return body
+            case _:
+                raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+        self._meter.wait_s += time.monotonic() - begin
+        return None

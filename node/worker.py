@@ -1,0 +1,200 @@
+"""One worker: what an algorithm holds in its hands, and the training loop that drives it.
+
+The loop is the same on every fabric. It knows no clock and no network: the fabric gives it a Meter to
+read and a Reporter to tell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from node.codecs import build_codec
+from node.codecs.split import Split
+from node.collectives import Peers
+from node.config import NodeConfig, check_topology
+from node.data.datasets import load_shard
+from node.effects import Compute
+from node.tasks import build_task
+from node.tasks.base import Gradient, Task
+from node.topology import Neighbourhood, Topology
+from node.traffic import rounds_ahead
+
+
+class Diverged(Exception):
+    """The parameters or the gradient are no longer finite."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an algorithm yields after a gradient step: its state x (flat float32) and the losses."""
+
+    x: Tensor
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """The cost of one step on one node; times in seconds, `t_s` on the training clock at the step's end."""
+
+    step: int
+    t_s: float
+    losses: dict[str, float]
+    compute_s: float
+    wait_s: float
+    other_s: float
+    codec_bytes: int
+    grpc_bytes: int
+    interface_bytes: int
+    missing: tuple[int, ...]
+
+
+@dataclass
+class Meter:
+    """What a fabric counts while it carries out effects; read and reset by the loop at each step."""
+
+    clock: Callable[[], float]
+    network: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+    _zero: float = 0.0
+    _seen: tuple[float, int, int, int] = field(default=(0.0, 0, 0, 0))
+
+    def begin(self, codec_bytes: int) -> None:
+        """Set all readings to now: the training clock begins here."""
+        self.compute_s = self.wait_s = 0.0
+        self._zero = self.clock()
+        self._seen = (0.0, *self.network(), codec_bytes)
+
+    @property
+    def t_s(self) -> float:
+        """The training clock: seconds since `begin`."""
+        return self.clock() - self._zero
+
+    def step(self, number: int, losses: dict[str, float], peers: Peers) -> StepStats:
+        """What has passed since the last step."""
+        now, (grpc, interface), codec = self.t_s, self.network(), peers.codec_bytes
+        then, grpc_then, interface_then, codec_then = self._seen
+        stats = StepStats(
+            step=number,
+            t_s=now,
+            losses=losses,
+            compute_s=self.compute_s,
+            wait_s=self.wait_s,
+            other_s=max(0.0, now - then - self.compute_s - self.wait_s),
+            codec_bytes=codec - codec_then,
+            grpc_bytes=grpc - grpc_then,
+            interface_bytes=interface - interface_then,
+            missing=tuple(sorted(peers.missing)),
+        )
+        self._seen = (now, grpc, interface, codec)
+        self.compute_s = self.wait_s = 0.0
+        peers.missing.clear()
+        return stats
+
+
+class Reporter(Protocol):
+    """Where the loop's news goes. None of it may hold up the training thread."""
+
+    def step(self, stats: StepStats) -> None: ...
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        """Takes x as it is: algorithms never change a tensor that they have yielded."""
+        ...
+
+    def stop_after(self) -> int | None:
+        """The step after which to leave, once it is known."""
+        ...
+
+
+def device_of(wanted: str, rank: int, gpus: int) -> str:
+    """Where a node computes: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
+    return f"cuda:{rank % gpus}" if wanted == "cuda" and gpus else wanted
+
+
+class Worker:
+    """A task, a topology and peers, as an algorithm sees them."""
+
+    def __init__(self, config: NodeConfig, rank: int, world: int, task: Task | None = None) -> None:
+        torch.set_num_threads(config.threads)
+        if config.device != "cpu":  # on the CPU the tasks' operations are deterministic as they are
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only then
+            torch.use_deterministic_algorithms(True)
+        self.config = config
+        self.rank = rank
+        self.world = world
+        self.task = task if task is not None else self._build_task()
+        self.topology = Topology(config.topology, world)
+        check_topology(self.topology, config.algorithm)
+        codec = build_codec(config.codec, config.seed, rank)
+        self.peers = Peers(rank, world, codec, config.exchange.segment_bytes)
+
+    def _build_task(self) -> Task:
+        c = self.config
+        shard = load_shard(c.data, self.rank, self.world, c.seed)
+        gpus = torch.cuda.device_count() if c.device != "cpu" else 0
+        device = torch.device(device_of(c.device, self.rank, gpus))
+        return build_task(c.task, shard, self.rank, self.world, c.seed, c.batch, device)
+
+    @property
+    def window_rounds(self) -> int:
+        """How many rounds ahead of this node a parcel may be: as far as peers can get, and the slack configured."""
+        return self.config.exchange.window_rounds + rounds_ahead(self.config, self.world)
+
+    @property
+    def largest_body(self) -> int:
+        """No body of this run is longer, bytes: none holds more than the whole vector."""
+        raw = Split(self.task.layout, self.config.codec).raw
+        return max(self.peers.codec.wire_bytes(self.task.size), 4 * raw)
+
+    @property
+    def schema(self) -> int:
+        """64-bit hash of what both ends of an exchange must agree on: layout, dtype, codec."""
+        layout = [(spec.name, tuple(spec.shape), spec.start) for spec in self.task.layout]
+        text = repr((layout, self.task.size, self.peers.codec.name))
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+    def neighbours(self, number: int) -> Neighbourhood:
+        """Whom this node mixes with in gossip round `number`, counted from 1 over the whole run."""
+        return self.topology(self.rank, number)
+
+    def initial(self) -> Tensor:
+        """x_0, the same bits on every node."""
+        return self.task.initial()
+
+    async def gradient(self, x: Tensor) -> Gradient:
+        """The vector field at x on this node's next minibatch, paced as configured."""
+        g = await Compute(lambda: self.task.gradient(x))
+        if not bool(torch.isfinite(g.field).all()):
+            raise Diverged(f"rank {self.rank}: the gradient is not finite; losses {g.losses}")
+        return g
+
+
+async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
+    """Train until the step limit or the order to stop; returns the number of steps made."""
+    from node.algorithms import ALGORITHMS  # the algorithms are written against Worker
+
+    config = worker.config
+    steps = ALGORITHMS[config.algorithm.name](worker, config.algorithm)
+    report.snapshot(0, 0.0, 0, worker.initial())
+    meter.begin(worker.peers.codec_bytes)
+    number = 0
+    async with aclosing(steps):
+        async for step in steps:
+            number += 1
+            stats = meter.step(number, step.losses, worker.peers)
+            report.step(stats)
+            limits = [limit for limit in (report.stop_after(), config.max_steps) if limit is not None]
+            done = bool(limits) and number >= min(limits)
+            if done or number % config.snapshot_every == 0:
+                report.snapshot(number, stats.t_s, worker.peers.codec_bytes, step.x)
+            if done:
+                break
+    return number

@@ -1,0 +1,266 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AgentWord(_message.Message):
+    __slots__ = ("hello", "answer")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    hello: AgentHello
+    answer: AgentAnswer
+    def __init__(self, hello: _Optional[_Union[AgentHello, _Mapping]] = ..., answer: _Optional[_Union[AgentAnswer, _Mapping]] = ...) -> None: ...
+
+class AgentHello(_message.Message):
+    __slots__ = ("token", "host", "mesh_device", "mesh_address", "boot_id", "engines", "complaint")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    MESH_DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
+    COMPLAINT_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    host: str
+    mesh_device: str
+    mesh_address: str
+    boot_id: str
+    engines: str
+    complaint: str
+    def __init__(self, token: _Optional[str] = ..., host: _Optional[str] = ..., mesh_device: _Optional[str] = ..., mesh_address: _Optional[str] = ..., boot_id: _Optional[str] = ..., engines: _Optional[str] = ..., complaint: _Optional[str] = ...) -> None: ...
+
+class AgentOrder(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
+
+class AgentAnswer(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    WARMED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    ready: Ready
+    step: Step
+    finished: Finished
+    failed: Failed
+    refused: Refused
+    warmed: Warmed
+    waiting: Waiting
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("token", "wanted_rank", "pid", "host")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    WANTED_RANK_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    wanted_rank: int
+    pid: int
+    host: str
+    def __init__(self, token: _Optional[str] = ..., wanted_rank: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("mesh_address", "metrics_address", "setup_s", "parameters")
+    MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SETUP_S_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    mesh_address: str
+    metrics_address: str
+    setup_s: float
+    parameters: int
+    def __init__(self, mesh_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., setup_s: _Optional[float] = ..., parameters: _Optional[int] = ...) -> None: ...
+
+class Warmed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Waiting(_message.Message):
+    __slots__ = ("source", "round")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    source: int
+    round: int
+    def __init__(self, source: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("step", "t_s", "loss", "compute_s", "wait_s", "other_s", "codec_bytes", "grpc_bytes", "interface_bytes", "missing")
+    class LossEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    T_S_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_S_FIELD_NUMBER: _ClassVar[int]
+    WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    OTHER_S_FIELD_NUMBER: _ClassVar[int]
+    CODEC_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRPC_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    t_s: float
+    loss: _containers.ScalarMap[str, float]
+    compute_s: float
+    wait_s: float
+    other_s: float
+    codec_bytes: int
+    grpc_bytes: int
+    interface_bytes: int
+    missing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, step: _Optional[int] = ..., t_s: _Optional[float] = ..., loss: _Optional[_Mapping[str, float]] = ..., compute_s: _Optional[float] = ..., wait_s: _Optional[float] = ..., other_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., grpc_bytes: _Optional[int] = ..., interface_bytes: _Optional[int] = ..., missing: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Finished(_message.Message):
+    __slots__ = ("steps", "t_s", "memory_mb", "codec_bytes", "grpc_bytes", "interface_bytes")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    T_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MB_FIELD_NUMBER: _ClassVar[int]
+    CODEC_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GRPC_BYTES_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    steps: int
+    t_s: float
+    memory_mb: float
+    codec_bytes: int
+    grpc_bytes: int
+    interface_bytes: int
+    def __init__(self, steps: _Optional[int] = ..., t_s: _Optional[float] = ..., memory_mb: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., grpc_bytes: _Optional[int] = ..., interface_bytes: _Optional[int] = ...) -> None: ...
+
+class Failed(_message.Message):
+    __slots__ = ("reason", "step")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    step: int
+    def __init__(self, reason: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("sender", "receiver", "verdict", "detail")
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVER_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    sender: int
+    receiver: int
+    verdict: str
+    detail: str
+    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class Order(_message.Message):
+    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye")
+    ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_AFTER_FIELD_NUMBER: _ClassVar[int]
+    PEER_LOST_FIELD_NUMBER: _ClassVar[int]
+    ABORT_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    assignment: Assignment
+    warm: Warm
+    start: Start
+    stop_after: StopAfter
+    peer_lost: PeerLost
+    abort: Abort
+    goodbye: Goodbye
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+
+class Assignment(_message.Message):
+    __slots__ = ("run", "rank", "world", "config_json")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    WORLD_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    rank: int
+    world: int
+    config_json: str
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ...) -> None: ...
+
+class Warm(_message.Message):
+    __slots__ = ("mesh_addresses",)
+    MESH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    mesh_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mesh_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StopAfter(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class PeerLost(_message.Message):
+    __slots__ = ("rank", "reason")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    reason: str
+    def __init__(self, rank: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Abort(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SnapshotPiece(_message.Message):
+    __slots__ = ("header", "data")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    header: SnapshotHeader
+    data: bytes
+    def __init__(self, header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SnapshotHeader(_message.Message):
+    __slots__ = ("run", "rank", "step", "t_s", "codec_bytes", "bytes", "crc32")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    T_S_FIELD_NUMBER: _ClassVar[int]
+    CODEC_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    rank: int
+    step: int
+    t_s: float
+    codec_bytes: int
+    bytes: int
+    crc32: int
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
+
+class DepositReceipt(_message.Message):
+    __slots__ = ("accepted", "detail")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    accepted: bool
+    detail: str
+    def __init__(self, accepted: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...

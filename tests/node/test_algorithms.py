@@ -1,0 +1,207 @@
+"""Algorithms against references computed another way: the papers' recursions in NumPy, in matrix form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.topology import Topology
+from tests.support.games import BilinearGame
+from tests.support.runs import play, virtual_job
+
+RATE = 0.1
+OPTIMIZER = {"learning_rate": RATE, "beta1": 0.5, "beta2": 0.9}
+
+
+def trajectory(algorithm: dict[str, Any], world: int, steps: int, noise: float = 0.1, **config: Any) -> np.ndarray:
+    """States after every step, shape (steps, world, size), by Gannet on the virtual fabric."""
+    job = virtual_job(algorithm, world, steps, optimizer=OPTIMIZER, **config)
+    memory, outcome = play(job, [BilinearGame(rank, noise=noise, spread=0.3) for rank in range(world)])
+    assert outcome.status == "finished"
+    return np.stack([memory.states(step) for step in range(1, steps + 1)])
+
+
+class Reference:
+    """The same games' fields in NumPy, all nodes at once: field(X) for X of shape (world, size)."""
+
+    def __init__(self, world: int, noise: float = 0.1) -> None:
+        self.games = [BilinearGame(rank, noise=noise, spread=0.3) for rank in range(world)]
+        self.start = np.tile(self.games[0].initial().numpy().astype(np.float64), (world, 1))
+
+    def field(self, states: np.ndarray) -> np.ndarray:
+        n = states.shape[1] // 2
+        rows = []
+        for game, x in zip(self.games, states, strict=True):
+            a = game.matrix.numpy().astype(np.float64)
+            noise = game._noise * game._random.standard_normal(2 * n)
+            rows.append(np.concatenate([a @ x[n:], -(a.T @ x[:n])]) + noise + game._shift.numpy())
+        return np.stack(rows)
+
+
+def dposg_reference(world: int, steps: int, mixing: np.ndarray, rounds: int) -> np.ndarray:
+    """arXiv 1910.12999: Z_k = W^t X_{k−1} − η ĝ(Z_{k−1}); X_k = W^t X_{k−1} − η ĝ(Z_k); rows are workers."""
+    reference = Reference(world)
+    x = z = reference.start
+    g = reference.field(z)
+    power, states = np.linalg.matrix_power(mixing, rounds), []
+    for _ in range(steps):
+        z = power @ x - RATE * g
+        g = reference.field(z)
+        x = power @ x - RATE * g
+        states.append(x)
+    return np.stack(states)
+
+
+def oadam_reference(world: int, steps: int, mixing: np.ndarray, average_gradients: bool = False) -> np.ndarray:
+    """θ ← W (θ − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε)), m and v per node."""
+    reference = Reference(world)
+    x, b1, b2 = reference.start, OPTIMIZER["beta1"], OPTIMIZER["beta2"]
+    m, v, previous, states = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x), []
+    for t in range(1, steps + 1):
+        g = reference.field(x)
+        if average_gradients:
+            g = np.tile(g.mean(axis=0), (world, 1))
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        now = RATE * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + 1e-8)
+        x = x - 2 * now + previous
+        x = x if average_gradients else mixing @ x
+        previous = now
+        states.append(x)
+    return np.stack(states)
+
+
+@pytest.mark.parametrize(("topology", "world"), [("ring", 5), ("exponential", 6), ("star", 4), ("torus", 6)])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_dposg_is_the_papers_two_lines(topology: str, world: int, rounds: int) -> None:
+    ours = trajectory({"name": "dposg", "rounds": rounds}, world, 12, topology=topology)
+    theirs = dposg_reference(world, 12, Topology(topology, world).mixing_matrix(), rounds)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_dposg_on_one_node_is_optimistic_stochastic_gradient() -> None:
+    """M = 1: Z_{k+1} = Z_k − 2η g(Z_k) + η g(Z_{k−1}), and X_k = Z_{k+1} + η g(Z_k)."""
+    ours = trajectory({"name": "dposg"}, 1, 15)[:, 0]
+    reference = Reference(1)
+    z = reference.start
+    before = reference.field(z)
+    z = z - RATE * before
+    for x in ours:
+        g = reference.field(z)
+        z, before = z - 2 * RATE * g + RATE * before, g
+        np.testing.assert_allclose(x, (z + RATE * g)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_optimistic_sg_optimizer() -> None:
+    ours = trajectory({"name": "local", "method": "optimistic-sg"}, 1, 15)[:, 0]
+    reference = Reference(1)
+    x, before = reference.start, 0.0
+    for state in ours:
+        g = reference.field(x)
+        x, before = x - 2 * RATE * g + RATE * before, g
+        np.testing.assert_allclose(state, x[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("topology", "world"), [("ring", 5), ("complete", 4), ("exponential", 8)])
+def test_dp_oadam(topology: str, world: int) -> None:
+    ours = trajectory({"name": "dp-oadam"}, world, 12, topology=topology)
+    theirs = oadam_reference(world, 12, Topology(topology, world).mixing_matrix())
+    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-4)
+
+
+def test_dp_oadam_with_overlap_mixes_what_the_gradient_was_taken_from() -> None:
+    """x_i ← Σ_j w_ij x_j − u(g_i(x_i)), the order of D-PSGD."""
+    world, reference = 5, Reference(5)
+    mixing = Topology("ring", world).mixing_matrix()
+    x, b1, b2 = reference.start, OPTIMIZER["beta1"], OPTIMIZER["beta2"]
+    m, v, previous = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for t, state in enumerate(trajectory({"name": "dp-oadam", "overlap": True}, world, 10), start=1):
+        g = reference.field(x)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        now = RATE * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + 1e-8)
+        x, previous = mixing @ x - 2 * now + previous, now
+        np.testing.assert_allclose(state, x, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("collective", ["server", "ring"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_gossip_on_the_complete_graph_is_parameter_averaging(collective: str, every: int) -> None:
+    gossip = trajectory({"name": "dp-oadam", "every": every}, 4, 12, topology="complete")
+    central = trajectory({"name": "cp-oadam", "collective": collective, "every": every}, 4, 12)
+    np.testing.assert_allclose(gossip, central, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("collective", ["server", "ring"])
+def test_averaging_gradients(collective: str) -> None:
+    ours = trajectory({"name": "cp-oadam", "collective": collective, "average": "gradients"}, 3, 12)
+    theirs = oadam_reference(3, 12, np.eye(3), average_gradients=True)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-4)
+    assert (ours == ours[:, :1]).all()  # every node has the same bits
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    collective=st.sampled_from(["server", "ring"]),
+    world=st.integers(1, 9),
+    dimension=st.integers(1, 40),
+    segment=st.sampled_from([4, 8, 36, 65536]),
+    codec=st.sampled_from(["fp32", "fp16"]),
+)
+def test_collectives_give_every_node_the_same_mean(
+    collective: str, world: int, dimension: int, segment: int, codec: str
+) -> None:
+    """Against np.mean, for any number of nodes, length and segmentation; with fp16 all nodes agree to the bit."""
+    games = [BilinearGame(rank, dimension, noise=1.0) for rank in range(world)]
+    fields = []
+    for game in games:
+        gradient = game.gradient
+
+        def recording(x: Any, gradient: Any = gradient) -> Any:
+            g = gradient(x)
+            fields.append(g.field.numpy().copy())
+            return g
+
+        game.gradient = recording  # type: ignore[method-assign]
+    algorithm = {"name": "cp-oadam", "collective": collective, "average": "gradients"}
+    # With β1 = β2 = 0 the first OAdam step is 2η g/(|g| + ε): the sign of the mean gradient.
+    optimizer = {"learning_rate": 0.5, "beta1": 0.0, "beta2": 0.0, "epsilon": 1.0}
+    exchange = {"segment_bytes": segment}
+    job = virtual_job(algorithm, world, 1, codec=codec, optimizer=optimizer, exchange=exchange)
+    memory, outcome = play(job, games)
+    assert outcome.status == "finished", outcome.reason
+    states = memory.states(1)
+    mean = np.mean(fields, axis=0, dtype=np.float64)
+    expected = games[0].initial().numpy() - mean / (np.abs(mean) + 1.0)
+    np.testing.assert_allclose(states[0], expected, atol=2e-2 if codec == "fp16" else 1e-5)
+    assert (states == states[0]).all()
+
+
+def test_dposg_converges_where_descent_ascent_diverges() -> None:
+    """Noisy bilinear game: plain simultaneous descent-ascent spirals out, the optimistic method comes in."""
+    world, steps = 4, 600
+    job = virtual_job({"name": "dposg"}, world, steps, optimizer=OPTIMIZER, snapshot_every=steps)
+    memory, _ = play(job, [BilinearGame(rank, noise=0.02) for rank in range(world)])
+    reference = Reference(world, noise=0.02)
+    for game in reference.games:
+        game._shift.zero_()
+    x = reference.start
+    begin = np.linalg.norm(x.mean(axis=0))
+    for _ in range(steps):
+        x = Topology("ring", world).mixing_matrix() @ x - RATE * reference.field(x)
+    assert np.linalg.norm(x.mean(axis=0)) > 3 * begin
+    assert np.linalg.norm(memory.states(steps).mean(axis=0)) < 0.1 * begin
+
+
+def test_consensus_distance_falls_with_the_rounds() -> None:
+    def distance(rounds: int) -> float:
+        job = virtual_job({"name": "dposg", "rounds": rounds}, 8, 60, optimizer=OPTIMIZER)
+        memory, _ = play(job, [BilinearGame(rank, noise=0.05, spread=0.3) for rank in range(8)])
+        states = [memory.states(step) for step in range(30, 61)]
+        return float(np.mean([((x - x.mean(axis=0)) ** 2).sum(axis=1).mean() for x in states]))
+
+    distances = [distance(rounds) for rounds in (1, 2, 4, 8)]
+    assert distances[0] > 1.5 * distances[1] > 1.5 * 1.5 * distances[2]
+    assert distances[2] > 1.2 * distances[3]

@@ -1,0 +1,232 @@
+"""The exchange over real gRPC on the loopback: what arrives, what is refused, what a dead peer does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+
+from node.codecs import build_codec
+from node.config import ExchangeConfig
+from node.effects import PeerLost, Tag
+from node.exchange import GrpcExchange
+from node.mailbox import Mailbox
+from proto import exchange_pb2, exchange_pb2_grpc
+
+SCHEMA = 7
+
+
+class Pair:
+    """Two or more nodes' exchanges in one process, over real sockets."""
+
+    def __init__(self, world: int, count: int, **limits: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.codec = build_codec("fp32")
+        self.refusals: list[tuple[int, int, str, str]] = []
+        self.waits: list[tuple[int, int, int]] = []
+        settings = {
+            "chunk_bytes": 1000,
+            "chunk_deadline_s": 5.0,
+            "patience_s": 5.0,
+            "round_deadline_s": 20.0,
+            **limits,
+        }
+        self.config = ExchangeConfig(**settings)
+        self.nodes = [self._node(rank, world, count) for rank in range(world)]
+        self.addresses = [self.call(node.serve("127.0.0.1:0")) for node in self.nodes]
+        for rank, node in enumerate(self.nodes):
+            self.call(node.connect(self.addresses, set(range(world)) - {rank}))
+
+    def _node(self, rank: int, world: int, count: int) -> GrpcExchange:
+        size = self.codec.wire_bytes(count)
+        box = Mailbox("run", rank, world, SCHEMA, self.codec, size, self.config.window_rounds)
+        return GrpcExchange(
+            rank,
+            world,
+            box,
+            self.config,
+            lambda *news: self.refusals.append(news),
+            lambda source, number: self.waits.append((rank, source, number)),
+        )
+
+    def call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+
+    def close(self) -> None:
+        for node in self.nodes:
+            self.call(node.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+@pytest.fixture
+def pair() -> Iterator[Callable[..., Pair]]:
+    made: list[Pair] = []
+
+    def make(world: int = 2, count: int = 5000, **limits: Any) -> Pair:
+        made.append(Pair(world, count, **limits))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_parts_of_a_round_arrive_whole_and_are_counted(pair: Callable[..., Pair]) -> None:
+    p = pair()
+    values = torch.randn(5000)
+    body = p.codec.encode(values)
+    p.nodes[0].send(1, Tag(1, 0), body, False)
+    p.nodes[0].send(1, Tag(1, 1), body[:4], False)
+    p.nodes[0].send(1, Tag(1, 2), memoryview(b""), True)
+    assert bytes(p.nodes[1].receive(0, Tag(1, 1))) == bytes(body[:4])
+    np.testing.assert_array_equal(p.codec.decode(p.nodes[1].receive(0, Tag(1, 0))), values)
+    assert bytes(p.nodes[1].receive(0, Tag(1, 2))) == b""
+    p.call(p.nodes[0].drain(5))
+    assert len(body) + 4 < p.nodes[0].grpc_bytes < 1.05 * len(body)
+    assert not p.refusals
+
+
+def test_traffic_is_counted_by_peer(pair: Callable[..., Pair]) -> None:
+    p = pair(world=3)
+    body = p.codec.encode(torch.randn(5000))
+    for to in (1, 2):
+        p.nodes[0].send(to, Tag(1, 0), body, True)
+    p.nodes[0].send(1, Tag(2, 0), body, True)
+    for rank, number in ((1, 1), (2, 1), (1, 2)):
+        p.nodes[rank].receive(0, Tag(number, 0))
+    p.call(p.nodes[0].drain(5))
+    sent = p.nodes[0].counters.read()
+    assert (
+        sent[1].sent_bytes == 2 * sent[2].sent_bytes
+        and sent[1].sent_bytes + sent[2].sent_bytes == p.nodes[0].grpc_bytes
+    )
+    assert len(body) < sent[2].sent_bytes < 1.05 * len(body)
+    assert [p.nodes[rank].counters.read()[0].received_bytes for rank in (1, 2)] == [2 * len(body), len(body)]
+    assert all(sent[to].busy_s > 0 for to in (1, 2))
+    assert sent == p.nodes[0].counters.read()  # every part has its receipt: no clock runs any more
+
+
+def test_parts_for_a_peer_that_is_gone_are_not_under_way_for_ever(pair: Callable[..., Pair]) -> None:
+    p = pair(chunk_deadline_s=1.0)
+    p.call(p.nodes[1].close())
+    p.nodes[0].send(1, Tag(1, 0), p.codec.encode(torch.randn(5000)), True)
+    p.call(p.nodes[0].drain(20))
+    assert p.nodes[0].counters.read() == p.nodes[0].counters.read()
+
+
+def test_many_rounds_both_ways_in_order(pair: Callable[..., Pair]) -> None:
+    p = pair(count=100)
+
+    def work(rank: int) -> None:
+        for number in range(1, 30):
+            p.nodes[rank].send(1 - rank, Tag(number, 0), p.codec.encode(torch.full((100,), float(number))), True)
+            got = p.codec.decode(p.nodes[rank].receive(1 - rank, Tag(number, 0)))
+            assert (got == number).all()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert not p.refusals
+
+
+async def deliver(address: str, messages: list[exchange_pb2.Piece]) -> list[exchange_pb2.Receipt]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = exchange_pb2_grpc.ExchangeStub(channel).Deliver(iter(messages))
+        return [receipt async for receipt in call]
+
+
+def message(body: bytes, **changes: Any) -> exchange_pb2.Piece:
+    fields = {"run": "run", "sender": 1, "round": 1, "part": 0, "schema": SCHEMA, "bytes": len(body)}
+    return exchange_pb2.Piece(
+        header=exchange_pb2.Header(**{**fields, "crc32": zlib.crc32(body), **changes}), data=body
+    )
+
+
+GOOD = np.ones(4, dtype="<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("piece", "verdict"),
+    [
+        (message(GOOD), exchange_pb2.ACCEPTED),
+        (message(GOOD, run="another"), exchange_pb2.WRONG_RUN),
+        (message(GOOD, schema=8), exchange_pb2.WRONG_SCHEMA),
+        (message(GOOD, sender=0), exchange_pb2.WRONG_SENDER),
+        (message(GOOD, crc32=5), exchange_pb2.CORRUPT),
+        (message(GOOD, round=60), exchange_pb2.TOO_EARLY),
+        (message(GOOD, bytes=10**12), exchange_pb2.TOO_LARGE),
+        (message(GOOD, bytes=20), exchange_pb2.MALFORMED),
+        (message(GOOD, bytes=8), exchange_pb2.MALFORMED),
+        (message(np.array([np.inf], "<f4").tobytes()), exchange_pb2.NOT_FINITE),
+        (message(b"\x80\x04\x95pickle"), exchange_pb2.MALFORMED),
+    ],
+)
+def test_what_a_stranger_sends(pair: Callable[..., Pair], piece: exchange_pb2.Piece, verdict: int) -> None:
+    """Sent by a client of its own making, so that nothing of ours puts it right first."""
+    p = pair()
+    receipts = p.call(deliver(p.addresses[0], [piece]))
+    assert [receipt.verdict for receipt in receipts] == [verdict]
+    if verdict == exchange_pb2.ACCEPTED:
+        assert bytes(p.nodes[0].receive(1, Tag(1, 0))) == GOOD
+    else:
+        assert p.refusals[0][:2] == (piece.header.sender, 0)
+        assert receipts[0].detail
+        assert sum(p.nodes[0].shelf.refused().values()) == 1
+
+
+def test_oversized_messages_and_headless_streams_end_with_a_status(pair: Callable[..., Pair]) -> None:
+    p = pair()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        p.call(deliver(p.addresses[0], [message(b"\0" * 20_000)]))
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        p.call(deliver(p.addresses[0], [exchange_pb2.Piece(data=GOOD)]))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_silent_peer_costs_one_deadline_and_no_more(pair: Callable[..., Pair]) -> None:
+    p = pair(chunk_deadline_s=0.1, patience_s=0.1, round_deadline_s=0.2)
+    with pytest.raises(PeerLost, match=r"no parcel within 0\.2 s"):
+        p.nodes[0].receive(1, Tag(1, 0))
+    assert p.waits == [(0, 1, 1)]  # said once, when patience was over
+
+
+def test_a_dead_peer_never_blocks_the_sender(pair: Callable[..., Pair]) -> None:
+    p = pair(round_deadline_s=1.0, patience_s=0.5, chunk_deadline_s=0.5, window_rounds=2)
+    p.call(p.nodes[1].close())
+    body = p.codec.encode(torch.ones(5000))
+    for number in range(1, 8):  # more rounds than the window holds
+        p.nodes[0].send(1, Tag(number, 0), body, True)
+    with pytest.raises(PeerLost):
+        p.nodes[0].receive(1, Tag(7, 0))
+    assert {(rank, source) for rank, source, _ in p.waits} == {(0, 1)}
+
+
+def test_the_sender_waits_where_the_receiver_does_not_read(pair: Callable[..., Pair]) -> None:
+    """Backpressure: no more rounds leave than the window allows while none is acknowledged."""
+    p = pair(window_rounds=2)
+    sent = []
+
+    def work() -> None:
+        for number in range(1, 20):
+            p.nodes[0].send(1, Tag(number, 0), p.codec.encode(torch.ones(5000)), True)
+            sent.append(number)
+
+    with p.nodes[1].shelf._lock:  # the receiver is stuck: nothing is taken, nothing acknowledged
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(0.3)
+        assert sent == [1, 2]
+    thread.join(30)
+    assert not thread.is_alive()

@@ -1,0 +1,139 @@
+"""The gate: everything that is not exactly the expected parcel is refused with its reason and never used."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.codecs import build_codec
+from node.effects import PeerLost, Tag
+from node.mailbox import Header, Mailbox, Refusal, Verdict
+
+BODY = memoryview(np.arange(5, dtype="<f4").tobytes())
+
+
+def mailbox() -> Mailbox:
+    return Mailbox("run", 0, 4, 99, build_codec("fp32"), max_bytes=20, window_rounds=2)
+
+
+def header(body: memoryview = BODY, **changes: Any) -> Header:
+    return replace(Header("run", 1, Tag(1, 0), 99, len(body), zlib.crc32(body)), **changes)
+
+
+def test_a_good_parcel_is_delivered_once() -> None:
+    box, got = mailbox(), []
+    box.put(header(), BODY)
+    box.expect(1, Tag(1, 0), got.append)
+    assert [bytes(body) for body in got] == [bytes(BODY)]
+    with pytest.raises(Refusal) as refusal:
+        box.put(header(), BODY)
+    assert refusal.value.verdict is Verdict.STALE
+
+
+NAN = memoryview(np.array([1, np.nan], dtype="<f4").tobytes())
+BAD = [
+    (header(run="other"), BODY, Verdict.WRONG_RUN),
+    (header(sender=0), BODY, Verdict.WRONG_SENDER),
+    (header(sender=4), BODY, Verdict.WRONG_SENDER),
+    (header(schema=98), BODY, Verdict.WRONG_SCHEMA),
+    (header(bytes=21), BODY, Verdict.TOO_LARGE),
+    (header(bytes=16), BODY, Verdict.MALFORMED),
+    (header(crc32=1), BODY, Verdict.CORRUPT),
+    (header(tag=Tag(3, 0)), BODY, Verdict.TOO_EARLY),
+    (header(NAN), NAN, Verdict.NOT_FINITE),
+    (header(BODY[:3]), BODY[:3], Verdict.MALFORMED),
+]
+
+
+@pytest.mark.parametrize(("head", "body", "verdict"), BAD, ids=lambda value: getattr(value, "name", ""))
+def test_refusals(head: Header, body: memoryview, verdict: Verdict) -> None:
+    box, got = mailbox(), []
+    with pytest.raises(Refusal) as refusal:
+        box.put(head, body)
+    assert refusal.value.verdict is verdict
+    assert box.refused == {verdict.name.lower(): 1}
+    # Whoever asks for that part afterwards never sees the refused bytes.
+    box.expect(1, Tag(1, 0), got.append)
+    box.lose(1, "test")
+    assert all(isinstance(answer, PeerLost) for answer in got) and got
+
+
+def test_a_waiter_hears_of_a_refused_body_at_once() -> None:
+    box, got = mailbox(), []
+    box.expect(1, Tag(1, 0), got.append)
+    with pytest.raises(Refusal):
+        box.put(header(NAN), NAN)
+    assert len(got) == 1 and "NOT_FINITE" in got[0].reason
+
+
+def test_parts_of_earlier_rounds_are_stale() -> None:
+    box = mailbox()
+    box.put(header(), BODY)
+    box.enter_round(2)
+    for tag in (Tag(1, 0), Tag(1, 1)):
+        with pytest.raises(Refusal) as refusal:
+            box.put(header(tag=tag), BODY)
+        assert refusal.value.verdict is Verdict.STALE
+
+
+def test_a_lost_peer_answers_waiters_now_and_later() -> None:
+    box, got = mailbox(), []
+    box.expect(2, Tag(1, 0), got.append)
+    box.lose(2, "it ended")
+    box.expect(2, Tag(2, 0), got.append)
+    assert [answer.reason for answer in got] == ["it ended", "it ended"]
+
+
+def test_what_a_lost_peer_had_delivered_still_counts() -> None:
+    box, got = mailbox(), []
+    box.put(header(), BODY)
+    box.lose(1, "it ended")
+    box.expect(1, Tag(1, 0), got.append)
+    assert bytes(got[0]) == bytes(BODY)
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "expect", "lose", "round", "give up"]),
+        st.integers(1, 3),
+        st.integers(0, 6),
+        st.integers(0, 1),
+    ),
+    max_size=40,
+)
+
+
+@given(events)
+def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_parcel(history: list[Any]) -> None:
+    box = mailbox()
+    answers: dict[tuple[int, Tag], list[Any]] = {}
+    for kind, source, number, part in history:
+        tag = Tag(number, part)
+        key = (source, tag)
+        body = memoryview(np.array([source, number, part], dtype="<f4").tobytes())
+        if kind == "put":
+            try:
+                box.put(header(body, sender=source, tag=tag), body)
+            except Refusal as refusal:
+                assert refusal.verdict in (Verdict.STALE, Verdict.TOO_EARLY)
+        elif kind == "expect" and key not in answers and number >= box.round:
+            answers[key] = []
+            box.expect(source, tag, answers[key].append)
+        elif kind == "lose":
+            box.lose(source, "test")
+        elif kind == "round":
+            box.enter_round(number)
+        elif kind == "give up":
+            box.give_up(source, tag, "late")
+    for (source, tag), got in answers.items():
+        assert len(got) <= 1
+        if got and not isinstance(got[0], PeerLost):
+            assert np.frombuffer(got[0], "<f4").tolist() == [source, tag.round, tag.part]
+        if source in box.lost:
+            assert len(got) == 1

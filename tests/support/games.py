@@ -1,0 +1,72 @@
+"""Small min-max games as tasks, so that algorithms can be tested against mathematics in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from node.tasks.base import Gradient, TensorSpec
+
+
+class BilinearGame:
+    """min_u max_v uᵀA v + noise: the saddle point is 0, simultaneous gradient descent-ascent spirals out.
+
+    `dimension` of u and of v; A is the same orthogonal matrix on every rank; the gradient has Gaussian
+    noise of standard deviation `noise`, drawn anew at each call from a stream of (seed, rank).
+    """
+
+    def __init__(self, rank: int, dimension: int = 4, noise: float = 0.0, seed: int = 0, spread: float = 0.0):
+        n = dimension
+        matrix = np.random.default_rng(seed).standard_normal((n, n))
+        self.matrix = torch.from_numpy(np.linalg.qr(matrix)[0]).float()
+        self.layout = (
+            TensorSpec("generator.u", (n,), 0, "generator"),
+            TensorSpec("discriminator.v", (n,), n, "discriminator"),
+        )
+        self.players = {"generator": slice(0, n), "discriminator": slice(n, 2 * n)}
+        self.buffers = slice(2 * n, 2 * n)
+        self.size = 2 * n
+        self._noise, self._seed, self._n = noise, seed, n
+        self._random = np.random.default_rng([seed, rank, 1])
+        # Shards that differ: each rank's field has an own constant shift; `spread` is its size.
+        self._shift = torch.from_numpy(spread * np.random.default_rng([seed, rank, 2]).standard_normal(2 * n)).float()
+
+    def initial(self) -> Tensor:
+        return torch.from_numpy(np.random.default_rng([self._seed, 3]).standard_normal(self.size)).float()
+
+    def gradient(self, x: Tensor) -> Gradient:
+        u, v = x[: self._n], x[self._n :]
+        noise = torch.from_numpy(self._noise * self._random.standard_normal(self.size)).float()
+        field = torch.cat([self.matrix @ v, -(self.matrix.T @ u)]) + noise + self._shift
+        value = float(u @ self.matrix @ v)
+        return Gradient(field, ("generator", "discriminator"), None, {"generator": value, "discriminator": -value})
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        return None
+
+    def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
+        return x[:1].expand(n, 1, 1, 1)
+
+
+class Wide(BilinearGame):
+    """All ones and no gradient, but VALUES parameters of each player: only transfer times matter."""
+
+    VALUES = 1_000  # 8 kB a parcel
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(rank, dimension=1)
+        n = self.VALUES
+        self.players = {"generator": slice(0, n), "discriminator": slice(n, 2 * n)}
+        self.size, self.buffers = 2 * n, slice(2 * n, 2 * n)
+
+    def initial(self) -> Tensor:
+        return torch.ones(self.size)
+
+    def gradient(self, x: Tensor) -> Gradient:
+        return Gradient(torch.zeros(self.size), ("generator", "discriminator"), None, {})

@@ -1,0 +1,81 @@
+"""Runs jobs in tests: a sink that remembers everything, and jobs on the virtual fabric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cluster.fabric import Job, Outcome
+from cluster.virtual import Fault, run_virtual
+from netem.certificate import Certificate
+from netem.profile import LinkProfile
+from netem.state import LinkState
+from node.config import NodeConfig
+from node.tasks.base import Task
+from node.worker import StepStats
+
+
+class Memory:
+    """A Sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: dict[int, list[StepStats]] = {}
+        self.snapshots: dict[int, dict[int, Tensor]] = {}
+        self.refusals: list[tuple[int, int, str, str]] = []
+        self.link_lines: list[dict[str, Any]] = []
+        self.certificates: list[Certificate] = []
+
+    def phase(self, text: str) -> None: ...
+
+    def step(self, rank: int, stats: StepStats) -> None:
+        self.steps.setdefault(rank, []).append(stats)
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        self.snapshots.setdefault(step, {})[rank] = x.clone()
+        return False
+
+    def links(self, line: dict[str, Any]) -> None:
+        self.link_lines.append(line)
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        self.refusals.append((sender, receiver, verdict, detail))
+
+    def certificate(self, certificate: Certificate) -> None:
+        self.certificates.append(certificate)
+
+    def states(self, step: int) -> np.ndarray:
+        """All nodes' x at a step, shape (nodes, size)."""
+        return torch.stack([x for _, x in sorted(self.snapshots[step].items())]).numpy()
+
+
+def virtual_job(
+    algorithm: dict[str, Any],
+    world: int = 4,
+    steps: int | None = 20,
+    link: dict[str, Any] | None = None,
+    stop_s: float | None = None,
+    **config: Any,
+) -> Job:
+    """A job for the virtual fabric; every step leaves a snapshot."""
+    profile = LinkProfile.model_validate(link or {"rate": "10Mbit", "delay_ms": 25})
+    settings = NodeConfig.model_validate(
+        {
+            "run": "test",
+            "algorithm": algorithm,
+            "pace_ms": 10,
+            "snapshot_every": 1,
+            "max_steps": steps,
+            **config,
+        }
+    )
+    return Job(settings, world, LinkState(profile=profile), stop_s=stop_s)
+
+
+def play(job: Job, tasks: Sequence[Task], faults: Sequence[Fault] = ()) -> tuple[Memory, Outcome]:
+    """Run a job on the virtual fabric with the given tasks."""
+    memory = Memory()
+    return memory, run_virtual(job, memory, faults, tasks)

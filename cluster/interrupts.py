@@ -1,0 +1,54 @@
+"""Signals to a command that has others to take down: they interrupt its work, and never its clearing up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM and a closed terminal are Ctrl-C meanwhile, and Ctrl-C is heard even where it was ignored before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _ALL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Neither Ctrl-C nor SIGTERM meanwhile: a second one must not leave half a cluster behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ALL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def note_signals() -> list[int]:
+    """From now on, signals that would end the program are only noted, in the list that this returns.
+
+    For a process that looks at the list and then ends by itself: an exception may come at a bad moment, and one
+    that comes while a thread has a queue's lock leaves it locked for ever.
+    """
+    noted: list[int] = []
+    for number in _ALL:
+        signal.signal(number, lambda number, _: noted.append(number))
+    return noted

@@ -1,0 +1,38 @@
+"""Who holds everybody up: tells a peer that hangs from peers that merely wait for it.
+
+Synchronous nodes stop together when one of them hangs, so nobody's own deadline can say whose fault it
+is: a node that waits for the hung one looks just as silent to its other neighbours. Each node that has
+waited for its patience reports for whom; following these reports ends at the node that neither moves
+nor waits.
+"""
+
+from __future__ import annotations
+
+
+class WaitGraph:
+    """The reports "rank waits for source", until the rank moves again."""
+
+    def __init__(self) -> None:
+        self._waits_for: dict[int, int] = {}
+
+    def waits(self, rank: int, source: int) -> None:
+        """That rank has waited long for a parcel of `source`."""
+        self._waits_for[rank] = source
+
+    def moves(self, rank: int) -> None:
+        """That rank has made a step, or is gone: it waits no longer."""
+        self._waits_for.pop(rank, None)
+
+    def waiting(self, rank: int) -> bool:
+        """Whether that rank is known to wait."""
+        return rank in self._waits_for
+
+    def culprit(self, rank: int) -> int | None:
+        """The node at the end of the chain from `rank`; None where the waiting goes round in a circle."""
+        seen: set[int] = set()
+        while rank in self._waits_for:
+            if rank in seen:
+                return None
+            seen.add(rank)
+            rank = self._waits_for[rank]
+        return rank

@@ -1,0 +1,339 @@
+"""The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
+
+A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
+time; a parcel passes its sender's uplink queue, the path's delay and its receiver's downlink queue (see
+cluster.virtual_links), which may change while it does.
+Nothing sleeps and nothing races, so a run is deterministic to the bit and faults happen exactly when
+they are ordered.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import zlib
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+from typing import Any
+
+from torch import Tensor
+
+from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
+from cluster.liveness import WaitGraph
+from cluster.virtual_links import LinkModel, Piece
+from netem.certificate import Certificate, expected_edge
+from netem.plan import PathPlan
+from node.collectives import CollectiveFailed
+from node.effects import Compute, Effect, PeerLost, Receive, Send
+from node.mailbox import Header, Mailbox, Refusal
+from node.tasks.base import Task
+from node.traffic import exchange_edges
+from node.worker import Diverged, Meter, StepStats, Worker, train
+
+# TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
+FRAME_OVERHEAD = 1514 / 1448
+PART_OVERHEAD_BYTES = 150
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A fault: node `rank` ends at virtual time `at_s`; its peers learn of it `notice_s` later."""
+
+    rank: int
+    at_s: float
+    notice_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """A fault: from `at_s` on, every parcel from `rank` arrives changed by `damage`."""
+
+    rank: int
+    at_s: float
+    damage: Callable[[Header, memoryview], tuple[Header, memoryview]]
+
+
+Fault = Kill | Corrupt
+
+
+class _Ended(Exception):
+    """Thrown into a node's coroutine when the node or the run is over."""
+
+
+class _Node:
+    """One simulated node: its worker, its mailbox, and the reporter that its training loop talks to."""
+
+    def __init__(self, fabric: _Simulation, rank: int, worker: Worker, mailbox: Mailbox) -> None:
+        self.fabric, self.rank, self.worker, self.mailbox = fabric, rank, worker, mailbox
+        self.wire_bytes = 0
+        self.meter = Meter(clock=lambda: fabric.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
+        self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
+        self.steps = 0
+        self.alive = True
+        self.done = False
+        self.ended = False
+
+    def step(self, stats: StepStats) -> None:
+        self.steps = stats.step
+        self.fabric.on_step(self.rank, stats)
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        self.fabric.on_snapshot(self.rank, step, t_s, codec_bytes, x)
+
+    def stop_after(self) -> int | None:
+        return self.fabric.stop_step
+
+
+@dataclass(order=True)
+class _Timer:
+    """Something that happens at a moment of virtual time, in the order it was asked for; None: cancelled."""
+
+    t_s: float
+    number: int
+    action: Callable[[], None] | None = field(compare=False)
+
+
+class _Simulation:
+    def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[Task] | None) -> None:
+        self.job, self.sink = job, sink
+        self.now_s = 0.0
+        self.stop_step: int | None = None
+        self._order = itertools.count()
+        self._events: list[_Timer] = []
+        self._cancelled = 0
+        self._graph = WaitGraph()
+        self.lost: dict[int, str] = {}
+        self._given_up: set[int] = set()
+        changes = sorted(job.changes, key=lambda change: change.at_s)
+        self._links = LinkModel(job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes))
+        self._pace_s = (job.config.pace_ms or 0.0) / 1000
+        self._damage: dict[int, Corrupt] = {}
+        self.failure: str | None = None
+        self._active = job.world
+        self.nodes: list[_Node] = []
+        for rank in range(job.world):
+            worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
+            codec, limit = worker.peers.codec, worker.largest_body
+            mailbox = Mailbox(job.config.run, rank, job.world, worker.schema, codec, limit, worker.window_rounds)
+            self.nodes.append(_Node(self, rank, worker, mailbox))
+            self._at(0.0, partial(self._resume, self.nodes[rank], None, None))
+        first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
+        for change in changes:
+            begins, ends = not change.name or change is first[change.name], change is last[change.name]
+            if begins or ends:  # of a series, the steps between are not told
+                words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
+                self._at(change.at_s, partial(self._tell_change, change, words))
+        for fault in faults:
+            self._at(fault.at_s, partial(self._strike, fault))
+
+    def run(self) -> None:
+        try:
+            while self._events and self.failure is None and self._active:
+                event = heapq.heappop(self._events)
+                if event.action is not None:
+                    self.now_s = event.t_s
+                    event.action()
+        finally:
+            for node in self.nodes:
+                self._end(node)
+
+    def _end(self, node: _Node) -> None:
+        """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
+        if not node.ended:
+            node.ended = True
+            with suppress(_Ended, StopIteration):
+                node.coroutine.throw(_Ended())
+
+    def _at(self, t_s: float, action: Callable[[], None]) -> _Timer:
+        timer = _Timer(t_s, next(self._order), action)
+        heapq.heappush(self._events, timer)
+        return timer
+
+    def _cancel(self, timers: list[_Timer]) -> None:
+        """Forget deadlines that are met; the heap is swept when most of it is such."""
+        for timer in timers:
+            timer.action = None
+        self._cancelled += len(timers)
+        if self._cancelled > 1000 and self._cancelled > len(self._events) / 2:
+            self._events = [event for event in self._events if event.action is not None]
+            heapq.heapify(self._events)
+            self._cancelled = 0
+
+    def _resume(self, node: _Node, answer: Any, lost: PeerLost | None) -> None:
+        """Run a node until it waits for something that is not there yet."""
+        while node.alive and not node.done and self.failure is None:
+            try:
+                effect = node.coroutine.throw(lost) if lost else node.coroutine.send(answer)
+            except StopIteration:
+                node.done = node.ended = True
+                self._active -= 1
+                return
+            except (CollectiveFailed, Diverged) as error:
+                self.failure = f"node {node.rank}: {error}"
+                node.ended = True
+                return
+            answer, lost = None, None
+            match effect:
+                case Compute(work):
+                    answer = work()
+                    if self._pace_s:
+                        node.meter.compute_s += self._pace_s
+                        self._at(self.now_s + self._pace_s, partial(self._resume, node, answer, None))
+                        return
+                case Send(to, tag, body, _):
+                    header = Header(
+                        node.mailbox.run, node.rank, tag, node.mailbox.schema, len(body), zlib.crc32(body)
+                    )
+                    self._send(node, to, header, body)
+                case Receive(source, tag):
+                    self._receive(node, source, tag)
+                    return
+                case _:
+                    raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+
+    def _send(self, node: _Node, to: int, header: Header, body: memoryview) -> None:
+        if to in node.mailbox.lost:
+            return
+        if (corrupt := self._damage.get(node.rank)) is not None:
+            header, body = corrupt.damage(header, body)
+        wire = len(body) * FRAME_OVERHEAD + PART_OVERHEAD_BYTES
+        node.wire_bytes += int(wire)
+        self._carry(node.rank, to, wire, partial(self._deliver, to, header, body))
+
+    def _carry(self, source: int, to: int, wire_bytes: float, deliver: Callable[[], None]) -> None:
+        """Have that much on its way; what a cut leaves behind goes on when it is healed."""
+        pieces, left, healed_s = self._links.depart(self.now_s, source, to, wire_bytes)
+
+        def enter_downlink(piece: Piece, last: bool) -> None:
+            done_s = self._links.arrive(piece, to)
+            if last:
+                self._at(done_s, deliver)
+
+        for piece in pieces:
+            self._at(piece.first_s, partial(enter_downlink, piece, piece is pieces[-1] and not left))
+        if left and healed_s < inf:
+            self._at(healed_s, partial(self._carry, source, to, left, deliver))
+
+    def _deliver(self, to: int, header: Header, body: memoryview) -> None:
+        try:
+            self.nodes[to].mailbox.put(header, body)
+        except Refusal as refusal:
+            self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
+
+    def _receive(self, node: _Node, source: int, tag: Any) -> None:
+        since_s = self.now_s
+        timers: list[_Timer] = []
+        settled: list[bool] = []
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            settled.append(True)
+            self._cancel(timers)
+            node.meter.wait_s += self.now_s - since_s
+            lost = outcome if isinstance(outcome, PeerLost) else None
+            answer = None if lost else outcome
+            self._at(self.now_s, lambda: self._resume(node, answer, lost))
+
+        limits = self.job.config.exchange
+        node.mailbox.expect(source, tag, settle)
+        if settled:
+            return
+        reason = f"no parcel within {limits.round_deadline_s:.1f} s"
+        timers.append(self._at(since_s + limits.patience_s, partial(self._grow_impatient, node, source)))
+        timers.append(self._at(since_s + limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason)))
+
+    def _grow_impatient(self, node: _Node, source: int) -> None:
+        """A node has waited for its patience: whoever holds everybody up gets a little longer."""
+        self._graph.waits(node.rank, source)
+        culprit = self._graph.culprit(node.rank)
+        if culprit is not None:
+            step = self.nodes[culprit].steps
+            self._at(self.now_s + self.job.config.exchange.patience_s / 4, partial(self._judge, culprit, step))
+
+    def _judge(self, rank: int, step: int) -> None:
+        """Give up a node that has neither moved nor waited since it was suspected (see cluster.liveness).
+
+        While links are cut nobody is judged: who should have been heard of over them cannot be told from who hangs.
+        """
+        suspect = self.nodes[rank]
+        if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
+            return
+        if (healed_s := self._links.cut_until_s(self.now_s)) > self.now_s:
+            if healed_s < inf:
+                self._at(healed_s + self.job.config.exchange.patience_s / 4, partial(self._judge, rank, step))
+            return
+        self._given_up.add(rank)
+        self._strike(Kill(rank, self.now_s))
+
+    def _strike(self, fault: Fault) -> None:
+        if isinstance(fault, Corrupt):
+            self._damage[fault.rank] = fault
+            return
+        struck = self.nodes[fault.rank]
+        if struck.alive and not struck.done:
+            self._active -= 1
+        struck.alive = False
+        self._graph.moves(fault.rank)
+        self._end(struck)
+        for node in self.nodes:
+            if node.rank != fault.rank:
+                reason = f"ended at {fault.at_s:.1f} s"
+                self.lost.setdefault(fault.rank, reason)
+                self._at(self.now_s + fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
+
+    def _tell_change(self, change: LinkChange, operation: str) -> None:
+        line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
+        self.sink.links({"t_s": self.now_s, **line})
+
+    def on_step(self, rank: int, stats: StepStats) -> None:
+        self._graph.moves(rank)
+        self.sink.step(rank, stats)
+        stop_s = self.job.stop_s
+        if stop_s is not None and self.stop_step is None and self.now_s >= stop_s:
+            self._stop_soon()
+
+    def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        if self.sink.snapshot(rank, step, t_s, codec_bytes, x) and self.stop_step is None:
+            self._stop_soon()
+
+    def _stop_soon(self) -> None:
+        every = getattr(self.job.config.algorithm, "every", 1)
+        self.stop_step = whole_exchanges(max(node.steps for node in self.nodes) + 1, every)
+
+
+def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:
+    """Run a job on the virtual clock. `tasks`: one a rank, instead of those that the config names.
+
+    Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.
+    """
+    check_virtual(job)
+    simulation = _Simulation(job, sink, faults, tasks)
+    edges = exchange_edges(job.config, job.world)
+    certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])
+    sink.certificate(certificate)
+    simulation.run()
+    if simulation.failure is None and len(simulation.lost) == job.world:
+        simulation.failure = "every node was lost"
+    if simulation.failure is not None:
+        return Outcome("failed", simulation.failure, certificate=certificate, lost=simulation.lost)
+    return Outcome("finished", certificate=certificate, lost=simulation.lost)
+
+
+def check_virtual(job: Job) -> None:
+    """Raise ValueError when the job asks for what this fabric cannot model."""
+    if job.config.pace_ms is None:
+        raise ValueError(
+            "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
+            "set it, for example pace_ms: 40"
+        )
+    for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
+        for rank, plan in enumerate(plans):
+            for path in plan.paths.values():
+                modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
+                if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+                    raise ValueError(
+                        f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
+                        f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                    )

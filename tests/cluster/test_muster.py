@@ -1,0 +1,156 @@
+"""The muster of containers, over real gRPC on loopback: lines, answers, ends; and who counts as there."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from rich.console import Console
+
+from cluster.containers import Muster, RemoteAgent
+from experiment.serve import ServeError, count_nodes
+from netem.agent_client import AgentError, AgentGone
+from proto import control_pb2, control_pb2_grpc
+
+
+class Line:
+    """The container's end of an agent's line, answering by hand."""
+
+    def __init__(self, address: str, host: str, mesh: str, token: str = "secret") -> None:
+        self._words: queue.SimpleQueue[control_pb2.AgentWord | None] = queue.SimpleQueue()
+        hello = control_pb2.AgentHello(token=token, host=host, mesh_address=mesh)
+        self._words.put(control_pb2.AgentWord(hello=hello))
+        self._channel = grpc.insecure_channel(address)
+        self.orders = control_pb2_grpc.MusterStub(self._channel).Serve(iter(self._words.get, None))
+
+    def order(self) -> dict[str, Any]:
+        order: dict[str, Any] = json.loads(next(self.orders).json)
+        return order
+
+    def answer(self, **said: Any) -> None:
+        self._words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=json.dumps(said))))
+
+    def end(self) -> None:
+        self._words.put(None)
+        self._channel.close()
+
+
+@contextmanager
+def served() -> Iterator[tuple[Muster, str]]:
+    muster = Muster("secret")
+    try:
+        yield muster, muster.start("127.0.0.1:0")
+    finally:
+        muster.stop()
+
+
+def members(muster: Muster, count: int) -> list[RemoteAgent]:
+    """The members, once there are `count` of them."""
+    changed = threading.Event()
+    for _ in range(1000):
+        if len(found := muster.members()) == count:
+            return found
+        changed.wait(0.01)
+    raise AssertionError(f"{len(muster.members())} members, not {count}")
+
+
+def asked(member: RemoteAgent, op: str) -> tuple[threading.Thread, list[Any]]:
+    """A request in a thread of its own; the list holds its answer or error once the thread has ended."""
+    said: list[Any] = []
+
+    def ask() -> None:
+        try:
+            said.append(member.request(op, timeout_s=20))
+        except AgentError as error:
+            said.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread, said
+
+
+def test_members_are_ordered_by_address_as_numbers() -> None:
+    with served() as (muster, address):
+        lines = [Line(address, f"host{n}", f"10.1.0.{n}") for n in (10, 9, 2)]
+        assert [member.hello.host for member in members(muster, 3)] == ["host2", "host9", "host10"]
+        for line in lines:
+            line.end()
+        members(muster, 0)
+
+
+def test_answers_find_their_questions_whatever_their_order() -> None:
+    with served() as (muster, address):
+        line = Line(address, "a", "10.1.0.1")
+        (member,) = members(muster, 1)
+        first, said_first = asked(member, "counters")
+        order_first = line.order()
+        second, said_second = asked(member, "read_back")
+        order_second = line.order()
+        assert (order_first["op"], order_second["op"]) == ("counters", "read_back")
+        line.answer(id=order_second["id"], error="no plan")
+        line.answer(id=order_first["id"], ok={"tx_bytes": 7})
+        line.answer(id=999, ok={})  # to nobody
+        first.join(20)
+        second.join(20)
+        assert said_first == [{"tx_bytes": 7}]
+        assert str(said_second[0]) == "link agent of a: no plan"
+        line.end()
+
+
+def test_who_waits_for_a_container_that_goes_hears_it_at_once() -> None:
+    with served() as (muster, address):
+        line = Line(address, "a", "10.1.0.1")
+        (member,) = members(muster, 1)
+        thread, said = asked(member, "probe")
+        line.order()
+        line.end()
+        thread.join(10)
+        assert isinstance(said[0], AgentGone)
+        with pytest.raises(AgentGone, match="its container is gone"):
+            member.request("counters")
+
+
+def test_a_container_that_comes_back_replaces_its_old_line() -> None:
+    with served() as (muster, address):
+        old_line = Line(address, "a", "10.1.0.1")
+        (old,) = members(muster, 1)
+        new_line = Line(address, "a", "10.1.0.7")
+        while (new := members(muster, 1)[0]) is old:
+            pass
+        assert new.hello.mesh_address == "10.1.0.7" and old.gone
+        old_line.end()
+        thread, said = asked(new, "counters")
+        order = new_line.order()
+        new_line.answer(id=order["id"], ok={"here": 1})
+        thread.join(10)
+        assert said == [{"here": 1}]
+        new_line.end()
+
+
+def test_another_clusters_token_is_refused() -> None:
+    with served() as (muster, address):
+        line = Line(address, "a", "10.1.0.1", token="other")
+        with pytest.raises(grpc.RpcError) as refused:
+            line.order()
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
+        assert muster.members() == []
+        line.end()
+
+
+def test_nodes_are_counted_once_all_that_are_listed_have_joined() -> None:
+    listed = iter([0, 1, 3])
+    joined = iter([0, 0, 1, 2])
+    last = {"listed": 4, "joined": 4}
+    console = Console(quiet=True)
+    assert count_nodes(lambda: next(listed, last["listed"]), lambda: next(joined, last["joined"]), console) == 4
+
+
+def test_nodes_that_never_join_are_an_error_that_says_where_to_look() -> None:
+    with pytest.raises(ServeError, match="2 of 3 node containers have joined: look at `docker compose logs node`"):
+        count_nodes(lambda: 3, lambda: 2, Console(quiet=True), timeout_s=0.6)

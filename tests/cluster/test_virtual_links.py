@@ -1,0 +1,181 @@
+"""The virtual fabric's links while they change: against the arithmetic of queues, worked out another way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import accumulate
+from math import inf
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.fabric import LinkChange, mesh_plans
+from cluster.virtual import FRAME_OVERHEAD, PART_OVERHEAD_BYTES, Kill
+from cluster.virtual_links import LinkModel
+from netem.profile import LinkProfile
+from netem.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
+from netem.state import LinkState
+from netem.trace import Trace, TracePoint, load_trace
+from tests.support.games import BilinearGame, Wide
+from tests.support.runs import Memory, play, virtual_job
+
+WIRE_BITS = 8 * (2 * Wide.VALUES * 4 * FRAME_OVERHEAD + PART_OVERHEAD_BYTES)
+
+
+class Curve:
+    """How much a rate that changes has carried by a moment, and the moment by which it has carried so much."""
+
+    def __init__(self, pieces: list[tuple[float, float]]) -> None:
+        """`pieces`: (from when, bit/s), the first from 0, the last for ever."""
+        self.times, self.rates = [t for t, _ in pieces], [rate for _, rate in pieces]
+        lengths = np.diff(self.times)
+        self.totals = [0.0, *accumulate(rate * length for rate, length in zip(self.rates, lengths, strict=False))]
+
+    def carried(self, t_s: float) -> float:
+        place = int(np.searchsorted(self.times, t_s, side="right")) - 1
+        return float(self.totals[place] + self.rates[place] * (t_s - self.times[place]))
+
+    def moment(self, bits: float) -> float:
+        place = max(0, int(np.searchsorted(self.totals, bits, side="left")) - 1)
+        return float(self.times[place] + (bits - self.totals[place]) / self.rates[place])
+
+
+def two_nodes(up: list[tuple[float, float]], down: list[tuple[float, float]], delay_ms: float) -> LinkModel:
+    """Node 0 sends with the rates of `up`, node 1 receives with those of `down`."""
+    states = []
+    for t_s in sorted({t for t, _ in up} | {t for t, _ in down}):
+        up_bps, down_bps = ([rate for t, rate in way if t <= t_s][-1] for way in (up, down))
+        figures = {"up_bps": up_bps, "down_bps": down_bps, "up_delay_ms": delay_ms, "down_delay_ms": delay_ms}
+        states.append((t_s, mesh_plans(LinkState(profile=LinkProfile.model_validate(figures)), 2, 1)))
+    return LinkModel(states[0][1], states[1:])
+
+
+rates = st.sampled_from([1_000, 8_000, 30_000, 1_000_000])
+ways = st.lists(st.tuples(st.integers(1, 30), rates), max_size=5).map(
+    lambda made: [(t, rate) for t, rate in dict(sorted(made)).items()]
+)
+
+
+@given(rates, ways, rates, ways, st.integers(1, 100_000), st.integers(0, 20), st.sampled_from([0, 40, 2500]))
+def test_a_parcel_passes_two_queues_whose_rates_change(
+    up: int, up_later: Any, down: int, down_later: Any, size: int, now_s: int, delay_ms: int
+) -> None:
+    """Network calculus: the last bit is out when the downlink could have carried all, and what it had idled for."""
+    ups, downs = [(0.0, float(up)), *up_later], [(0.0, float(down)), *down_later]
+    model = two_nodes(ups, downs, delay_ms)
+    pieces, left, _ = model.depart(now_s, 0, 1, size)
+    done_s = max(model.arrive(piece, 1) for piece in pieces)
+    assert left == 0 and sum(piece.wire_bytes for piece in pieces) == pytest.approx(size)
+
+    sending, receiving, bits, delay_s = Curve(ups), Curve(downs), 8.0 * size, delay_ms / 1000
+    last_s = sending.moment(sending.carried(now_s) + bits) + delay_s
+
+    def arrived(t_s: float) -> float:
+        return min(bits, max(0.0, sending.carried(max(now_s, t_s - delay_s)) - sending.carried(now_s)))
+
+    bends = {now_s + delay_s, last_s, *(t + delay_s for t, _ in ups), *(t for t, _ in downs)}
+    idle = max(receiving.carried(t) - arrived(t) for t in bends if now_s + delay_s <= t <= last_s)
+    expected = max(last_s, receiving.moment(bits + idle))
+    assert done_s == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def moving(layers: list[Layer], world: int, **settings: Any) -> Any:
+    """A job whose links change so."""
+    job = virtual_job({"name": "dp-oadam"}, world, **settings)
+    links, moments = unrolled(job.links, layers)
+    return replace(job, links=links, changes=tuple(LinkChange(m.at_s, m.links, m.series) for m in moments))
+
+
+def test_a_run_over_a_trace_takes_what_the_trace_says() -> None:
+    """Two nodes that send each other a parcel a step, over uplinks that follow the shipped drive."""
+    shipped = load_trace("lte-drive")
+    points = tuple(TracePoint(p.at_s, None, (p.up_bps or 0) // 40) for p in shipped.points)
+    trace = Trace("uplink", "", points, shipped.duration_s, loop=True)
+    link = {"rate": "1Gbit", "delay_ms": 25}
+    job = moving([replayed(3, trace, 2, None, 400.0)], 2, steps=None, stop_s=200.0, link=link)
+    memory, outcome = play(job, [Wide(rank) for rank in range(2)])
+    assert outcome.status == "finished" and not outcome.lost
+    pieces = [(0.0, 1e9), *((3 + t, float(p.up_bps or 0)) for t, p in trace.unrolled(397.0))]
+    uplink = Curve(pieces)
+    t_s, worst_s = 0.0, 0.0
+    for stats in memory.steps[0]:
+        begin_s = t_s + 0.010
+        t_s = uplink.moment(uplink.carried(begin_s) + WIRE_BITS) + 0.025
+        worst_s = max(worst_s, abs(stats.t_s - t_s))
+    assert len(memory.steps[0]) > 100 and worst_s < 1e-3  # a downlink of 1 Gbit/s behind it takes microseconds
+    told = [line["operation"] for line in memory.link_lines]
+    assert told == ["trace uplink"]  # the beginning; the run ends before the trace does
+
+
+@pytest.mark.parametrize("cut", ["isolated", "flapping", "partitioned"])
+def test_a_cut_holds_up_who_needs_it_and_loses_nobody(cut: str) -> None:
+    """Also far longer than the patience of those who wait; no parcel is missing in any mix, bits stay the same."""
+    limits = {"chunk_deadline_s": 90.0, "patience_s": 2.0, "round_deadline_s": 100.0}
+    edges = [(0, 1), (1, 0)]
+    layer = {
+        "isolated": isolated(1.0, [2], 4, 41.0),
+        "flapping": flapping(1.0, 20.0, 0.05, 2, edges),
+        "partitioned": partitioned(1.0, [[0, 1]], 4, 41.0),
+    }[cut]
+    games = [[BilinearGame(rank, noise=0.1) for rank in range(4)] for _ in range(2)]
+    parted, outcome = play(moving([layer], 4, steps=60, exchange=limits), games[0])
+    whole, _ = play(virtual_job({"name": "dp-oadam"}, 4, 60), games[1])
+    assert outcome.status == "finished" and not outcome.lost and not parted.refusals
+    assert not any(stats.missing for entries in parted.steps.values() for stats in entries)
+    np.testing.assert_array_equal(parted.states(60), whole.states(60))
+    assert 39.9 <= parted.steps[0][-1].t_s - whole.steps[0][-1].t_s < 41
+
+
+def test_who_dies_during_a_cut_is_found_out_after_it() -> None:
+    limits = {"chunk_deadline_s": 90.0, "patience_s": 2.0, "round_deadline_s": 100.0}
+    job = moving([isolated(1.0, [3], 5, 21.0)], 5, steps=60, exchange=limits)
+    memory, outcome = play(job, [BilinearGame(rank) for rank in range(5)], [Kill(1, at_s=5.0, notice_s=1e9)])
+    assert outcome.status == "finished" and outcome.lost.keys() == {1}
+    missing = {(rank, peer) for rank, entries in memory.steps.items() for s in entries for peer in s.missing}
+    assert missing == {(0, 1), (2, 1)}
+    assert memory.steps[0][-1].t_s < 21 + 2.0 + 2.5 + 60 * 0.1
+
+
+def test_what_waits_for_one_link_holds_up_no_other() -> None:
+    profile = LinkProfile(name="slow", up_bps=8_000, down_bps=8_000)
+    whole = LinkState(profile=profile)
+    states = [mesh_plans(links, 3, 1) for links in (whole, whole.sever([(0, 1)]), whole)]
+    model = LinkModel(states[0], [(2.0, states[1]), (10.0, states[2])])
+    pieces, left, healed_s = model.depart(0.0, 0, 1, 5_000)  # five seconds, of which two pass
+    assert ([(p.first_s, p.last_s, p.wire_bytes) for p in pieces], left, healed_s) == (
+        [(0.0, 2.0, 2000.0)],
+        3000,
+        10.0,
+    )
+    pieces, left, _ = model.depart(1.0, 0, 2, 1_000)
+    assert [(p.first_s, p.last_s) for p in pieces] == [(2.0, 3.0)] and left == 0
+    assert model.depart(4.0, 0, 1, 100) == ([], 100, 10.0)
+    assert [model.cut_until_s(t_s) for t_s in (1.0, 2.0, 9.0, 10.0)] == [1.0, 10.0, 10.0, 10.0]
+    for_ever = LinkModel(states[0], [(2.0, states[1])])
+    assert for_ever.depart(5.0, 0, 1, 100) == ([], 100, inf) and for_ever.cut_until_s(3.0) == inf
+
+
+def test_nothing_overtakes_where_a_delay_becomes_shorter() -> None:
+    far, near = (
+        LinkState(profile=LinkProfile(name="x", up_bps=8_000, down_bps=80_000_000, up_delay_ms=ms, down_delay_ms=ms))
+        for ms in (3000, 10)
+    )
+    model = LinkModel(mesh_plans(far, 2, 1), [(1.5, mesh_plans(near, 2, 1))])
+    arrivals = [model.depart(float(second), 0, 1, 900)[0] for second in range(3)]
+    assert [piece[-1].last_s for piece in arrivals] == [3.9, 4.5, 4.5]
+
+
+def test_a_run_over_traces_is_deterministic_and_tells_of_a_series_once() -> None:
+    def once() -> Memory:
+        walk = replace(load_trace("lte-walk"), loop=True)
+        job = moving([replayed(0, walk, 4, [1], 60.0), flapping(2, 0.5, 1, 3, [(2, 3)])], 4, steps=60)
+        return play(job, [BilinearGame(rank, noise=0.1) for rank in range(4)])[0]
+
+    first, again = once(), once()
+    assert [s.t_s for s in first.steps[1]] == [s.t_s for s in again.steps[1]]
+    assert first.link_lines == again.link_lines
+    told = [(line["t_s"], line["operation"]) for line in first.link_lines]
+    assert told == [(0.0, "trace lte-walk at node 1"), (2.0, "apply"), (2.5, "apply")]

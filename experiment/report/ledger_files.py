@@ -1,0 +1,87 @@
+"""Reads single files of a ledger strictly: every error names the file, the line and the field.
+
+Only the last line of a run that died may be cut short; that is noted, not an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class LedgerError(ValueError):
+    """A ledger file is malformed. The text names the file, the line where there is one, and what is wrong."""
+
+
+def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
+    """(text, mapping) of a YAML file; empty when it is missing."""
+    if not path.exists():
+        return "", {}
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark is not None else ""
+        raise LedgerError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    if content is not None and not isinstance(content, dict):
+        raise LedgerError(f"{path}: expected a mapping of settings, got {type(content).__name__}")
+    return text, content or {}
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None when it is missing."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        where = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise LedgerError(f"{path}{where}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise LedgerError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def lines(path: Path, notes: list[str], cut_allowed: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a JSON-lines file; nothing when it is missing."""
+    if not path.exists():
+        return
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                if cut_allowed and not line.endswith(b"\n"):
+                    notes.append(f"{path.name} ends in half a line ({number}): it was cut off there")
+                    return
+                raise LedgerError(f"{path} line {number}: not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise LedgerError(f"{path} line {number}: expected a JSON object, got {type(record).__name__}")
+            yield number, record
+
+
+def models(path: Path, model: type[Model], notes: list[str], cut_allowed: bool) -> Iterable[Model]:
+    """Each line of a JSON-lines file as a model; `notes` gathers what was cut short."""
+    return (validate(model, record, path, number) for number, record in lines(path, notes, cut_allowed))
+
+
+def validate(model: type[Model], record: dict[str, Any], path: Path, number: int | None) -> Model:
+    """The record as a model; LedgerError names file, line (if any) and field."""
+    try:
+        return model.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f" line {number}" if number is not None else ""
+        name = ".".join(str(part) for part in first["loc"])
+        got = "" if first["type"] == "missing" else f" (got {str(first['input'])[:60]!r})"
+        raise LedgerError(f"{path}{where}: field {name}: {first['msg']}{got}") from error

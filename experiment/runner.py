@@ -1,0 +1,325 @@
+"""Runs specs: from a RunSpec to a job for a fabric, and from what came back to a ledger with a summary."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from cluster.deadlines import limits_over_time, with_room_for_operators
+from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
+from experiment.bounds import lower_bound
+from experiment.ledger import Ledger, write_json, write_yaml
+from experiment.scoring import Scorer, score_run
+from experiment.spec import Comparison, RunSpec
+from netem.certificate import Certificate
+from node.codecs import build_codec
+from node.codecs.split import Split
+from node.config import GOSSIPS, NodeConfig
+from node.tasks import build_sampler
+from node.topology import Topology, consensus_rate
+from node.traffic import Traffic, exchange_traffic
+from node.worker import StepStats
+
+# A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
+# or seconds where it has none.
+_SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
+# A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
+_PACE_TOLERANCE = 1.15
+
+
+class Display(Sink, Protocol):
+    """A Sink that people watch; also told which run it is and how scoring goes."""
+
+    def begin(self, spec: RunSpec, number: int, of: int) -> None: ...
+
+    def named(self, run: str) -> None:
+        """The run's name, as the nodes have it in their metrics."""
+        ...
+
+    def end(self, summary: dict[str, Any]) -> None: ...
+
+
+class Tee:
+    """A Sink that passes everything on to several."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def phase(self, text: str) -> None:
+        for sink in self._sinks:
+            sink.phase(text)
+
+    def step(self, rank: int, stats: StepStats) -> None:
+        for sink in self._sinks:
+            sink.step(rank, stats)
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        reached = [sink.snapshot(rank, step, t_s, codec_bytes, x) for sink in self._sinks]
+        return any(reached)
+
+    def links(self, line: dict[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.links(line)
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        for sink in self._sinks:
+            sink.refused(sender, receiver, verdict, detail)
+
+    def certificate(self, certificate: Certificate) -> None:
+        for sink in self._sinks:
+            sink.certificate(certificate)
+
+
+class DisplayTee(Tee):
+    """A Display that passes everything on to several."""
+
+    def __init__(self, *displays: Display) -> None:
+        super().__init__(*displays)
+        self._displays = displays
+
+    def begin(self, spec: RunSpec, number: int, of: int) -> None:
+        for display in self._displays:
+            display.begin(spec, number, of)
+
+    def named(self, run: str) -> None:
+        for display in self._displays:
+            display.named(run)
+
+    def end(self, summary: dict[str, Any]) -> None:
+        for display in self._displays:
+            display.end(summary)
+
+
+class ScoreGoal:
+    """A Sink that scores the nodes' average as soon as a snapshot is whole, and says when it is good enough.
+
+    It works in the driver's process; the training clocks of the nodes do not stop for it, but on a
+    crowded host it takes their processor time. Only runs with `stop: {score: …}` have one.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        assert spec.stop.score is not None
+        settings = spec.score
+        self._goal, self._world = spec.stop.score, spec.nodes
+        self._samples = settings.samples if settings else 1000
+        self._scorer = Scorer(spec.data, self._samples, features=settings.features if settings else "auto")
+        self._task = build_sampler(spec.task, spec.data)
+        self._parts: dict[int, dict[int, Tensor]] = {}
+
+    def phase(self, text: str) -> None: ...
+
+    def step(self, rank: int, stats: StepStats) -> None: ...
+
+    def links(self, line: dict[str, Any]) -> None: ...
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
+
+    def certificate(self, certificate: Certificate) -> None: ...
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        """Whether the average of this step's snapshots reaches the goal."""
+        parts = self._parts.setdefault(step, {})
+        parts[rank] = x
+        if len(parts) < self._world:
+            return False
+        del self._parts[step]
+        average = sum(part for _, part in sorted(parts.items())) / len(parts)
+        assert isinstance(average, Tensor)
+        score = self._scorer.score(self._task.generate(average, self._samples, seed=0))
+        return score.value <= self._goal
+
+
+def job_of(spec: RunSpec) -> Job:
+    """What the fabric is given for this run."""
+    links, changes = spec.links_over_time
+    states = [(0.0, links), *((change.at_s, change.links) for change in changes)]
+    planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
+    sampler = build_sampler(spec.task, spec.data)
+    raw = Split(sampler.layout, spec.codec).raw
+    gradient_s = _SLOWEST_GRADIENT_PACES * spec.pace_ms / 1000 if spec.pace_ms else _SLOWEST_GRADIENT_S
+    parcel_bytes, compute_s = (
+        build_codec(spec.codec).wire_bytes(sampler.size - raw) + 4 * raw,
+        getattr(spec.algorithm, "every", 1) * gradient_s,
+    )
+    limits = limits_over_time(planned, parcel_bytes, spec.nodes, compute_s)
+    config = NodeConfig(
+        run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        arm=spec.arm,
+        **{name: getattr(spec, name) for name in _PASSED_ON},
+        max_steps=spec.stop.steps,
+        exchange=limits if spec.fabric == "virtual" else with_room_for_operators(limits),
+    )
+    engine = None if spec.engine == "auto" else spec.engine
+    stop_s = spec.stop.seconds
+    return Job(
+        config, spec.nodes, links, changes, stop_s, engine, spec.seed, parcel_bytes, compute_s, spec.links.stack
+    )
+
+
+_PASSED_ON = (
+    "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "batch", "device", "threads",
+    "pace_ms", "snapshot_every",
+)  # fmt: skip
+
+
+def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None) -> dict[str, Any]:
+    """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after."""
+    job = job_of(spec)
+    if display is not None:
+        display.named(job.config.run)
+    ledger = Ledger(folder, spec)
+    sinks: list[Sink] = [ledger, *([display] if display else [])]
+    if spec.stop.score is not None:
+        sinks.append(ScoreGoal(spec))
+    try:
+        outcome = fabric(job, Tee(*sinks))
+    except KeyboardInterrupt:
+        outcome = Outcome("stopped", "interrupted by the user")
+    finally:
+        ledger.close()
+    if outcome.certificate is not None:
+        ledger.certificate(outcome.certificate)
+    write_json(folder / "environment.json", environment() | outcome.environment | {"fabric": spec.fabric})
+    summary = summarise_run(spec, job, ledger, outcome)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
+    """The summary of a run whose ledger is whole; scores are added once they are known."""
+    size = build_sampler(spec.task, spec.data).size
+    raw = Split(build_sampler(spec.task, spec.data).layout, spec.codec).raw
+    traffic = exchange_traffic(job.config, spec.nodes, size, raw)
+    step_s, stats = ledger.step_times(), ledger.stats
+    reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
+    if outcome.status == "failed":
+        reasons.append(f"the run failed: {outcome.reason}")
+    reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
+    if ledger.missing and not outcome.lost:
+        reasons.append(f"{ledger.missing} parcels were missing from mixes though no node was lost")
+    compute_s = ledger.per_step("compute_s")
+    if spec.fabric != "virtual":
+        reasons += missed_pace(spec, ledger)
+    mixes = spec.algorithm.name in GOSSIPS
+    steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
+    gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
+    return {
+        "arm": spec.arm,
+        "label": spec.title,
+        "seed": spec.seed,
+        "status": outcome.status,
+        "reason": outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
+        "nodes": spec.nodes,
+        "algorithm": spec.algorithm.name,
+        "codec": spec.codec,
+        "links": spec.links.describe(),
+        "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
+        "parameters": size,
+        "steps": steps,
+        "seconds": max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
+        "setup_s": outcome.setup_s,
+        "step_s": {
+            "median": median(step_s) if step_s else 0.0,
+            "mean": float(np.mean(step_s)) if step_s else 0.0,
+            "p95": float(np.percentile(step_s, 95)) if step_s else 0.0,
+        },
+        "compute_s": compute_s,
+        "wait_s": ledger.per_step("wait_s"),
+        "other_s": ledger.per_step("other_s"),
+        "lower_bound_s": bound_of(spec, traffic, job, compute_s, steps),
+        **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
+        "missing_parcels": ledger.missing,
+        "refused": dict(ledger.refusals),
+        "memory_mb": [round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)],
+        "trusted": outcome.status == "finished" and not reasons,
+        "reasons": reasons,
+        "final_score": None,
+        "best_score": None,
+    }
+
+
+def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
+    """What speaks against a run whose host was too crowded to hold the pace that makes its arms equal."""
+    if spec.pace_ms is None:
+        return []
+    means_ms = {
+        rank: 1000 * sum(entry.compute_s for entry in entries) / len(entries)
+        for rank, entries in ledger.stats.items()
+        if entries
+    }
+    slowest = max(means_ms, key=lambda rank: means_ms[rank], default=None)
+    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * spec.pace_ms:
+        return []
+    return [
+        f"the host is too crowded for pace_ms {spec.pace_ms:g}: gradients of node {slowest} took "
+        f"{means_ms[slowest]:.1f} ms on average; raise pace_ms, or use fewer nodes"
+    ]
+
+
+def bound_of(spec: RunSpec, traffic: Traffic, job: Job, compute_s: float, steps: int) -> dict[str, float]:
+    """The lower bound of a step with this run's measured time for a gradient, over the exchanges it made.
+
+    Where links change on schedule, the bound of the kindest state of the links.
+    """
+    exchanges_per_step = steps // traffic.every / steps if steps else 0.0
+    overlap = bool(getattr(spec.algorithm, "overlap", False))
+    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
+    bounds = [lower_bound(traffic, plans, compute_s, exchanges_per_step, overlap) for plans in states]
+    return min(bounds, key=lambda bound: bound.total_s).to_json()
+
+
+def add_scores(
+    spec: RunSpec,
+    folder: Path,
+    summary: dict[str, Any],
+    scorer: Scorer,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Score the run's snapshots, off the clock, and put the figures into its summary."""
+    if spec.score is None or not any((folder / "snapshots").iterdir()):
+        return
+    lines = score_run(folder, spec.task, scorer, points=spec.score.points, progress=progress)
+    if lines:
+        summary["final_score"] = lines[-1]["score"]
+        summary["best_score"] = min((s for line in lines if (s := line["score"]) is not None), default=None)
+        summary["score_name"] = lines[-1]["score_name"]
+        write_json(folder / "summary.json", summary)
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a run depends on."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )  # fmt: skip
+    return {
+        "host": {
+            "cpus": len(os.sched_getaffinity(0)),
+            "cpu": model,
+            "kernel": platform.release(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        },
+        "versions": {
+            "gannet": version("gannet-testbed"),
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "grpc": version("grpcio"),
+        },
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def begin_comparison(comparison: Comparison, folder: Path) -> None:
+    """The comparison's own folder, with every arm's whole spec."""
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    write_yaml(folder / "spec.yaml", comparison.whole())

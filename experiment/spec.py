@@ -1,0 +1,322 @@
+"""The spec: everything that a run is, in one YAML file, checked before anything starts.
+
+A spec without `arms` is one run. `arms` are named overrides of it, which make it a comparison: each
+arm is the spec with its override merged in, run once for each seed. Every mistake is reported with the
+field's path, what it got and what it allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+
+from cluster.fabric import LinkChange
+from experiment.links import LinksSpec, unmodelled
+from netem.profile import LinkProfile
+from netem.state import LinkState
+from node.codecs.names import CodecName
+from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_topology
+from node.tasks.config import DataConfig, Settings, TaskConfig
+from node.topologies.config import TAGS, FixedTopology, TopologyConfig
+
+SPEC_FOLDER = files("experiment") / "specs"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
+
+
+class SpecError(Exception):
+    """A spec that cannot be run; the message lists every mistake, one a line."""
+
+
+class StopSpec(Settings):
+    """When a run ends: the first of these to be reached. Seconds are of the training clock."""
+
+    steps: PositiveInt | None = None
+    seconds: PositiveFloat | None = None
+    score: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> StopSpec:
+        if self.steps is None and self.seconds is None and self.score is None:
+            raise ValueError("a run needs an end: give steps, seconds or score")
+        if self.score is not None and self.steps is None and self.seconds is None:
+            raise ValueError("a score may never be reached: give steps or seconds as well")
+        return self
+
+
+class ScoreSpec(Settings):
+    """What to score, after training: `points` snapshots a run, each on `samples` generated images."""
+
+    samples: Annotated[int, Field(ge=100, le=50_000)] = 1000
+    points: Annotated[int, Field(ge=1)] = 12
+    features: Literal["auto", "fashionnet", "inception", "efficientnet-lite0"] = "auto"
+
+
+class RunSpec(Settings):
+    """One run: one arm, one seed."""
+
+    name: str = "run"
+    arm: str = "run"
+    label: str = ""
+    fabric: Literal["namespaces", "virtual", "compose", "swarm"] = "namespaces"
+    engine: Literal["auto", "netem", "nfqueue"] = "auto"
+    nodes: Annotated[int, Field(ge=1, le=1024)] = 4
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    task: TaskConfig = TaskConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    algorithm: AlgorithmConfig
+    topology: TopologyConfig = FixedTopology(name="ring")
+    codec: CodecName = "fp32"
+    links: LinksSpec = Field(default_factory=LinksSpec)
+    batch: PositiveInt = 16
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    threads: PositiveInt = 1
+    pace_ms: PositiveFloat | None = None
+    stop: StopSpec
+    snapshot_every: PositiveInt = 50
+    score: ScoreSpec | None = ScoreSpec()
+
+    @field_validator("name", "arm")
+    @classmethod
+    def _folder_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("a name becomes a folder: up to 64 letters, digits, spaces and ._+- only")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunSpec:
+        check_codec(self.codec, self.algorithm)
+        links, changes = self.links_over_time
+        if self.fabric == "virtual":
+            for state in (links, *(change.links for change in changes)):
+                if what := unmodelled(state):
+                    raise ValueError(
+                        f"links: the virtual fabric models rate and delay only, and {what}; use fabric: namespaces"
+                    )
+        if self.fabric == "virtual" and self.pace_ms is None:
+            raise ValueError(
+                "the virtual fabric's clock must know how long a gradient takes: set pace_ms, for example 40"
+            )
+        from node.topology import Topology
+
+        topology = Topology(self.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
+        check_topology(topology, self.algorithm)
+        return self
+
+    @cached_property
+    def links_over_time(self) -> tuple[LinkState, tuple[LinkChange, ...]]:
+        """The links as the run begins, and their changes. Raises ValueError for a schedule that does not fit."""
+        return self.links.over_time(self.nodes, self.stop.seconds)
+
+    @property
+    def profiles(self) -> list[LinkProfile]:
+        """Every profile that its links ever have."""
+        links, changes = self.links_over_time
+        states = (links, *(change.links for change in changes))
+        return [
+            profile for state in states for profile in (state.profile, *state.nodes.values(), *state.edges.values())
+        ]
+
+    @property
+    def title(self) -> str:
+        """The arm's label for people."""
+        return self.label or self.arm
+
+
+class Comparison(Settings):
+    """Several arms on equal terms: the same tasks, data, links and seeds but for what an arm overrides."""
+
+    name: str
+    seeds: tuple[int, ...]
+    arms: dict[str, RunSpec]
+
+    def whole(self) -> dict[str, Any]:
+        """This comparison as a spec file holds it, every field of every arm spelled out, profiles too."""
+        arms = {name: arm.model_dump(mode="json", exclude={"name", "seed", "arm"}) for name, arm in self.arms.items()}
+        return {"name": self.name, "seeds": list(self.seeds), "arms": arms}
+
+    def runs(self) -> list[RunSpec]:
+        """Every run, seed by seed, so that an interrupted comparison has whole rounds."""
+        return [arm.model_copy(update={"seed": seed}) for seed in self.seeds for arm in self.arms.values()]
+
+
+def shipped_specs() -> list[str]:
+    """Names of the specs in experiment/specs/."""
+    return sorted(Path(item.name).stem for item in SPEC_FOLDER.iterdir() if item.name.endswith(".yaml"))
+
+
+def load_spec(source: str | Path, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Comparison:
+    """Read a spec by path, or a shipped one by name; `overrides` are `key=value` with dotted keys.
+
+    Overrides win over the file and its arms; `base` replaces fields of the file, but not of its arms.
+    Raises SpecError with every mistake.
+    """
+    text, where = _read(str(source))
+    try:
+        raw = _parse(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where}: not YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise SpecError(f"{where}: a spec is a mapping such as `nodes: 4`, not {type(raw).__name__}")
+    return resolve({**raw, **(base or {})}, where, overrides)
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """YAML that says a key twice is a mistake: the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int)) and key in seen:
+                where = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {where}: {key!r} is there twice; keep one of them")
+            if isinstance(key, (str, int)):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str) -> Any:
+    loader = _OneOfEachKey(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Comparison:
+    """A checked Comparison from a parsed spec; `where` names it in errors."""
+    sets = [_parse_override(text) for text in overrides]
+    base = dict(raw)
+    for key, value in sets:
+        head, _, rest = key.partition(".")
+        if head == "arms" and rest.split(".")[0] not in (base.get("arms") or {}):
+            known = ", ".join(base.get("arms") or {}) or "none"
+            raise SpecError(f"--set {key}: {where} has no such arm; it has {known}")
+        if head in ("seed", "seeds"):  # two names of one thing: the command line's wins
+            base.pop("seed", None)
+            base.pop("seeds", None)
+        base = _merge(base, _nest(key, value))
+    arms = base.pop("arms", None)
+    seeds = _seeds(base, where)
+    if arms is None:
+        arms = {"run": {}}
+    if not isinstance(arms, dict) or not arms:
+        raise SpecError(f"{where}: arms: give at least one named override, for example `gossip: {{codec: fp16}}`")
+    name = str(base.get("name", Path(where).stem))
+    resolved: dict[str, RunSpec] = {}
+    mistakes: list[str] = []
+    for arm, override in arms.items():
+        if override is not None and not isinstance(override, dict):
+            mistakes.append(f"arms.{arm}: an arm is a mapping of overrides, got {override!r}")
+            continue
+        if fixed := sorted({"seed", "seeds", "name", "arm", "arms"} & set(override or {})):
+            mistakes.append(f"arms.{arm}.{fixed[0]}: belongs to the whole comparison, not to an arm")
+            continue
+        merged = _merge(base, override or {})
+        for key, value in sets:
+            if key.split(".")[0] not in ("arms", "seed", "seeds", "name"):
+                merged = _merge(merged, _nest(key, value))
+        merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
+        try:
+            resolved[str(arm)] = RunSpec.model_validate(merged)
+        except ValidationError as error:
+            prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
+            mistakes += [prefix + line for line in explain(error)]
+    if mistakes:
+        raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))
+    return Comparison(name=name, seeds=tuple(seeds), arms=resolved)
+
+
+def explain(error: ValidationError) -> list[str]:
+    """One line a mistake: the field's path, what is wrong or allowed, and what it got."""
+    lines = []
+    for item in error.errors():
+        tags = _ALGORITHM_TAGS | (TAGS if item["loc"][:1] == ("topology",) else frozenset())
+        path = ".".join(str(part) for part in item["loc"] if part not in tags)
+        message = item["msg"].removeprefix("Value error, ")
+        got = item["input"]
+        shown = "" if isinstance(got, (dict, Settings)) else f" (got {got!r})"
+        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+    return lines
+
+
+_ALGORITHM_TAGS = set(ALGORITHM_NAMES)
+
+
+def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:
+    """A mistake of the base would be said once for each arm: say it once."""
+    plain = [re.sub(r"^in arm .*?: ", "", line) for line in mistakes]
+    return [
+        text if len(arms) > 1 and plain.count(text) == len(arms) else line
+        for text, line in zip(plain, mistakes, strict=True)
+    ]
+
+
+def _read(source: str) -> tuple[str, str]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise SpecError(f"{source}: no such file")
+        return path.read_text(encoding="utf-8"), source
+    shipped = SPEC_FOLDER / f"{source}.yaml"
+    if source not in shipped_specs():
+        known = ", ".join(shipped_specs())
+        raise SpecError(f"{source}: neither a .yaml file nor a shipped spec; shipped: {known}")
+    return shipped.read_text(encoding="utf-8"), f"{source}.yaml"
+
+
+def _seeds(base: dict[str, Any], where: str) -> list[int]:
+    seeds = base.pop("seeds", None)
+    single = base.pop("seed", None)
+    if seeds is not None and single is not None:
+        raise SpecError(f"{where}: seeds: `seed` says the same thing: keep one of them")
+    if seeds is None:
+        seeds = [1 if single is None else single]
+    valid = isinstance(seeds, list) and bool(seeds)
+    if not valid or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
+        raise SpecError(f"{where}: seeds: a list of whole numbers from 0, for example [1, 2, 3] (got {seeds!r})")
+    if len(set(seeds)) != len(seeds):
+        raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); equal seeds give equal runs")
+    return list(seeds)
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"--set {text}: write key=value, for example --set algorithm.every=4")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {text}: the value is not YAML: {error}") from None
+
+
+def _nest(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merge, all else replaces. A mapping whose `name` changes is another thing: it replaces too."""
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            merged[key] = _merge(old, value)
+        elif isinstance(value, Mapping) and isinstance(old, str) and key == "links" and "profile" not in value:
+            merged[key] = {"profile": old, **value}
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,45 @@
+"""What `gannet doctor` says, held against a trial of the kernel by plain tc."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from experiment.cli import app
+from experiment.doctor import Finding, engine_used
+from netem.sandbox import Sandbox, SandboxError
+
+
+def kernel_has_netem() -> bool:
+    with Sandbox() as sandbox:
+        try:
+            sandbox.run("tc qdisc add dev lo root netem delay 1ms")
+        except SandboxError:
+            return False
+    return True
+
+
+@pytest.mark.slow
+def test_the_engine_that_is_said_is_the_one_that_this_kernel_can_carry() -> None:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["doctor"])
+    assert done.exit_code == 0, done.output
+    said = f"made by engine {'netem' if kernel_has_netem() else 'nfqueue, since netem does not work here'}"
+    assert said in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("netem", "nfqueue", "said"),
+    [
+        (True, True, "by engine netem: delays are made in the kernel; nfqueue takes its place only"),
+        (True, False, "by engine netem: delays are made in the kernel."),
+        (False, True, "by engine nfqueue, since netem does not work here (no such qdisc)."),
+        (False, False, "No link engine works here"),
+    ],
+)
+def test_why_is_said_too(netem: bool, nfqueue: bool, said: str) -> None:
+    findings = [
+        Finding("engine netem", netem, "no such qdisc\nat all"),
+        Finding("engine nfqueue", nfqueue, "no rule"),
+        Finding("GPU", True, "one"),
+    ]
+    assert said in engine_used(findings)

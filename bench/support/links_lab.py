@@ -1,0 +1,259 @@
+"""Nodes on a bridge, iperf3 and echoes between them, and what that costs the machine's processors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from netem.agent_client import AgentClient
+from netem.plan import InterfacePlan, network_plan
+from netem.profile import LinkProfile
+from netem.sandbox import Sandbox, SandboxError
+
+DEVICE = "mesh0"
+_HERE = Path(__file__).parent
+_TOOL = str(_HERE.parents[1] / "tests/netem/wire_tool.py")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_ECHOES, _ECHO_MS = 41, 20
+
+
+def addresses_of(world: int) -> list[str]:
+    """Nodes' addresses in a sandbox's /16."""
+    return [f"10.77.1.{10 + rank}" for rank in range(world)]
+
+
+def plans_of(world: int, rate_bps: int | None, delay_ms: float) -> list[InterfacePlan]:
+    """The plans of a network whose nodes all have one profile."""
+    profile = LinkProfile(
+        name="bench", down_bps=rate_bps, up_bps=rate_bps, down_delay_ms=delay_ms, up_delay_ms=delay_ms
+    )
+    return list(network_plan(profile, {}, {}, addresses_of(world), DEVICE))
+
+
+class Lab:
+    """`world` nodes; node 1 receives, and every cost is that of the whole machine."""
+
+    def __init__(self, sandbox: Sandbox, world: int) -> None:
+        self.sandbox, self.world, self.addresses = sandbox, world, addresses_of(world)
+        sandbox.add_network(self.addresses)
+        self._port = 9000
+
+    def start(self, rank: int, *argv: str) -> subprocess.Popen[str]:
+        """A program on a node, once it has said its first line."""
+        process = subprocess.Popen(
+            [*self.sandbox.prefix(f"node{rank}"), *argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise RuntimeError(f"{argv[0]} on node {rank} ended at once")
+        return process
+
+    def one_way_ms(self, sender: int, receiver: int) -> list[float]:
+        """Delays of single datagrams from one node to another, by plain sockets."""
+        endpoint = self._endpoint(receiver)
+        echo = self.start(receiver, sys.executable, _TOOL, "echo", endpoint)
+        try:
+            ask = [sys.executable, _TOOL, "ask", endpoint, str(_ECHOES), str(_ECHO_MS)]
+            return [there for there, _ in json.loads(self.sandbox.run(ask, f"node{sender}"))]
+        finally:
+            end(echo)
+
+    def iperf3(self, sender: int, receiver: int, *options: str) -> float:
+        """Goodput, bit/s, as the receiver's iperf3 has it."""
+        address, port = self._endpoint(receiver).split(":")
+        server = self.start(receiver, "iperf3", "-s", "-1", "-p", port, "--forceflush")
+        try:
+            argv = ["iperf3", "-c", address, "-p", port, "-J", *options]
+            said = json.loads(self.sandbox.run(argv, f"node{sender}", timeout_s=180))
+        finally:
+            end(server)
+        total = said["end"].get("sum_received") or said["end"]["sum"]
+        return float(total["bits_per_second"])
+
+    def packets(self, rank: int) -> int:
+        """What a node's interface has received; a packet may hold several segments."""
+        shown = json.loads(self.sandbox.run(f"ip -s -j link show dev {DEVICE}", f"node{rank}"))
+        return int(shown[0]["stats64"]["rx"]["packets"])
+
+    def _endpoint(self, rank: int) -> str:
+        self._port += 1
+        return f"{self.addresses[rank]}:{self._port}"
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a program that `Lab.start` started."""
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+class Nothing:
+    """The veth pair and the bridge alone: what all others add to."""
+
+    name = "no emulation"
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def put(self, rate_bps: int | None, delay_ms: float) -> None:
+        """Links as wanted at nodes 0 and 1, in place of those before."""
+
+    def processes(self) -> list[int]:
+        """What works in user space for the links, by pid."""
+        return []
+
+    def clear(self) -> None:
+        """The bare links again."""
+
+
+class Engine(Nothing):
+    """One of this project's engines behind its agents, as every run has it."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        super().__init__(lab)
+        self.name, self.engine = f"engine {name}", name
+        self.agents = [AgentClient.spawn(lab.sandbox.prefix(f"node{rank}"), f"node {rank}") for rank in range(2)]
+
+    def put(self, rate_bps: int | None, delay_ms: float) -> None:
+        for agent, plan in zip(self.agents, plans_of(self.lab.world, rate_bps, delay_ms), strict=False):
+            agent.request("apply", engine=self.engine, plan=plan.to_json())
+            if differences := agent.request("read_back")["differences"]:
+                raise RuntimeError(f"{self.name}: {differences}")
+
+    def processes(self) -> list[int]:
+        return descendants([agent.process.pid for agent in self.agents])
+
+    def clear(self) -> None:
+        for agent in self.agents:
+            agent.request("clear")
+
+    def close(self) -> None:
+        """End the agents."""
+        for agent in self.agents:
+            agent.close()
+
+
+class Prototype(Nothing):
+    """The loop of nfqueue_prototype.py, and a token bucket at each sender."""
+
+    name = "Python prototype"
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        self._running: list[subprocess.Popen[str]] = []
+
+    def put(self, rate_bps: int | None, delay_ms: float) -> None:
+        self.clear()
+        for rank in range(2):
+            if rate_bps is not None:
+                tbf = f"tc qdisc replace dev {DEVICE} root tbf rate {rate_bps}bit burst 32kb latency 100ms"
+                self.lab.sandbox.run(tbf, f"node{rank}")
+            script = str(_HERE / "nfqueue_prototype.py")
+            self._running.append(self.lab.start(rank, sys.executable, script, "7", str(delay_ms)))
+            self.lab.sandbox.run(f"iptables -t mangle -A INPUT -i {DEVICE} -j NFQUEUE --queue-num 7", f"node{rank}")
+
+    def processes(self) -> list[int]:
+        return descendants([process.pid for process in self._running])
+
+    def clear(self) -> None:
+        for rank in range(2):
+            for words in ("iptables -t mangle -F INPUT", f"tc qdisc del dev {DEVICE} root"):
+                with suppress(SandboxError):  # what is not there need not go
+                    self.lab.sandbox.run(words, f"node{rank}")
+        while self._running:
+            end(self._running.pop())
+
+
+class PlainNetem(Nothing):
+    """The command of every recipe: one netem qdisc at the sender, its limit as it comes."""
+
+    name = "plain tc netem"
+
+    def put(self, rate_bps: int | None, delay_ms: float) -> None:
+        rate = f" rate {rate_bps}bit" if rate_bps is not None else ""
+        for rank in range(2):
+            self.lab.sandbox.run(f"tc qdisc replace dev {DEVICE} root netem delay {delay_ms}ms{rate}", f"node{rank}")
+
+    def clear(self) -> None:
+        for rank in range(2):
+            with suppress(SandboxError):
+                self.lab.sandbox.run(f"tc qdisc del dev {DEVICE} root", f"node{rank}")
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What one link gave and cost. Shares are of one processor; µs a packet: processes and softirq together."""
+
+    who: str
+    rate_bps: int | None
+    delay_ms: float
+    goodput_bps: float
+    one_way_ms: float
+    processes_share: float
+    softirq_share: float
+    packets: int
+    us_per_packet: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def carry(
+    who: Nothing, rate_bps: int | None, delay_ms: float, options: list[str], seconds: int, sender: int = 0
+) -> Carried:
+    """Put a link in force, echo over it while it is idle, then fill it, and count what that took."""
+    lab = who.lab
+    who.put(rate_bps, delay_ms)
+    try:
+        one_way_ms = median(lab.one_way_ms(sender, 1))
+        pids = who.processes()
+        cpu_s, soft_s, packets, begin_s = processes_s(pids), softirq_s(), lab.packets(1), time.monotonic()
+        goodput_bps = lab.iperf3(sender, 1, "-t", str(seconds), *options)
+        took_s = time.monotonic() - begin_s
+        cpu_s, soft_s, packets = processes_s(pids) - cpu_s, softirq_s() - soft_s, lab.packets(1) - packets
+    finally:
+        who.clear()
+    us = 1e6 * (cpu_s + soft_s) / max(1, packets)
+    return Carried(
+        who.name, rate_bps, delay_ms, goodput_bps, one_way_ms, cpu_s / took_s, soft_s / took_s, packets, us
+    )
+
+
+def descendants(pids: list[int]) -> list[int]:
+    """These processes and all that came of them."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, look = [], list(pids)
+    while look:
+        found.append(look.pop())
+        look += children.get(found[-1], [])
+    return found
+
+
+def processes_s(pids: list[int]) -> float:
+    """Processor seconds that these processes have taken, in user space and in the kernel."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+    return total / _TICKS
+
+
+def softirq_s() -> float:
+    """Processor seconds of interrupts' work in the kernel (irq and softirq of /proc/stat), of the whole machine."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return (int(fields[6]) + int(fields[7])) / _TICKS

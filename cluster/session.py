@@ -20,7 +20,7 @@ from cluster.liveness import WaitGraph
 from cluster.operator import Operator
 from netem.measure import measure_links
 from node.traffic import exchange_edges, rounds_ahead
-from node.worker import StepStats
+from node.worker import StepStats, progress
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _NOTICE_S = 0.5  # for an order to reach a busy node
@@ -277,10 +277,11 @@ class Session:
         assert self.controller is not None
         if self.stop_step is not None or not any(self.steps.values()):
             return  # how far ahead the last step must lie is known only when a step's time is
-        farthest = max(self.steps.values())
+        config = self.job.config
+        farthest = max(progress(config, self.steps[rank], self.t_s[rank]) for rank in self.steps)
         step_s = max(self.t_s.values()) / max(1, farthest)
-        every = getattr(self.job.config.algorithm, "every", 1)
-        apart = every * max(self.job.world, rounds_ahead(self.job.config, self.job.world))
+        every = getattr(config.algorithm, "every", 1)
+        apart = 0 if config.asynchronous else every * max(self.job.world, rounds_ahead(config, self.job.world))
         self.stop_step = whole_exchanges(farthest + steps_ahead(step_s, _NOTICE_S, apart), every)
         self.controller.order(stop_after={"step": self.stop_step})
 

@@ -27,11 +27,12 @@ from cluster.virtual_links import LinkModel, Piece
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
 from node.collectives import CollectiveFailed
-from node.effects import Compute, Effect, PeerLost, Receive, Send
+from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, Send
 from node.mailbox import Header, Mailbox, Refusal
 from node.tasks.base import Task
 from node.traffic import exchange_edges
-from node.worker import Diverged, Meter, StepStats, Worker, train
+from node.tray import Tray
+from node.worker import Diverged, Meter, StepStats, Worker, progress, train
 
 # TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
 FRAME_OVERHEAD = 1514 / 1448
@@ -71,6 +72,7 @@ class _Node:
         self.wire_bytes = 0
         self.meter = Meter(clock=lambda: fabric.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
         self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
+        self.pace_s = worker.config.pace_s_of(rank)
         self.steps = 0
         self.alive = True
         self.done = False
@@ -109,7 +111,6 @@ class _Simulation:
         self._given_up: set[int] = set()
         changes = sorted(job.changes, key=lambda change: change.at_s)
         self._links = LinkModel(job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes))
-        self._pace_s = (job.config.pace_ms or 0.0) / 1000
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
         self._active = job.world
@@ -117,7 +118,8 @@ class _Simulation:
         for rank in range(job.world):
             worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
             codec, limit = worker.peers.codec, worker.largest_body
-            mailbox = Mailbox(job.config.run, rank, job.world, worker.schema, codec, limit, worker.window_rounds)
+            kind = Tray if job.config.asynchronous else Mailbox
+            mailbox = kind(job.config.run, rank, job.world, worker.schema, codec, limit, worker.window_rounds)
             self.nodes.append(_Node(self, rank, worker, mailbox))
             self._at(0.0, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
@@ -179,9 +181,9 @@ class _Simulation:
             match effect:
                 case Compute(work):
                     answer = work()
-                    if self._pace_s:
-                        node.meter.compute_s += self._pace_s
-                        self._at(self.now_s + self._pace_s, partial(self._resume, node, answer, None))
+                    if node.pace_s:
+                        node.meter.compute_s += node.pace_s
+                        self._at(self.now_s + node.pace_s, partial(self._resume, node, answer, None))
                         return
                 case Send(to, tag, body, _):
                     header = Header(
@@ -190,6 +192,12 @@ class _Simulation:
                     self._send(node, to, header, body)
                 case Receive(source, tag):
                     self._receive(node, source, tag)
+                    return
+                case Collect(False):
+                    assert isinstance(node.mailbox, Tray)
+                    answer = node.mailbox.take()
+                case Collect(True):
+                    self._collect(node)
                     return
                 case _:
                     raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
@@ -243,6 +251,18 @@ class _Simulation:
         reason = f"no parcel within {limits.round_deadline_s:.1f} s"
         timers.append(self._at(since_s + limits.patience_s, partial(self._grow_impatient, node, source)))
         timers.append(self._at(since_s + limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason)))
+
+    def _collect(self, node: _Node) -> None:
+        assert isinstance(node.mailbox, Tray)
+        since_s = self.now_s
+
+        def settle(arrivals: list[Arrival]) -> None:
+            self._cancel([deadline])
+            node.meter.wait_s += self.now_s - since_s
+            self._at(self.now_s, partial(self._resume, node, arrivals, None))
+
+        deadline = self._at(since_s + self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
+        node.mailbox.collect(settle)
 
     def _grow_impatient(self, node: _Node, source: int) -> None:
         """A node has waited for its patience: whoever holds everybody up gets a little longer."""
@@ -299,8 +319,9 @@ class _Simulation:
             self._stop_soon()
 
     def _stop_soon(self) -> None:
-        every = getattr(self.job.config.algorithm, "every", 1)
-        self.stop_step = whole_exchanges(max(node.steps for node in self.nodes) + 1, every)
+        config = self.job.config
+        farthest = max(progress(config, node.steps, self.now_s) for node in self.nodes)
+        self.stop_step = whole_exchanges(farthest + 1, getattr(config.algorithm, "every", 1))
 
 
 def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:

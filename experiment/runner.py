@@ -24,7 +24,7 @@ from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
 from node.codecs import build_codec
 from node.codecs.split import Split
-from node.config import GOSSIPS, NodeConfig
+from node.config import ASYNCHRONOUS, GOSSIPS, NodeConfig
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
 from node.traffic import Traffic, exchange_traffic
@@ -146,7 +146,8 @@ def job_of(spec: RunSpec) -> Job:
     planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
     sampler = build_sampler(spec.task, spec.data)
     raw = Split(sampler.layout, spec.codec).raw
-    gradient_s = _SLOWEST_GRADIENT_PACES * spec.pace_ms / 1000 if spec.pace_ms else _SLOWEST_GRADIENT_S
+    pace_ms = max([spec.pace_ms or 0.0, *spec.node_pace_ms.values()])
+    gradient_s = _SLOWEST_GRADIENT_PACES * pace_ms / 1000 if pace_ms else _SLOWEST_GRADIENT_S
     parcel_bytes, compute_s = (
         build_codec(spec.codec).wire_bytes(sampler.size - raw) + 4 * raw,
         getattr(spec.algorithm, "every", 1) * gradient_s,
@@ -168,7 +169,7 @@ def job_of(spec: RunSpec) -> Job:
 
 _PASSED_ON = (
     "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "batch", "device", "threads",
-    "pace_ms", "snapshot_every",
+    "pace_ms", "node_pace_ms", "snapshot_every",
 )  # fmt: skip
 
 
@@ -257,11 +258,12 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
         for rank, entries in ledger.stats.items()
         if entries
     }
-    slowest = max(means_ms, key=lambda rank: means_ms[rank], default=None)
-    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * spec.pace_ms:
+    pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
+    slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
+    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * pace_ms[slowest]:
         return []
     return [
-        f"the host is too crowded for pace_ms {spec.pace_ms:g}: gradients of node {slowest} took "
+        f"the host is too crowded for pace_ms {pace_ms[slowest]:g}: gradients of node {slowest} took "
         f"{means_ms[slowest]:.1f} ms on average; raise pace_ms, or use fewer nodes"
     ]
 
@@ -272,6 +274,8 @@ def bound_of(spec: RunSpec, traffic: Traffic, job: Job, compute_s: float, steps:
     Where links change on schedule, the bound of the kindest state of the links.
     """
     exchanges_per_step = steps // traffic.every / steps if steps else 0.0
+    if spec.algorithm.name in ASYNCHRONOUS:  # no step has to wait for an exchange
+        exchanges_per_step = 0.0
     overlap = bool(getattr(spec.algorithm, "overlap", False))
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     bounds = [lower_bound(traffic, plans, compute_s, exchanges_per_step, overlap) for plans in states]

@@ -22,7 +22,7 @@ from experiment.links import LinksSpec, unmodelled
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
-from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_topology
+from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_pace, check_topology
 from node.tasks.config import DataConfig, Settings, TaskConfig
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
@@ -79,6 +79,7 @@ class RunSpec(Settings):
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     threads: PositiveInt = 1
     pace_ms: PositiveFloat | None = None
+    node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     stop: StopSpec
     snapshot_every: PositiveInt = 50
     score: ScoreSpec | None = ScoreSpec()
@@ -93,6 +94,7 @@ class RunSpec(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
         check_codec(self.codec, self.algorithm)
+        check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
         links, changes = self.links_over_time
         if self.fabric == "virtual":
             for state in (links, *(change.links for change in changes)):

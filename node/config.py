@@ -5,9 +5,10 @@ Every model forbids unknown fields, so that a typing error is an error and not a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import CodecName, codec_config
 from node.tasks.config import DataConfig, Settings, TaskConfig
@@ -134,6 +135,16 @@ class FedganConfig(Settings):
         return CpOadamConfig(name="cp-oadam", every=self.every)
 
 
+class AdPsgdConfig(Settings):
+    """AD-PSGD: asynchronous pairwise averaging along the edges of an undirected topology, whose weights do not count.
+
+    `staleness`: a node waits when a neighbour has owed it an answer for more than so many of its steps; null: never.
+    """
+
+    name: Literal["ad-psgd"]
+    staleness: NonNegativeInt | None = None
+
+
 _AnyAlgorithm = (
     LocalConfig
     | DpOadamConfig
@@ -145,6 +156,7 @@ _AnyAlgorithm = (
     | DeepSqueezeConfig
     | DilocoConfig
     | FedganConfig
+    | AdPsgdConfig
 )
 AlgorithmConfig = Annotated[_AnyAlgorithm, Field(discriminator="name")]
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
@@ -152,7 +164,9 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
 )
 
 # Those whose nodes mix with neighbours on a topology.
-GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze"})
+GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "ad-psgd"})
+# Those whose nodes have no common rounds: each makes its steps at its own speed.
+ASYNCHRONOUS = frozenset({"ad-psgd"})
 _COMPRESSED_GOSSIP = ("choco", "deepsqueeze")
 
 
@@ -163,11 +177,31 @@ def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
             f"choco keeps a replica of each neighbour and needs a graph that stays the same, which {topology.choice} "
             "is not: use a static one (ring, torus, complete), or algorithm deepsqueeze"
         )
-    if algorithm.name in _COMPRESSED_GOSSIP and not topology.symmetric:
+    if algorithm.name in ASYNCHRONOUS and topology.period != 1:
+        raise ValueError(
+            f"{algorithm.name} divides the nodes into two sides, and needs a graph that stays the same, which "
+            f"{topology.choice} is not: use a static one (ring, torus, hypercube, complete, star)"
+        )
+    if algorithm.name in (*_COMPRESSED_GOSSIP, *ASYNCHRONOUS) and not topology.symmetric:
         raise ValueError(
             f"{algorithm.name} needs symmetric weights, and {topology.choice} is directed: "
             "use an undirected graph (ring, torus, complete), or algorithm sgp"
         )
+
+
+def check_pace(
+    algorithm: AlgorithmConfig, pace_ms: float | None, node_pace_ms: Mapping[int, float], world: int
+) -> None:
+    """Raise ValueError when what is said of the nodes' pace does not fit together."""
+    if algorithm.name in ASYNCHRONOUS and pace_ms is None:
+        raise ValueError(
+            f"{algorithm.name} has no common steps, so its snapshots are taken by the clock, every "
+            "snapshot_every · pace_ms: set pace_ms, for example 50"
+        )
+    if node_pace_ms and pace_ms is None:
+        raise ValueError("node_pace_ms: says whose pace is another than pace_ms: set pace_ms, for example 50")
+    if strange := sorted(rank for rank in node_pace_ms if not 0 <= rank < world):
+        raise ValueError(f"node_pace_ms.{strange[0]}: there is no such node; nodes are 0 to {world - 1}")
 
 
 def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
@@ -231,6 +265,7 @@ class NodeConfig(Settings):
     device: str = "cpu"
     threads: PositiveInt = 1
     pace_ms: PositiveFloat | None = None
+    node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     snapshot_every: PositiveInt = 100
     max_steps: PositiveInt | None = None
     exchange: ExchangeConfig = ExchangeConfig()
@@ -239,3 +274,12 @@ class NodeConfig(Settings):
     def _codec_fits(self) -> NodeConfig:
         check_codec(self.codec, self.algorithm)
         return self
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether nodes make their steps without common rounds."""
+        return self.algorithm.name in ASYNCHRONOUS
+
+    def pace_s_of(self, rank: int) -> float:
+        """The least time of a gradient on that node, seconds; 0 where gradients are not paced."""
+        return self.node_pace_ms.get(rank, self.pace_ms or 0.0) / 1000

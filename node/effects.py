@@ -62,6 +62,24 @@ class Send(Effect[None]):
     last: bool = True
 
 
+class Arrival(NamedTuple):
+    """What has come without being waited for by name: a peer's part, or the news that the peer is gone."""
+
+    source: int
+    tag: Tag
+    outcome: memoryview | PeerLost
+
+
+@dataclass(frozen=True)
+class Collect(Effect[list[Arrival]]):
+    """Take all that has come from anybody, in the order in which it came: for asynchronous algorithms.
+
+    With `wait`, not before something has come; after the round's deadline such a wait ends with nothing.
+    """
+
+    wait: bool = False
+
+
 @dataclass(frozen=True)
 class Receive(Effect[memoryview]):
     """Wait for a parcel. Raises PeerLost when the peer is gone, refused, or past the round's deadline."""

@@ -29,6 +29,7 @@ from node.exchange.shelf import RunAborted
 from node.mailbox import Mailbox
 from node.metrics import NodeMetrics
 from node.traffic import exchange_edges
+from node.tray import Tray
 from node.wall import WallClock
 from node.worker import Diverged, Meter, StepStats, Worker, train
 from proto import control_pb2
@@ -153,7 +154,7 @@ class _Life:
         metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
         host, _, port = self._place.metrics.rpartition(":")
         metrics_server, metrics_port = metrics.serve(host, int(port))
-        mailbox = Mailbox(
+        mailbox = (Tray if config.asynchronous else Mailbox)(
             config.run,
             worker.rank,
             worker.world,
@@ -191,7 +192,7 @@ class _Life:
             clock=time.monotonic,
             network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
         )
-        steps = WallClock(exchange, meter, config.pace_ms).run(train(worker, meter, self))
+        steps = WallClock(exchange, meter, config.pace_s_of(worker.rank)).run(train(worker, meter, self))
         t_s = meter.t_s
         self._in_loop(exchange.drain(config.exchange.round_deadline_s))
         finished = control_pb2.Finished(

@@ -84,13 +84,17 @@ class Mailbox:
             raise self._refuse(Verdict.WRONG_SENDER, f"rank {header.sender} is no peer of rank {self.rank}")
         if header.schema != self.schema:
             raise self._refuse(Verdict.WRONG_SCHEMA, f"schema {header.schema:016x}, here {self.schema:016x}")
+        self.check_time(header)
+        if header.bytes > self.max_bytes:
+            raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
+
+    def check_time(self, header: Header) -> None:
+        """Raise Refusal for a part of a round that is over, that came before, or that is too far ahead."""
         key = (header.sender, header.tag)
         if header.tag.round < self.round or key in self._used or key in self._shelf:
             raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {self.round}")
         if header.tag.round > self.round + self.window_rounds:
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {self.round}")
-        if header.bytes > self.max_bytes:
-            raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
 
     def put(self, header: Header, body: memoryview, crc32: int | None = None) -> None:
         """Check a whole part and keep it, or raise Refusal; a waiter learns of a refused body at once.

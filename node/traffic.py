@@ -6,6 +6,7 @@ lower bound all come from here.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -14,7 +15,8 @@ import networkx as nx
 
 from node.codecs import build_codec
 from node.collectives import ring_pieces, server_pieces
-from node.config import GOSSIPS, CpOadamConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.config import ASYNCHRONOUS, GOSSIPS, CpOadamConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.topologies.sides import asking_side
 from node.topology import Topology
 
 Edge = tuple[int, int]
@@ -49,6 +51,9 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
     edges = set(_edges(collective, world)) if collective else set()
     if config.algorithm.name in GOSSIPS:
         edges |= set(Topology(config.topology, world).edges())
+    if config.algorithm.name in ASYNCHRONOUS:
+        asking = asking_side(world, edges)
+        edges = {(a, b) for a, b in edges if (a in asking) != (b in asking)}
     return tuple(sorted(edges))
 
 
@@ -108,6 +113,8 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
+    if algorithm.name in ASYNCHRONOUS:
+        return _pairs(config, world, values, edges)
     if collective is None:
         return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every)
     sent, received, hops = _average(config, collective, world, values, raw)
@@ -134,6 +141,18 @@ def _gossip(config: NodeConfig, world: int, values: int, raw: int, rounds: int, 
     sent = tuple(int(rounds * size * copies) for copies in topology.sent_per_round)
     received = tuple(int(rounds * size * copies) for copies in topology.received_per_round)
     return Traffic(exchange_edges(config, world), sent, received, rounds, every, changing=topology.period != 1)
+
+
+def _pairs(config: NodeConfig, world: int, values: int, edges: tuple[Edge, ...]) -> Traffic:
+    """What AD-PSGD sends a step, on average and at most: a question, or its share of the answers."""
+    size, asking = build_codec(config.codec).wire_bytes(values), asking_side(world, edges)
+    degree = Counter(a for a, _ in edges)
+    copies = [1.0 if rank in asking else 0.0 for rank in range(world)]
+    for a, b in edges:
+        if a in asking:
+            copies[b] += 1 / degree[a]
+    both = tuple(int(size * each) for each in copies)
+    return Traffic(edges, both, both, 1, 1, changing=True)
 
 
 def _average(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
-from node.effects import Compute, Effect, Receive, Send, Tag
+from node.effects import Arrival, Collect, Compute, Effect, Receive, Send, Tag
 from node.worker import Meter
 
 T = TypeVar("T")
@@ -19,14 +19,16 @@ class Exchange(Protocol):
 
     def receive(self, source: int, tag: Tag) -> memoryview: ...
 
+    def collect(self, wait: bool) -> list[Arrival]: ...
+
 
 class WallClock:
     """Drives one coroutine to its end in the calling thread; counts where its time goes."""
 
-    def __init__(self, exchange: Exchange, meter: Meter, pace_ms: float | None) -> None:
+    def __init__(self, exchange: Exchange, meter: Meter, pace_s: float) -> None:
         self._exchange = exchange
         self._meter = meter
-        self._pace_s = (pace_ms or 0.0) / 1000
+        self._pace_s = pace_s
 
     def run(self, coroutine: Coroutine[Effect[Any], Any, T]) -> T:
         """The coroutine's result. What goes wrong is raised inside it: it handles PeerLost, the rest ends it."""
@@ -61,6 +63,10 @@ class WallClock:
                 body = self._exchange.receive(source, tag)
                 self._meter.wait_s += time.monotonic() - begin
                 return body
+            case Collect(wait):
+                arrivals = self._exchange.collect(wait)
+                self._meter.wait_s += time.monotonic() - begin
+                return arrivals
             case _:
                 raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
         self._meter.wait_s += time.monotonic() - begin

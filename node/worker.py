@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import inf
 from typing import Protocol
 
 import torch
@@ -110,7 +111,7 @@ class Reporter(Protocol):
         ...
 
     def stop_after(self) -> int | None:
-        """The step after which to leave, once it is known."""
+        """The step after which to leave, once it is known; steps as `progress` counts them."""
         ...
 
 
@@ -185,16 +186,31 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     steps = ALGORITHMS[config.algorithm.name](worker, config.algorithm)
     report.snapshot(0, 0.0, 0, worker.initial())
     meter.begin(worker.peers.codec_bytes)
-    number = 0
+    number, there = 0, 0
     async with aclosing(steps):
         async for step in steps:
             number += 1
             stats = meter.step(number, step.losses, worker.peers)
             report.step(stats)
-            limits = [limit for limit in (report.stop_after(), config.max_steps) if limit is not None]
-            done = bool(limits) and number >= min(limits)
-            if done or number % config.snapshot_every == 0:
-                report.snapshot(number, stats.t_s, worker.peers.codec_bytes, step.x)
-            if done:
+            before, there = there, progress(config, number, stats.t_s)
+            end = min((limit for limit in (report.stop_after(), config.max_steps) if limit is not None), default=inf)
+            for due in range(before + 1, there + 1):
+                if due < end and due % config.snapshot_every == 0:
+                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, step.x)
+            if there >= end:
+                last = int(end) if config.asynchronous else number
+                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, step.x)
                 break
     return number
+
+
+def progress(config: NodeConfig, number: int, t_s: float) -> int:
+    """How far a node is, in steps: what ends a run and numbers its snapshots is the same on all nodes.
+
+    Nodes of an asynchronous algorithm have made different numbers of steps at one time. Theirs are counted by the
+    training clock, a step each pace_ms: what a node would have made that nothing ever slowed down.
+    """
+    if not config.asynchronous:
+        return number
+    assert config.pace_ms is not None
+    return int(1000 * t_s / config.pace_ms + 1e-6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from node.algorithms.ad_psgd import ad_psgd
 from node.algorithms.choco import choco
 from node.algorithms.cp_oadam import cp_oadam
 from node.algorithms.deepsqueeze import deepsqueeze
@@ -34,4 +35,5 @@ ALGORITHMS: dict[str, Algorithm] = {
     "deepsqueeze": deepsqueeze,
     "diloco": diloco,
     "fedgan": fedgan,
+    "ad-psgd": ad_psgd,
 }

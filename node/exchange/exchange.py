@@ -10,7 +10,7 @@ from collections.abc import Callable
 import grpc.aio
 
 from node.config import ExchangeConfig
-from node.effects import PeerLost, Tag
+from node.effects import Arrival, PeerLost, Tag
 from node.exchange.counters import Counters
 from node.exchange.sender import Outgoing, PeerStream, channel_options
 from node.exchange.server import ExchangeServer
@@ -108,6 +108,16 @@ class GrpcExchange:
             raise
         self.counters.received(source, tag.round, len(body), time.monotonic() - begin)
         return body
+
+    def collect(self, wait: bool) -> list[Arrival]:
+        """All parts that have come, whoever sent them; see Shelf.collect."""
+        begin = time.monotonic()
+        arrivals = self.shelf.collect(wait, self._config.round_deadline_s)
+        share_s = (time.monotonic() - begin) / max(1, len(arrivals))
+        for source, tag, outcome in arrivals:
+            if not isinstance(outcome, PeerLost):
+                self.counters.received(source, tag.round, len(outcome), share_s)
+        return arrivals
 
     def warm_up(self, body: memoryview, incoming: set[int], outgoing: set[int]) -> None:
         """Send a first parcel over every channel and wait for the peers': TCP and HTTP/2 windows open up."""

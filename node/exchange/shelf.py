@@ -7,8 +7,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
-from node.effects import PeerLost, Tag
+from node.effects import Arrival, PeerLost, Tag
 from node.mailbox import Header, Mailbox, Refusal
+from node.tray import Tray
 
 
 class RunAborted(Exception):
@@ -23,7 +24,7 @@ class Shelf:
         self._on_wait = on_wait
         self._lock = threading.Lock()
         self._aborted: str | None = None
-        self._pending: Future[memoryview] | None = None
+        self._pending: Future[memoryview] | Future[list[Arrival]] | None = None
 
     def check_header(self, header: Header) -> None:
         """See Mailbox.check_header."""
@@ -101,6 +102,31 @@ class Shelf:
         except FutureTimeout:
             with self._lock:
                 self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+            return future.result(0)
+        finally:
+            self._pending = None
+
+    def collect(self, wait: bool, deadline_s: float) -> list[Arrival]:
+        """All that has come; with `wait`, block until something has, `deadline_s` at most. Raises RunAborted."""
+        assert isinstance(self._mailbox, Tray)
+        future: Future[list[Arrival]] = Future()
+
+        def settle(arrivals: list[Arrival]) -> None:
+            if not future.done():
+                future.set_result(arrivals)
+
+        with self._lock:
+            if self._aborted is not None:
+                raise RunAborted(self._aborted)
+            if not wait:
+                return self._mailbox.take()
+            self._pending = future
+            self._mailbox.collect(settle)
+        try:
+            return future.result(deadline_s)
+        except FutureTimeout:
+            with self._lock:
+                self._mailbox.stop_waiting()
             return future.result(0)
         finally:
             self._pending = None

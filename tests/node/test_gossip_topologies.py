@@ -138,7 +138,7 @@ def test_rounds_over_real_grpc(choice: Any) -> None:
 
     def node(rank: int) -> None:
         peers = Peers(rank, world, build_codec("fp32"), 65536)
-        clock = WallClock(pair.nodes[rank], Meter(lambda: 0.0), pace_ms=None)
+        clock = WallClock(pair.nodes[rank], Meter(lambda: 0.0), pace_s=0.0)
         x = torch.from_numpy(start[rank])
         found[rank] = clock.run(gossip(peers, x, partial(topology, rank), rounds)).numpy()
         assert not peers.missing

@@ -52,7 +52,9 @@ class Slow(BilinearGame):
 def run(task: Any, notes: Notes, world: int = 1, **config: Any) -> int:
     settings = NodeConfig.model_validate({"run": "r", "algorithm": {"name": "dp-oadam"}, **config})
     meter = Meter(clock=time.monotonic)
-    return WallClock(Silence(), meter, settings.pace_ms).run(train(Worker(settings, 0, world, task), meter, notes))
+    return WallClock(Silence(), meter, settings.pace_s_of(0)).run(
+        train(Worker(settings, 0, world, task), meter, notes)
+    )
 
 
 def test_a_step_is_computing_waiting_and_the_rest() -> None:

@@ -18,7 +18,7 @@ def asking_side(world: int, edges: Iterable[Edge]) -> frozenset[int]:
 
     The edges to the other side connect all nodes. Of a bipartite graph all edges are such.
     """
-    graph: nx.Graph = nx.Graph()
+    graph: nx.Graph[int] = nx.Graph()
     graph.add_nodes_from(range(world))
     graph.add_edges_from(edges)
     if nx.is_bipartite(graph):

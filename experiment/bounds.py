@@ -63,5 +63,13 @@ def lower_bound(
     return LowerBound(compute_s, transfer_s * exchanges_per_step, delay_s * exchanges_per_step, total_s)
 
 
+def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: float) -> float:
+    """Seconds for which a node sent while it computed, at least: what it did is longer than the time it took.
+
+    Its payload alone keeps its uplink busy for bytes ÷ rate. 0 where nothing is sure.
+    """
+    return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
+
+
 def _seconds(count: int, rate_bps: int | None) -> float:
     return count * 8 / rate_bps if rate_bps else 0.0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
-from experiment.bounds import lower_bound
+from experiment.bounds import hidden_s, lower_bound
 from experiment.ledger import Ledger, write_json, write_yaml
 from experiment.scoring import Scorer, score_run
 from experiment.spec import Comparison, RunSpec
@@ -237,6 +237,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "compute_s": compute_s,
         "wait_s": ledger.per_step("wait_s"),
         "other_s": ledger.per_step("other_s"),
+        "hidden_s": hidden_per_step_s(ledger, job),
         "lower_bound_s": bound_of(spec, traffic, job, compute_s, steps),
         **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
         "missing_parcels": ledger.missing,
@@ -280,6 +281,22 @@ def bound_of(spec: RunSpec, traffic: Traffic, job: Job, compute_s: float, steps:
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     bounds = [lower_bound(traffic, plans, compute_s, exchanges_per_step, overlap) for plans in states]
     return min(bounds, key=lambda bound: bound.total_s).to_json()
+
+
+def hidden_per_step_s(ledger: Ledger, job: Job) -> float:
+    """Mean seconds a step, over the nodes, that sending was hidden behind computing; see experiment.bounds.
+
+    Where links change on schedule, as if each node's uplink had been at its fastest all the time.
+    """
+    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
+    found = []
+    for rank, entries in ledger.stats.items():
+        if entries:
+            rates = [plans[rank].up_bps for plans in states]
+            rate_bps = None if None in rates else max(rate for rate in rates if rate is not None)
+            sent, compute_s = sum(e.codec_bytes for e in entries), sum(e.compute_s for e in entries)
+            found.append(hidden_s(sent, rate_bps, compute_s, entries[-1].t_s) / len(entries))
+    return float(np.mean(found)) if found else 0.0
 
 
 def add_scores(

@@ -14,8 +14,10 @@ from typing import Any
 
 from experiment.report import words
 from experiment.report.conclusions import Conclusion, Verdict
-from experiment.report.results import ArmResult, Results
+from experiment.report.results import ArmResult, Results, StepCost
 from experiment.report.statistics import Estimate
+
+_NOTABLE_OVERLAP = 0.02  # of a step; below it, it may be rounding
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,18 @@ def _arm_row(results: Results, conclusion: Conclusion, arm: ArmResult) -> ArmRow
         bytes=_target(results, arm, arm.bytes_to_target, words.size, _leads(conclusion.bytes, arm)),
         step=Number(words.seconds(arm.step_s), bound),
         step_bytes=Number(words.size(arm.bytes_per_step)),
-        waiting=Number(words.percent(cost.waiting_share if cost is not None else None)),
+        waiting=_waiting(cost),
         counted=Number(counted),
         classes=words.percent(fmean(known)) if known else "",
     )
+
+
+def _waiting(cost: StepCost | None) -> Number:
+    if cost is None:
+        return Number(words.percent(None))
+    hidden = cost.hidden_s or 0.0
+    below = f"{words.seconds(hidden)} overlapped" if hidden > _NOTABLE_OVERLAP * cost.total_s else ""
+    return Number(words.percent(cost.waiting_share), below)
 
 
 def describe_arm(arm: ArmResult) -> str:

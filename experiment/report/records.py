@@ -190,6 +190,7 @@ class Summary(Record):
     step_s: StepTime = StepTime()
     compute_s: float | None = None
     wait_s: float | None = None
+    hidden_s: float | None = None
     lower_bound_s: LowerBound | None = None
     bytes_codec: int | None = None
     bytes_grpc: int | None = None

@@ -28,12 +28,16 @@ from experiment.report.statistics import (
 
 @dataclass(frozen=True)
 class StepCost:
-    """Mean seconds of a step, over steps and nodes, by what they went to, and the lower bound where known."""
+    """Mean seconds of a step, over steps and nodes, by what they went to, and the lower bound where known.
+
+    `hidden_s`: of computing, seconds in which the node was sending as well.
+    """
 
     compute_s: float
     wait_s: float
     other_s: float
     bound_s: float | None
+    hidden_s: float | None = None
 
     @property
     def total_s(self) -> float:
@@ -180,6 +184,7 @@ def step_cost(runs: Sequence[Run]) -> StepCost | None:
         wait_s=fmean(step.wait_s for step in steps),
         other_s=fmean(step.other_s for step in steps),
         bound_s=_mean(bounds),
+        hidden_s=_mean([run.summary.hidden_s for run in runs]),
     )
 
 

@@ -94,7 +94,7 @@ def summarise(comparison_folder: Path) -> dict[str, Any]:
     a ratio is other ÷ first and a difference is how much better first is; arms [{name, label, trusted,
     reasons, counted (seeds), set_aside (seeds), unfinished (seeds), final_score, seconds_to_target,
     bytes_to_target, reached, at_most, step_s (mean), step_p95_s, bytes_per_step, waiting_share,
-    lower_bound_s, runs [summary.json as it is]}]. An estimate is {mean, spread (standard deviation),
+    lower_bound_s, hidden_s, runs [summary.json as it is]}]. An estimate is {mean, spread (standard deviation),
     stderr, low, high (95% t interval of the mean), n} or null.
     """
     results = measure(read_comparison(comparison_folder))
@@ -175,6 +175,7 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "bytes_per_step": arm.bytes_per_step,
         "waiting_share": arm.cost.waiting_share if arm.cost is not None else None,
         "lower_bound_s": arm.cost.bound_s if arm.cost is not None else None,
+        "hidden_s": arm.cost.hidden_s if arm.cost is not None else None,
         "runs": [run.summary_raw for run in arm.arm.runs],
     }
 

@@ -29,6 +29,7 @@ class RunPlan:
     topology: str = "ring"
     spectral_gap: float | None = 2 / 3
     nodes: int = 4
+    hidden_s: float = 0.0
     steps: int = 120
     every: int = 12
     compute_s: float = 0.15
@@ -322,6 +323,7 @@ def _summary(
         "codec": "fp32",
         "links": "demo-10mbit",
         "refused": {},
+        "hidden_s": plan.hidden_s,
         "memory_mb": [412.0, 415.5, 409.1, 420.0][: plan.nodes],
     }
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiment.bounds import lower_bound
+from experiment.bounds import hidden_s, lower_bound
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.traffic import exchange_traffic
-from tests.support.games import BilinearGame
+from tests.support.games import BilinearGame, Wide
 from tests.support.runs import play, virtual_job
 
 GOSSIP, SERVER, RING = ({"name": "dp-oadam"}, {"name": "cp-oadam"}, {"name": "cp-oadam", "collective": "ring"})
@@ -50,3 +50,14 @@ def test_no_run_on_any_links_beats_it(algorithm: dict[str, Any], world: int, dat
     bound = lower_bound(exchange_traffic(job.config, world, 100), job.plans, 0.010, 1, overlap=False)
     # The first exchanges may still be under way when the last step ends at one node: two steps of slack.
     assert step_s * 32 / 30 >= 0.98 * bound.total_s
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_what_is_sent_behind_a_gradient_is_found_out(overlap: bool) -> None:
+    """8 kB at 1 Mbit/s take 64 ms: behind a gradient of 100 ms they vanish, else they are waited for."""
+    job = virtual_job(GOSSIP | {"overlap": overlap}, 2, 20, link={"rate": "1Mbit", "delay_ms": 1}, pace_ms=100)
+    memory, _ = play(job, [Wide(rank) for rank in range(2)])
+    stats = memory.steps[0]
+    sent, compute_s = sum(s.codec_bytes for s in stats), sum(s.compute_s for s in stats)
+    found_s = hidden_s(sent, job.plans[0].up_bps, compute_s, stats[-1].t_s) / len(stats)
+    assert found_s == (pytest.approx(0.064, rel=0.05) if overlap else 0.0)

@@ -87,3 +87,11 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     assert "[red]alarm[/red]" in text and "[blink]x" in text
     assert "⚠ untrusted" in text and "1 reason, below" in text
     assert "[bold]late[/bold]" in shown(conclusion_text(comparison))
+
+
+def test_what_is_hidden_behind_computing_is_told(tmp_path: Path) -> None:
+    plans = realistic_plans((1,), broken=False)
+    plans[0].hidden_s = 0.25
+    folder = write_comparison(tmp_path / "c", plans)
+    assert shown(comparison_table(read_comparison(folder))).count("250 ms overlapped") == 1
+    assert [arm["hidden_s"] for arm in summarise(folder)["arms"]] == [0.25, 0.0, 0.0]

@@ -154,7 +154,7 @@ def peers(engine: str, options: argparse.Namespace, console: Console) -> list[di
         with Sandbox() as sandbox:
             lab = Lab(sandbox, count + 1)
             ours = Engine(lab, engine)
-            for who in (ours, *([PlainPeers(lab)] if engine == "netem" else [])):
+            for who in (ours, *([PlainPeers(lab), Nothing(lab)] if engine == "netem" else [])):
                 carried = carry(who, None, _PEERS_DELAY_MS, load, options.seconds, sender=count)
                 rows.append({"peers": count, **carried.to_json()})
             ours.close()

@@ -2,12 +2,13 @@
 
     python bench/links.py                   # engine nfqueue beside a Python prototype
     python bench/links.py --engine netem    # engine netem beside plain tc, where the kernel has sch_netem
+    python bench/links.py --vm              # the same anywhere, in a machine that qemu emulates
     python bench/links.py --only apply --nodes 16
 
 One table each: `links` (goodput by iperf3 and one-way delay by a plain echo, against what was ordered; the ceiling,
-unlimited links; processor time of engine processes and of the kernel's softirq), `peers` (the same with 2 to 64 peers
-in the plan) and `apply` (seconds until a plan is in force and read back at 16 nodes). Mininet's own test suite
-allows ±20% of rate and delay.
+unlimited links; processor time of engine processes, of the kernel's softirq and of the whole machine), `peers` (the
+same with 2 to 64 peers in the plan) and `apply` (seconds until a plan is in force and read back at 16 nodes).
+Mininet's own test suite allows ±20% of rate and delay.
 """
 
 from __future__ import annotations
@@ -15,19 +16,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from support.links_lab import Carried, Engine, Lab, Nothing, PlainNetem, Prototype, carry, plans_of
+from support.in_vm import said_in_vm
+from support.links_lab import (
+    DEVICE,
+    PAYLOAD_BYTES,
+    Carried,
+    Engine,
+    Lab,
+    Nothing,
+    PlainNetem,
+    PlainPeers,
+    Prototype,
+    carry,
+    plain_netem,
+    plans_of,
+)
 
 from cluster.crew import Crew
 from netem.agent_client import AgentClient
-from netem.preflight import choose_engine
+from netem.preflight import EngineUnavailable, choose_engine
 from netem.sandbox import Sandbox
 
 RESULTS = Path(__file__).parent / "results"
@@ -38,32 +56,48 @@ MININET_SHARE = 0.20
 # Rate in Mbit/s (None: no limit, the ceiling) and one-way delay in ms.
 LINKS: list[tuple[float | None, float]] = [(1, 100), (10, 25), (100, 10), (500, 5), (None, 5)]
 _PEERS_BPS, _PEERS_DELAY_MS = "50M", 10.0
+_EMULATED = ("QEMU TCG CPU", "QEMU Virtual CPU")  # as /proc/cpuinfo names processors that qemu emulates
 
 
 def main() -> None:
     """Measure, print the tables and write them to bench/results."""
     options = parse()
-    console = Console(highlight=False)
-    console.width = max(console.width, 136)
-    result = measure(options, console)
+    console = Console(highlight=False, stderr=options.json)
+    console.width = max(console.width, 172)
+    if options.vm:
+        result = said_in_vm(__file__, [*(word for word in sys.argv[1:] if word != "--vm"), "--engine", "netem"])
+    else:
+        result = measure(options, console)
+    if options.json:
+        print(json.dumps(result))
+        return
     show(result, console)
+    name = "links" if result["engine"] == "nfqueue" else f"links-{result['engine']}"
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "links.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "links.md").write_text(markdown(result))
-    console.print(f"wrote {options.out / 'links'}.json and .md", soft_wrap=True)
+    (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.out / f"{name}.md").write_text(markdown(result))
+    console.print(f"wrote {options.out / name}.json and .md", soft_wrap=True)
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.allow_abbrev = False  # `--vm` is taken off the command line by name
     parser.add_argument("--engine", choices=["auto", "netem", "nfqueue"], default="auto")
+    parser.add_argument("--vm", action="store_true", help="engine netem under Debian's kernel, emulated by qemu")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), help="which tables")
+    parser.add_argument("--rates", type=float, nargs="+", help="Mbit/s of the table `links`; 0 is the ceiling")
     parser.add_argument("--seconds", type=int, default=5, help="of each iperf3")
     parser.add_argument("--peers", type=int, nargs="+", default=[2, 8, 16, 32, 64])
     parser.add_argument("--nodes", type=int, default=16, help="of the table `apply`")
     parser.add_argument("--repeat", type=int, default=5, help="changes of each kind in the table `apply`")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for links.json and links.md")
+    parser.add_argument("--json", action="store_true", help="nothing but the figures, as one line, to stdout")
     options = parser.parse_args()
+    if options.vm and options.engine == "nfqueue":
+        parser.error("--vm is for engine netem: the other runs without it")
+    if unknown := set(options.rates or ()) - {rate_mbps or 0 for rate_mbps, _ in LINKS}:
+        parser.error(f"--rates: {unknown.pop():g} is not among {', '.join(f'{rate or 0:g}' for rate, _ in LINKS)}")
     if min([options.seconds, options.repeat, options.nodes - 1, *(peers - 1 for peers in options.peers)]) < 1:
         parser.error("needs --seconds and --repeat above 0, --nodes and --peers of at least 2")
     options.out = options.out.absolute()
@@ -72,13 +106,17 @@ def parse() -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """All tables that are wanted."""
-    engine = choose_engine(options.engine)
+    try:
+        engine = choose_engine(options.engine)
+    except EngineUnavailable as error:
+        raise SystemExit(f"{error}; or --vm, for engine netem in an emulated machine") from error
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "links": lambda: links(engine, options, console),
         "peers": lambda: peers(engine, options, console),
         "apply": lambda: apply(engine, options, console),
     }
     begin = {"engine": engine, "kernel": os.uname().release, "cpus": os.cpu_count()}
+    begin |= {"emulated": any(map(Path("/proc/cpuinfo").read_text().__contains__, _EMULATED))}
     begin |= {"seconds": options.seconds, "nodes": options.nodes, "load_before": os.getloadavg()[0]}
     found = {name: parts[name]() for name in PARTS if name in options.only}
     return {**begin, "load_after": os.getloadavg()[0], **found}
@@ -93,11 +131,16 @@ def links(engine: str, options: argparse.Namespace, console: Console) -> list[di
         # The prototype needs NFQUEUE and plain netem needs sch_netem; each engine stands beside its own.
         beside: Nothing = Prototype(lab) if engine == "nfqueue" else PlainNetem(lab)
         for rate_mbps, delay_ms in LINKS:
+            if options.rates and (rate_mbps or 0) not in options.rates:
+                continue
             rate_bps = None if rate_mbps is None else round(rate_mbps * 1e6)
-            for who in (ours, beside, *([Nothing(lab)] if rate_bps is None else [])):
+            for who in (ours, beside, Nothing(lab)):
                 console.print(f"{who.name}: {rate_mbps or 'unlimited'} Mbit/s, {delay_ms:g} ms", markup=False)
-                flows = ["-P", "4", "-O", "1"] if rate_bps is None or rate_bps > 100e6 else ["-O", "1"]
-                rows.append(carry(who, rate_bps, delay_ms, flows, options.seconds))
+                flows = 4 if rate_bps is None or rate_bps > 100e6 else 1
+                load = ["-P", str(flows), "-O", "1"]
+                if rate_bps is not None and who.name == Nothing.name:
+                    load += ["-b", str(round(TCP_SHARE * rate_bps / flows))]  # nothing else holds it back
+                rows.append(carry(who, rate_bps, delay_ms, load, options.seconds))
         ours.close()
     return [row.to_json() for row in rows]
 
@@ -105,14 +148,15 @@ def links(engine: str, options: argparse.Namespace, console: Console) -> list[di
 def peers(engine: str, options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
     """A plan of more and more peers, and always the same load, from the peer that is last in it."""
     rows = []
+    load = ["-u", "-b", _PEERS_BPS, "-l", str(PAYLOAD_BYTES)]
     for count in options.peers:
         console.print(f"{count} peers", markup=False)
         with Sandbox() as sandbox:
             lab = Lab(sandbox, count + 1)
             ours = Engine(lab, engine)
-            load = ["-u", "-b", _PEERS_BPS, "-l", "1448"]
-            carried = carry(ours, None, _PEERS_DELAY_MS, load, options.seconds, sender=count)
-            rows.append({"peers": count, **carried.to_json()})
+            for who in (ours, *([PlainPeers(lab), Nothing(lab)] if engine == "netem" else [])):
+                carried = carry(who, None, _PEERS_DELAY_MS, load, options.seconds, sender=count)
+                rows.append({"peers": count, **carried.to_json()})
             ours.close()
     return rows
 
@@ -124,6 +168,8 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
     took: dict[str, list[float]] = {"fresh": [], "everything changes": [], "only rates change": []}
     with Sandbox() as sandbox:
         Lab(sandbox, world)  # builds the network; nobody sends
+        if engine == "netem":
+            took["plain tc, one netem a node"] = plain_apply(sandbox, options)
         agents = [AgentClient.spawn(sandbox.prefix(f"node{rank}"), f"node {rank}") for rank in range(world)]
         crew = Crew(agents, lambda rank, why: None)
 
@@ -146,30 +192,57 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
     return [{"what": what, "seconds": seconds, "median_s": median(seconds)} for what, seconds in took.items()]
 
 
+def plain_apply(sandbox: Sandbox, options: argparse.Namespace) -> list[float]:
+    """Seconds of the one tc command that gives a node the same rate and delay to all, at all nodes at once."""
+    took = []
+    for number in range(options.repeat):
+        command = plain_netem(10_000_000 + number, 25 + number).split()
+        begin = time.monotonic()
+        running = [subprocess.Popen([*sandbox.prefix(f"node{rank}"), *command]) for rank in range(options.nodes)]
+        statuses = [process.wait() for process in running]
+        if any(statuses):
+            raise RuntimeError(f"{' '.join(command)} failed")
+        took.append(time.monotonic() - begin)
+    for rank in range(options.nodes):
+        sandbox.run(f"tc qdisc del dev {DEVICE} root", f"node{rank}")
+    return took
+
+
 def links_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The table `links` as text; ÷ compares goodput with the same link's first contestant: that is the engine."""
+    """The table `links` as text; ÷ compares the same link's first contestant, which is the engine, with each."""
     first = {(row["rate_bps"], row["delay_ms"]): row for row in reversed(rows)}
     lines = []
     for row in rows:
         rate_bps, ours = row["rate_bps"], first[row["rate_bps"], row["delay_ms"]]
         off = row["one_way_ms"] - (0 if row["who"] == Nothing.name else row["delay_ms"])
-        nominal = "–" if rate_bps is None else f"{100 * (row['goodput_bps'] / (TCP_SHARE * rate_bps) - 1):+.1f}%"
+        nominal = "–" if rate_bps is None or row["who"] == Nothing.name else f"{100 * off_rate(row):+.1f}%"
         beside = "–" if row is ours else f"{ours['goodput_bps'] / row['goodput_bps']:.2f}"
+        cost = "–" if row is ours else f"{ours['us_per_frame'] / row['us_per_frame']:.2f}"
         lines.append((
             "no limit" if rate_bps is None else f"{rate_bps / 1e6:g}", f"{row['delay_ms']:g}", row["who"],
             f"{row['goodput_bps'] / 1e6:.2f}", nominal, beside, f"{row['one_way_ms']:.2f}", f"{off:+.2f}",
             f"{100 * row['processes_share']:.0f}%", f"{100 * row['softirq_share']:.0f}%",
-            f"{row['us_per_packet']:.1f}",
+            f"{row['us_per_packet']:.1f}", f"{100 * row['machine_share']:.0f}%", f"{row['us_per_frame']:.1f}", cost,
         ))  # fmt: skip
     return lines
 
 
+def off_rate(row: dict[str, Any]) -> float:
+    """How far goodput is from what the ordered rate leaves to TCP's payload, as a share of it."""
+    return float(row["goodput_bps"] / (TCP_SHARE * row["rate_bps"]) - 1)
+
+
 def peers_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The table `peers` as text, with the cost of a packet against that with the fewest peers."""
+    """The table `peers` as text, with costs against those of the same contestant with the fewest peers."""
+    first = {row["who"]: row for row in reversed(rows)}
     return [
         (
-            str(row["peers"]), f"{row['goodput_bps'] / 1e6:.1f}", f"{row['one_way_ms']:.2f}",
-            f"{row['us_per_packet']:.1f}", f"{row['us_per_packet'] / rows[0]['us_per_packet']:.2f}",
+            str(row["peers"]), row["who"], f"{row['goodput_bps'] / 1e6:.1f}", f"{row['one_way_ms']:.2f}",
+            *(
+                text
+                for cost in ("us_per_packet", "us_per_frame")
+                for text in (f"{row[cost]:.1f}", f"{row[cost] / (first[row['who']][cost] or inf):.2f}")
+            ),
         )
         for row in rows
     ]  # fmt: skip
@@ -185,21 +258,29 @@ def apply_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any]]], list[tuple[str, ...]]]]] = {
     "links": (
         ("Mbit/s", "ms", "links by", "goodput", "of TCP's share", "engine ÷ it", "one way ms", "off ms", "processes",
-         "softirq", "µs a packet"),
+         "softirq", "µs a packet", "machine", "µs a frame", "cost ÷ its"),
         links_rows,
     ),
-    "peers": (("peers", "Mbit/s", "one way ms", "µs a packet", "÷ fewest"), peers_rows),
+    "peers": (
+        ("peers", "links by", "Mbit/s", "one way ms", "µs a packet", "÷ fewest", "µs a frame", "÷ fewest"),
+        peers_rows,
+    ),
     "apply": (("plan", "median s (min–max)"), apply_rows),
 }  # fmt: skip
 
 
 def caption(result: dict[str, Any]) -> str:
     """What the figures hold for."""
+    ours = [row for row in result.get("links", ()) if row["who"].startswith("engine")]
+    rates = [abs(off_rate(row)) for row in ours if row["rate_bps"] is not None]
+    delays = [abs(row["one_way_ms"] / row["delay_ms"] - 1) for row in ours]
+    worst = f"; the engine's worst are {100 * max(rates):.1f}% and {100 * max(delays):.1f}%" if rates else ""
+    machine = ", emulated (its clock counts instructions: compare ratios)" if result["emulated"] else ""
     return (
-        f"Engine {result['engine']}, kernel {result['kernel']}, {result['cpus']} CPUs, load "
+        f"Engine {result['engine']}, kernel {result['kernel']}{machine}, {result['cpus']} CPUs, load "
         f"{result['load_before']:.1f} before and {result['load_after']:.1f} after; iperf3 of {result['seconds']} s; "
-        "shares of one processor, both ends together, softirq of the whole machine; plans of "
-        f"{result['nodes']} nodes. Mininet's tests allow ±{100 * MININET_SHARE:.0f}% of rate and delay."
+        "shares of one processor, both ends together, softirq and machine of the whole machine; plans of "
+        f"{result['nodes']} nodes. Mininet's tests allow ±{100 * MININET_SHARE:.0f}% of rate and delay{worst}."
     )
 
 

@@ -1,4 +1,4 @@
-"""The least time a step can take on its links: max(compute, bytes ÷ rate + delay) of the busiest node."""
+"""The least time a step can take on its links: max(compute, bytes ÷ rate + delay), of nodes that wait in turn."""
 
 from __future__ import annotations
 
@@ -33,11 +33,12 @@ def lower_bound(
     """Bound from the bodies' bytes alone (no headers), the links' rates and the paths' delays.
 
     `compute_s` is a gradient's time, `exchanges_per_step` how many exchanges there were for each. Where all
-    links are alike, an exchange takes bytes ÷ rate of the busiest node and a delay for every hop in a row;
+    links are alike, an exchange takes bytes ÷ rate of what is sent in turn and a delay for every hop in a row;
     a ring passes its pieces on as they come, so it hides one behind the other (transfer + one delay, or
-    all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so only
-    the longer of transfer and delay is sure. Delays count as means there and back: a chain of waiting nodes
+    all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so of the
+    exchange only its delays are sure. Delays count as means there and back: a chain of waiting nodes
     goes both ways. Only with `overlap` may computing and exchange hide one another: otherwise they add.
+    The busiest node's transfer is a bound by itself: others may compute while it still sends.
     """
     transfer_s = max(
         (
@@ -53,14 +54,15 @@ def lower_bound(
     if traffic.changing:  # who waits for whom is another in each exchange: sure is only the shortest delay
         one_hop_s = min(delays.values(), default=0.0)
     alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
-    delay_s = traffic.hops * one_hop_s
-    if traffic.around:
-        exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops)) if alike else 0.0
-    else:
-        exchange_s = transfer_s + delay_s if alike else 0.0
-    exchange_s = max(exchange_s, transfer_s, delay_s) * exchanges_per_step
-    total_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
-    return LowerBound(compute_s, transfer_s * exchanges_per_step, delay_s * exchanges_per_step, total_s)
+    exchange_s = delay_s = traffic.hops * one_hop_s
+    if alike and traffic.around:
+        exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops))
+    elif alike and traffic.edges:
+        sent, received = traffic.in_turn
+        exchange_s = delay_s + max(_seconds(sent, plans[0].up_bps), _seconds(received, plans[0].down_bps))
+    transfer_s, delay_s, exchange_s = (part_s * exchanges_per_step for part_s in (transfer_s, delay_s, exchange_s))
+    waited_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
+    return LowerBound(compute_s, transfer_s, delay_s, max(waited_s, transfer_s))
 
 
 def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: float) -> float:

@@ -24,6 +24,7 @@ from node.topologies.config import (
 )
 from node.topologies.random_ring import RandomRing
 from node.topologies.rates import Matrix, consensus_rate, mixing_rate, spectral_gap
+from node.topologies.waits import Waits, waits, waits_per_round
 from node.topologies.weights import Edge, Neighbourhood, Periodic, Round, Row, Schedule, metropolis_hastings
 
 __all__ = [
@@ -132,6 +133,15 @@ class Topology:
     def received_per_round(self) -> tuple[float, ...]:
         """Model copies that each rank receives in a round, on average over the period."""
         return self._mean([[len(node.incoming) for node in nodes] for nodes in self._some_rounds()])
+
+    @cached_property
+    def waits_per_round(self) -> Waits:
+        """What nodes are sure to wait for in a round, one after another, in the long run."""
+        return waits_per_round(self._some_rounds())
+
+    def waits(self, count: int) -> Waits:
+        """What nodes are sure to wait for in so many rounds, whichever these are."""
+        return waits(self._some_rounds(), count)
 
     def rounds_ahead(self) -> int:
         """How many rounds a sender can be ahead of the last round that a receiver has waited in, at most.

@@ -29,7 +29,9 @@ class Traffic:
     """One exchange of an algorithm among `world` nodes.
 
     `edges`: directed edges (sender, receiver) that carry parcels. `sent`, `received`: body bytes by rank.
-    `hops`: transfers that must follow one another. `every`: gradient steps from one exchange to the next.
+    `hops`: transfers that must follow one another, and `in_turn`: body bytes sent, and received, one behind the other
+    in these. That is less than the busiest node's where nobody waits until it has sent all its copies (gossip on a
+    star). `every`: gradient steps from one exchange to the next.
     `around`: the hops go around a ring, piece by piece. `changing`: each exchange has its own edges; `edges` are
     then all that there are at some time, the bytes those of an exchange on average.
     """
@@ -37,7 +39,8 @@ class Traffic:
     edges: tuple[Edge, ...]
     sent: tuple[int, ...]
     received: tuple[int, ...]
-    hops: int
+    hops: float
+    in_turn: tuple[int, int]
     every: int
     around: bool = False
     changing: bool = False
@@ -105,11 +108,11 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
 
     Gossip sends t copies along each edge (of the round's graph, where it changes); a star's server takes and
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
-    H − 1 gossips and a global average; of a ring's hops one is sure to be waited for, the others may overlap.
+    H − 1 gossips and a global average, whose last hop is sure to be waited for; the others may overlap.
     """
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:
-        return Traffic((), (0,) * world, (0,) * world, 0, 1)
+        return Traffic((), (0,) * world, (0,) * world, 0, (0, 0), 1)
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
@@ -119,28 +122,36 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
         return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every)
     sent, received, hops = _average(config, collective, world, values, raw)
     if not isinstance(algorithm, GossipPgaConfig) or algorithm.global_every == 1:
-        return Traffic(edges, sent, received, hops, every, around)
+        return Traffic(edges, sent, received, hops, (max(sent), max(received)), every, around)
     assert algorithm.global_every is not None
-    between = _gossip(config, world, values, raw, algorithm.global_every - 1, algorithm.global_every)
+    # Whoever begins the average last: a server sends all its means after that, a node of a ring all its pieces.
+    rounds = algorithm.global_every - 1
+    between = _gossip(config, world, values, raw, rounds, algorithm.global_every, again=False)
     return replace(
         between,
         edges=edges,
         sent=tuple(a + b for a, b in zip(sent, between.sent, strict=True)),
         received=tuple(a + b for a, b in zip(received, between.received, strict=True)),
-        hops=between.hops + (1 if around else hops),
+        hops=between.hops + 1,
+        in_turn=(between.in_turn[0] + (min if around else max)(sent), between.in_turn[1] + min(received)),
         changing=True,
     )
 
 
-def _gossip(config: NodeConfig, world: int, values: int, raw: int, rounds: int, every: int) -> Traffic:
-    """So many rounds of gossip in one exchange."""
+def _gossip(
+    config: NodeConfig, world: int, values: int, raw: int, rounds: int, every: int, again: bool = True
+) -> Traffic:
+    """So many rounds of gossip in one exchange, with nothing else between it and the next if `again`."""
     topology, codec = Topology(config.topology, world), build_codec(config.codec)
     size = (codec.wire_bytes(values - raw) if values > raw else 0) + 4 * raw
     if config.algorithm.name == "sgp":
         size += PUSH_WEIGHT_BYTES
     sent = tuple(int(rounds * size * copies) for copies in topology.sent_per_round)
     received = tuple(int(rounds * size * copies) for copies in topology.received_per_round)
-    return Traffic(exchange_edges(config, world), sent, received, rounds, every, changing=topology.period != 1)
+    times, waits = (rounds, topology.waits_per_round) if again else (1, topology.waits(rounds))
+    in_turn = int(times * size * waits.sent), int(times * size * waits.received)
+    edges, changing = exchange_edges(config, world), topology.period != 1
+    return Traffic(edges, sent, received, times * waits.hops, in_turn, every, changing=changing)
 
 
 def _pairs(config: NodeConfig, world: int, values: int, edges: tuple[Edge, ...]) -> Traffic:

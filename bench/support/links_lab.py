@@ -21,8 +21,10 @@ from netem.sandbox import Sandbox, SandboxError
 DEVICE = "mesh0"
 _HERE = Path(__file__).parent
 _TOOL = str(_HERE.parents[1] / "tests/netem/wire_tool.py")
-_TICKS = os.sysconf("SC_CLK_TCK")
+_TICKS, _CPUS = os.sysconf("SC_CLK_TCK"), os.cpu_count() or 1
 _ECHOES, _ECHO_MS = 41, 20
+# TCP's payload in a full frame with time stamps, and what an interface counts beside it in every packet.
+PAYLOAD_BYTES, _HEADER_BYTES = 1448, 66
 
 
 def addresses_of(world: int) -> list[str]:
@@ -78,10 +80,11 @@ class Lab:
         total = said["end"].get("sum_received") or said["end"]["sum"]
         return float(total["bits_per_second"])
 
-    def packets(self, rank: int) -> int:
-        """What a node's interface has received; a packet may hold several segments."""
+    def received(self, rank: int) -> tuple[int, float]:
+        """What a node's interface has received: packets, which may hold several segments, and full frames' worth."""
         shown = json.loads(self.sandbox.run(f"ip -s -j link show dev {DEVICE}", f"node{rank}"))
-        return int(shown[0]["stats64"]["rx"]["packets"])
+        count = shown[0]["stats64"]["rx"]
+        return int(count["packets"]), (count["bytes"] - _HEADER_BYTES * count["packets"]) / PAYLOAD_BYTES
 
     def _endpoint(self, rank: int) -> str:
         self._port += 1
@@ -173,15 +176,20 @@ class Prototype(Nothing):
             end(self._running.pop())
 
 
-class PlainNetem(Nothing):
+def plain_netem(rate_bps: int | None, delay_ms: float) -> str:
     """The command of every recipe: one netem qdisc at the sender, its limit as it comes."""
+    rate = f" rate {rate_bps}bit" if rate_bps is not None else ""
+    return f"tc qdisc replace dev {DEVICE} root netem delay {delay_ms}ms{rate}"
+
+
+class PlainNetem(Nothing):
+    """`plain_netem` at both nodes."""
 
     name = "plain tc netem"
 
     def put(self, rate_bps: int | None, delay_ms: float) -> None:
-        rate = f" rate {rate_bps}bit" if rate_bps is not None else ""
         for rank in range(2):
-            self.lab.sandbox.run(f"tc qdisc replace dev {DEVICE} root netem delay {delay_ms}ms{rate}", f"node{rank}")
+            self.lab.sandbox.run(plain_netem(rate_bps, delay_ms), f"node{rank}")
 
     def clear(self) -> None:
         for rank in range(2):
@@ -189,9 +197,34 @@ class PlainNetem(Nothing):
                 self.lab.sandbox.run(f"tc qdisc del dev {DEVICE} root", f"node{rank}")
 
 
+class PlainPeers(Nothing):
+    """What recipes do where every peer has a delay of its own: at the sender, which is the last node, a class of HTB
+    with a netem for each of the others, and u32 filters by address, node 1's the last of them."""
+
+    name = "plain tc, u32"
+
+    def put(self, rate_bps: int | None, delay_ms: float) -> None:
+        peers = [*range(2, self.lab.world - 1), 0, 1]
+        lines = [f"qdisc replace dev {DEVICE} root handle 1: htb"]
+        for number, rank in enumerate(peers, start=2):
+            here = f"dev {DEVICE} parent 1: classid 1:{number:x}"
+            lines += [f"class add {here} htb rate {rate_bps or 10**11}bit quantum 1514"]
+            lines += [f"qdisc add dev {DEVICE} parent 1:{number:x} handle {number:x}: netem delay {delay_ms}ms"]
+            match = f"protocol ip parent 1: prio 1 u32 match ip dst {self.lab.addresses[rank]}/32"
+            lines += [f"filter add dev {DEVICE} {match} flowid 1:{number:x}"]
+        self.lab.sandbox.run(["tc", "-batch", "-"], f"node{self.lab.world - 1}", stdin="\n".join(lines) + "\n")
+
+    def clear(self) -> None:
+        self.lab.sandbox.run(f"tc qdisc del dev {DEVICE} root", f"node{self.lab.world - 1}")
+
+
 @dataclass(frozen=True)
 class Carried:
-    """What one link gave and cost. Shares are of one processor; µs a packet: processes and softirq together."""
+    """What one link gave and cost. Shares are of one processor; µs a packet: processes and softirq together.
+
+    `machine_share` and `us_per_frame` (of full frames' worth of data) count all that kept processors busy, the
+    traffic's own programs and whatever else ran included.
+    """
 
     who: str
     rate_bps: int | None
@@ -202,6 +235,8 @@ class Carried:
     softirq_share: float
     packets: int
     us_per_packet: float
+    machine_share: float
+    us_per_frame: float
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -216,16 +251,18 @@ def carry(
     try:
         one_way_ms = median(lab.one_way_ms(sender, 1))
         pids = who.processes()
-        cpu_s, soft_s, packets, begin_s = processes_s(pids), softirq_s(), lab.packets(1), time.monotonic()
+        (packets, frames), begin_s = lab.received(1), time.monotonic()
+        cpu_s, soft_s, idle_s = processes_s(pids), softirq_s(), all_idle_s()
         goodput_bps = lab.iperf3(sender, 1, "-t", str(seconds), *options)
         took_s = time.monotonic() - begin_s
-        cpu_s, soft_s, packets = processes_s(pids) - cpu_s, softirq_s() - soft_s, lab.packets(1) - packets
+        cpu_s, soft_s = processes_s(pids) - cpu_s, softirq_s() - soft_s
+        busy_s = max(0.0, took_s * _CPUS - (all_idle_s() - idle_s))
+        packets, frames = lab.received(1)[0] - packets, lab.received(1)[1] - frames
     finally:
         who.clear()
     us = 1e6 * (cpu_s + soft_s) / max(1, packets)
-    return Carried(
-        who.name, rate_bps, delay_ms, goodput_bps, one_way_ms, cpu_s / took_s, soft_s / took_s, packets, us
-    )
+    costs = (cpu_s / took_s, soft_s / took_s, packets, us, busy_s / took_s, 1e6 * busy_s / max(1, frames))
+    return Carried(who.name, rate_bps, delay_ms, goodput_bps, one_way_ms, *costs)
 
 
 def descendants(pids: list[int]) -> list[int]:
@@ -255,5 +292,15 @@ def processes_s(pids: list[int]) -> float:
 
 def softirq_s() -> float:
     """Processor seconds of interrupts' work in the kernel (irq and softirq of /proc/stat), of the whole machine."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return (int(fields[6]) + int(fields[7])) / _TICKS
+    fields = _machine_ticks()
+    return (fields[5] + fields[6]) / _TICKS
+
+
+def all_idle_s() -> float:
+    """Seconds that processors had nothing to do, summed over all of them; waiting for a disk is that too."""
+    fields = _machine_ticks()
+    return (fields[3] + fields[4]) / _TICKS
+
+
+def _machine_ticks() -> list[int]:
+    return [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,21 @@ def test_engine_netem_conforms_under_debians_kernel() -> None:
     done = subprocess.run([VM, "--", *command], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(tests)} passed" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # about a minute, unless the kernel must be fetched first or the host is busy
+def test_the_bench_of_links_measures_engine_netem_on_any_machine(tmp_path: Path) -> None:
+    small = ["--only", "links", "apply", "--rates", "10", "--seconds", "1", "--nodes", "2", "--repeat", "1"]
+    command = [sys.executable, "bench/links.py", "--vm", *small, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "links-netem.json").read_text())
+    assert found["engine"] == "netem" and found["emulated"]
+    assert [row["who"] for row in found["links"]] == ["engine netem", "plain tc netem", "no emulation"]
+    assert all(0 < row["goodput_bps"] <= 10e6 and row["us_per_frame"] > 0 for row in found["links"])
+    assert all(row["one_way_ms"] >= row["delay_ms"] for row in found["links"][:2])
+    assert {row["what"]: len(row["seconds"]) for row in found["apply"]} == {
+        "fresh": 1, "everything changes": 1, "only rates change": 1, "plain tc, one netem a node": 1,
+    }  # fmt: skip
+    assert (tmp_path / "links-netem.md").read_text().count("engine netem") == 1

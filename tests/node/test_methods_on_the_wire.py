@@ -160,8 +160,6 @@ def test_bytes_are_known_before_they_are_sent_and_a_step_takes_no_less_than_its_
         sent = sum(stats.codec_bytes for stats in memory.steps[rank])
         assert abs(sent - exchanges * traffic.sent[rank]) <= (exchanges if topology != "ring" else 0)
     assert set(traffic.edges) == set(exchange_edges(job.config, world)) and traffic.edges
-    if topology == "star":
-        return  # its centre has more copies to send than a step waits for: experiment.bounds says too much there
     step_s = max(of_node[-1].t_s for of_node in memory.steps.values()) / steps  # a server is done before its workers
     bound = lower_bound(traffic, job.plans, 0.010, exchanges / steps, overlap=False)
     assert bound.total_s <= step_s * 1.0001

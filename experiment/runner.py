@@ -22,12 +22,11 @@ from experiment.ledger import Ledger, write_json, write_yaml
 from experiment.scoring import Scorer, score_run
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
-from node.codecs import build_codec
 from node.codecs.split import Split
 from node.config import GOSSIPS, NodeConfig
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
-from node.traffic import Traffic, exchange_traffic
+from node.traffic import Traffic, exchange_traffic, parcel_bytes
 from node.worker import StepStats
 
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
@@ -145,25 +144,21 @@ def job_of(spec: RunSpec) -> Job:
     states = [(0.0, links), *((change.at_s, change.links) for change in changes)]
     planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
     sampler = build_sampler(spec.task, spec.data)
-    raw = Split(sampler.layout, spec.codec).raw
     gradient_s = _SLOWEST_GRADIENT_PACES * spec.pace_ms / 1000 if spec.pace_ms else _SLOWEST_GRADIENT_S
-    parcel_bytes, compute_s = (
-        build_codec(spec.codec).wire_bytes(sampler.size - raw) + 4 * raw,
-        getattr(spec.algorithm, "every", 1) * gradient_s,
-    )
-    limits = limits_over_time(planned, parcel_bytes, spec.nodes, compute_s)
+    compute_s = getattr(spec.algorithm, "every", 1) * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         arm=spec.arm,
         **{name: getattr(spec, name) for name in _PASSED_ON},
         max_steps=spec.stop.steps,
-        exchange=limits if spec.fabric == "virtual" else with_room_for_operators(limits),
     )
+    size = parcel_bytes(config, sampler.layout)
+    limits = limits_over_time(planned, size, spec.nodes, compute_s)
+    limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
+    config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine
     stop_s = spec.stop.seconds
-    return Job(
-        config, spec.nodes, links, changes, stop_s, engine, spec.seed, parcel_bytes, compute_s, spec.links.stack
-    )
+    return Job(config, spec.nodes, links, changes, stop_s, engine, spec.seed, size, compute_s, spec.links.stack)
 
 
 _PASSED_ON = (
@@ -197,9 +192,9 @@ def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
     """The summary of a run whose ledger is whole; scores are added once they are known."""
-    size = build_sampler(spec.task, spec.data).size
-    raw = Split(build_sampler(spec.task, spec.data).layout, spec.codec).raw
-    traffic = exchange_traffic(job.config, spec.nodes, size, raw)
+    sampler = build_sampler(spec.task, spec.data)
+    size, raw = sampler.size, Split(sampler.layout, spec.codec).raw
+    traffic = exchange_traffic(job.config, spec.nodes, size, raw, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
     reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
     if outcome.status == "failed":

@@ -110,6 +110,17 @@ class DeepSqueezeConfig(Settings):
     eta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+class PowerGossipConfig(Settings):
+    """PowerGossip: gossip of the low-rank part of neighbours' differences; nothing to tune.
+
+    `rank`: directions that a product has. `iterations`: products a step, from the right and the left in turn.
+    """
+
+    name: Literal["power-gossip"]
+    rank: PositiveInt = 1
+    iterations: PositiveInt = 2
+
+
 class DilocoConfig(Settings):
     """DiLoCo: `every` local steps, then an outer Nesterov step on the mean difference.
 
@@ -143,6 +154,7 @@ _AnyAlgorithm = (
     | SgpConfig
     | ChocoConfig
     | DeepSqueezeConfig
+    | PowerGossipConfig
     | DilocoConfig
     | FedganConfig
 )
@@ -152,8 +164,9 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
 )
 
 # Those whose nodes mix with neighbours on a topology.
-GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze"})
+GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "power-gossip"})
 _COMPRESSED_GOSSIP = ("choco", "deepsqueeze")
+_BY_PAIRS = (*_COMPRESSED_GOSSIP, "power-gossip")  # what one node of an edge does, the other takes back
 
 
 def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
@@ -163,7 +176,7 @@ def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
             f"choco keeps a replica of each neighbour and needs a graph that stays the same, which {topology.choice} "
             "is not: use a static one (ring, torus, complete), or algorithm deepsqueeze"
         )
-    if algorithm.name in _COMPRESSED_GOSSIP and not topology.symmetric:
+    if algorithm.name in _BY_PAIRS and not topology.symmetric:
         raise ValueError(
             f"{algorithm.name} needs symmetric weights, and {topology.choice} is directed: "
             "use an undirected graph (ring, torus, complete), or algorithm sgp"

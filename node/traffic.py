@@ -6,6 +6,7 @@ lower bound all come from here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -13,8 +14,19 @@ from typing import Literal
 import networkx as nx
 
 from node.codecs import build_codec
+from node.codecs.low_rank import LowRank
+from node.codecs.split import Split
 from node.collectives import ring_pieces, server_pieces
-from node.config import GOSSIPS, CpOadamConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.config import (
+    GOSSIPS,
+    CpOadamConfig,
+    DilocoConfig,
+    FedganConfig,
+    GossipPgaConfig,
+    NodeConfig,
+    PowerGossipConfig,
+)
+from node.tasks.base import TensorSpec
 from node.topology import Topology
 
 Edge = tuple[int, int]
@@ -95,13 +107,43 @@ def _farthest(edges: tuple[Edge, ...]) -> int:
     return max(to.values()) + max(back.values())
 
 
-def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) -> Traffic:
+def parcel_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
+    """What one node sends another in one exchange of a vector of that layout, body bytes."""
+    values = sum(spec.place.stop - spec.place.start for spec in layout)
+    return _copy_bytes(config, values, Split(layout, config.codec).raw, layout)
+
+
+def largest_body(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
+    """No body of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
+    limit = max(build_codec(config.codec).wire_bytes(values), 4 * Split(layout, config.codec).raw)
+    if isinstance(config.algorithm, PowerGossipConfig):
+        limit = max(limit, 4 * LowRank(layout, config.algorithm.rank).rest)
+    return limit
+
+
+def _copy_bytes(config: NodeConfig, values: int, raw: int, layout: Sequence[TensorSpec]) -> int:
+    codec, algorithm = build_codec(config.codec), config.algorithm
+    if isinstance(algorithm, PowerGossipConfig):
+        shapes = LowRank(layout, algorithm.rank)
+        # Where products are odd in number, a step's last comes from the right one time and from the left the next.
+        both = codec.wire_bytes(algorithm.iterations * (shapes.from_right + shapes.from_left))
+        return both // 2 + 4 * shapes.rest
+    size = (codec.wire_bytes(values - raw) if values > raw else 0) + 4 * raw
+    return size + PUSH_WEIGHT_BYTES if algorithm.name == "sgp" else size
+
+
+def exchange_traffic(
+    config: NodeConfig, world: int, values: int, raw: int = 0, layout: Sequence[TensorSpec] = ()
+) -> Traffic:
     """Traffic of an exchange of a flat vector of `values` float32 values, `raw` of which are sent as they are.
+
+    `layout` is for what sends matrices by their factors (power-gossip); without one it has a vector to send.
 
     Gossip sends t copies along each edge (of the round's graph, where it changes); a star's server takes and
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
     H − 1 gossips and a global average; of a ring's hops one is sure to be waited for, the others may overlap.
     """
+    layout = layout or (TensorSpec("x", (values,), 0, ""),)
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:
         return Traffic((), (0,) * world, (0,) * world, 0, 1)
@@ -109,12 +151,12 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
     if collective is None:
-        return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every)
+        return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every, layout)
     sent, received, hops = _average(config, collective, world, values, raw)
     if not isinstance(algorithm, GossipPgaConfig) or algorithm.global_every == 1:
         return Traffic(edges, sent, received, hops, every, around)
     assert algorithm.global_every is not None
-    between = _gossip(config, world, values, raw, algorithm.global_every - 1, algorithm.global_every)
+    between = _gossip(config, world, values, raw, algorithm.global_every - 1, algorithm.global_every, layout)
     return replace(
         between,
         edges=edges,
@@ -125,15 +167,23 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
     )
 
 
-def _gossip(config: NodeConfig, world: int, values: int, raw: int, rounds: int, every: int) -> Traffic:
+def _gossip(
+    config: NodeConfig,
+    world: int,
+    values: int,
+    raw: int,
+    rounds: int,
+    every: int,
+    layout: Sequence[TensorSpec],
+) -> Traffic:
     """So many rounds of gossip in one exchange."""
-    topology, codec = Topology(config.topology, world), build_codec(config.codec)
-    size = (codec.wire_bytes(values - raw) if values > raw else 0) + 4 * raw
-    if config.algorithm.name == "sgp":
-        size += PUSH_WEIGHT_BYTES
+    topology, size = Topology(config.topology, world), _copy_bytes(config, values, raw, layout)
     sent = tuple(int(rounds * size * copies) for copies in topology.sent_per_round)
     received = tuple(int(rounds * size * copies) for copies in topology.received_per_round)
-    return Traffic(exchange_edges(config, world), sent, received, rounds, every, changing=topology.period != 1)
+    hops = rounds
+    if isinstance(config.algorithm, PowerGossipConfig) and LowRank(layout, config.algorithm.rank).matrices:
+        hops = config.algorithm.iterations
+    return Traffic(exchange_edges(config, world), sent, received, hops, every, changing=topology.period != 1)
 
 
 def _average(

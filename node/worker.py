@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from node.codecs import build_codec
-from node.codecs.split import Split
 from node.collectives import Peers
 from node.config import NodeConfig, check_topology
 from node.data.datasets import load_shard
@@ -25,7 +24,7 @@ from node.effects import Compute
 from node.tasks import build_task
 from node.tasks.base import Gradient, Task
 from node.topology import Neighbourhood, Topology
-from node.traffic import rounds_ahead
+from node.traffic import largest_body, rounds_ahead
 
 
 class Diverged(Exception):
@@ -150,9 +149,8 @@ class Worker:
 
     @property
     def largest_body(self) -> int:
-        """No body of this run is longer, bytes: none holds more than the whole vector."""
-        raw = Split(self.task.layout, self.config.codec).raw
-        return max(self.peers.codec.wire_bytes(self.task.size), 4 * raw)
+        """No body of this run is longer, bytes."""
+        return largest_body(self.config, self.task.size, self.task.layout)
 
     @property
     def schema(self) -> int:

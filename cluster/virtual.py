@@ -177,11 +177,11 @@ class _Simulation:
                 return
             answer, lost = None, None
             match effect:
-                case Compute(work):
+                case Compute(work, share):
                     answer = work()
                     if self._pace_s:
-                        node.meter.compute_s += self._pace_s
-                        self._at(self.now_s + self._pace_s, partial(self._resume, node, answer, None))
+                        node.meter.compute_s += share * self._pace_s
+                        self._at(self.now_s + share * self._pace_s, partial(self._resume, node, answer, None))
                         return
                 case Send(to, tag, body, _):
                     header = Header(

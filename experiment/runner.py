@@ -19,7 +19,7 @@ from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.bounds import lower_bound
 from experiment.ledger import Ledger, write_json, write_yaml
-from experiment.scoring import Scorer, score_run
+from experiment.scoring import Scorer, comparable, score_run
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
 from node.codecs.split import Split
@@ -112,7 +112,7 @@ class ScoreGoal:
         self._goal, self._world = spec.stop.score, spec.nodes
         self._samples = settings.samples if settings else 1000
         self._scorer = Scorer(spec.data, self._samples, features=settings.features if settings else "auto")
-        self._task = build_sampler(spec.task, spec.data)
+        self._task, self._algorithm = build_sampler(spec.task, spec.data), spec.algorithm.name
         self._parts: dict[int, dict[int, Tensor]] = {}
 
     def phase(self, text: str) -> None: ...
@@ -132,8 +132,7 @@ class ScoreGoal:
         if len(parts) < self._world:
             return False
         del self._parts[step]
-        average = sum(part for _, part in sorted(parts.items())) / len(parts)
-        assert isinstance(average, Tensor)
+        average = comparable(parts, self._task.players, self._algorithm).mean(0)
         score = self._scorer.score(self._task.generate(average, self._samples, seed=0))
         return score.value <= self._goal
 
@@ -145,7 +144,8 @@ def job_of(spec: RunSpec) -> Job:
     planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
     sampler = build_sampler(spec.task, spec.data)
     gradient_s = _SLOWEST_GRADIENT_PACES * spec.pace_ms / 1000 if spec.pace_ms else _SLOWEST_GRADIENT_S
-    compute_s = getattr(spec.algorithm, "every", 1) * gradient_s
+    steps = max(getattr(spec.algorithm, "every", 1), getattr(spec.algorithm, "local_steps", 1))
+    compute_s = steps * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         arm=spec.arm,
@@ -253,7 +253,8 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
         if entries
     }
     slowest = max(means_ms, key=lambda rank: means_ms[rank], default=None)
-    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * spec.pace_ms:
+    paces = max(1, getattr(spec.algorithm, "local_steps", 1))  # a step of MD-GAN's worker has less than so many
+    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * spec.pace_ms:
         return []
     return [
         f"the host is too crowded for pace_ms {spec.pace_ms:g}: gradients of node {slowest} took "
@@ -283,7 +284,7 @@ def add_scores(
     """Score the run's snapshots, off the clock, and put the figures into its summary."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
-    lines = score_run(folder, spec.task, scorer, points=spec.score.points, progress=progress)
+    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.name)
     if lines:
         summary["final_score"] = lines[-1]["score"]
         summary["best_score"] = min((s for line in lines if (s := line["score"]) is not None), default=None)

@@ -5,6 +5,7 @@ Every model forbids unknown fields, so that a typing error is an error and not a
 
 from __future__ import annotations
 
+from math import floor, log
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -145,6 +146,24 @@ class FedganConfig(Settings):
         return CpOadamConfig(name="cp-oadam", every=self.every)
 
 
+class MdGanConfig(Settings):
+    """MD-GAN: rank 0 holds the generator and no data, each other node a discriminator and its share of the data.
+
+    `local_steps` (L): the discriminator's steps for each of the generator's. `swap_every`: after so many of these the
+    discriminators change places, about an epoch in the paper; null for never. `batches` (k): minibatches generated a
+    step, of which a worker gets two; null for ⌊ln N⌋ of N workers, and one at least.
+    """
+
+    name: Literal["md-gan"]
+    local_steps: PositiveInt = 1
+    swap_every: PositiveInt | None = 100
+    batches: PositiveInt | None = None
+
+    def batch_count(self, world: int) -> int:
+        """k."""
+        return self.batches or max(1, floor(log(world - 1)))
+
+
 _AnyAlgorithm = (
     LocalConfig
     | DpOadamConfig
@@ -157,6 +176,7 @@ _AnyAlgorithm = (
     | PowerGossipConfig
     | DilocoConfig
     | FedganConfig
+    | MdGanConfig
 )
 AlgorithmConfig = Annotated[_AnyAlgorithm, Field(discriminator="name")]
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
@@ -170,7 +190,15 @@ _BY_PAIRS = (*_COMPRESSED_GOSSIP, "power-gossip")  # what one node of an edge do
 
 
 def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
-    """Raise ValueError when the algorithm cannot run, or is not right, on that graph."""
+    """Raise ValueError when the algorithm cannot run, or is not right, on that graph or among so many nodes."""
+    if isinstance(algorithm, MdGanConfig):
+        if topology.world < 2:
+            raise ValueError("md-gan is a server and its workers: give it 2 nodes at least, or use algorithm local")
+        if algorithm.batch_count(topology.world) >= topology.world:
+            raise ValueError(
+                f"algorithm.batches: {topology.world - 1} workers cannot use {algorithm.batches} minibatches a step; "
+                f"give {topology.world - 1} at most"
+            )
     if algorithm.name == "choco" and topology.period != 1:
         raise ValueError(
             f"choco keeps a replica of each neighbour and needs a graph that stays the same, which {topology.choice} "
@@ -183,6 +211,20 @@ def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
         )
 
 
+def check_task(task: TaskConfig, algorithm: AlgorithmConfig) -> None:
+    """Raise ValueError when the task asks for what the algorithm decides."""
+    if algorithm.name == "md-gan" and task.critic_steps != 1:
+        raise ValueError(
+            f"task.critic_steps: md-gan counts the discriminator's steps itself; leave it at 1 and set "
+            f"algorithm.local_steps: {task.critic_steps}"
+        )
+
+
+def shard_of(algorithm: AlgorithmConfig, rank: int, world: int) -> tuple[int, int]:
+    """(which share of the data, of how many) a node has. MD-GAN's server trains on none: it is given worker 1's."""
+    return (max(0, rank - 1), world - 1) if algorithm.name == "md-gan" else (rank, world)
+
+
 def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when what the algorithm exchanges cannot travel in that codec.
 
@@ -192,6 +234,11 @@ def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     config = codec_config(codec)
     if config.casts or algorithm.name in ("local", *_COMPRESSED_GOSSIP):
         return
+    if algorithm.name == "md-gan":
+        raise ValueError(
+            f"codec {codec} quantizes gradients, and md-gan exchanges images and discriminators as well: "
+            "use codec fp32, fp16 or bf16"
+        )
     gradients = algorithm.name == "diloco" or (algorithm.name == "cp-oadam" and algorithm.average == "gradients")
     if not gradients:
         raise ValueError(
@@ -251,4 +298,5 @@ class NodeConfig(Settings):
     @model_validator(mode="after")
     def _codec_fits(self) -> NodeConfig:
         check_codec(self.codec, self.algorithm)
+        check_task(self.task, self.algorithm)
         return self

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import permutations
+from math import prod
 from typing import Literal
 
 import networkx as nx
@@ -23,6 +25,7 @@ from node.config import (
     DilocoConfig,
     FedganConfig,
     GossipPgaConfig,
+    MdGanConfig,
     NodeConfig,
     PowerGossipConfig,
 )
@@ -57,6 +60,10 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
     """Directed edges (sender, receiver) that the configured algorithm's parcels cross."""
     if config.algorithm.name == "local" or world == 1:
         return ()
+    if isinstance(config.algorithm, MdGanConfig):
+        # Discriminators go from any worker to any other, by and by.
+        swaps = permutations(range(1, world), 2) if config.algorithm.swap_every else ()
+        return tuple(sorted({*_edges("server", world), *swaps}))
     collective = _collective(config)
     edges = set(_edges(collective, world)) if collective else set()
     if config.algorithm.name in GOSSIPS:
@@ -70,7 +77,10 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
     A node begins a round when it has the parcels of the one before, so it is at most as many rounds ahead
     of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;
     for gossip see Topology.rounds_ahead. Where an algorithm has rounds of both kinds, both together are enough.
+    MD-GAN's worker may swap in the round after a step when another has not begun the round before that step.
     """
+    if isinstance(config.algorithm, MdGanConfig):
+        return 3
     collective = _collective(config)
     ahead = _farthest(_edges(collective, world)) if collective else 0
     return ahead + (Topology(config.topology, world).rounds_ahead() if config.algorithm.name in GOSSIPS else 0)
@@ -108,7 +118,12 @@ def _farthest(edges: tuple[Edge, ...]) -> int:
 
 
 def parcel_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
-    """What one node sends another in one exchange of a vector of that layout, body bytes."""
+    """What one node sends another in one exchange of a vector of that layout, body bytes.
+
+    Of MD-GAN, all that a worker may have to do with in a step: what it gets to judge, and a discriminator.
+    """
+    if isinstance(config.algorithm, MdGanConfig):
+        return 2 * _samples_bytes(config) + _discriminator_bytes(config, layout)
     values = sum(spec.place.stop - spec.place.start for spec in layout)
     return _copy_bytes(config, values, Split(layout, config.codec).raw, layout)
 
@@ -118,6 +133,8 @@ def largest_body(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) 
     limit = max(build_codec(config.codec).wire_bytes(values), 4 * Split(layout, config.codec).raw)
     if isinstance(config.algorithm, PowerGossipConfig):
         limit = max(limit, 4 * LowRank(layout, config.algorithm.rank).rest)
+    if isinstance(config.algorithm, MdGanConfig):
+        limit = max(limit, _samples_bytes(config))
     return limit
 
 
@@ -147,6 +164,8 @@ def exchange_traffic(
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:
         return Traffic((), (0,) * world, (0,) * world, 0, 1)
+    if isinstance(algorithm, MdGanConfig):
+        return _apart(config, algorithm, world, layout)
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
@@ -165,6 +184,26 @@ def exchange_traffic(
         hops=between.hops + (1 if around else hops),
         changing=True,
     )
+
+
+def _apart(config: NodeConfig, algorithm: MdGanConfig, world: int, layout: Sequence[TensorSpec]) -> Traffic:
+    """A step of MD-GAN: samples down, slopes up, and a share of a swap."""
+    samples, down = _samples_bytes(config), min(2, algorithm.batch_count(world))
+    swaps = algorithm.swap_every is not None and world > 2
+    swapped = _discriminator_bytes(config, layout) / algorithm.swap_every if swaps and algorithm.swap_every else 0
+    sent = tuple(int(samples + swapped) if rank else (world - 1) * down * samples for rank in range(world))
+    received = tuple(int(down * samples + swapped) if rank else (world - 1) * samples for rank in range(world))
+    return Traffic(exchange_edges(config, world), sent, received, hops=2, every=1, changing=swaps)
+
+
+def _samples_bytes(config: NodeConfig) -> int:
+    """A minibatch of images, or of slopes, as a body."""
+    return build_codec(config.codec).wire_bytes(config.batch * prod(config.data.image_shape))
+
+
+def _discriminator_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
+    values = sum(spec.place.stop - spec.place.start for spec in layout if spec.player == "discriminator")
+    return build_codec(config.codec).wire_bytes(values)
 
 
 def _gossip(

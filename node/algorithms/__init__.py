@@ -18,6 +18,7 @@ from node.algorithms.dposg import dposg
 from node.algorithms.fedgan import fedgan
 from node.algorithms.gossip_pga import gossip_pga
 from node.algorithms.local import local
+from node.algorithms.md_gan import md_gan
 from node.algorithms.power_gossip import power_gossip
 from node.algorithms.sgp import sgp
 from node.worker import Step, Worker
@@ -36,4 +37,5 @@ ALGORITHMS: dict[str, Algorithm] = {
     "power-gossip": power_gossip,
     "diloco": diloco,
     "fedgan": fedgan,
+    "md-gan": md_gan,
 }

@@ -77,7 +77,7 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
     A node begins a round when it has the parcels of the one before, so it is at most as many rounds ahead
     of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;
     for gossip see Topology.rounds_ahead. Where an algorithm has rounds of both kinds, both together are enough.
-    MD-GAN's worker may swap in the round after a step when another has not begun the round before that step.
+    Of MD-GAN, a worker may swap after a step while another has not entered the swap before that step.
     """
     if isinstance(config.algorithm, MdGanConfig):
         return 3
@@ -154,11 +154,13 @@ def exchange_traffic(
 ) -> Traffic:
     """Traffic of an exchange of a flat vector of `values` float32 values, `raw` of which are sent as they are.
 
-    `layout` is for what sends matrices by their factors (power-gossip); without one it has a vector to send.
+    `layout` is for what sends matrices by their factors (power-gossip) or a player alone (md-gan).
 
     Gossip sends t copies along each edge (of the round's graph, where it changes); a star's server takes and
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
     H − 1 gossips and a global average; of a ring's hops one is sure to be waited for, the others may overlap.
+    MD-GAN's is a step: one or two minibatches of images to each worker and one of slopes back, whatever `values`, and
+    a swap's share.
     """
     layout = layout or (TensorSpec("x", (values,), 0, ""),)
     algorithm, edges = config.algorithm, exchange_edges(config, world)

@@ -179,11 +179,11 @@ class _Simulation:
                 return
             answer, lost = None, None
             match effect:
-                case Compute(work):
+                case Compute(work, share):
                     answer = work()
                     if node.pace_s:
-                        node.meter.compute_s += node.pace_s
-                        self._at(self.now_s + node.pace_s, partial(self._resume, node, answer, None))
+                        node.meter.compute_s += share * node.pace_s
+                        self._at(self.now_s + share * node.pace_s, partial(self._resume, node, answer, None))
                         return
                 case Send(to, tag, body, _):
                     header = Header(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from experiment.scoring import consensus_distance
+from experiment.scoring import comparable, consensus_distance
 
 _PENDING_STEPS = 3  # snapshots waited for at once; beyond that the oldest is taken as it is
 
@@ -20,8 +19,10 @@ class Snapshot:
     a state is not finite. `drifts`: |x_i - x_mean| by rank.
     """
 
-    def __init__(self, states: dict[int, tuple[float, Tensor]], players: dict[str, slice]) -> None:
-        x = torch.stack([state for _, (_, state) in sorted(states.items())])
+    def __init__(
+        self, states: dict[int, tuple[float, Tensor]], players: dict[str, slice], algorithm: str = ""
+    ) -> None:
+        x = comparable({rank: state for rank, (_, state) in states.items()}, players, algorithm)
         self.mean = x.mean(0)
         self.t_s = sum(t_s for t_s, _ in states.values()) / len(states)
         self.players: dict[str, tuple[float, float]] = {}
@@ -39,8 +40,8 @@ class Snapshot:
 class Agreement:
     """Gathers the nodes' snapshots step by step; a step without those of lost nodes is taken as it is."""
 
-    def __init__(self, world: int, players: dict[str, slice]) -> None:
-        self._players = players
+    def __init__(self, world: int, players: dict[str, slice], algorithm: str = "") -> None:
+        self._players, self._algorithm = players, algorithm
         self._expected = set(range(world))
         self._parts: dict[int, dict[int, tuple[float, Tensor]]] = {}
         self._shown = -1
@@ -68,6 +69,6 @@ class Agreement:
         if not done:
             return []
         self._shown = done[-1]
-        whole = [Snapshot(self._parts[s], self._players) for s in done]
+        whole = [Snapshot(self._parts[s], self._players, self._algorithm) for s in done]
         self._parts = {s: parts for s, parts in self._parts.items() if s > self._shown}
         return whole

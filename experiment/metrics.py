@@ -73,7 +73,8 @@ class MetricsSink:
         for by in ("schedule", "operator"):
             run.set("gannet_link_changes", 0, by)
         sampler = build_sampler(spec.task, spec.data)
-        self._agreement = Agreement(spec.nodes, {**sampler.players, "all": slice(0, sampler.size)})
+        players = {**sampler.players, "all": slice(0, sampler.size)}
+        self._agreement = Agreement(spec.nodes, players, spec.algorithm.name)
         self._edges: set[tuple[str, str]] = set()
         self._caps: dict[str, tuple[float | None, float | None]] = {}  # up, down by node
         self._paths: dict[str, dict[str, dict[str, float]]] = {}  # by node, then by source

@@ -19,15 +19,14 @@ from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.bounds import hidden_s, lower_bound
 from experiment.ledger import Ledger, write_json, write_yaml
-from experiment.scoring import Scorer, score_run
+from experiment.scoring import Scorer, comparable, score_run
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
-from node.codecs import build_codec
 from node.codecs.split import Split
 from node.config import ASYNCHRONOUS, GOSSIPS, NodeConfig
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
-from node.traffic import Traffic, exchange_traffic
+from node.traffic import Traffic, exchange_traffic, parcel_bytes
 from node.worker import StepStats
 
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
@@ -113,7 +112,7 @@ class ScoreGoal:
         self._goal, self._world = spec.stop.score, spec.nodes
         self._samples = settings.samples if settings else 1000
         self._scorer = Scorer(spec.data, self._samples, features=settings.features if settings else "auto")
-        self._task = build_sampler(spec.task, spec.data)
+        self._task, self._algorithm = build_sampler(spec.task, spec.data), spec.algorithm.name
         self._parts: dict[int, dict[int, Tensor]] = {}
 
     def phase(self, text: str) -> None: ...
@@ -133,8 +132,7 @@ class ScoreGoal:
         if len(parts) < self._world:
             return False
         del self._parts[step]
-        average = sum(part for _, part in sorted(parts.items())) / len(parts)
-        assert isinstance(average, Tensor)
+        average = comparable(parts, self._task.players, self._algorithm).mean(0)
         score = self._scorer.score(self._task.generate(average, self._samples, seed=0))
         return score.value <= self._goal
 
@@ -145,26 +143,23 @@ def job_of(spec: RunSpec) -> Job:
     states = [(0.0, links), *((change.at_s, change.links) for change in changes)]
     planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
     sampler = build_sampler(spec.task, spec.data)
-    raw = Split(sampler.layout, spec.codec).raw
     pace_ms = max([spec.pace_ms or 0.0, *spec.node_pace_ms.values()])
     gradient_s = _SLOWEST_GRADIENT_PACES * pace_ms / 1000 if pace_ms else _SLOWEST_GRADIENT_S
-    parcel_bytes, compute_s = (
-        build_codec(spec.codec).wire_bytes(sampler.size - raw) + 4 * raw,
-        getattr(spec.algorithm, "every", 1) * gradient_s,
-    )
-    limits = limits_over_time(planned, parcel_bytes, spec.nodes, compute_s)
+    steps = max(getattr(spec.algorithm, "every", 1), getattr(spec.algorithm, "local_steps", 1))
+    compute_s = steps * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         arm=spec.arm,
         **{name: getattr(spec, name) for name in _PASSED_ON},
         max_steps=spec.stop.steps,
-        exchange=limits if spec.fabric == "virtual" else with_room_for_operators(limits),
     )
+    size = parcel_bytes(config, sampler.layout)
+    limits = limits_over_time(planned, size, spec.nodes, compute_s)
+    limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
+    config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine
     stop_s = spec.stop.seconds
-    return Job(
-        config, spec.nodes, links, changes, stop_s, engine, spec.seed, parcel_bytes, compute_s, spec.links.stack
-    )
+    return Job(config, spec.nodes, links, changes, stop_s, engine, spec.seed, size, compute_s, spec.links.stack)
 
 
 _PASSED_ON = (
@@ -198,9 +193,9 @@ def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
     """The summary of a run whose ledger is whole; scores are added once they are known."""
-    size = build_sampler(spec.task, spec.data).size
-    raw = Split(build_sampler(spec.task, spec.data).layout, spec.codec).raw
-    traffic = exchange_traffic(job.config, spec.nodes, size, raw)
+    sampler = build_sampler(spec.task, spec.data)
+    size, raw = sampler.size, Split(sampler.layout, spec.codec).raw
+    traffic = exchange_traffic(job.config, spec.nodes, size, raw, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
     reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
     if outcome.status == "failed":
@@ -261,7 +256,8 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
     }
     pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
     slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
-    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * pace_ms[slowest]:
+    paces = max(1, getattr(spec.algorithm, "local_steps", 1))  # a step of MD-GAN's worker has less than so many
+    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * pace_ms[slowest]:
         return []
     return [
         f"the host is too crowded for pace_ms {pace_ms[slowest]:g}: gradients of node {slowest} took "
@@ -309,7 +305,7 @@ def add_scores(
     """Score the run's snapshots, off the clock, and put the figures into its summary."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
-    lines = score_run(folder, spec.task, scorer, points=spec.score.points, progress=progress)
+    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.name)
     if lines:
         summary["final_score"] = lines[-1]["score"]
         summary["best_score"] = min((s for line in lines if (s := line["score"]) is not None), default=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,12 +119,14 @@ def score_run(
     scorer: Scorer,
     points: int = 12,
     progress: Callable[[int, int], None] | None = None,
+    algorithm: str = "",
 ) -> list[dict[str, Any]]:
     """Score at most `points` snapshots of a finished run, evenly spaced in time, first and last included.
 
     Scored is the mean of the nodes' generators, x_mean = (1/M) sum_i x_i; each player's consensus distance
-    (1/M) sum_i |x_i - x_mean|^2 goes with it. Writes scores.jsonl and images/step-*.png into the run's folder
-    and returns the lines; progress is told (done, total). A model that is not finite has the score None.
+    (1/M) sum_i |x_i - x_mean|^2 goes with it; the x_i are those of `comparable`, which must know the algorithm.
+    Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; progress is told
+    (done, total). A model that is not finite has the score None.
     """
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
@@ -138,7 +140,7 @@ def score_run(
     lines = []
     with (run_folder / "scores.jsonl").open("w") as file:
         for done, snapshot in enumerate(chosen, start=1):
-            line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png")
+            line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", algorithm)
             file.write(json.dumps(line) + "\n")
             lines.append(line)
             if progress is not None:
@@ -146,10 +148,14 @@ def score_run(
     return lines
 
 
-def _score_snapshot(snapshot: Snapshot, sampler: GanTask, scorer: Scorer, image: Path) -> dict[str, Any]:
-    x = snapshot.nodes()
-    if x.shape[1] != sampler.size:
-        raise ValueError(f"{snapshot.folder}: {x.shape[1]} values, but this task has {sampler.size}")
+def _score_snapshot(
+    snapshot: Snapshot, sampler: GanTask, scorer: Scorer, image: Path, algorithm: str
+) -> dict[str, Any]:
+    states = snapshot.nodes()
+    sizes = {len(x) for x in states.values()}
+    if sizes != {sampler.size}:
+        raise ValueError(f"{snapshot.folder}: {max(sizes)} values, but this task has {sampler.size}")
+    x = comparable(states, sampler.players, algorithm)
     mean = x.mean(0)
     line: dict[str, Any] = {
         "step": snapshot.step,
@@ -196,9 +202,27 @@ class Snapshot:
             bytes=sum(int(header["bytes"]) for header in headers),
         )
 
-    def nodes(self) -> Tensor:
-        """The parameters of all nodes, (M, size)."""
-        return torch.stack([load_file(path)["x"] for path in sorted(self.folder.glob("node-*.safetensors"))])
+    def nodes(self) -> dict[int, Tensor]:
+        """The parameters of all nodes, (size,), by rank."""
+        paths = self.folder.glob("node-*.safetensors")
+        return {int(path.stem.removeprefix("node-")): load_file(path)["x"] for path in paths}
+
+
+def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], algorithm: str) -> Tensor:
+    """The nodes' states by rank as rows (M, size) that can be averaged and held against each other.
+
+    MD-GAN has one generator, with its running statistics, on rank 0: every row has that, NaN where rank 0 is missing.
+    Rank 0 has no discriminator: its row has the workers' mean.
+    """
+    ranks = sorted(states)
+    x = torch.stack([states[rank] for rank in ranks])
+    if algorithm == "md-gan":
+        critic = players["discriminator"]
+        served = x[0].clone() if ranks[0] == 0 else torch.full_like(x[0], torch.nan)
+        if ranks[0] == 0 and len(ranks) > 1:
+            x[0, critic] = x[1:, critic].mean(0)
+        x[:, : critic.start], x[:, critic.stop :] = served[: critic.start], served[critic.stop :]
+    return x
 
 
 def spread(snapshots: list[Snapshot], points: int) -> list[Snapshot]:

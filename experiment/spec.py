@@ -22,7 +22,15 @@ from experiment.links import LinksSpec, unmodelled
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
-from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_pace, check_topology
+from node.config import (
+    ALGORITHM_NAMES,
+    AlgorithmConfig,
+    OptimizerConfig,
+    check_codec,
+    check_pace,
+    check_task,
+    check_topology,
+)
 from node.tasks.config import DataConfig, Settings, TaskConfig
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
@@ -95,6 +103,7 @@ class RunSpec(Settings):
     def _fits_together(self) -> RunSpec:
         check_codec(self.codec, self.algorithm)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
+        check_task(self.task, self.algorithm)
         links, changes = self.links_over_time
         if self.fabric == "virtual":
             for state in (links, *(change.links for change in changes)):

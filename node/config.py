@@ -6,6 +6,7 @@ Every model forbids unknown fields, so that a typing error is an error and not a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor, log
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -111,6 +112,17 @@ class DeepSqueezeConfig(Settings):
     eta: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
+class PowerGossipConfig(Settings):
+    """PowerGossip: gossip of the low-rank part of neighbours' differences; nothing to tune.
+
+    `rank`: directions that a product has. `iterations`: products a step, from the right and the left in turn.
+    """
+
+    name: Literal["power-gossip"]
+    rank: PositiveInt = 1
+    iterations: PositiveInt = 2
+
+
 class DilocoConfig(Settings):
     """DiLoCo: `every` local steps, then an outer Nesterov step on the mean difference.
 
@@ -145,6 +157,24 @@ class AdPsgdConfig(Settings):
     staleness: NonNegativeInt | None = None
 
 
+class MdGanConfig(Settings):
+    """MD-GAN: rank 0 holds the generator and no data, each other node a discriminator and its share of the data.
+
+    `local_steps` (L): the discriminator's steps for each of the generator's. `swap_every`: after so many of these the
+    discriminators change places, about an epoch in the paper; null for never. `batches` (k): minibatches generated a
+    step, of which a worker gets two; null for ⌊ln N⌋ of N workers, and one at least.
+    """
+
+    name: Literal["md-gan"]
+    local_steps: PositiveInt = 1
+    swap_every: PositiveInt | None = 100
+    batches: PositiveInt | None = None
+
+    def batch_count(self, world: int) -> int:
+        """k."""
+        return self.batches or max(1, floor(log(world - 1)))
+
+
 _AnyAlgorithm = (
     LocalConfig
     | DpOadamConfig
@@ -154,9 +184,11 @@ _AnyAlgorithm = (
     | SgpConfig
     | ChocoConfig
     | DeepSqueezeConfig
+    | PowerGossipConfig
     | DilocoConfig
     | FedganConfig
     | AdPsgdConfig
+    | MdGanConfig
 )
 AlgorithmConfig = Annotated[_AnyAlgorithm, Field(discriminator="name")]
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
@@ -164,14 +196,23 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
 )
 
 # Those whose nodes mix with neighbours on a topology.
-GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "ad-psgd"})
+GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "power-gossip", "ad-psgd"})
 # Those whose nodes have no common rounds: each makes its steps at its own speed.
 ASYNCHRONOUS = frozenset({"ad-psgd"})
 _COMPRESSED_GOSSIP = ("choco", "deepsqueeze")
+_BY_PAIRS = (*_COMPRESSED_GOSSIP, "power-gossip", "ad-psgd")  # what one node of an edge does, the other takes back
 
 
 def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
-    """Raise ValueError when the algorithm cannot run, or is not right, on that graph."""
+    """Raise ValueError when the algorithm cannot run, or is not right, on that graph or among so many nodes."""
+    if isinstance(algorithm, MdGanConfig):
+        if topology.world < 2:
+            raise ValueError("md-gan is a server and its workers: give it 2 nodes at least, or use algorithm local")
+        if algorithm.batch_count(topology.world) >= topology.world:
+            raise ValueError(
+                f"algorithm.batches: {topology.world - 1} workers cannot use {algorithm.batches} minibatches a step; "
+                f"give {topology.world - 1} at most"
+            )
     if algorithm.name == "choco" and topology.period != 1:
         raise ValueError(
             f"choco keeps a replica of each neighbour and needs a graph that stays the same, which {topology.choice} "
@@ -182,7 +223,7 @@ def check_topology(topology: Topology, algorithm: AlgorithmConfig) -> None:
             f"{algorithm.name} divides the nodes into two sides, and needs a graph that stays the same, which "
             f"{topology.choice} is not: use a static one (ring, torus, hypercube, complete, star)"
         )
-    if algorithm.name in (*_COMPRESSED_GOSSIP, *ASYNCHRONOUS) and not topology.symmetric:
+    if algorithm.name in _BY_PAIRS and not topology.symmetric:
         raise ValueError(
             f"{algorithm.name} needs symmetric weights, and {topology.choice} is directed: "
             "use an undirected graph (ring, torus, complete), or algorithm sgp"
@@ -204,6 +245,20 @@ def check_pace(
         raise ValueError(f"node_pace_ms.{strange[0]}: there is no such node; nodes are 0 to {world - 1}")
 
 
+def check_task(task: TaskConfig, algorithm: AlgorithmConfig) -> None:
+    """Raise ValueError when the task asks for what the algorithm decides."""
+    if algorithm.name == "md-gan" and task.critic_steps != 1:
+        raise ValueError(
+            f"task.critic_steps: md-gan counts the discriminator's steps itself; leave it at 1 and set "
+            f"algorithm.local_steps: {task.critic_steps}"
+        )
+
+
+def shard_of(algorithm: AlgorithmConfig, rank: int, world: int) -> tuple[int, int]:
+    """(which share of the data, of how many) a node has. MD-GAN's server trains on none: it is given worker 1's."""
+    return (max(0, rank - 1), world - 1) if algorithm.name == "md-gan" else (rank, world)
+
+
 def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when what the algorithm exchanges cannot travel in that codec.
 
@@ -213,6 +268,11 @@ def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     config = codec_config(codec)
     if config.casts or algorithm.name in ("local", *_COMPRESSED_GOSSIP):
         return
+    if algorithm.name == "md-gan":
+        raise ValueError(
+            f"codec {codec} quantizes gradients, and md-gan exchanges images and discriminators as well: "
+            "use codec fp32, fp16 or bf16"
+        )
     gradients = algorithm.name == "diloco" or (algorithm.name == "cp-oadam" and algorithm.average == "gradients")
     if not gradients:
         raise ValueError(
@@ -273,6 +333,7 @@ class NodeConfig(Settings):
     @model_validator(mode="after")
     def _codec_fits(self) -> NodeConfig:
         check_codec(self.codec, self.algorithm)
+        check_task(self.task, self.algorithm)
         return self
 
     @property

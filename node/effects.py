@@ -44,9 +44,10 @@ class Effect(Generic[T]):
 
 @dataclass(frozen=True)
 class Compute(Effect[T]):
-    """Run `work` here and now, padded to the configured pace; it counts as computing."""
+    """Run `work` here and now, padded to that share of the configured pace; it counts as computing."""
 
     work: Callable[[], T]
+    share: float = 1.0
 
 
 @dataclass(frozen=True)

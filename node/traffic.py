@@ -7,15 +7,31 @@ lower bound all come from here.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import permutations
+from math import prod
 from typing import Literal
 
 import networkx as nx
 
 from node.codecs import build_codec
+from node.codecs.low_rank import LowRank
+from node.codecs.split import Split
 from node.collectives import ring_pieces, server_pieces
-from node.config import ASYNCHRONOUS, GOSSIPS, CpOadamConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.config import (
+    ASYNCHRONOUS,
+    GOSSIPS,
+    CpOadamConfig,
+    DilocoConfig,
+    FedganConfig,
+    GossipPgaConfig,
+    MdGanConfig,
+    NodeConfig,
+    PowerGossipConfig,
+)
+from node.tasks.base import TensorSpec
 from node.topologies.sides import asking_side
 from node.topology import Topology
 
@@ -50,6 +66,10 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
     """Directed edges (sender, receiver) that the configured algorithm's parcels cross."""
     if config.algorithm.name == "local" or world == 1:
         return ()
+    if isinstance(config.algorithm, MdGanConfig):
+        # Discriminators go from any worker to any other, by and by.
+        swaps = permutations(range(1, world), 2) if config.algorithm.swap_every else ()
+        return tuple(sorted({*_edges("server", world), *swaps}))
     collective = _collective(config)
     edges = set(_edges(collective, world)) if collective else set()
     if config.algorithm.name in GOSSIPS:
@@ -66,7 +86,10 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
     A node begins a round when it has the parcels of the one before, so it is at most as many rounds ahead
     of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;
     for gossip see Topology.rounds_ahead. Where an algorithm has rounds of both kinds, both together are enough.
+    Of MD-GAN, a worker may swap after a step while another has not entered the swap before that step.
     """
+    if isinstance(config.algorithm, MdGanConfig):
+        return 3
     collective = _collective(config)
     ahead = _farthest(_edges(collective, world)) if collective else 0
     return ahead + (Topology(config.topology, world).rounds_ahead() if config.algorithm.name in GOSSIPS else 0)
@@ -103,30 +126,71 @@ def _farthest(edges: tuple[Edge, ...]) -> int:
     return max(to.values()) + max(back.values())
 
 
-def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) -> Traffic:
+def parcel_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
+    """What one node sends another in one exchange of a vector of that layout, body bytes.
+
+    Of MD-GAN, all that a worker may have to do with in a step: what it gets to judge, and a discriminator.
+    """
+    if isinstance(config.algorithm, MdGanConfig):
+        return 2 * _samples_bytes(config) + _discriminator_bytes(config, layout)
+    values = sum(spec.place.stop - spec.place.start for spec in layout)
+    return _copy_bytes(config, values, Split(layout, config.codec).raw, layout)
+
+
+def largest_body(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
+    """No body of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
+    limit = max(build_codec(config.codec).wire_bytes(values), 4 * Split(layout, config.codec).raw)
+    if isinstance(config.algorithm, PowerGossipConfig):
+        limit = max(limit, 4 * LowRank(layout, config.algorithm.rank).rest)
+    if isinstance(config.algorithm, MdGanConfig):
+        limit = max(limit, _samples_bytes(config))
+    return limit
+
+
+def _copy_bytes(config: NodeConfig, values: int, raw: int, layout: Sequence[TensorSpec]) -> int:
+    codec, algorithm = build_codec(config.codec), config.algorithm
+    if isinstance(algorithm, PowerGossipConfig):
+        shapes = LowRank(layout, algorithm.rank)
+        # Where products are odd in number, a step's last comes from the right one time and from the left the next.
+        both = codec.wire_bytes(algorithm.iterations * (shapes.from_right + shapes.from_left))
+        return both // 2 + 4 * shapes.rest
+    size = (codec.wire_bytes(values - raw) if values > raw else 0) + 4 * raw
+    return size + PUSH_WEIGHT_BYTES if algorithm.name == "sgp" else size
+
+
+def exchange_traffic(
+    config: NodeConfig, world: int, values: int, raw: int = 0, layout: Sequence[TensorSpec] = ()
+) -> Traffic:
     """Traffic of an exchange of a flat vector of `values` float32 values, `raw` of which are sent as they are.
+
+    `layout` is for what sends matrices by their factors (power-gossip) or a player alone (md-gan).
 
     Gossip sends t copies along each edge (of the round's graph, where it changes); a star's server takes and
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
     H − 1 gossips and a global average, whose last hop is sure to be waited for; the others may overlap.
+    MD-GAN's is a step: one or two minibatches of images to each worker and one of slopes back, whatever `values`, and
+    a swap's share.
     """
+    layout = layout or (TensorSpec("x", (values,), 0, ""),)
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:
         return Traffic((), (0,) * world, (0,) * world, 0, (0, 0), 1)
+    if isinstance(algorithm, MdGanConfig):
+        return _apart(config, algorithm, world, layout)
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
     if algorithm.name in ASYNCHRONOUS:
         return _pairs(config, world, values, edges)
     if collective is None:
-        return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every)
+        return _gossip(config, world, values, raw, getattr(algorithm, "rounds", 1), every, layout)
     sent, received, hops = _average(config, collective, world, values, raw)
     if not isinstance(algorithm, GossipPgaConfig) or algorithm.global_every == 1:
         return Traffic(edges, sent, received, hops, (max(sent), max(received)), every, around)
     assert algorithm.global_every is not None
     # Whoever begins the average last: a server sends all its means after that, a node of a ring all its pieces.
     rounds = algorithm.global_every - 1
-    between = _gossip(config, world, values, raw, rounds, algorithm.global_every, again=False)
+    between = _gossip(config, world, values, raw, rounds, algorithm.global_every, layout, again=False)
     return replace(
         between,
         edges=edges,
@@ -138,24 +202,8 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
     )
 
 
-def _gossip(
-    config: NodeConfig, world: int, values: int, raw: int, rounds: int, every: int, again: bool = True
-) -> Traffic:
-    """So many rounds of gossip in one exchange, with nothing else between it and the next if `again`."""
-    topology, codec = Topology(config.topology, world), build_codec(config.codec)
-    size = (codec.wire_bytes(values - raw) if values > raw else 0) + 4 * raw
-    if config.algorithm.name == "sgp":
-        size += PUSH_WEIGHT_BYTES
-    sent = tuple(int(rounds * size * copies) for copies in topology.sent_per_round)
-    received = tuple(int(rounds * size * copies) for copies in topology.received_per_round)
-    times, waits = (rounds, topology.waits_per_round) if again else (1, topology.waits(rounds))
-    in_turn = int(times * size * waits.sent), int(times * size * waits.received)
-    edges, changing = exchange_edges(config, world), topology.period != 1
-    return Traffic(edges, sent, received, times * waits.hops, in_turn, every, changing=changing)
-
-
 def _pairs(config: NodeConfig, world: int, values: int, edges: tuple[Edge, ...]) -> Traffic:
-    """What AD-PSGD sends a step, on average and at most: a question, or its share of the answers."""
+    """What AD-PSGD sends a step, on average and at most: a question, or its share of the answers. Nobody waits."""
     size, asking = build_codec(config.codec).wire_bytes(values), asking_side(world, edges)
     degree = Counter(a for a, _ in edges)
     copies = [1.0 if rank in asking else 0.0 for rank in range(world)]
@@ -163,7 +211,51 @@ def _pairs(config: NodeConfig, world: int, values: int, edges: tuple[Edge, ...])
         if a in asking:
             copies[b] += 1 / degree[a]
     both = tuple(int(size * each) for each in copies)
-    return Traffic(edges, both, both, 1, 1, changing=True)
+    return Traffic(edges, both, both, 0, (0, 0), 1, changing=True)
+
+
+def _apart(config: NodeConfig, algorithm: MdGanConfig, world: int, layout: Sequence[TensorSpec]) -> Traffic:
+    """A step of MD-GAN: samples down, slopes up, and a share of a swap."""
+    samples, down = _samples_bytes(config), min(2, algorithm.batch_count(world))
+    swaps = algorithm.swap_every is not None and world > 2
+    swapped = _discriminator_bytes(config, layout) / algorithm.swap_every if swaps and algorithm.swap_every else 0
+    sent = tuple(int(samples + swapped) if rank else (world - 1) * down * samples for rank in range(world))
+    received = tuple(int(down * samples + swapped) if rank else (world - 1) * samples for rank in range(world))
+    edges = exchange_edges(config, world)
+    return Traffic(edges, sent, received, 2, (max(sent), max(received)), 1, changing=swaps)
+
+
+def _samples_bytes(config: NodeConfig) -> int:
+    """A minibatch of images, or of slopes, as a body."""
+    return build_codec(config.codec).wire_bytes(config.batch * prod(config.data.image_shape))
+
+
+def _discriminator_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
+    values = sum(spec.place.stop - spec.place.start for spec in layout if spec.player == "discriminator")
+    return build_codec(config.codec).wire_bytes(values)
+
+
+def _gossip(
+    config: NodeConfig,
+    world: int,
+    values: int,
+    raw: int,
+    rounds: int,
+    every: int,
+    layout: Sequence[TensorSpec],
+    again: bool = True,
+) -> Traffic:
+    """So many rounds of gossip in one exchange, with nothing else between it and the next if `again`."""
+    topology, size = Topology(config.topology, world), _copy_bytes(config, values, raw, layout)
+    sent = tuple(int(rounds * size * copies) for copies in topology.sent_per_round)
+    received = tuple(int(rounds * size * copies) for copies in topology.received_per_round)
+    times, waits = (rounds, topology.waits_per_round) if again else (1, topology.waits(rounds))
+    in_turn = int(times * size * waits.sent), int(times * size * waits.received)
+    hops = times * waits.hops
+    if isinstance(config.algorithm, PowerGossipConfig) and LowRank(layout, config.algorithm.rank).matrices:
+        hops *= config.algorithm.iterations  # one product waits for the other
+    edges, changing = exchange_edges(config, world), topology.period != 1
+    return Traffic(edges, sent, received, hops, in_turn, every, changing=changing)
 
 
 def _average(

@@ -49,10 +49,10 @@ class WallClock:
     def _carry_out(self, effect: Effect[Any]) -> Any:
         begin = time.monotonic()
         match effect:
-            case Compute(work):
+            case Compute(work, share):
                 result = work()
                 # Sleeping the rest of the pace leaves the core to the other nodes of a crowded host.
-                rest = self._pace_s - (time.monotonic() - begin)
+                rest = share * self._pace_s - (time.monotonic() - begin)
                 if rest > 0:
                     time.sleep(rest)
                 self._meter.compute_s += time.monotonic() - begin

@@ -18,15 +18,14 @@ import torch
 from torch import Tensor
 
 from node.codecs import build_codec
-from node.codecs.split import Split
 from node.collectives import Peers
-from node.config import NodeConfig, check_topology
+from node.config import MdGanConfig, NodeConfig, check_topology, shard_of
 from node.data.datasets import load_shard
 from node.effects import Compute
 from node.tasks import build_task
-from node.tasks.base import Gradient, Task
+from node.tasks.base import Gradient, SplitTask, Task
 from node.topology import Neighbourhood, Topology
-from node.traffic import rounds_ahead
+from node.traffic import largest_body, rounds_ahead
 
 
 class Diverged(Exception):
@@ -134,12 +133,17 @@ class Worker:
         self.task = task if task is not None else self._build_task()
         self.topology = Topology(config.topology, world)
         check_topology(self.topology, config.algorithm)
+        if isinstance(config.algorithm, MdGanConfig) and not isinstance(self.task, SplitTask):
+            raise ValueError(
+                "md-gan needs a task whose players can live on different nodes, "
+                f"and {type(self.task).__name__} is none: use task gan, or another algorithm"
+            )
         codec = build_codec(config.codec, config.seed, rank)
         self.peers = Peers(rank, world, codec, config.exchange.segment_bytes)
 
     def _build_task(self) -> Task:
         c = self.config
-        shard = load_shard(c.data, self.rank, self.world, c.seed)
+        shard = load_shard(c.data, *shard_of(c.algorithm, self.rank, self.world), c.seed)
         gpus = torch.cuda.device_count() if c.device != "cpu" else 0
         device = torch.device(device_of(c.device, self.rank, gpus))
         return build_task(c.task, shard, self.rank, self.world, c.seed, c.batch, device)
@@ -151,9 +155,8 @@ class Worker:
 
     @property
     def largest_body(self) -> int:
-        """No body of this run is longer, bytes: none holds more than the whole vector."""
-        raw = Split(self.task.layout, self.config.codec).raw
-        return max(self.peers.codec.wire_bytes(self.task.size), 4 * raw)
+        """No body of this run is longer, bytes."""
+        return largest_body(self.config, self.task.size, self.task.layout)
 
     @property
     def schema(self) -> int:
@@ -172,7 +175,11 @@ class Worker:
 
     async def gradient(self, x: Tensor) -> Gradient:
         """The vector field at x on this node's next minibatch, paced as configured."""
-        g = await Compute(lambda: self.task.gradient(x))
+        return await self.compute(lambda: self.task.gradient(x))
+
+    async def compute(self, part: Callable[[], Gradient], share: float = 1.0) -> Gradient:
+        """A gradient, or a part of one that has that share of the pace."""
+        g = await Compute(part, share)
         if not bool(torch.isfinite(g.field).all()):
             raise Diverged(f"rank {self.rank}: the gradient is not finite; losses {g.losses}")
         return g

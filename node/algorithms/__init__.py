@@ -19,6 +19,8 @@ from node.algorithms.dposg import dposg
 from node.algorithms.fedgan import fedgan
 from node.algorithms.gossip_pga import gossip_pga
 from node.algorithms.local import local
+from node.algorithms.md_gan import md_gan
+from node.algorithms.power_gossip import power_gossip
 from node.algorithms.sgp import sgp
 from node.worker import Step, Worker
 
@@ -33,7 +35,9 @@ ALGORITHMS: dict[str, Algorithm] = {
     "sgp": sgp,
     "choco": choco,
     "deepsqueeze": deepsqueeze,
+    "power-gossip": power_gossip,
     "diloco": diloco,
     "fedgan": fedgan,
     "ad-psgd": ad_psgd,
+    "md-gan": md_gan,
 }

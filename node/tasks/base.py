@@ -8,7 +8,7 @@ Algorithms, codecs and exchanges see flat float32 tensors only; what lies where 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -73,6 +73,36 @@ class Task(Protocol):
 
     def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
         """n images (n, C, H, W) in [-1, 1], on the CPU. Needs no data set and leaves `state` alone."""
+        ...
+
+
+@runtime_checkable
+class SplitTask(Task, Protocol):
+    """A GAN whose players can live on different nodes: samples go one way, slopes come back.
+
+    A minibatch of samples or of slopes is flat, `sample_values` long, float32. Each call takes what random numbers it
+    needs from the task's own stream.
+    """
+
+    sample_values: int
+
+    def fakes(self, x: Tensor, batches: int) -> Tensor:
+        """So many fresh minibatches of the generator at x, (batches, sample_values), on the CPU."""
+        ...
+
+    def generator_gradient(self, slopes: Tensor) -> Gradient:
+        """Σ_b J_bᵀ slopes_b, J_b the generator's derivative of the minibatch b of the last `fakes`; buffers after it.
+
+        slopes: (batches, sample_values). No other method that takes an x may be called in between.
+        """
+        ...
+
+    def critic_gradient(self, x: Tensor, fakes: Tensor) -> Gradient:
+        """The discriminator's gradient of its own loss on these fakes and the next real minibatch."""
+        ...
+
+    def slopes(self, x: Tensor, fakes: Tensor) -> tuple[Tensor, float]:
+        """(derivative of the generator's loss by the fakes, that loss), by the discriminator at x; on the CPU."""
         ...
 
 

@@ -56,6 +56,9 @@ class GanTask:
         self.model = FlatModel({GENERATOR: self.generator, DISCRIMINATOR: self.critic}, self.device)
         self.layout, self.players, self.buffers = self.model.layout, self.model.players, self.model.buffers
         self.size = self.model.size
+        self.sample_values = batch * image_shape[0] * image_shape[1] * image_shape[2]
+        self._image_shape = image_shape
+        self._made: list[Tensor] = []
         self._images = images
         self._batch = batch
         self._seed = seed
@@ -92,6 +95,63 @@ class GanTask:
         with torch.set_grad_enabled(generating):
             fake = self.generator(noise)
         seen = fake.detach().requires_grad_(generating)
+        on_fake, critic_loss, weight_fake = self._judge(real, seen)
+        if generating:
+            fake.backward(-seen.grad / weight_fake.view(-1, 1, 1, 1))
+        losses = torch.stack([-on_fake.mean(), critic_loss]).tolist()
+        return Gradient(
+            field=fetch(self.model.gradients, x.device),
+            active=(GENERATOR, DISCRIMINATOR) if generating else (DISCRIMINATOR,),
+            buffers=fetch(self.model.values[self.buffers], x.device) if self._has_buffers else None,
+            losses=dict(zip((GENERATOR, DISCRIMINATOR), losses, strict=True)),
+        )
+
+    @torch.enable_grad()
+    def fakes(self, x: Tensor, batches: int) -> Tensor:
+        """See SplitTask. Each minibatch normalises itself and moves the running statistics."""
+        self.model.load(x)
+        self.generator.train()
+        noise = [torch.randn(self._batch, self.config.latent, generator=self._random) for _ in range(batches)]
+        self._made = [self.generator(stage(z, self.device)) for z in noise]
+        return torch.stack([fake.detach().flatten() for fake in self._made]).cpu()
+
+    def generator_gradient(self, slopes: Tensor) -> Gradient:
+        """See SplitTask."""
+        made, self._made = self._made, []
+        if len(slopes) != len(made):
+            raise ValueError(f"slopes of {len(slopes)} minibatches, but the last fakes were {len(made)}")
+        torch.autograd.backward(
+            made, [stage(s, self.device).view(fake.shape) for s, fake in zip(slopes, made, strict=True)]
+        )
+        return Gradient(
+            field=fetch(self.model.gradients, slopes.device),
+            active=(GENERATOR,),
+            buffers=fetch(self.model.values[self.buffers], slopes.device) if self._has_buffers else None,
+            losses={},
+        )
+
+    @torch.enable_grad()
+    def critic_gradient(self, x: Tensor, fakes: Tensor) -> Gradient:
+        """See SplitTask."""
+        self.model.load(x)
+        _, loss, _ = self._judge(self._real(), self._shaped(fakes))
+        field = fetch(self.model.gradients, x.device)
+        return Gradient(field, (DISCRIMINATOR,), None, {DISCRIMINATOR: loss.item()})
+
+    @torch.enable_grad()
+    def slopes(self, x: Tensor, fakes: Tensor) -> tuple[Tensor, float]:
+        """See SplitTask. The generator's loss is -mean D(G(z)), of either kind of GAN here."""
+        self.model.load(x)
+        seen = self._shaped(fakes).requires_grad_()
+        loss = -self.critic(seen).mean()
+        (slope,) = torch.autograd.grad(loss, seen)
+        return slope.flatten().cpu(), loss.item()
+
+    def _judge(self, real: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the critic's gradient to the model's, and to `seen` that of its weighted scores.
+
+        Returns the fakes' scores, the critic's loss, and the weights of the fakes in it.
+        """
         scores = self.critic(torch.cat([real, seen]))
         on_real, on_fake = scores.detach().chunk(2)
         if self.config.loss == "hinge":
@@ -102,21 +162,13 @@ class GanTask:
             critic_loss = on_fake.mean() - on_real.mean()
             weight_real, weight_fake = torch.ones_like(on_real), torch.ones_like(on_fake)
         scores.backward(torch.cat([-weight_real, weight_fake]) / len(real))
-        if generating:
-            fake.backward(-seen.grad / weight_fake.view(-1, 1, 1, 1))
         if self.config.loss == "wgan-gp":
             between = self._uniform(len(real)).view(-1, 1, 1, 1)
             penalty = gradient_penalty(self.critic, real, seen.detach(), between)
             penalty = penalty * self.config.gradient_penalty
             torch.autograd.backward(penalty)
             critic_loss = critic_loss + penalty.detach()
-        losses = torch.stack([-on_fake.mean(), critic_loss]).tolist()
-        return Gradient(
-            field=fetch(self.model.gradients, x.device),
-            active=(GENERATOR, DISCRIMINATOR) if generating else (DISCRIMINATOR,),
-            buffers=fetch(self.model.values[self.buffers], x.device) if self._has_buffers else None,
-            losses=dict(zip((GENERATOR, DISCRIMINATOR), losses, strict=True)),
-        )
+        return on_fake, critic_loss, weight_fake
 
     @torch.no_grad()
     def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
@@ -140,12 +192,17 @@ class GanTask:
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """The next minibatch, images (batch, C, H, W) in [-1, 1] and noise (batch, latent), on the device."""
+        real = self._real()
+        return real, stage(torch.randn(self._batch, self.config.latent, generator=self._random), self.device)
+
+    def _real(self) -> Tensor:
         if self._images is None:
             raise RuntimeError("this task was built without images: it generates, it does not train")
         index = torch.randint(len(self._images), (self._batch,), generator=self._random)
-        noise = torch.randn(self._batch, self.config.latent, generator=self._random)
-        real = stage(self._images[index], self.device).float().div_(127.5).sub_(1)
-        return real, stage(noise, self.device)
+        return stage(self._images[index], self.device).float().div_(127.5).sub_(1)
+
+    def _shaped(self, samples: Tensor) -> Tensor:
+        return stage(samples, self.device).view(self._batch, *self._image_shape)
 
     def _uniform(self, n: int) -> Tensor:
         return stage(torch.rand(n, generator=self._random), self.device)

@@ -54,6 +54,20 @@ class BilinearGame:
         return x[:1].expand(n, 1, 1, 1)
 
 
+class MatrixGame(BilinearGame):
+    """The bilinear game whose players have a matrix each, one of them a convolution's, and a short vector."""
+
+    def __init__(self, rank: int, noise: float = 0.0, seed: int = 0, spread: float = 0.0):
+        super().__init__(rank, 27, noise, seed, spread)
+        self.layout = (
+            TensorSpec("generator.weight", (4, 2, 3), 0, "generator"),
+            TensorSpec("generator.bias", (3,), 24, "generator"),
+            TensorSpec("discriminator.bias", (3,), 27, "discriminator"),
+            TensorSpec("discriminator.weight", (8, 3), 30, "discriminator"),
+        )
+        self.size = 54
+
+
 class Wide(BilinearGame):
     """All ones and no gradient, but VALUES parameters of each player: only transfer times matter."""
 

@@ -1,0 +1,131 @@
+"""PowerGossip: gossip of low-rank differences, found edge by edge with power iterations.
+
+Vogels, Karimireddy, Jaggi, "Practical Low-Rank Communication Compression in Decentralized Deep Learning" (NeurIPS
+2020, arXiv 2008.01425). For every matrix X and every edge i < j, with D = X_i − X_j and a basis q known at both ends:
+
+    p = D q = X_i q − X_j q;    X_i ← X_i − w_ij p qᵀ;    X_j ← X_j + w_ij p qᵀ
+
+Only X_i q and X_j q travel. p, made orthonormal, is the basis of the next product, from the other side: p' = Dᵀ p.
+So products alternate and each is half a power iteration on D, which goes on from step to step (warm start); what is
+applied is always D projected on the basis, so there is no step size to tune. That a step's `iterations` products are
+each applied as they come is the authors' code. Two of them bring two nodes with weights of 1/2 together at once where
+D has no more than `rank` dimensions, whatever the first basis.
+Reconstructed: the optimistic Adam step instead of −η g; bases by Householder's QR instead of Gram and Schmidt, so
+that a difference of too low a rank still leaves a whole one; a new random one after a difference of zero, as where a
+player has not moved yet; vectors and small matrices as they are, once a step; what becomes of lost peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import torch
+from torch import Tensor
+
+from node.codecs.low_rank import LowRank
+from node.config import PowerGossipConfig
+from node.effects import RAW_PART, PeerLost, Tag
+from node.optimizers import OAdam
+from node.tasks.base import random_stream
+from node.worker import Step, Worker
+
+EDGE_STREAM = 3  # beside those of node.tasks.gan
+_NOTHING = memoryview(b"")  # instead of a product: this edge is no more
+
+
+class Edge:
+    """What both ends of an edge remember, the same bits there as here: the basis of each matrix, and its side."""
+
+    def __init__(self, seed: int, ends: tuple[int, int], shapes: LowRank, rank: int) -> None:
+        self._random = random_stream(seed, EDGE_STREAM, *ends)
+        self._shapes, self._rank = shapes, rank
+        self.from_right = True
+        self.bases = [self._draw(matrix.columns) for matrix in shapes.matrices]
+
+    def products(self, x: Tensor) -> Tensor:
+        """X q of all matrices, or Xᵀ q, flat."""
+        matrices = [matrix.of(x) for matrix in self._shapes.matrices]
+        sides = matrices if self.from_right else [matrix.T for matrix in matrices]
+        return torch.cat([x[:0], *((side @ basis).flatten() for side, basis in zip(sides, self.bases, strict=True))])
+
+    def apply(self, x: Tensor, difference: Tensor, weight: float) -> None:
+        """Add weight · p qᵀ to x, `difference` being the p of all matrices, flat, and turn to the other side."""
+        begin = 0
+        for number, (matrix, basis) in enumerate(zip(self._shapes.matrices, self.bases, strict=True)):
+            height = matrix.rows if self.from_right else matrix.columns
+            p = difference[begin : (begin := begin + height * self._rank)].view(height, self._rank)
+            left, right = (p, basis) if self.from_right else (basis, p)
+            matrix.of(x).addmm_(left, right.T, alpha=weight)
+            self.bases[number] = torch.linalg.qr(p)[0] if bool(p.any()) else self._draw(height)
+        self.from_right = not self.from_right
+
+    def _draw(self, height: int) -> Tensor:
+        basis: Tensor = torch.linalg.qr(torch.randn(height, self._rank, generator=self._random))[0]
+        return basis
+
+
+class LowRankGossip:
+    """A node's edges. One that has missed a product is never in step again, so it is left out from then on.
+
+    Its weight goes to oneself; an end that still lives is told by parts of no length.
+    """
+
+    def __init__(self, worker: Worker, config: PowerGossipConfig) -> None:
+        self._worker, self._rank = worker, config.rank
+        self._shapes = LowRank(worker.task.layout, config.rank)
+        self._iterations = config.iterations if self._shapes.matrices else 1
+        self._edges: dict[int, Edge] = {}
+        self._gone: set[int] = set()
+
+    async def mix(self, x: Tensor) -> Tensor:
+        """x after one round of gossip, as a new tensor."""
+        x, number = x.clone(), self._worker.peers.next_round()
+        for iteration in range(self._iterations):
+            await self._iterate(x, number, iteration)
+        return x
+
+    async def _iterate(self, x: Tensor, number: int, iteration: int) -> None:
+        """One product with every neighbour; small tensors go with the first."""
+        peers, shapes = self._worker.peers, self._shapes
+        here = self._worker.neighbours(number)
+        last, part = iteration == self._iterations - 1, Tag(number, 2 * iteration)
+        rest = shapes.rest_of(x) if iteration == 0 and shapes.rest else None
+        own: dict[int, Tensor] = {}
+        for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
+            body = _NOTHING if to in self._gone else peers.codec.encode(self._edge(to).products(x))
+            own[to] = peers.codec.decode(body)  # rounded as it is over there
+            await peers.send(to, part, body, last and rest is None)
+            if rest is not None:
+                body = _NOTHING if to in self._gone else peers.raw_codec.encode(rest)
+                await peers.send(to, Tag(number, 1 | RAW_PART), body, last)
+        for j, weight in here.incoming.items():
+            try:
+                if j in self._gone:
+                    raise PeerLost(j, "left out")
+                product = await peers.receive(j, part, len(own[j]))
+                if rest is not None:
+                    theirs = await peers.receive(j, Tag(number, 1 | RAW_PART), len(rest))
+            except PeerLost:
+                self._gone.add(j)
+                peers.missing.add(j)
+                continue
+            sign = 1 if peers.rank < j else -1  # both ends compute the lower rank's matrix minus the higher's
+            self._edge(j).apply(x, sign * (own[j] - product), -sign * weight)
+            if rest is not None:
+                shapes.add_rest(x, theirs - rest, weight)
+
+    def _edge(self, j: int) -> Edge:
+        if j not in self._edges:
+            ends = (min(j, self._worker.rank), max(j, self._worker.rank))
+            self._edges[j] = Edge(self._worker.config.seed, ends, self._shapes, self._rank)
+        return self._edges[j]
+
+
+async def power_gossip(worker: Worker, config: PowerGossipConfig) -> AsyncGenerator[Step, None]:
+    """x ← x − OAdam(g(x)), then a round of low-rank gossip."""
+    x = worker.initial()
+    oadam, edges = OAdam(worker.task, worker.config.optimizer, x), LowRankGossip(worker, config)
+    while True:
+        g = await worker.gradient(x)
+        x = await edges.mix(oadam.step(x, g))
+        yield Step(x, g.losses)

@@ -1,0 +1,56 @@
+"""Which tensors of a vector travel as products with a few directions: those that are shorter so.
+
+A tensor of shape (o, i, h, w) counts as a matrix of o rows and i·h·w columns (Vogels et al. 2020, as in PowerSGD).
+Vectors, running statistics and matrices that are no longer than their own factors travel as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from node.tasks.base import BUFFERS, TensorSpec
+
+
+class Matrix(NamedTuple):
+    """Where a matrix lies in the flat vector, row-major."""
+
+    place: slice
+    rows: int
+    columns: int
+
+    def of(self, x: Tensor) -> Tensor:
+        """The matrix inside x, a view of shape (rows, columns)."""
+        return x[self.place].view(self.rows, self.columns)
+
+
+class LowRank:
+    """The matrices of a layout whose factors of so high a rank are shorter than they are, and all the rest."""
+
+    def __init__(self, layout: Sequence[TensorSpec], rank: int) -> None:
+        self.matrices: list[Matrix] = []
+        self._rest: list[slice] = []
+        for spec in layout:
+            rows, columns = (spec.shape[0], prod(spec.shape[1:])) if len(spec.shape) > 1 else (1, prod(spec.shape))
+            if spec.player != BUFFERS and rank * (rows + columns) < rows * columns:
+                self.matrices.append(Matrix(spec.place, rows, columns))
+            else:
+                self._rest.append(spec.place)
+        self.rest: int = sum(place.stop - place.start for place in self._rest)
+        # One product of every matrix from its right side, and one from its left, in values.
+        self.from_right: int = rank * sum(matrix.rows for matrix in self.matrices)
+        self.from_left: int = rank * sum(matrix.columns for matrix in self.matrices)
+
+    def rest_of(self, x: Tensor) -> Tensor:
+        """What travels as it is, flat."""
+        return torch.cat([x[place] for place in self._rest]) if self._rest else x[:0]
+
+    def add_rest(self, x: Tensor, change: Tensor, weight: float) -> None:
+        """Add weight · change, with the places of `rest_of`, to x."""
+        begin = 0
+        for place in self._rest:
+            x[place].add_(change[begin : (begin := begin + place.stop - place.start)], alpha=weight)

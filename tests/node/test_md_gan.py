@@ -27,6 +27,7 @@ from tests.reference.md_gan_reference import md_gan
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame
 from tests.support.gan import LOSSES, Loss, Reference, minibatch, small_task, trained
+from tests.support.loopback import over_grpc
 from tests.support.runs import Memory, play, virtual_job
 from tests.support.split_game import DATA, LATENT, VALUES, SplitGame
 
@@ -156,6 +157,19 @@ def test_the_same_bits_on_uneven_links(batches: int, swap_every: int | None) -> 
         assert outcome.status == "finished" and not outcome.lost and not uneven.refusals
         assert not any(s.missing for stats in uneven.steps.values() for s in stats)
         np.testing.assert_array_equal(plain.states(STEPS), uneven.states(STEPS))
+
+
+@pytest.mark.parametrize(("codec", "batches", "swap_every"), [("fp32", 1, None), ("fp16", 2, 1), ("fp32", 2, 5)])
+def test_the_same_bits_and_bytes_over_grpc(codec: str, batches: int, swap_every: int | None) -> None:
+    job = job_of(4, codec=codec, batches=batches, swap_every=swap_every)
+    patient = {"chunk_deadline_s": 30.0, "patience_s": 30.0, "round_deadline_s": 60.0, "chunk_bytes": 1000}
+    exchange = job.config.exchange.model_copy(update=patient)
+    job = replace(job, config=job.config.model_copy(update={"exchange": exchange}))
+    games = [[SplitGame(r, BATCH) for r in range(4)] for _ in range(2)]
+    (memory, _), (states, sent, refused) = play(job, games[0]), over_grpc(job, games[1])
+    assert not refused
+    np.testing.assert_array_equal(states, memory.states(STEPS))
+    assert sent == [sum(stats.codec_bytes for stats in memory.steps[rank]) for rank in range(4)]
 
 
 @pytest.mark.parametrize("notice_s", [0.0, 1e9])

@@ -29,6 +29,7 @@ from node.traffic import exchange_edges, exchange_traffic, parcel_bytes
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.reference.power_gossip_reference import PowerGossip, power_gossip
 from tests.support.games import MatrixGame
+from tests.support.loopback import over_grpc
 from tests.support.runs import play, virtual_job
 
 OPTIMIZER = {"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.9, "epsilon": 0.5}
@@ -199,6 +200,16 @@ def test_the_same_bits_on_uneven_links(topology: str) -> None:
     assert outcome.status == "finished" and not outcome.lost and not uneven.refusals
     assert not any(s.missing for stats in uneven.steps.values() for s in stats)
     np.testing.assert_array_equal(plain.states(20), uneven.states(20))
+
+
+@pytest.mark.parametrize(("codec", "topology"), [("fp32", "ring"), ("fp16", "random-ring")])
+def test_the_same_bits_and_bytes_over_grpc(codec: str, topology: str) -> None:
+    job = virtual_job({"name": "power-gossip"}, 5, 12, codec=codec, topology=topology)
+    games = [[MatrixGame(r, noise=0.1) for r in range(5)] for _ in range(2)]
+    (memory, _), (states, sent, refused) = play(job, games[0]), over_grpc(job, games[1])
+    assert not refused
+    np.testing.assert_array_equal(states, memory.states(12))
+    assert sent == [sum(stats.codec_bytes for stats in memory.steps[rank]) for rank in range(5)]
 
 
 class Bowl(MatrixGame):

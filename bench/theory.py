@@ -39,7 +39,7 @@ from node.topologies.rates import second_eigenvalue
 from node.topology import Topology
 
 RESULTS = Path(__file__).parent / "results"
-RATE = 0.05  # η, under 1/(6√2 L) for the game's L = 2
+RATE = 0.05  # η, a tenth of 1/L
 DIMENSION = 16  # of u and of v
 START = 12.0  # ‖x_0 − x*‖: values of about 2, where the game is neither convex nor concave
 NOISE = 2.0  # σ
@@ -82,8 +82,11 @@ class Silence:
 
 @dataclass
 class Run:
-    """One DPOSG run. `squares`: ‖g(z̄_k)‖², k = 1..N. `apart`, `gradients_apart`: root mean square distance from the
-    nodes' mean of X_{k−1} W^t and of η ĝ(Z_k), over the settled part of the run."""
+    """One DPOSG run. `squares`: ‖g(z̄_k)‖², k = 1..N.
+
+    `apart`, `gradients_apart`: root mean square distance from the nodes' mean of X_{k−1} W^t and of η ĝ(Z_k), over
+    the settled part of the run. `diameter`: twice the largest ‖z‖. `largest_gradient`: the largest ‖g(z)‖.
+    """
 
     topology: str
     workers: int
@@ -105,7 +108,7 @@ class Run:
         return float(np.mean(self.squares[:iterations]))
 
     def bound(self, iterations: int | None = None) -> float:
-        """The theorem's, with D and G as they were in the run."""
+        """The theorem's, with D as it was in the run."""
         n = len(self.squares) if iterations is None else iterations
         return stationarity_bound(
             n, self.workers, self.batch, RATE, self.noise, self.start, self.diameter, self.lipschitz

@@ -123,8 +123,10 @@ def code_bits(levels: Ints) -> int:
 
 
 def dense_bits(levels: Ints) -> int:
-    """Bits of the paper's code for many levels, about √n: omega(|level| + 1) of every value, a sign bit of those that
-    are not zero, and 32 for the norm. Only its length is here."""
+    """Bits of the paper's code without gaps, for s of about √n, and 32 for the norm; only its length is needed here.
+
+    omega(|level| + 1) of every value, and a sign bit of those that are not zero.
+    """
     return 32 + int(omega_lengths(np.abs(levels) + 1).sum()) + int(np.count_nonzero(levels))
 
 

@@ -122,6 +122,14 @@ def code_bits(levels: Ints) -> int:
     return 32 + int(gaps.sum() + omega_lengths(np.abs(levels[where])).sum()) + len(where)
 
 
+def dense_bits(levels: Ints) -> int:
+    """Bits of the paper's code without gaps, for s of about √n, and 32 for the norm; only its length is needed here.
+
+    omega(|level| + 1) of every value, and a sign bit of those that are not zero.
+    """
+    return 32 + int(omega_lengths(np.abs(levels) + 1).sum()) + int(np.count_nonzero(levels))
+
+
 def decode_levels(data: NDArray[np.uint8], count: int, s: int) -> Ints:
     """The levels of a vector of `count` from `encode_levels`' bytes. Raises ValueError when they cannot be such.
 

@@ -1,7 +1,9 @@
-"""Algorithms against references computed another way: the papers' recursions in NumPy, in matrix form."""
+"""Algorithms against references computed another way: the papers' recursions in NumPy, in tests/reference."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.topologies.random_ring import RandomRing
 from node.topology import Topology
+from tests.reference.cp_oadam_reference import average_gradients, average_parameters
+from tests.reference.dp_oadam_reference import dp_oadam
+from tests.reference.dposg_reference import cposg, dposg
+from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame
 from tests.support.runs import play, virtual_job
 
@@ -42,44 +49,34 @@ class Reference:
         return np.stack(rows)
 
 
-def dposg_reference(world: int, steps: int, mixing: np.ndarray, rounds: int) -> np.ndarray:
-    """arXiv 1910.12999: Z_k = W^t X_{k−1} − η ĝ(Z_{k−1}); X_k = W^t X_{k−1} − η ĝ(Z_k); rows are workers."""
+def theirs(method: Callable[..., np.ndarray], world: int, steps: int, **settings: Any) -> np.ndarray:
+    """The same states by a reference of tests/reference that takes OAdam's steps."""
     reference = Reference(world)
-    x = z = reference.start
-    g = reference.field(z)
-    power, states = np.linalg.matrix_power(mixing, rounds), []
-    for _ in range(steps):
-        z = power @ x - RATE * g
-        g = reference.field(z)
-        x = power @ x - RATE * g
-        states.append(x)
-    return np.stack(states)
+    adam = OptimisticAdam(RATE, OPTIMIZER["beta1"], OPTIMIZER["beta2"], 1e-8)
+    return method(reference.start, reference.field, adam.step, steps=steps, **settings)
 
 
-def oadam_reference(world: int, steps: int, mixing: np.ndarray, average_gradients: bool = False) -> np.ndarray:
-    """θ ← W (θ − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε)), m and v per node."""
-    reference = Reference(world)
-    x, b1, b2 = reference.start, OPTIMIZER["beta1"], OPTIMIZER["beta2"]
-    m, v, previous, states = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x), []
-    for t in range(1, steps + 1):
-        g = reference.field(x)
-        if average_gradients:
-            g = np.tile(g.mean(axis=0), (world, 1))
-        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
-        now = RATE * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + 1e-8)
-        x = x - 2 * now + previous
-        x = x if average_gradients else mixing @ x
-        previous = now
-        states.append(x)
-    return np.stack(states)
+def agree(a: np.ndarray, b: np.ndarray) -> None:
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("topology", "world"), [("ring", 5), ("exponential", 6), ("star", 4), ("torus", 6)])
+@pytest.mark.parametrize(("topology", "world"), [("ring", 5), ("exponential", 6), ("star", 4), ("torus", 6),
+                                                  ("random-ring", 6), ("one-peer-exponential", 8)])  # fmt: skip
 @pytest.mark.parametrize("rounds", [1, 3])
 def test_dposg_is_the_papers_two_lines(topology: str, world: int, rounds: int) -> None:
     ours = trajectory({"name": "dposg", "rounds": rounds}, world, 12, topology=topology)
-    theirs = dposg_reference(world, 12, Topology(topology, world).mixing_matrix(), rounds)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    reference = Reference(world)
+    mixing = Topology(topology, world).mixing_matrix
+    papers = dposg(reference.start, reference.field, RATE, mixing, rounds, 12)
+    np.testing.assert_allclose(ours, papers, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_dposg_on_the_complete_graph_is_cposg(rounds: int) -> None:
+    """W = 11ᵀ/M: the parameter-averaged centralized algorithm, to the tolerance of float32."""
+    ours = trajectory({"name": "dposg", "rounds": rounds}, 5, 20, topology="complete")
+    reference = Reference(5)
+    np.testing.assert_allclose(ours, cposg(reference.start, reference.field, RATE, 20), rtol=1e-4, atol=1e-5)
 
 
 def test_dposg_on_one_node_is_optimistic_stochastic_gradient() -> None:
@@ -105,25 +102,41 @@ def test_optimistic_sg_optimizer() -> None:
         np.testing.assert_allclose(state, x[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("topology", "world"), [("ring", 5), ("complete", 4), ("exponential", 8)])
-def test_dp_oadam(topology: str, world: int) -> None:
-    ours = trajectory({"name": "dp-oadam"}, world, 12, topology=topology)
-    theirs = oadam_reference(world, 12, Topology(topology, world).mixing_matrix())
-    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-4)
+@pytest.mark.parametrize(
+    ("topology", "world"), [("ring", 5), ("complete", 4), ("exponential", 8), ("one-peer-exponential", 8)]
+)
+@pytest.mark.parametrize(("rounds", "every"), [(1, 1), (3, 1), (2, 3)])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_dp_oadam(topology: str, world: int, rounds: int, every: int, overlap: bool) -> None:
+    """With overlap it mixes what the gradient was taken from: x_i ← Σ_j w_ij x_j − u(g_i(x_i)), D-PSGD's order."""
+    how = {"rounds": rounds, "every": every, "overlap": overlap}
+    mixing = Topology(topology, world).mixing_matrix
+    agree(trajectory({"name": "dp-oadam", **how}, world, 12, topology=topology),
+          theirs(dp_oadam, world, 12, mixing=mixing, **how))  # fmt: skip
 
 
-def test_dp_oadam_with_overlap_mixes_what_the_gradient_was_taken_from() -> None:
-    """x_i ← Σ_j w_ij x_j − u(g_i(x_i)), the order of D-PSGD."""
-    world, reference = 5, Reference(5)
-    mixing = Topology("ring", world).mixing_matrix()
-    x, b1, b2 = reference.start, OPTIMIZER["beta1"], OPTIMIZER["beta2"]
-    m, v, previous = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
-    for t, state in enumerate(trajectory({"name": "dp-oadam", "overlap": True}, world, 10), start=1):
-        g = reference.field(x)
-        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
-        now = RATE * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + 1e-8)
-        x, previous = mixing @ x - 2 * now + previous, now
-        np.testing.assert_allclose(state, x, rtol=2e-3, atol=1e-4)
+@pytest.mark.parametrize("seed", [1, 9])
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_rand_dp_oadam(seed: int, rounds: int) -> None:
+    """W of every round from the ring that its own permutation says, put together here and not by Topology."""
+
+    def ring_of(number: int) -> np.ndarray:
+        around, weights = RandomRing(world, seed).order(number), np.eye(world) / 3
+        for a, b in pairwise([*around, around[0]]):
+            weights[a, b] = weights[b, a] = 1 / 3
+        return weights
+
+    world, topology = 7, {"name": "random-ring", "seed": seed}
+    assert np.ptp([ring_of(number) for number in range(1, 9)], axis=0).max() > 0.3
+    agree(trajectory({"name": "dp-oadam", "rounds": rounds}, world, 12, topology=topology),
+          theirs(dp_oadam, world, 12, mixing=ring_of, rounds=rounds))  # fmt: skip
+
+
+@pytest.mark.parametrize("collective", ["server", "ring"])
+@pytest.mark.parametrize("every", [1, 3])
+def test_cp_oadam(collective: str, every: int) -> None:
+    algorithm = {"name": "cp-oadam", "collective": collective, "every": every}
+    agree(trajectory(algorithm, 4, 12), theirs(average_parameters, 4, 12, every=every))
 
 
 @pytest.mark.parametrize("collective", ["server", "ring"])
@@ -137,8 +150,7 @@ def test_gossip_on_the_complete_graph_is_parameter_averaging(collective: str, ev
 @pytest.mark.parametrize("collective", ["server", "ring"])
 def test_averaging_gradients(collective: str) -> None:
     ours = trajectory({"name": "cp-oadam", "collective": collective, "average": "gradients"}, 3, 12)
-    theirs = oadam_reference(3, 12, np.eye(3), average_gradients=True)
-    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=1e-4)
+    agree(ours, theirs(average_gradients, 3, 12))
     assert (ours == ours[:, :1]).all()  # every node has the same bits
 
 

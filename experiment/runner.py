@@ -197,9 +197,9 @@ def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
     """The summary of a run whose ledger is whole; scores are added once they are known."""
-    size = build_sampler(spec.task, spec.data).size
-    raw = Split(build_sampler(spec.task, spec.data).layout, spec.codec).raw
-    traffic = exchange_traffic(job.config, spec.nodes, size, raw)
+    sampler = build_sampler(spec.task, spec.data)
+    size, raw = sampler.size, Split(sampler.layout, spec.codec).raw
+    traffic = exchange_traffic(job.config, spec.nodes, size, raw, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
     reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
     if outcome.status == "failed":

@@ -22,7 +22,7 @@ from experiment.links import LinksSpec, unmodelled
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
-from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_topology
+from node.config import ALGORITHM_NAMES, AlgorithmConfig, OptimizerConfig, check_codec, check_task, check_topology
 from node.tasks.config import DataConfig, Settings, TaskConfig
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
@@ -93,6 +93,12 @@ class RunSpec(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
         check_codec(self.codec, self.algorithm)
+        check_task(self.task, self.algorithm)
+        if self.fabric == "virtual" and self.algorithm.name == "ddp":
+            raise ValueError(
+                "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "
+                "fabric: namespaces, or algorithm cp-oadam with collective: ring, average: gradients, as many bytes"
+            )
         links, changes = self.links_over_time
         if self.fabric == "virtual":
             for state in (links, *(change.links for change in changes)):

@@ -6,6 +6,7 @@ lower bound all come from here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -14,7 +15,9 @@ import networkx as nx
 
 from node.codecs import build_codec
 from node.collectives import ring_pieces, server_pieces
-from node.config import GOSSIPS, CpOadamConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.config import GOSSIPS, CpOadamConfig, DdpConfig, DilocoConfig, FedganConfig, GossipPgaConfig, NodeConfig
+from node.gloo import ring_sent_bytes, vectors_of
+from node.tasks.base import BUFFERS, TensorSpec
 from node.topology import Topology
 
 Edge = tuple[int, int]
@@ -45,6 +48,8 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
     """Directed edges (sender, receiver) that the configured algorithm's parcels cross."""
     if config.algorithm.name == "local" or world == 1:
         return ()
+    if config.algorithm.name == "ddp":
+        return tuple(sorted((rank, (rank - 1) % world) for rank in range(world)))  # see node.gloo
     collective = _collective(config)
     edges = set(_edges(collective, world)) if collective else set()
     if config.algorithm.name in GOSSIPS:
@@ -95,16 +100,21 @@ def _farthest(edges: tuple[Edge, ...]) -> int:
     return max(to.values()) + max(back.values())
 
 
-def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) -> Traffic:
+def exchange_traffic(
+    config: NodeConfig, world: int, values: int, raw: int = 0, layout: Sequence[TensorSpec] = ()
+) -> Traffic:
     """Traffic of an exchange of a flat vector of `values` float32 values, `raw` of which are sent as they are.
 
     Gossip sends t copies along each edge (of the round's graph, where it changes); a star's server takes and
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
     H − 1 gossips and a global average; of a ring's hops one is sure to be waited for, the others may overlap.
+    DDP's needs the task's `layout`, and is that of a step which compresses.
     """
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:
         return Traffic((), (0,) * world, (0,) * world, 0, 1)
+    if isinstance(algorithm, DdpConfig):
+        return _ddp(algorithm, edges, world, layout)
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
@@ -123,6 +133,17 @@ def exchange_traffic(config: NodeConfig, world: int, values: int, raw: int = 0) 
         hops=between.hops + (1 if around else hops),
         changing=True,
     )
+
+
+def _ddp(config: DdpConfig, edges: tuple[Edge, ...], world: int, layout: Sequence[TensorSpec]) -> Traffic:
+    """The hook's all-reduces, one after the other; that of running statistics goes beside them."""
+    if not layout:
+        raise ValueError("the traffic of ddp depends on the shapes of the task's tensors: give its layout")
+    vectors = [vector for vector in vectors_of(config, layout, config.start) if vector.values]
+    beside = any(spec.player == BUFFERS for spec in layout)
+    sent = tuple(sum(ring_sent_bytes(*vector, rank, world) for vector in vectors) for rank in range(world))
+    received = tuple(sent[(rank + 1) % world] for rank in range(world))
+    return Traffic(edges, sent, received, 2 * (world - 1) * (len(vectors) - beside), 1, around=True)
 
 
 def _gossip(config: NodeConfig, world: int, values: int, raw: int, rounds: int, every: int) -> Traffic:

@@ -11,6 +11,7 @@ from typing import Any
 
 from node.algorithms.choco import choco
 from node.algorithms.cp_oadam import cp_oadam
+from node.algorithms.ddp import ddp
 from node.algorithms.deepsqueeze import deepsqueeze
 from node.algorithms.diloco import diloco
 from node.algorithms.dp_oadam import dp_oadam
@@ -34,4 +35,5 @@ ALGORITHMS: dict[str, Algorithm] = {
     "deepsqueeze": deepsqueeze,
     "diloco": diloco,
     "fedgan": fedgan,
+    "ddp": ddp,
 }

@@ -62,7 +62,7 @@ class DdpMean:
         shapes = [spec.shape for spec in layout if spec.player != BUFFERS]
         self._module = _Inner(shapes)
         self._sizes = [prod(shape) for shape in shapes]
-        self._step = 0
+        self._step, self._what = 0, ""
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: Future[Any] | None = None
@@ -77,14 +77,12 @@ class DdpMean:
         """Meet all other nodes and average once, off the clock: connections are open and DDP's buckets final.
 
         `address`: host:port where rank 0 holds the store in which nodes find one another. `device`: the network
-        device to send on. RunAborted when it does not come about.
+        device to send on. Raises CollectiveFailed when it does not come about, RunAborted as `average` does.
         """
         if device is not None:
             os.environ["GLOO_SOCKET_IFNAME"] = device
-        try:
-            self._call(lambda: self._connect(address))
-        except CollectiveFailed as failed:
-            raise RunAborted(f"rank {self._rank} cannot join gloo's group at {address}: {failed}") from failed
+        self._what = f"gloo's group at {address} cannot be joined"
+        self._call(lambda: self._connect(address))
 
     def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The nodes' mean of `field` (flat float32) as the hook has it, and the exact one of `buffers`.
@@ -92,6 +90,7 @@ class DdpMean:
         Raises CollectiveFailed when a node is missing, RunAborted when the controller ended the run.
         """
         self._step += 1
+        self._what = f"gloo's all-reduce of step {self._step} cannot be completed"
         return self._call(lambda: self._reduce(field, buffers))
 
     def settle(self) -> None:
@@ -154,7 +153,8 @@ class DdpMean:
         except FutureTimeout:
             raise self._failed(f"it took more than {self._limits.round_deadline_s:.1f} s") from None
         except RuntimeError as error:  # gloo's: a connection broke, or its own time is up
-            self._news.wait(_NEWS_S)
+            if self._step:
+                self._news.wait(_NEWS_S)
             if self._aborted is not None:
                 raise RunAborted(self._aborted) from error
             raise self._failed(self._lost or str(error).partition(". This is typically")[0]) from error
@@ -171,9 +171,10 @@ class DdpMean:
         return future.result(self._limits.round_deadline_s - patience_s)
 
     def _failed(self, why: PeerLost | str) -> CollectiveFailed:
-        text = f" without rank {why.rank} ({why.reason})" if isinstance(why, PeerLost) else f": {why}"
+        if not isinstance(why, PeerLost):
+            return CollectiveFailed(f"{self._what}: {why}")
         return CollectiveFailed(
-            f"gloo's all-reduce of step {self._step} cannot be completed{text}; "
+            f"{self._what} without rank {why.rank} ({why.reason}); "
             "a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
         )
 

@@ -5,6 +5,7 @@ Real gloo between real processes on the loopback; whole runs are in cluster/test
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from math import prod
@@ -198,8 +199,14 @@ def bereft(rank: int, world: int, address: str, how: str) -> tuple[str, str, flo
         "death": lambda: mean.lose(2, "its process ended"),
         "abort": lambda: mean.abort("by the user"),
     }
+
+    def tell() -> None:
+        while how != "death" and not waits:  # which is noticed before anyone's patience is at its end
+            time.sleep(0.02)
+        news[how]()
+
     if how in news:
-        threading.Timer(0.7, news[how]).start()
+        threading.Thread(target=tell, daemon=True).start()
     begin = time.monotonic()
     try:
         mean.average(torch.from_numpy(gradient(rank, 1)), None)
@@ -225,7 +232,20 @@ def test_nobody_waits_for_ever_for_who_is_gone(how: str, kind: str, says: str) -
     for rank in (0, 1):
         name, text, took_s, waits = results[rank]
         assert name == kind and says in text and took_s < 40
-        if "death" in how:  # which is noticed before anyone's patience is at its end
+        if "death" in how:
             assert waits in ([], [((rank + 1) % 3, 2)])
         else:
             assert waits == [((rank + 1) % 3, 2)]
+
+
+def intruder(rank: int, world: int, address: str) -> str:
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host, int(port))), pytest.raises(CollectiveFailed) as failed:
+        member(rank, world, address, settings())
+    return str(failed.value)
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    address = free_address()
+    (said,) = in_a_world(1, intruder, address)
+    assert f"gloo's group at {address} cannot be joined: " in said and "EADDRINUSE" in said

@@ -349,6 +349,10 @@ def check_virtual(job: Job) -> None:
             "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
             "set it, for example pace_ms: 40"
         )
+    if job.config.algorithm.name == "ddp":
+        raise ValueError(
+            "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
+        )
     for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
         for rank, plan in enumerate(plans):
             for path in plan.paths.values():

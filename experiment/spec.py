@@ -104,6 +104,11 @@ class RunSpec(Settings):
         check_codec(self.codec, self.algorithm)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
         check_task(self.task, self.algorithm)
+        if self.fabric == "virtual" and self.algorithm.name == "ddp":
+            raise ValueError(
+                "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "
+                "fabric: namespaces, or algorithm cp-oadam with collective: ring, average: gradients, as many bytes"
+            )
         links, changes = self.links_over_time
         if self.fabric == "virtual":
             for state in (links, *(change.links for change in changes)):

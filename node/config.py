@@ -175,6 +175,37 @@ class MdGanConfig(Settings):
         return self.batches or max(1, floor(log(world - 1)))
 
 
+class DdpConfig(Settings):
+    """PyTorch's own data parallelism: DistributedDataParallel over gloo (Li et al., VLDB 2020), every step.
+
+    `hook`: its communication hook. "none" sends float32, "fp16" half precision, "powersgd" matrices P, Q of rank
+    `powersgd_rank` with error feedback (Vogels et al., NeurIPS 2019), from step `start_powersgd_iter` (counted
+    from 0) on, and float32 before; the hook wants 2 at least.
+    """
+
+    name: Literal["ddp"]
+    hook: Literal["none", "fp16", "powersgd"] = "none"
+    powersgd_rank: PositiveInt | None = None
+    start_powersgd_iter: Annotated[int, Field(ge=2)] | None = None
+
+    @model_validator(mode="after")
+    def _settings_of_powersgd(self) -> DdpConfig:
+        given = [name for name in ("powersgd_rank", "start_powersgd_iter") if getattr(self, name) is not None]
+        if given and self.hook != "powersgd":
+            raise ValueError(f"{given[0]} belongs to hook powersgd, and the hook is {self.hook}: leave it out")
+        return self
+
+    @property
+    def rank(self) -> int:
+        """Rank of PowerSGD's matrices."""
+        return self.powersgd_rank or 1
+
+    @property
+    def start(self) -> int:
+        """How many steps PowerSGD leaves uncompressed."""
+        return self.start_powersgd_iter or 2
+
+
 _AnyAlgorithm = (
     LocalConfig
     | DpOadamConfig
@@ -189,6 +220,7 @@ _AnyAlgorithm = (
     | FedganConfig
     | AdPsgdConfig
     | MdGanConfig
+    | DdpConfig
 )
 AlgorithmConfig = Annotated[_AnyAlgorithm, Field(discriminator="name")]
 ALGORITHM_NAMES: tuple[str, ...] = tuple(
@@ -246,11 +278,19 @@ def check_pace(
 
 
 def check_task(task: TaskConfig, algorithm: AlgorithmConfig) -> None:
-    """Raise ValueError when the task asks for what the algorithm decides."""
+    """Raise ValueError when the algorithm cannot train that task, or the task asks for what the algorithm decides.
+
+    PowerSGD starts from the last step's Q, and of a gradient that is all zero it keeps a Q of zero for ever.
+    """
     if algorithm.name == "md-gan" and task.critic_steps != 1:
         raise ValueError(
             f"task.critic_steps: md-gan counts the discriminator's steps itself; leave it at 1 and set "
             f"algorithm.local_steps: {task.critic_steps}"
+        )
+    if algorithm.name == "ddp" and algorithm.hook == "powersgd" and task.critic_steps > 1:
+        raise ValueError(
+            f"hook powersgd cannot pass over the generator at some steps, as critic_steps {task.critic_steps} does: "
+            "use critic_steps 1, or hook none or fp16"
         )
 
 
@@ -266,6 +306,11 @@ def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     bias, for a step's error is then one more noise; what is biased needs an error memory.
     """
     config = codec_config(codec)
+    if algorithm.name == "ddp" and codec != "fp32":
+        raise ValueError(
+            f"codec {codec}: ddp compresses by its own communication hook: leave codec at fp32, "
+            "and set algorithm.hook to fp16 or powersgd"
+        )
     if config.casts or algorithm.name in ("local", *_COMPRESSED_GOSSIP):
         return
     if algorithm.name == "md-gan":

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -87,3 +90,14 @@ class Receive(Effect[memoryview]):
 
     source: int
     tag: Tag
+
+
+@dataclass(frozen=True)
+class AllReduce(Effect["tuple[Tensor, Tensor | None]"]):
+    """Have a collective that is not of this project average a gradient over all nodes (see node.ddp).
+
+    `field` and `buffers` as in a Gradient; returns their means. Raises CollectiveFailed when a node is missing.
+    """
+
+    field: Tensor
+    buffers: Tensor | None

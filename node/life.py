@@ -15,14 +15,14 @@ import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 from torch import Tensor
 
 from node.codecs import build_codec
 from node.collectives import CollectiveFailed
-from node.config import NodeConfig
+from node.config import DdpConfig, NodeConfig
 from node.control import ControlLine
 from node.exchange import GrpcExchange
 from node.exchange.shelf import RunAborted
@@ -33,6 +33,9 @@ from node.tray import Tray
 from node.wall import WallClock
 from node.worker import Diverged, Meter, StepStats, Worker, train
 from proto import control_pb2
+
+if TYPE_CHECKING:
+    from node.ddp import DdpMean
 
 T = TypeVar("T")
 _LEAVE_S = 30.0  # for uploads and last parcels, after training
@@ -72,6 +75,7 @@ class _Life:
         self._place, self._loop = place, loop
         self._orders: queue.Queue[control_pb2.Order | None] = queue.Queue()
         self._exchange: GrpcExchange | None = None
+        self._collective: DdpMean | None = None
         self._stop_after: int | None = None
         self._metrics: NodeMetrics | None = None
         self._steps = 0
@@ -102,6 +106,8 @@ class _Life:
             self._linger()
             return 1
         finally:
+            if self._collective is not None:
+                self._collective.close()
             self._in_loop(self._close())
 
     async def _open_line(self) -> ControlLine:
@@ -119,6 +125,8 @@ class _Life:
                         self._stop_after = order.stop_after.step
                     case "peer_lost" if self._exchange is not None:
                         self._exchange.shelf.lose(order.peer_lost.rank, order.peer_lost.reason)
+                        if self._collective is not None:
+                            self._collective.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._metrics is not None:
                             self._metrics.lost(self._exchange.shelf.lost())
                     case "abort":
@@ -133,6 +141,8 @@ class _Life:
             why = f"the controller is gone: {error}"
         if self._exchange is not None:
             self._exchange.shelf.abort(why)
+        if self._collective is not None:
+            self._collective.abort(why)
         self._why_closed = why
         self._orders.put(None)
 
@@ -166,6 +176,13 @@ class _Life:
         self._exchange = exchange = GrpcExchange(
             worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting
         )
+        if isinstance(config.algorithm, DdpConfig):
+            from node.ddp import DdpMean  # what it imports takes a second and memory
+
+            layout = worker.task.layout
+            self._collective = DdpMean(
+                config.algorithm, layout, worker.rank, worker.world, config.exchange, self._waiting
+            )
         mesh = self._in_loop(exchange.serve(self._place.mesh))
         self._line.post(
             ready=control_pb2.Ready(
@@ -175,13 +192,17 @@ class _Life:
                 parameters=worker.task.size,
             )
         )
-        edges = exchange_edges(config, worker.world)
+        edges = () if self._collective else exchange_edges(config, worker.world)
         incoming = {a for a, b in edges if b == worker.rank}
         outgoing = {b for a, b in edges if a == worker.rank}
         addresses = list(self._order("warm").warm.mesh_addresses)
         self._in_loop(exchange.connect(addresses, outgoing))
         # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
         exchange.warm_up(build_codec(config.codec).encode(worker.initial()), incoming, outgoing)
+        if self._collective is not None:
+            # Rank 0 keeps gloo's store at the port after its exchange's.
+            host, _, port = addresses[0].rpartition(":")
+            self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
         self._line.post(warmed=control_pb2.Warmed())
         self._order("start")
         exchange.counters.begin(incoming | outgoing)
@@ -192,9 +213,12 @@ class _Life:
             clock=time.monotonic,
             network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
         )
-        steps = WallClock(exchange, meter, config.pace_s_of(worker.rank)).run(train(worker, meter, self))
+        clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective)
+        steps = clock.run(train(worker, meter, self))
         t_s = meter.t_s
         self._in_loop(exchange.drain(config.exchange.round_deadline_s))
+        if self._collective is not None:
+            self._collective.settle()
         finished = control_pb2.Finished(
             steps=steps,
             t_s=t_s,

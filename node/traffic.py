@@ -24,6 +24,7 @@ from node.config import (
     ASYNCHRONOUS,
     GOSSIPS,
     CpOadamConfig,
+    DdpConfig,
     DilocoConfig,
     FedganConfig,
     GossipPgaConfig,
@@ -31,7 +32,8 @@ from node.config import (
     NodeConfig,
     PowerGossipConfig,
 )
-from node.tasks.base import TensorSpec
+from node.gloo import ring_sent_bytes, vectors_of
+from node.tasks.base import BUFFERS, TensorSpec
 from node.topologies.sides import asking_side
 from node.topology import Topology
 
@@ -70,6 +72,8 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
         # Discriminators go from any worker to any other, by and by.
         swaps = permutations(range(1, world), 2) if config.algorithm.swap_every else ()
         return tuple(sorted({*_edges("server", world), *swaps}))
+    if config.algorithm.name == "ddp":
+        return tuple(sorted((rank, (rank - 1) % world) for rank in range(world)))  # see node.gloo
     collective = _collective(config)
     edges = set(_edges(collective, world)) if collective else set()
     if config.algorithm.name in GOSSIPS:
@@ -169,7 +173,7 @@ def exchange_traffic(
     gives M−1 copies; ring all-reduce sends 2(M−1) hops of 1/M each. Gossip-PGA's exchange is that of all its H steps,
     H − 1 gossips and a global average, whose last hop is sure to be waited for; the others may overlap.
     MD-GAN's is a step: one or two minibatches of images to each worker and one of slopes back, whatever `values`, and
-    a swap's share.
+    a swap's share. DDP's is that of a step which compresses.
     """
     layout = layout or (TensorSpec("x", (values,), 0, ""),)
     algorithm, edges = config.algorithm, exchange_edges(config, world)
@@ -177,6 +181,8 @@ def exchange_traffic(
         return Traffic((), (0,) * world, (0,) * world, 0, (0, 0), 1)
     if isinstance(algorithm, MdGanConfig):
         return _apart(config, algorithm, world, layout)
+    if isinstance(algorithm, DdpConfig):
+        return _ddp(algorithm, edges, world, layout)
     collective = _collective(config)
     around = collective == "ring"
     every = getattr(algorithm, "every", 1)
@@ -223,6 +229,16 @@ def _apart(config: NodeConfig, algorithm: MdGanConfig, world: int, layout: Seque
     received = tuple(int(down * samples + swapped) if rank else (world - 1) * samples for rank in range(world))
     edges = exchange_edges(config, world)
     return Traffic(edges, sent, received, 2, (max(sent), max(received)), 1, changing=swaps)
+
+
+def _ddp(config: DdpConfig, edges: tuple[Edge, ...], world: int, layout: Sequence[TensorSpec]) -> Traffic:
+    """The hook's all-reduces, one after the other; that of running statistics goes beside them."""
+    vectors = [vector for vector in vectors_of(config, layout, config.start) if vector.values]
+    beside = any(spec.player == BUFFERS for spec in layout)
+    sent = tuple(sum(ring_sent_bytes(*vector, rank, world) for vector in vectors) for rank in range(world))
+    received = tuple(sent[(rank + 1) % world] for rank in range(world))
+    hops = 2 * (world - 1) * (len(vectors) - beside)
+    return Traffic(edges, sent, received, hops, (max(sent), max(received)), 1, around=True)
 
 
 def _samples_bytes(config: NodeConfig) -> int:

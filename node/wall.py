@@ -1,4 +1,4 @@
-"""Carries out an algorithm's effects on the wall clock: gradients in this thread, parcels over gRPC."""
+"""Carries out an algorithm's effects on the wall clock: gradients in this thread, parcels over gRPC or gloo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
-from node.effects import Arrival, Collect, Compute, Effect, Receive, Send, Tag
+from torch import Tensor
+
+from node.effects import AllReduce, Arrival, Collect, Compute, Effect, Receive, Send, Tag
 from node.worker import Meter
 
 T = TypeVar("T")
@@ -22,11 +24,17 @@ class Exchange(Protocol):
     def collect(self, wait: bool) -> list[Arrival]: ...
 
 
+class Collective(Protocol):
+    """What averages gradients where the exchange is not the project's own."""
+
+    def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
+
+
 class WallClock:
     """Drives one coroutine to its end in the calling thread; counts where its time goes."""
 
-    def __init__(self, exchange: Exchange, meter: Meter, pace_s: float) -> None:
-        self._exchange = exchange
+    def __init__(self, exchange: Exchange, meter: Meter, pace_s: float, collective: Collective | None = None) -> None:
+        self._exchange, self._collective = exchange, collective
         self._meter = meter
         self._pace_s = pace_s
 
@@ -67,6 +75,10 @@ class WallClock:
                 arrivals = self._exchange.collect(wait)
                 self._meter.wait_s += time.monotonic() - begin
                 return arrivals
+            case AllReduce(field, buffers) if self._collective is not None:
+                mean = self._collective.average(field, buffers)
+                self._meter.wait_s += time.monotonic() - begin
+                return mean
             case _:
                 raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
         self._meter.wait_s += time.monotonic() - begin

@@ -12,6 +12,7 @@ from typing import Any
 from node.algorithms.ad_psgd import ad_psgd
 from node.algorithms.choco import choco
 from node.algorithms.cp_oadam import cp_oadam
+from node.algorithms.ddp import ddp
 from node.algorithms.deepsqueeze import deepsqueeze
 from node.algorithms.diloco import diloco
 from node.algorithms.dp_oadam import dp_oadam
@@ -40,4 +41,5 @@ ALGORITHMS: dict[str, Algorithm] = {
     "fedgan": fedgan,
     "ad-psgd": ad_psgd,
     "md-gan": md_gan,
+    "ddp": ddp,
 }

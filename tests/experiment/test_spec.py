@@ -94,6 +94,15 @@ MISTAKES = [
     ({"data": {"name": "mnist"}}, ["data", "root"]),
     ({"arms": {"a": {"seed": 7}}}, ["arms.a.seed", "whole comparison"]),
     ({"links": {"profile": "lte", "edges": {"1>1": "2g"}}}, ["1>1", "itself"]),
+    ({"algorithm": {"name": "ddp"}, "fabric": "virtual", "pace_ms": 5}, ["ddp", "gloo", "fabric: namespaces"]),
+    ({"algorithm": {"name": "ddp"}, "codec": "fp16"}, ["codec fp16", "ddp", "algorithm.hook"]),
+    ({"algorithm": {"name": "ddp", "hook": "bf16"}}, ["algorithm.hook", "'bf16'", "powersgd"]),
+    ({"algorithm": {"name": "ddp", "powersgd_rank": 2}}, ["powersgd_rank belongs to hook powersgd"]),
+    ({"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 1}}, ["start_powersgd_iter", "2"]),
+    (
+        {"algorithm": {"name": "ddp", "hook": "powersgd"}, "task": {"critic_steps": 5}},
+        ["powersgd", "critic_steps 5", "hook none"],
+    ),
     ({"fabric": "virtual", "pace_ms": 5, "links": "3g-lossy"}, ["3g-lossy", "rate and delay only"]),
 ]
 

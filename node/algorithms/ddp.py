@@ -1,0 +1,30 @@
+"""DDP: PyTorch's DistributedDataParallel over gloo, a baseline that this project has no hand in.
+
+CP-OAdam that averages gradients, with another's all-reduce and compression: the hooks of
+torch.distributed.algorithms.ddp_comm_hooks. Task, shards, optimizer and links are those of the other methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from node.config import DdpConfig
+from node.effects import AllReduce
+from node.gloo import ring_sent_bytes, vectors_of
+from node.optimizers import OAdam
+from node.worker import Step, Worker
+
+
+async def ddp(worker: Worker, config: DdpConfig) -> AsyncGenerator[Step, None]:
+    """x ← x − OAdam(hook's mean_i g_i)."""
+    x = worker.initial()
+    oadam = OAdam(worker.task, worker.config.optimizer, x)
+    k = 0
+    while True:
+        g = await worker.gradient(x)
+        field, buffers = await AllReduce(g.field, g.buffers)
+        for vector in vectors_of(config, worker.task.layout, k):
+            worker.peers.codec_bytes += ring_sent_bytes(*vector, worker.rank, worker.world)
+        x = oadam.step(x, g._replace(field=field, buffers=buffers))
+        k += 1
+        yield Step(x, g.losses)

@@ -1,8 +1,8 @@
 """The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
 
 A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
-time; a parcel passes its sender's uplink queue, the path's delay and its receiver's downlink queue (see
-cluster.virtual_links), which may change while it does.
+time; a parcel takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay (see
+cluster.virtual_links), all of which may change while it does.
 Nothing sleeps and nothing races, so a run is deterministic to the bit and faults happen exactly when
 they are ordered.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
-from cluster.virtual_links import LinkModel, Piece
+from cluster.virtual_links import LinkModel, paths_of
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
 from node.collectives import CollectiveFailed
@@ -108,7 +108,9 @@ class _Simulation:
         self.lost: dict[int, str] = {}
         self._given_up: set[int] = set()
         changes = sorted(job.changes, key=lambda change: change.at_s)
-        self._links = LinkModel(job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes))
+        self._links: LinkModel[Callable[[], None]] = LinkModel(
+            job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
+        )
         self._pace_s = (job.config.pace_ms or 0.0) / 1000
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
@@ -131,14 +133,27 @@ class _Simulation:
 
     def run(self) -> None:
         try:
-            while self._events and self.failure is None and self._active:
-                event = heapq.heappop(self._events)
-                if event.action is not None:
-                    self.now_s = event.t_s
-                    event.action()
+            while self.failure is None and self._active and self._step():
+                pass
         finally:
             for node in self.nodes:
                 self._end(node)
+
+    def _step(self) -> bool:
+        """Let the next thing happen, if there is one: at a moment, what nodes do comes before what links do."""
+        soon_s = self._events[0].t_s if self._events else inf
+        if soon_s > self.now_s:
+            links_s = self._links.next_s(self.now_s)
+            if links_s <= soon_s:
+                self.now_s = max(self.now_s, links_s)
+                for arrives_s, deliver in self._links.advance(self.now_s) if links_s < inf else ():
+                    self._at(arrives_s, deliver)
+                return links_s < inf
+        event = heapq.heappop(self._events)
+        if event.action is not None:
+            self.now_s = event.t_s
+            event.action()
+        return True
 
     def _end(self, node: _Node) -> None:
         """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
@@ -201,21 +216,7 @@ class _Simulation:
             header, body = corrupt.damage(header, body)
         wire = len(body) * FRAME_OVERHEAD + PART_OVERHEAD_BYTES
         node.wire_bytes += int(wire)
-        self._carry(node.rank, to, wire, partial(self._deliver, to, header, body))
-
-    def _carry(self, source: int, to: int, wire_bytes: float, deliver: Callable[[], None]) -> None:
-        """Have that much on its way; what a cut leaves behind goes on when it is healed."""
-        pieces, left, healed_s = self._links.depart(self.now_s, source, to, wire_bytes)
-
-        def enter_downlink(piece: Piece, last: bool) -> None:
-            done_s = self._links.arrive(piece, to)
-            if last:
-                self._at(done_s, deliver)
-
-        for piece in pieces:
-            self._at(piece.first_s, partial(enter_downlink, piece, piece is pieces[-1] and not left))
-        if left and healed_s < inf:
-            self._at(healed_s, partial(self._carry, source, to, left, deliver))
+        self._links.send(self.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
 
     def _deliver(self, to: int, header: Header, body: memoryview) -> None:
         try:
@@ -329,11 +330,11 @@ def check_virtual(job: Job) -> None:
             "set it, for example pace_ms: 40"
         )
     for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
-        for rank, plan in enumerate(plans):
-            for path in plan.paths.values():
-                modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
-                if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
-                    raise ValueError(
-                        f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
-                        f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
-                    )
+        for path in paths_of(plans):
+            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
+            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+                rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
+                raise ValueError(
+                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
+                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                )

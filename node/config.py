@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import CodecName, codec_config
-from node.tasks.config import DataConfig, Settings, TaskConfig
+from node.tasks.config import DataConfig, GameConfig, Settings, TaskConfig
 from node.topologies.config import FixedTopology, TopologyConfig
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class NodeConfig(Settings):
     run: str
     arm: str = ""
     seed: int = 1
-    task: TaskConfig = TaskConfig()
+    task: Annotated[TaskConfig | GameConfig, Field(discriminator="name")] = TaskConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig

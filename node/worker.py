@@ -22,8 +22,9 @@ from node.collectives import Peers
 from node.config import NodeConfig, check_topology
 from node.data.datasets import load_shard
 from node.effects import Compute
-from node.tasks import build_task
+from node.tasks import build_game, build_task
 from node.tasks.base import Gradient, Task
+from node.tasks.config import GameConfig
 from node.topology import Neighbourhood, Topology
 from node.traffic import rounds_ahead
 
@@ -138,6 +139,8 @@ class Worker:
 
     def _build_task(self) -> Task:
         c = self.config
+        if isinstance(c.task, GameConfig):
+            return build_game(c.task, self.rank, self.world, c.seed)
         shard = load_shard(c.data, self.rank, self.world, c.seed)
         gpus = torch.cuda.device_count() if c.device != "cpu" else 0
         device = torch.device(device_of(c.device, self.rank, gpus))

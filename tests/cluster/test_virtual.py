@@ -184,9 +184,20 @@ def test_what_the_model_lacks_is_an_error_not_a_lie(link: dict[str, Any]) -> Non
 
 
 def test_a_thousand_nodes() -> None:
-    job = virtual_job({"name": "dp-oadam"}, 1000, 3, topology="exponential", snapshot_every=3)
-    memory, outcome = play(job, [BilinearGame(r) for r in range(1000)])
+    """Links of nine kinds, mixed; the same twice, to the bit."""
+    kinds = [
+        LinkProfile(name=f"{up}/{down}M", up_bps=up * 10**6, down_bps=down * 10**6)
+        for up in (2, 5, 9)
+        for down in (3, 7, 20)
+    ]
+    uneven = {rank: kinds[kind] for rank, kind in enumerate(np.random.default_rng(0).integers(0, 9, 1000))}
+    game = {"name": "game", "dimension": 4, "noise": 0.1, "padding": 500}
+    job = virtual_job({"name": "dp-oadam"}, 1000, 3, topology="ring", snapshot_every=3, task=game)
+    job = replace(job, links=LinkState(profile=kinds[0], nodes=uneven))
+    (memory, outcome), (again, _) = play(job), play(job)
     assert outcome.status == "finished" and len(memory.snapshots[3]) == 1000
+    assert [s.t_s for s in memory.steps[7]] == [s.t_s for s in again.steps[7]]
+    np.testing.assert_array_equal(memory.states(3), again.states(3))
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -36,6 +36,16 @@ from node.worker import Diverged, Meter, StepStats, Worker, train
 # TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
 FRAME_OVERHEAD = 1514 / 1448
 PART_OVERHEAD_BYTES = 150
+# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
+# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
+# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
+ACK_BYTES, ACKED_FRAMES = 66, 2
+
+
+def frame_bytes(body_bytes: int, segments: int) -> float:
+    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
+    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
+    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,7 @@ class _Simulation:
         self._links: LinkModel[Callable[[], None]] = LinkModel(
             job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
         )
+        self._segments = min(plan.segments for plan in job.plans)
         self._pace_s = (job.config.pace_ms or 0.0) / 1000
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
@@ -214,7 +225,7 @@ class _Simulation:
             return
         if (corrupt := self._damage.get(node.rank)) is not None:
             header, body = corrupt.damage(header, body)
-        wire = len(body) * FRAME_OVERHEAD + PART_OVERHEAD_BYTES
+        wire = frame_bytes(len(body), self._segments)
         node.wire_bytes += int(wire)
         self._links.send(self.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
 

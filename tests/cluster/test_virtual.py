@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.fabric import LinkChange
-from cluster.virtual import FRAME_OVERHEAD, PART_OVERHEAD_BYTES, Corrupt, Kill
+from cluster.virtual import PART_OVERHEAD_BYTES, Corrupt, Kill
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.mailbox import Header
@@ -39,7 +39,8 @@ COMPUTE_S, DELAY_S, RATE = 0.010, 0.025, 0.4e6
 
 
 def wire_s(body_bytes: float, parts: int = 1) -> float:
-    return (body_bytes * FRAME_OVERHEAD + parts * PART_OVERHEAD_BYTES) * 8 / RATE
+    """Frames of 1514 bytes with 1448 of payload, and acknowledgements of 66 bytes for every two of them."""
+    return (body_bytes * 1514 / 1448 + parts * PART_OVERHEAD_BYTES) * (1 + 66 / 3028) * 8 / RATE
 
 
 def test_gossip_takes_two_copies_and_one_delay() -> None:

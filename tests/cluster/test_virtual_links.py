@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.fabric import LinkChange, mesh_plans
-from cluster.virtual import FRAME_OVERHEAD, PART_OVERHEAD_BYTES, Kill
+from cluster.virtual import Kill, frame_bytes
 from cluster.virtual_links import LinkModel
 from netem.profile import LinkProfile
 from netem.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
@@ -23,7 +23,7 @@ from netem.trace import Trace, TracePoint, load_trace
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
 
-WIRE_BITS = 8 * (2 * Wide.VALUES * 4 * FRAME_OVERHEAD + PART_OVERHEAD_BYTES)
+WIRE_BITS = 8 * frame_bytes(2 * Wide.VALUES * 4, segments=1)
 
 
 class Curve:

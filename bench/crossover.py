@@ -158,6 +158,7 @@ def measure(options: argparse.Namespace, console: Any) -> dict[str, Any]:
                  "busy_s": busy_s, "ends_s": watch.ends_s(),
                  "trusted": outcome.certificate.trusted, "reasons": outcome.certificate.reasons}
             )  # fmt: skip
+            progress.console.print(f"{progress.tasks[0].description}: {measured:.3f} s, predicted {predicted:.3f} s")
             progress.advance(bar)
     labels = {name: method.label for name, method in cells.METHODS.items()}
     return {**begin, "load_after": os.getloadavg()[0], "labels": labels, "cells": found}

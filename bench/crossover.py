@@ -146,6 +146,8 @@ def measure(options: argparse.Namespace, console: Any) -> dict[str, Any]:
             progress.update(bar, description=f"{world} nodes, {rate:g} Mbit/s, {delay:g} ms: {name}")
             watch = cells.Watch(world)
             outcome = fabric(cells.timing_job(name, world, rate, delay, steps), watch)
+            if outcome.status == "stopped":  # by the user: what there is stays
+                break
             if outcome.status != "finished" or outcome.lost:
                 raise RuntimeError(f"{name} on {world} nodes: {outcome.reason or outcome.lost}")
             assert outcome.certificate is not None

@@ -1,8 +1,8 @@
 """The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
 
 A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
-time; a parcel passes its sender's uplink queue, the path's delay and its receiver's downlink queue (see
-cluster.virtual_links), which may change while it does.
+time; a parcel takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay (see
+cluster.virtual_links), all of which may change while it does.
 Nothing sleeps and nothing races, so a run is deterministic to the bit and faults happen exactly when
 they are ordered.
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
-from cluster.virtual_links import LinkModel, Piece
+from cluster.virtual_links import LinkModel, paths_of
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
 from node.collectives import CollectiveFailed
@@ -37,6 +37,16 @@ from node.worker import Diverged, Meter, StepStats, Worker, progress, train
 # TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
 FRAME_OVERHEAD = 1514 / 1448
 PART_OVERHEAD_BYTES = 150
+# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
+# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
+# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
+ACK_BYTES, ACKED_FRAMES = 66, 2
+
+
+def frame_bytes(body_bytes: int, segments: int) -> float:
+    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
+    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
+    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,10 @@ class _Simulation:
         self.lost: dict[int, str] = {}
         self._given_up: set[int] = set()
         changes = sorted(job.changes, key=lambda change: change.at_s)
-        self._links = LinkModel(job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes))
+        self._links: LinkModel[Callable[[], None]] = LinkModel(
+            job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
+        )
+        self._segments = min(plan.segments for plan in job.plans)
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
         self._active = job.world
@@ -133,14 +146,27 @@ class _Simulation:
 
     def run(self) -> None:
         try:
-            while self._events and self.failure is None and self._active:
-                event = heapq.heappop(self._events)
-                if event.action is not None:
-                    self.now_s = event.t_s
-                    event.action()
+            while self.failure is None and self._active and self._step():
+                pass
         finally:
             for node in self.nodes:
                 self._end(node)
+
+    def _step(self) -> bool:
+        """Let the next thing happen, if there is one: at a moment, what nodes do comes before what links do."""
+        soon_s = self._events[0].t_s if self._events else inf
+        if soon_s > self.now_s:
+            links_s = self._links.next_s(self.now_s)
+            if links_s <= soon_s:
+                self.now_s = max(self.now_s, links_s)
+                for arrives_s, deliver in self._links.advance(self.now_s) if links_s < inf else ():
+                    self._at(arrives_s, deliver)
+                return links_s < inf
+        event = heapq.heappop(self._events)
+        if event.action is not None:
+            self.now_s = event.t_s
+            event.action()
+        return True
 
     def _end(self, node: _Node) -> None:
         """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
@@ -207,23 +233,9 @@ class _Simulation:
             return
         if (corrupt := self._damage.get(node.rank)) is not None:
             header, body = corrupt.damage(header, body)
-        wire = len(body) * FRAME_OVERHEAD + PART_OVERHEAD_BYTES
+        wire = frame_bytes(len(body), self._segments)
         node.wire_bytes += int(wire)
-        self._carry(node.rank, to, wire, partial(self._deliver, to, header, body))
-
-    def _carry(self, source: int, to: int, wire_bytes: float, deliver: Callable[[], None]) -> None:
-        """Have that much on its way; what a cut leaves behind goes on when it is healed."""
-        pieces, left, healed_s = self._links.depart(self.now_s, source, to, wire_bytes)
-
-        def enter_downlink(piece: Piece, last: bool) -> None:
-            done_s = self._links.arrive(piece, to)
-            if last:
-                self._at(done_s, deliver)
-
-        for piece in pieces:
-            self._at(piece.first_s, partial(enter_downlink, piece, piece is pieces[-1] and not left))
-        if left and healed_s < inf:
-            self._at(healed_s, partial(self._carry, source, to, left, deliver))
+        self._links.send(self.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
 
     def _deliver(self, to: int, header: Header, body: memoryview) -> None:
         try:
@@ -354,11 +366,11 @@ def check_virtual(job: Job) -> None:
             "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
         )
     for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
-        for rank, plan in enumerate(plans):
-            for path in plan.paths.values():
-                modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
-                if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
-                    raise ValueError(
-                        f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
-                        f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
-                    )
+        for path in paths_of(plans):
+            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
+            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+                rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
+                raise ValueError(
+                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
+                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                )

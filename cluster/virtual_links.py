@@ -1,35 +1,58 @@
-"""The virtual fabric's links: queues with a rate and a delay between each pair, which may change as time goes on.
+"""The virtual fabric's links: capped uplinks and downlinks that parcels share fairly, and a delay between each pair.
 
-What will change is known from the beginning, so that a parcel's way through its queues is worked out at once, bit by
-bit, whatever rates it meets on it.
+Parcels from one node to another follow each other in order, as on one TCP connection; those of different pairs share
+the links that they have in common (see cluster.fair_shares). Rates, delays and cuts change at moments that are known
+from the beginning.
 """
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
+from typing import Generic, TypeVar
 
-from netem.plan import InterfacePlan
+from cluster.fair_shares import Flow, Link, reshare
+from netem.plan import InterfacePlan, PathPlan
 
+Parcel = TypeVar("Parcel")
 
-@dataclass(frozen=True)
-class Piece:
-    """Part of a parcel: so many bytes reach the downlink from `first_s` to `last_s`, at an even rate."""
-
-    first_s: float
-    last_s: float
-    wire_bytes: float
+# Moments that lie no farther apart are one, else rounding would tear apart what happens together, flow by flow.
+_INSTANT_S = 1e-9
 
 
-class LinkModel:
-    """Uplink and downlink as queues with a rate, and a delay between each pair.
+class _Stream(Flow, Generic[Parcel]):
+    """All that is on its way from one node to another: the first parcel crosses the links, the others wait for it."""
 
-    A parcel is cut through: its first bit enters the downlink `delay` after it left the uplink's queue, and it is
-    delivered when its last bit has passed the slower of the two. `plans` hold from the beginning, `changes` (from
-    when, plans), in order, from then on. What a link that is cut should carry waits until it is not, and holds up
-    nothing else. (TCP would send it again; how long it backs off is not modelled.)
+    __slots__ = ("arrived_s", "left_bits", "open", "since_s", "source", "to", "turn", "waiting")
+
+    def __init__(self, source: int, to: int, *links: Link) -> None:
+        super().__init__(*links)
+        self.source, self.to = source, to
+        self.waiting: deque[tuple[float, Parcel]] = deque()  # bits, parcel
+        self.left_bits = 0.0  # of the first, at `since_s`
+        self.since_s = 0.0
+        self.arrived_s = 0.0  # the last that is known to arrive: where a delay becomes shorter, nothing overtakes
+        self.open = False  # crosses the links
+        self.turn = 0  # counts what is foreseen of it: only the last is right
+
+    def settle(self, now_s: float, rate_bps: float) -> None:
+        """It has had that rate until now."""
+        if now_s > self.since_s:
+            self.left_bits = max(0.0, self.left_bits - rate_bps * (now_s - self.since_s))
+            self.since_s = now_s
+
+
+class LinkModel(Generic[Parcel]):
+    """Who has how much on its way to whom, and when it will be there.
+
+    A parcel takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
+    and arrives a delay later. Rates change on the whole way at once: how long TCP takes to notice is not modelled,
+    nor are queues. What a link that is cut should carry waits until it is not, and holds up nothing else. (TCP would
+    send it again; how long it backs off is not modelled.) `plans` hold from the beginning, `changes` (from when,
+    plans), in order, from then on. Time must not go backwards from call to call.
     """
 
     def __init__(
@@ -38,84 +61,119 @@ class LinkModel:
         states = [(0.0, plans), *changes]
         self._times = [at_s for at_s, _ in states]
         self._plans = [plans for _, plans in states]
-        self.up_free_s = [0.0] * len(plans)
-        self.down_free_s = [0.0] * len(plans)
-        self._arrived_s: dict[tuple[int, int], float] = {}  # where a delay becomes shorter, nothing overtakes
+        self._number = 0  # of the state in force
+        self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
+        self._down = [Link(_capacity(plan.down_bps)) for plan in plans]
+        self._streams: dict[tuple[int, int], _Stream[Parcel]] = {}
+        self._touched: dict[Link, None] = {}
+        self._ends: list[tuple[float, int, int, _Stream[Parcel]]] = []
+        self._count = 0
+        self._cut: dict[int, bool] = {}  # by number of the state, once asked for
 
-    def depart(self, now_s: float, source: int, to: int, wire_bytes: float) -> tuple[list[Piece], float, float]:
-        """What leaves the uplink of `source` now, how many bytes are left behind a cut, and when it is healed (s)."""
-        pieces: list[Piece] = []
-        time_s, left = max(now_s, self.up_free_s[source]), wire_bytes
-        while True:
-            number = self._number(time_s)
-            plans, next_s = self._plans[number], self._next_s(number)
-            path = plans[to].paths[plans[source].address]
-            if path.loss_percent == 100:
-                return pieces, left, self._healed_s(number, source, to)
-            end_s, sent = time_s + _seconds(left, plans[source].up_bps), left
-            if end_s > next_s:
-                end_s, sent = next_s, _carried(next_s - time_s, plans[source].up_bps)
-            first_s = max(time_s + path.delay_ms / 1000, self._arrived_s.get((source, to), 0.0))
-            last_s = max(end_s + path.delay_ms / 1000, first_s)
-            pieces.append(Piece(first_s, last_s, sent))
-            self.up_free_s[source], self._arrived_s[source, to] = end_s, last_s
-            if end_s < next_s or sent == left:
-                return pieces, 0.0, inf
-            time_s, left = end_s, left - sent
+    def send(self, now_s: float, source: int, to: int, wire_bytes: float, parcel: Parcel) -> None:
+        """Put a parcel of so many bytes, frames included, on its way; `advance` gives it back."""
+        stream = self._streams.get((source, to))
+        if stream is None:
+            stream = self._streams[source, to] = _Stream(source, to, self._up[source], self._down[to])
+        stream.waiting.append((8.0 * wire_bytes, parcel))
+        if len(stream.waiting) == 1:
+            stream.left_bits, stream.since_s = 8.0 * wire_bytes, now_s
+            if self._path(stream).loss_percent < 100:
+                self._open(stream)
 
-    def arrive(self, piece: Piece, to: int) -> float:
-        """When the last bit of a piece has passed the downlink of `to`, seconds. Pieces are taken in their order."""
-        begin_s, left = piece.first_s, piece.wire_bytes
-        while True:
-            end_s = min(piece.last_s, self._next_s(self._number(begin_s)))
-            part = left
-            if end_s < piece.last_s:
-                part = piece.wire_bytes * (end_s - begin_s) / (piece.last_s - piece.first_s)
-            done_s = max(end_s, self._passed_s(max(begin_s, self.down_free_s[to]), part, to))
-            self.down_free_s[to] = done_s
-            if end_s >= piece.last_s:
-                return done_s
-            begin_s, left = end_s, left - part
+    def next_s(self, now_s: float) -> float:
+        """When a parcel will be through next, or links change; infinity for never, if nothing more is sent."""
+        if self._touched:
+            for stream, rate_bps in reshare(self._touched).items():
+                assert isinstance(stream, _Stream)
+                stream.settle(now_s, rate_bps)
+                self._foresee(stream)
+            self._touched = {}
+        while self._ends and self._ends[0][2] != self._ends[0][3].turn:
+            heapq.heappop(self._ends)
+        later_s = self._times[self._number + 1] if self._number + 1 < len(self._times) else inf
+        return min(self._ends[0][0], later_s) if self._ends else later_s
+
+    def advance(self, now_s: float) -> list[tuple[float, Parcel]]:
+        """Let time pass until `now_s`, which `next_s` named just now: (when it arrives, parcel) of those through."""
+        through = []
+        while self._ends and self._ends[0][0] <= now_s + _INSTANT_S:
+            end_s, _, turn, stream = heapq.heappop(self._ends)
+            if turn == stream.turn:
+                stream.arrived_s = max(stream.arrived_s, end_s + self._path(stream).delay_ms / 1000)
+                through.append((stream.arrived_s, stream.waiting.popleft()[1]))
+                if stream.waiting:
+                    stream.left_bits, stream.since_s = stream.waiting[0][0], end_s
+                    self._foresee(stream)
+                else:
+                    self._close(stream)
+        while self._number + 1 < len(self._times) and self._times[self._number + 1] <= now_s:
+            self._change(self._times[self._number + 1])
+        return through
 
     def cut_until_s(self, now_s: float) -> float:
         """Until when any link is cut; `now_s` where none is."""
-        number = self._number(now_s)
-        while any(path.loss_percent == 100 for plan in self._plans[number] for path in plan.paths.values()):
-            now_s = self._next_s(number)
-            if now_s == inf:
-                break
+        number = max(0, bisect_right(self._times, now_s) - 1)
+        while self._any_cut(number):
             number += 1
+            if number == len(self._times):
+                return inf
+            now_s = self._times[number]
         return now_s
 
-    def _passed_s(self, begin_s: float, wire_bytes: float, to: int) -> float:
-        """When the downlink of `to` has passed that much, if it begins then and does nothing else."""
-        while True:
-            number = self._number(begin_s)
-            rate_bps, next_s = self._plans[number][to].down_bps, self._next_s(number)
-            end_s = begin_s + _seconds(wire_bytes, rate_bps)
-            if end_s <= next_s:
-                return end_s
-            wire_bytes -= _carried(next_s - begin_s, rate_bps)
-            begin_s = next_s
+    def _any_cut(self, number: int) -> bool:
+        if number not in self._cut:
+            self._cut[number] = any(path.loss_percent == 100 for path in paths_of(self._plans[number]))
+        return self._cut[number]
 
-    def _healed_s(self, number: int, source: int, to: int) -> float:
-        address = self._plans[number][source].address
-        for at_s, plans in zip(self._times[number:], self._plans[number:], strict=True):
-            if plans[to].paths[address].loss_percent < 100:
-                return at_s
-        return inf
+    def _change(self, at_s: float) -> None:
+        """The next state is in force."""
+        for stream in self._streams.values():
+            if stream.open:
+                stream.settle(at_s, stream.rate_bps)
+                if stream.left_bits < stream.waiting[0][0]:  # what has left by now arrives by what held till now
+                    stream.arrived_s = max(stream.arrived_s, at_s + self._path(stream).delay_ms / 1000)
+        self._number += 1
+        for links, caps in (
+            (self._up, [plan.up_bps for plan in self._plans[self._number]]),
+            (self._down, [plan.down_bps for plan in self._plans[self._number]]),
+        ):
+            for link, rate_bps in zip(links, caps, strict=True):
+                if link.capacity_bps != _capacity(rate_bps):
+                    link.capacity_bps = _capacity(rate_bps)
+                    self._touched[link] = None
+        for stream in self._streams.values():
+            if stream.waiting and stream.open != (self._path(stream).loss_percent < 100):
+                (self._close if stream.open else self._open)(stream)
 
-    def _number(self, t_s: float) -> int:
-        return max(0, bisect_right(self._times, t_s) - 1)
+    def _open(self, stream: _Stream[Parcel]) -> None:
+        stream.open = True
+        stream.enter()
+        self._touched |= dict.fromkeys(stream.links)
 
-    def _next_s(self, number: int) -> float:
-        return self._times[number + 1] if number + 1 < len(self._times) else inf
+    def _close(self, stream: _Stream[Parcel]) -> None:
+        stream.open = False
+        stream.turn += 1
+        stream.leave()
+        self._touched |= dict.fromkeys(stream.links)
+
+    def _foresee(self, stream: _Stream[Parcel]) -> None:
+        """Note when the first parcel of a stream is through, at the rate that it has."""
+        stream.turn += 1
+        if stream.rate_bps > 0:
+            self._count += 1
+            end_s = stream.since_s + stream.left_bits / stream.rate_bps
+            heapq.heappush(self._ends, (end_s, self._count, stream.turn, stream))
+
+    def _path(self, stream: _Stream[Parcel]) -> PathPlan:
+        plans = self._plans[self._number]
+        return plans[stream.to].paths[plans[stream.source].address]
 
 
-def _seconds(wire_bytes: float, rate_bps: int | None) -> float:
-    return wire_bytes * 8 / rate_bps if rate_bps else 0.0
+def paths_of(plans: Iterable[InterfacePlan]) -> Collection[PathPlan]:
+    """All paths, each object once: plans of many nodes share most of theirs."""
+    return {id(path): path for plan in plans for path in plan.paths.values()}.values()
 
 
-def _carried(seconds: float, rate_bps: int | None) -> float:
-    assert rate_bps is not None  # without a cap, nothing is ever left for later
-    return seconds * rate_bps / 8
+def _capacity(rate_bps: int | None) -> float:
+    return inf if rate_bps is None else float(rate_bps)

@@ -23,7 +23,8 @@ from experiment.scoring import Scorer, comparable, score_run
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
 from node.codecs.split import Split
-from node.config import ASYNCHRONOUS, GOSSIPS, NodeConfig
+from node.config import NodeConfig
+from node.methods import ASYNCHRONOUS, GOSSIPS
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
 from node.traffic import Traffic, exchange_traffic, parcel_bytes

@@ -22,15 +22,8 @@ from experiment.links import LinksSpec, unmodelled
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
-from node.config import (
-    ALGORITHM_NAMES,
-    AlgorithmConfig,
-    OptimizerConfig,
-    check_codec,
-    check_pace,
-    check_task,
-    check_topology,
-)
+from node.config import OptimizerConfig
+from node.methods import ALGORITHM_NAMES, AlgorithmConfig, check_codec, check_pace, check_task, check_topology
 from node.tasks.config import DataConfig, Settings, TaskConfig
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 

@@ -31,9 +31,10 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_
 from torch.nn.parallel import DistributedDataParallel
 
 from node.collectives import CollectiveFailed
-from node.config import DdpConfig, ExchangeConfig
+from node.config import ExchangeConfig
 from node.effects import PeerLost
 from node.exchange.shelf import RunAborted
+from node.methods import DdpConfig
 from node.tasks.base import BUFFERS, TensorSpec
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import ceil, prod
 from typing import NamedTuple
 
-from node.config import DdpConfig
+from node.methods import DdpConfig
 from node.tasks.base import BUFFERS, TensorSpec
 
 _LARGEST_SEGMENT_BYTES = 1 << 20

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from node.codecs import build_codec
 from node.collectives import CollectiveFailed
-from node.config import DdpConfig, NodeConfig
+from node.config import NodeConfig
 from node.control import ControlLine
 from node.exchange import GrpcExchange
 from node.exchange.shelf import RunAborted
 from node.mailbox import Mailbox
+from node.methods import DdpConfig
 from node.metrics import NodeMetrics
 from node.traffic import exchange_edges
 from node.tray import Tray

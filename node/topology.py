@@ -72,6 +72,13 @@ def _schedule(choice: AnyTopology, world: int) -> Schedule:
     return Periodic(_rounds(choice, world))
 
 
+@cache
+def _rounds_ahead(choice: AnyTopology, world: int) -> int:
+    """See Topology.rounds_ahead: every node asks, and for a thousand nodes it takes a while."""
+    topology = Topology(choice, world)
+    return 2 * max(map(topology._flood, range(topology.period or 1))) + topology._idle()
+
+
 class Topology:
     """A topology over `world` nodes: `topology(rank, number)` is that node's Neighbourhood in gossip round `number`.
 
@@ -151,7 +158,7 @@ class Topology:
         everybody from it; it may have been without peers for some rounds before. Twice the way: where a node is
         lost, news must go around it.
         """
-        return 2 * max(map(self._flood, range(self.period or 1))) + self._idle()
+        return _rounds_ahead(self.choice, self.world)
 
     def _flood(self, begin: int) -> int:
         """Rounds from `begin` until everyone depends on everyone; sets of nodes are the bits of integers."""

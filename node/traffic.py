@@ -20,7 +20,9 @@ from node.codecs import build_codec
 from node.codecs.low_rank import LowRank
 from node.codecs.split import Split
 from node.collectives import ring_pieces, server_pieces
-from node.config import (
+from node.config import NodeConfig
+from node.gloo import ring_sent_bytes, vectors_of
+from node.methods import (
     ASYNCHRONOUS,
     GOSSIPS,
     CpOadamConfig,
@@ -29,10 +31,8 @@ from node.config import (
     FedganConfig,
     GossipPgaConfig,
     MdGanConfig,
-    NodeConfig,
     PowerGossipConfig,
 )
-from node.gloo import ring_sent_bytes, vectors_of
 from node.tasks.base import BUFFERS, TensorSpec
 from node.topologies.sides import asking_side
 from node.topology import Topology
@@ -175,6 +175,8 @@ def exchange_traffic(
     MD-GAN's is a step: one or two minibatches of images to each worker and one of slopes back, whatever `values`, and
     a swap's share. DDP's is that of a step which compresses.
     """
+    if config.algorithm.name == "ddp" and not layout:
+        raise ValueError("the traffic of ddp depends on the shapes of the task's tensors: give its layout")
     layout = layout or (TensorSpec("x", (values,), 0, ""),)
     algorithm, edges = config.algorithm, exchange_edges(config, world)
     if not edges:

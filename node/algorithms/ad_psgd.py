@@ -20,8 +20,8 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from node.config import AdPsgdConfig
 from node.effects import Arrival, Collect, PeerLost, Tag
+from node.methods import AdPsgdConfig
 from node.optimizers import OAdam
 from node.tasks.base import random_stream
 from node.topologies.sides import asking_side

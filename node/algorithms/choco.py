@@ -17,8 +17,8 @@ from collections.abc import AsyncGenerator
 from torch import Tensor
 
 from node.algorithms.compressed import Channel
-from node.config import ChocoConfig
 from node.effects import PeerLost
+from node.methods import ChocoConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 import torch
 
 from node.algorithms.averaging import mean_of
-from node.config import CpOadamConfig
+from node.methods import CpOadamConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

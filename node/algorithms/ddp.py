@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.config import DdpConfig
 from node.effects import AllReduce
 from node.gloo import ring_sent_bytes, vectors_of
+from node.methods import DdpConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

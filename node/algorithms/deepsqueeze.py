@@ -16,8 +16,8 @@ from collections.abc import AsyncGenerator
 
 from node.algorithms.compressed import Channel
 from node.codecs.feedback import ErrorFeedback
-from node.config import DeepSqueezeConfig
 from node.effects import PeerLost
+from node.methods import DeepSqueezeConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

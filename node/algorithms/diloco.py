@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from node.algorithms.averaging import mean_of
-from node.config import DilocoConfig
+from node.methods import DilocoConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from node.collectives import GossipRound, gossip
-from node.config import DpOadamConfig
+from node.methods import DpOadamConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 from torch import Tensor
 
 from node.collectives import gossip
-from node.config import DposgConfig
+from node.methods import DposgConfig
 from node.optimizers import with_buffers
 from node.tasks.base import Gradient
 from node.worker import Step, Worker

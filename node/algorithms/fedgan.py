@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from node.algorithms.cp_oadam import cp_oadam
-from node.config import FedganConfig
+from node.methods import FedganConfig
 from node.worker import Step, Worker
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 
 from node.algorithms.averaging import mean_of
 from node.collectives import gossip
-from node.config import GossipPgaConfig
+from node.methods import GossipPgaConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.config import LocalConfig
+from node.methods import LocalConfig
 from node.optimizers import OPTIMIZERS
 from node.worker import Step, Worker
 

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from node.collectives import CollectiveFailed
-from node.config import MdGanConfig
 from node.effects import Compute, PeerLost, Tag
+from node.methods import MdGanConfig
 from node.optimizers import OAdam
 from node.tasks.base import SplitTask
 from node.worker import Step, Worker

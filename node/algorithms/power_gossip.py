@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from node.codecs.low_rank import LowRank
-from node.config import PowerGossipConfig
 from node.effects import RAW_PART, PeerLost, Tag
+from node.methods import PowerGossipConfig
 from node.optimizers import OAdam
 from node.tasks.base import random_stream
 from node.worker import Step, Worker

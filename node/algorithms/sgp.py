@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from node.collectives import Mixing, Peers
-from node.config import SgpConfig
 from node.effects import RAW_PART, PeerLost, Tag
+from node.methods import SgpConfig
 from node.optimizers import OAdam
 from node.worker import Step, Worker
 

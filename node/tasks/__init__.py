@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
     from node.data.datasets import Shard
     from node.tasks.base import Task
-    from node.tasks.config import DataConfig, TaskConfig
+    from node.tasks.config import DataConfig, GameConfig, TaskConfig
+    from node.tasks.game import GameTask
     from node.tasks.gan import GanTask
 
 
@@ -35,6 +36,13 @@ def build_task(
     return GanTask(
         config, (channels, height, width), seed, rank=rank, images=shard.images, batch=batch, device=device
     )
+
+
+def build_game(config: GameConfig, rank: int, world: int, seed: int) -> GameTask:
+    """A min-max game as node `rank` of `world` sees it: with its own noise and its own part of the spread."""
+    from node.tasks.game import GameTask
+
+    return GameTask(config, rank, world, seed)
 
 
 def build_sampler(config: TaskConfig, data: DataConfig, device: torch.device | str = "cpu") -> GanTask:

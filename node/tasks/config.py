@@ -1,6 +1,6 @@
 """What a node trains and on which data, as settings that a spec file can hold.
 
-Both models refuse unknown fields, and every error names what it got and what it allows. Importing this module
+All models refuse unknown fields, and every error names what it got and what it allows. Importing this module
 does not import torch, so a spec can be checked without waiting for it.
 """
 
@@ -45,6 +45,17 @@ class TaskConfig(Settings):
         description="mixed: running statistics belong to the model, travel with it and serve generation. "
         "absent: there are none, and generation normalises with its own batch.",
     )
+
+
+class GameConfig(Settings):
+    """A small min-max game instead of a GAN, whose saddle point is known; it needs no data."""
+
+    name: Literal["game"]
+    dimension: int = Field(default=64, ge=1, description="of each of the two players")
+    curvature: float = Field(default=0.0, ge=0, description="strong convexity and concavity; 0: bilinear")
+    noise: float = Field(default=0.0, ge=0, description="standard deviation of each gradient entry's noise")
+    spread: float = Field(default=0.0, ge=0, description="size of the constant by which nodes' gradients differ")
+    padding: int = Field(default=0, ge=0, description="further values without a gradient: parcels of a larger model")
 
 
 class DataConfig(Settings):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from node.config import DdpConfig
 from node.gloo import ring_sent_bytes, vectors_of
+from node.methods import DdpConfig
 from node.tasks import build_sampler
 from node.tasks.config import DataConfig, TaskConfig
 from tests.support.gannet import QUICK, Ran, gannet, processes, start

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.fabric import LinkChange
-from cluster.virtual import FRAME_OVERHEAD, PART_OVERHEAD_BYTES, Corrupt, Kill
+from cluster.virtual import PART_OVERHEAD_BYTES, Corrupt, Kill
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.mailbox import Header
@@ -39,7 +39,8 @@ COMPUTE_S, DELAY_S, RATE = 0.010, 0.025, 0.4e6
 
 
 def wire_s(body_bytes: float, parts: int = 1) -> float:
-    return (body_bytes * FRAME_OVERHEAD + parts * PART_OVERHEAD_BYTES) * 8 / RATE
+    """Frames of 1514 bytes with 1448 of payload, and acknowledgements of 66 bytes for every two of them."""
+    return (body_bytes * 1514 / 1448 + parts * PART_OVERHEAD_BYTES) * (1 + 66 / 3028) * 8 / RATE
 
 
 def test_gossip_takes_two_copies_and_one_delay() -> None:
@@ -184,9 +185,20 @@ def test_what_the_model_lacks_is_an_error_not_a_lie(link: dict[str, Any]) -> Non
 
 
 def test_a_thousand_nodes() -> None:
-    job = virtual_job({"name": "dp-oadam"}, 1000, 3, topology="exponential", snapshot_every=3)
-    memory, outcome = play(job, [BilinearGame(r) for r in range(1000)])
+    """Links of nine kinds, mixed; the same twice, to the bit."""
+    kinds = [
+        LinkProfile(name=f"{up}/{down}M", up_bps=up * 10**6, down_bps=down * 10**6)
+        for up in (2, 5, 9)
+        for down in (3, 7, 20)
+    ]
+    uneven = {rank: kinds[kind] for rank, kind in enumerate(np.random.default_rng(0).integers(0, 9, 1000))}
+    game = {"name": "game", "dimension": 4, "noise": 0.1, "padding": 500}
+    job = virtual_job({"name": "dp-oadam"}, 1000, 3, topology="ring", snapshot_every=3, task=game)
+    job = replace(job, links=LinkState(profile=kinds[0], nodes=uneven))
+    (memory, outcome), (again, _) = play(job), play(job)
     assert outcome.status == "finished" and len(memory.snapshots[3]) == 1000
+    assert [s.t_s for s in memory.steps[7]] == [s.t_s for s in again.steps[7]]
+    np.testing.assert_array_equal(memory.states(3), again.states(3))
 
 
 @pytest.mark.parametrize("overlap", [False, True])

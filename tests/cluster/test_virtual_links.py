@@ -1,7 +1,8 @@
-"""The virtual fabric's links while they change: against the arithmetic of queues, worked out another way."""
+"""The virtual fabric's links, shared and changing: against arithmetic by hand, and worked out another way."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 from math import inf
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.fabric import LinkChange, mesh_plans
-from cluster.virtual import FRAME_OVERHEAD, PART_OVERHEAD_BYTES, Kill
+from cluster.virtual import Kill, frame_bytes
 from cluster.virtual_links import LinkModel
 from netem.profile import LinkProfile
 from netem.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
@@ -22,7 +23,7 @@ from netem.trace import Trace, TracePoint, load_trace
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
 
-WIRE_BITS = 8 * (2 * Wide.VALUES * 4 * FRAME_OVERHEAD + PART_OVERHEAD_BYTES)
+WIRE_BITS = 8 * frame_bytes(2 * Wide.VALUES * 4, segments=1)
 
 
 class Curve:
@@ -43,7 +44,7 @@ class Curve:
         return float(self.times[place] + (bits - self.totals[place]) / self.rates[place])
 
 
-def two_nodes(up: list[tuple[float, float]], down: list[tuple[float, float]], delay_ms: float) -> LinkModel:
+def two_nodes(up: list[tuple[float, float]], down: list[tuple[float, float]], delay_ms: float) -> LinkModel[int]:
     """Node 0 sends with the rates of `up`, node 1 receives with those of `down`."""
     states = []
     for t_s in sorted({t for t, _ in up} | {t for t, _ in down}):
@@ -59,27 +60,114 @@ ways = st.lists(st.tuples(st.integers(1, 30), rates), max_size=5).map(
 )
 
 
+def arrivals(model: LinkModel[int], sends: Sequence[tuple[float, int, int, float]]) -> list[float]:
+    """When the parcels (when, source, to, bytes) arrive, in the order given; infinity for never."""
+    arrived, now_s = [inf] * len(sends), 0.0
+    coming = sorted(range(len(sends)), key=lambda number: sends[number][0])
+    while True:
+        next_s = model.next_s(now_s)
+        if coming and sends[coming[0]][0] <= next_s:
+            number = coming.pop(0)
+            now_s, source, to, wire_bytes = sends[number]
+            model.send(now_s, source, to, wire_bytes, number)
+        elif next_s < inf:
+            now_s = max(now_s, next_s)
+            for arrives_s, number in model.advance(now_s):
+                assert arrived[number] == inf and arrives_s >= now_s
+                arrived[number] = arrives_s
+        else:
+            return arrived
+
+
+def capped(ups: Sequence[int | None], downs: Sequence[int | None], delay_ms: float = 0.0) -> LinkModel[int]:
+    """Nodes with these caps of their uplinks and downlinks, bit/s."""
+    profiles = {
+        rank: LinkProfile(name=f"n{rank}", up_bps=up, down_bps=down, up_delay_ms=delay_ms, down_delay_ms=delay_ms)
+        for rank, (up, down) in enumerate(zip(ups, downs, strict=True))
+    }
+    return LinkModel(mesh_plans(LinkState(profile=profiles[0], nodes=profiles), len(profiles), 1))
+
+
 @given(rates, ways, rates, ways, st.integers(1, 100_000), st.integers(0, 20), st.sampled_from([0, 40, 2500]))
-def test_a_parcel_passes_two_queues_whose_rates_change(
+def test_a_parcel_crosses_links_whose_rates_change(
     up: int, up_later: Any, down: int, down_later: Any, size: int, now_s: int, delay_ms: int
 ) -> None:
-    """Network calculus: the last bit is out when the downlink could have carried all, and what it had idled for."""
+    """At any moment as fast as the slower of the two, and then a delay."""
     ups, downs = [(0.0, float(up)), *up_later], [(0.0, float(down)), *down_later]
     model = two_nodes(ups, downs, delay_ms)
-    pieces, left, _ = model.depart(now_s, 0, 1, size)
-    done_s = max(model.arrive(piece, 1) for piece in pieces)
-    assert left == 0 and sum(piece.wire_bytes for piece in pieces) == pytest.approx(size)
+    bends = sorted({t for t, _ in ups} | {t for t, _ in downs})
+    slower = Curve([(t, min([r for at, r in way if at <= t][-1] for way in (ups, downs))) for t in bends])
+    expected = slower.moment(slower.carried(now_s) + 8.0 * size) + delay_ms / 1000
+    assert arrivals(model, [(now_s, 0, 1, size)]) == pytest.approx([expected], rel=1e-9, abs=1e-6)
 
-    sending, receiving, bits, delay_s = Curve(ups), Curve(downs), 8.0 * size, delay_ms / 1000
-    last_s = sending.moment(sending.carried(now_s) + bits) + delay_s
 
-    def arrived(t_s: float) -> float:
-        return min(bits, max(0.0, sending.carried(max(now_s, t_s - delay_s)) - sending.carried(now_s)))
+KBYTE_S = 8_000  # bit/s
 
-    bends = {now_s + delay_s, last_s, *(t + delay_s for t, _ in ups), *(t for t, _ in downs)}
-    idle = max(receiving.carried(t) - arrived(t) for t in bends if now_s + delay_s <= t <= last_s)
-    expected = max(last_s, receiving.moment(bits + idle))
-    assert done_s == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+@pytest.mark.parametrize(
+    ("ups", "downs", "sends", "arrived"),
+    [
+        # Two through one uplink end together.
+        ([1, 1, 1], [9, 9, 9], [(0, 0, 1, 1000), (0, 0, 2, 1000)], [2, 2]),
+        # Four to one: each has a quarter of its downlink.
+        ([1, 1, 1, 1, 1], [1] * 5, [(0, source, 4, 1000) for source in range(4)], [4] * 4),
+        # A small one beside a big one has its half, and the big one ends when all that there was is through.
+        ([1, 1, 1], [9, 9, 9], [(0, 0, 1, 10_000), (5, 0, 2, 100)], [10.1, 5.2]),
+        # One is held up at its end: the other has all that it leaves.
+        ([10, 1, 1], [9, 2, 9], [(0, 0, 1, 4000), (0, 0, 2, 16_000)], [2, 2]),
+        # From one node to another, parcels follow each other, and together count once.
+        ([1, 1, 1], [9, 9, 9], [(0, 0, 1, 1000), (0, 0, 1, 1000), (0, 0, 2, 1000)], [2, 3, 2]),
+        # No cap on the way: at once.
+        ([None, 1], [1, None], [(3, 0, 1, 10_000), (3, 1, 0, 1000)], [3, 4]),
+    ],
+)
+def test_shares_by_hand(ups: Any, downs: Any, sends: Any, arrived: list[float]) -> None:
+    scaled = [[None if k is None else k * KBYTE_S for k in caps] for caps in (ups, downs)]
+    assert arrivals(capped(*scaled), sends) == pytest.approx(arrived)
+    later = arrivals(capped(*scaled, delay_ms=250), sends)
+    assert later == pytest.approx([at_s + 0.25 for at_s in arrived])
+
+
+parcels = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 1.0, 1.25, 6.0]), st.integers(0, 3), st.integers(0, 3), st.integers(1, 5000)
+    ),
+    min_size=1,
+    max_size=14,
+).map(lambda made: [send for send in made if send[1] != send[2]])
+caps_of_four = st.lists(st.sampled_from([1_000, 8_000, 30_000, None]), min_size=4, max_size=4)
+
+
+@given(caps_of_four, caps_of_four, parcels)
+def test_no_link_carries_more_than_it_can_and_pairs_keep_their_order(ups: Any, downs: Any, sends: Any) -> None:
+    """In any span, of what was sent in it at most capacity × span is there; and nothing is lost."""
+    arrived = arrivals(capped(ups, downs), sends)
+    assert all(at_s < inf for at_s in arrived)
+    for caps, end in ((ups, 1), (downs, 2)):
+        for node, cap in enumerate(caps):
+            mine = [(send, at_s) for send, at_s in zip(sends, arrived, strict=True) if send[end] == node]
+            for (begin_s, *_), _ in mine:
+                for _, end_s in mine:
+                    inside = sum(send[3] * 8 for send, at_s in mine if send[0] >= begin_s and at_s <= end_s)
+                    assert cap is None or inside <= cap * max(0.0, end_s - begin_s) * (1 + 1e-6) + 1e-3
+    for pair in {send[1:3] for send in sends}:
+        order = sorted((send[0], number) for number, send in enumerate(sends) if send[1:3] == pair)
+        there = [arrived[number] for _, number in order]
+        assert there == sorted(there)
+
+
+@given(st.sampled_from([1_000, 8_000, 30_000]), parcels, st.booleans())
+def test_a_link_that_has_something_to_carry_is_never_idle(rate_bps: int, sends: Any, uplinks: bool) -> None:
+    """All uplinks (or downlinks) are the only caps: each is through when one that serves in order would be."""
+    caps: tuple[list[int | None], list[int | None]] = ([rate_bps] * 4, [None] * 4)
+    arrived = arrivals(capped(*(caps if uplinks else caps[::-1])), sends)
+    for node in range(4):
+        mine = [n for n, send in enumerate(sends) if send[1 if uplinks else 2] == node]
+        free_s = 0.0
+        for number in sorted(mine, key=lambda n: sends[n][0]):
+            free_s = max(free_s, sends[number][0]) + sends[number][3] * 8 / rate_bps
+        if mine:
+            assert max(arrived[number] for number in mine) == pytest.approx(free_s, rel=1e-6)
 
 
 def moving(layers: list[Layer], world: int, **settings: Any) -> Any:
@@ -140,22 +228,17 @@ def test_who_dies_during_a_cut_is_found_out_after_it() -> None:
 
 
 def test_what_waits_for_one_link_holds_up_no_other() -> None:
-    profile = LinkProfile(name="slow", up_bps=8_000, down_bps=8_000)
-    whole = LinkState(profile=profile)
+    """One link is cut from 2 s to 10 s; what has left before is not sent again."""
+    whole = LinkState(profile=LinkProfile(name="slow", up_bps=KBYTE_S, down_bps=KBYTE_S))
     states = [mesh_plans(links, 3, 1) for links in (whole, whole.sever([(0, 1)]), whole)]
-    model = LinkModel(states[0], [(2.0, states[1]), (10.0, states[2])])
-    pieces, left, healed_s = model.depart(0.0, 0, 1, 5_000)  # five seconds, of which two pass
-    assert ([(p.first_s, p.last_s, p.wire_bytes) for p in pieces], left, healed_s) == (
-        [(0.0, 2.0, 2000.0)],
-        3000,
-        10.0,
-    )
-    pieces, left, _ = model.depart(1.0, 0, 2, 1_000)
-    assert [(p.first_s, p.last_s) for p in pieces] == [(2.0, 3.0)] and left == 0
-    assert model.depart(4.0, 0, 1, 100) == ([], 100, 10.0)
-    assert [model.cut_until_s(t_s) for t_s in (1.0, 2.0, 9.0, 10.0)] == [1.0, 10.0, 10.0, 10.0]
-    for_ever = LinkModel(states[0], [(2.0, states[1])])
-    assert for_ever.depart(5.0, 0, 1, 100) == ([], 100, inf) and for_ever.cut_until_s(3.0) == inf
+    sends = [(0.0, 0, 1, 5_000), (1.0, 0, 2, 1_000), (4.0, 0, 1, 100)]
+    healed: LinkModel[int] = LinkModel(states[0], [(2.0, states[1]), (10.0, states[2])])
+    assert [healed.cut_until_s(t_s) for t_s in (1.0, 2.0, 9.0, 10.0)] == [1.0, 10.0, 10.0, 10.0]
+    # Both share the second from 1 s on; the third second and a half of it has the other for itself.
+    assert arrivals(healed, sends) == pytest.approx([13.5, 2.5, 13.6])
+    for_ever: LinkModel[int] = LinkModel(states[0], [(2.0, states[1])])
+    assert for_ever.cut_until_s(3.0) == inf
+    assert arrivals(for_ever, sends) == pytest.approx([inf, 2.5, inf])
 
 
 def test_nothing_overtakes_where_a_delay_becomes_shorter() -> None:
@@ -163,9 +246,8 @@ def test_nothing_overtakes_where_a_delay_becomes_shorter() -> None:
         LinkState(profile=LinkProfile(name="x", up_bps=8_000, down_bps=80_000_000, up_delay_ms=ms, down_delay_ms=ms))
         for ms in (3000, 10)
     )
-    model = LinkModel(mesh_plans(far, 2, 1), [(1.5, mesh_plans(near, 2, 1))])
-    arrivals = [model.depart(float(second), 0, 1, 900)[0] for second in range(3)]
-    assert [piece[-1].last_s for piece in arrivals] == [3.9, 4.5, 4.5]
+    model: LinkModel[int] = LinkModel(mesh_plans(far, 2, 1), [(1.5, mesh_plans(near, 2, 1))])
+    assert arrivals(model, [(float(second), 0, 1, 900) for second in range(3)]) == pytest.approx([3.9, 4.5, 4.5])
 
 
 def test_a_run_over_traces_is_deterministic_and_tells_of_a_series_once() -> None:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from cluster.virtual import run_virtual
 from node.collectives import CollectiveFailed
-from node.config import DdpConfig, ExchangeConfig, NodeConfig
+from node.config import ExchangeConfig, NodeConfig
 from node.exchange.shelf import RunAborted
 from node.gloo import Vector, ring_sent_bytes, vectors_of
+from node.methods import DdpConfig
 from node.tasks.base import BUFFERS, TensorSpec
 from node.traffic import exchange_edges, exchange_traffic
 from tests.reference.powersgd_reference import PowerSGD

@@ -17,8 +17,8 @@ from experiment.spec import RunSpec
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.algorithms.md_gan import SWAP_STREAM
-from node.config import MdGanConfig, shard_of
 from node.data.datasets import load_shard
+from node.methods import MdGanConfig, shard_of
 from node.tasks import build_sampler
 from node.tasks.base import SplitTask
 from node.tasks.config import DataConfig

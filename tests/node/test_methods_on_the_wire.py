@@ -20,8 +20,9 @@ from node.algorithms.sgp import PushSum
 from node.codecs import build_codec
 from node.codecs.split import Split
 from node.collectives import Peers
-from node.config import NodeConfig, check_codec
+from node.config import NodeConfig
 from node.effects import PeerLost, Receive, Send
+from node.methods import check_codec
 from node.tasks.base import Gradient
 from node.topologies.weights import Neighbourhood, round_of
 from node.traffic import exchange_edges, exchange_traffic

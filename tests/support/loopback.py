@@ -56,7 +56,7 @@ def over_grpc(job: Job, tasks: Sequence[Task]) -> tuple[np.ndarray, list[int], l
 
     def live(worker: Worker) -> None:
         meter = Meter(lambda: 0.0)
-        WallClock(exchanges[worker.rank], meter, pace_ms=None).run(train(worker, meter, notes[worker.rank]))
+        WallClock(exchanges[worker.rank], meter, pace_s=0.0).run(train(worker, meter, notes[worker.rank]))
 
     try:
         addresses = [call(exchange.serve("127.0.0.1:0")) for exchange in exchanges]

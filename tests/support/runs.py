@@ -75,7 +75,7 @@ def virtual_job(
     return Job(settings, world, LinkState(profile=profile), stop_s=stop_s)
 
 
-def play(job: Job, tasks: Sequence[Task], faults: Sequence[Fault] = ()) -> tuple[Memory, Outcome]:
-    """Run a job on the virtual fabric with the given tasks."""
+def play(job: Job, tasks: Sequence[Task] | None = None, faults: Sequence[Fault] = ()) -> tuple[Memory, Outcome]:
+    """Run a job on the virtual fabric with the given tasks, or the one that its config names."""
     memory = Memory()
     return memory, run_virtual(job, memory, faults, tasks)

@@ -18,7 +18,7 @@ demo: system $(VENV)/.installed  ## the comparison of the README: about six minu
 
 test: system $(VENV)/.dev  ## all tests; needs the machine for itself for about ten minutes
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=25
 
 bench: system $(VENV)/.dev  ## the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

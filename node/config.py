@@ -5,9 +5,9 @@ Every model forbids unknown fields, so that a typing error is an error and not a
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
 
 from node.codecs.names import CodecName
 from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_codec, check_task
@@ -54,13 +54,21 @@ class ExchangeConfig(Settings):
         return self
 
 
+def _kind(task: Any) -> str:
+    """A task that does not say what it is, is a GAN."""
+    return str(task.get("name", "gan") if isinstance(task, dict) else task.name)
+
+
+TaskSetting = Annotated[Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")], Discriminator(_kind)]
+
+
 class NodeConfig(Settings):
     """Everything that a worker is told; identical on all nodes of a run."""
 
     run: str
     arm: str = ""
     seed: int = 1
-    task: Annotated[TaskConfig | GameConfig, Field(discriminator="name")] = TaskConfig()
+    task: TaskSetting = TaskConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig

@@ -35,25 +35,28 @@ def test_a_stars_hub_and_leaves_take_turns(compute_s: float, delay_ms: float, ov
     job = virtual_job({"name": "dp-oadam", "overlap": overlap}, world, steps, topology="star", snapshot_every=1000,
                       pace_ms=1000 * compute_s, link={"rate": "300kbit", "delay_ms": delay_ms})  # fmt: skip
     copy_s = 4 * size * 8 / 300e3
-    exchange_s = world * copy_s / 2 + delay_ms / 1000
+    delay_s = delay_ms / 1000
+    exchange_s = world * copy_s / 2 + delay_s
     waited_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
     bound = lower_bound(exchange_traffic(job.config, world, size), job.plans, compute_s, 1, overlap)
     assert bound.total_s == pytest.approx(max(waited_s, (world - 1) * copy_s))
     memory, _ = play(job, [BilinearGame(r, size // 2) for r in range(world)])
     half_s, all_s = (max(of_node[k - 1].t_s for of_node in memory.steps.values()) for k in (steps // 2, steps))
     step_s = (all_s - half_s) / (steps // 2)
-    assert bound.total_s <= step_s <= 1.2 * bound.total_s  # frames take 9% where copies are all that counts
+    # Frames and headers take 13%. Fair shares let the hub's copies end together; the leaves' then meet at the hub.
+    together_s = (world - 1) * copy_s + delay_s + (0 if overlap else compute_s)
+    assert bound.total_s <= step_s <= 1.15 * max(bound.total_s, together_s)
 
 
 def test_where_links_differ_a_slow_node_sends_while_others_compute() -> None:
-    """A ring of nodes one of which has a slow uplink: its two copies take a step, compute time included."""
+    """A ring of nodes one of which has a slow uplink: its two copies take a step, at most a gradient longer."""
     slow, fast = LinkProfile.model_validate({"rate": "50kbit"}), LinkProfile.model_validate({"rate": "1Gbit"})
     job = virtual_job(GOSSIP, 4, 24, pace_ms=100, snapshot_every=1000)
     job = replace(job, links=LinkState(profile=fast, nodes={1: slow}))
     memory, _ = play(job, [BilinearGame(r, 300) for r in range(4)])
     bound = lower_bound(exchange_traffic(job.config, 4, 600), job.plans, 0.1, 1, overlap=False)
     assert bound.total_s == pytest.approx(2 * 4 * 600 * 8 / 50e3)
-    assert bound.total_s <= memory.steps[1][-1].t_s / 24 <= 1.2 * bound.total_s
+    assert bound.total_s <= memory.steps[1][-1].t_s / 24 <= 1.15 * bound.total_s + 0.1 + 0.01
 
 
 profiles = st.builds(

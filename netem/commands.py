@@ -56,6 +56,7 @@ from netem.shaping import (
     new_bucket,
     new_class,
     new_classifier,
+    path_seed,
     source_lines,
     up_lines,
 )
@@ -93,7 +94,8 @@ class Command:
 class InForce:
     """What stands on a device: the plan, and what was built for it or for earlier ones.
 
-    `handles` are those of the netem qdisc of every source that has one (engine netem).
+    `handles` are those of the netem qdisc of every source that has one (engine netem), `seeded` whether they have
+    their random numbers from the plan's seed.
     """
 
     plan: InterfacePlan
@@ -101,6 +103,7 @@ class InForce:
     down: bool = False
     tee: bool = False
     handles: Mapping[str, int] = field(default_factory=dict)
+    seeded: bool = False
 
 
 def ifb_name(device: str) -> str:
@@ -135,15 +138,15 @@ def _number(source: str) -> int:
 
 
 def apply_commands(
-    plan: InterfacePlan, engine: EngineName, before: InForce | None = None
+    plan: InterfacePlan, engine: EngineName, before: InForce | None = None, seeded: bool = False
 ) -> tuple[list[Command], InForce]:
     """Commands that bring a device from what is in force (None: unknown) to `plan`, and what then is.
 
     Commands for what is as it should be already are left out. Engine nfqueue needs its process to listen
-    before the last of these commands runs.
+    before the last of these commands runs. `seeded`: netem takes a seed here (see netem.engines.netem.takes_seed).
     """
     old = before.plan if before else None
-    now = _standing(plan, engine, before)
+    now = replace(_standing(plan, engine, before), seeded=seeded)
     commands = clear_commands(plan.device) if before is None else []
     ifb, ip, tc = ifb_name(plan.device), [], list[Line]()
     if old is None or old.segments != plan.segments:
@@ -222,10 +225,16 @@ def _down(now: InForce, engine: EngineName, before: InForce | None) -> list[Line
         number, said = _number(source), list[Line]()
         if before and source in before.handles:
             was = before.plan.paths.get(source, PathPlan())
-            said = source_lines(before.plan, ifb, number, before.handles[source], was)
+            said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source))
         path = plan.paths.get(source, PathPlan())
-        lines += _changed(source_lines(plan, ifb, number, handle, path), said, [new_class(ifb, number)])
+        lines += _changed(
+            source_lines(plan, ifb, number, handle, path, _seed(now, source)), said, [new_class(ifb, number)]
+        )
     return lines
+
+
+def _seed(standing: InForce, source: str) -> int | None:
+    return path_seed(standing.plan, source) if standing.seeded else None
 
 
 def clear_commands(device: str) -> list[Command]:

@@ -95,8 +95,8 @@ class InterfacePlan:
     Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for
     IPv4 packets that arrive from the addresses in `paths`; all else that arrives is only rate-limited.
     The buffer of a rate limit holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`.
-    `segments` is the largest number of TCP segments in one packet. `seed` fixes what engine nfqueue draws for losses
-    and jitter; sch_netem draws its own (it can be told a seed from Linux and iproute2 6.6 on only).
+    `segments` is the largest number of TCP segments in one packet. `seed` fixes what is drawn for losses
+    and jitter; for engine netem only where kernel and tc take one (from 6.6 on).
     """
 
     device: str

@@ -96,7 +96,7 @@ _INGREDIENTS: dict[EngineName, tuple[_Ingredient, ...]] = {
 }
 
 
-# What only some profiles ask for: without it the engines work, and such a profile is refused.
+# What only some profiles ask for: without it the engines work, and such a profile is refused (a seed is not missed).
 _EXTRAS = {
     f"queue {kind}": _Ingredient(f"tc qdisc add dev lo root {kind}", f"modprobe sch_{kind}; or queue: fifo")
     for kind in ("codel", "fq_codel", "sfq")
@@ -104,7 +104,11 @@ _EXTRAS = {
     "duplicates": _Ingredient(
         "iptables -w -A INPUT -i lo -m statistic --mode random --probability 0.5 -j TEE --gateway 127.0.0.2",
         "apt-get install iptables; modprobe -a xt_TEE xt_statistic; or no duplicate_percent",
-    )
+    ),
+    "seed of netem": _Ingredient(
+        "tc qdisc add dev lo root netem delay 1ms seed 1",
+        "Linux and iproute2 6.6 or later; or engine nfqueue, which always draws from the run's seed",
+    ),
 }
 
 
@@ -115,7 +119,7 @@ def preflight() -> list[EngineReport]:
 
 
 def check_extras(rootless: bool | None = None) -> list[EngineReport]:
-    """What only some profiles ask for: queue disciplines of a bottleneck, and duplicates."""
+    """What only some profiles ask for: queue disciplines of a bottleneck, duplicates, and a seed of netem's own."""
     reports = []
     for name, ingredient in _EXTRAS.items():
         try:

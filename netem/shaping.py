@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from ipaddress import IPv4Address
 
 from netem.jitter import TABLE_MOMENTS
@@ -203,7 +204,19 @@ def netem_cannot(plan: InterfacePlan) -> str:
     return ""
 
 
-def netem(down_bps: int | None, path: PathPlan) -> str:
+def path_seed(plan: InterfacePlan, source: str) -> int:
+    """The seed of what one source's netem draws: 64 bits, another for every path of a run."""
+    text = f"{plan.seed}: {source} to {plan.address}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def draws(path: PathPlan) -> bool:
+    """Whether netem needs random numbers for this path."""
+    at_random = 0 < path.loss_percent < 100 or path.bursts is not None
+    return at_random or bool(path.jitter_ms or path.reorder_percent or path.corrupt_percent)
+
+
+def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
     """The netem of one source. Duplicates are not its job: new kernels refuse a duplicating netem beside others."""
     delay_ms, jitter_ms = netem_jitter_ms(path)
     text = f"netem limit {wire_limit_packets(down_bps, path)}"
@@ -226,6 +239,8 @@ def netem(down_bps: int | None, path: PathPlan) -> str:
         text += f" reorder {path.reorder_percent:.9g}%"
     # Said even of nothing: netem keeps the corruption that a change does not mention.
     text += f" corrupt {path.corrupt_percent:.9g}%"
+    if seed is not None and draws(path):
+        text += f" seed {seed}"
     # A rate makes netem send each packet after the one before: neither jitter nor a change to a shorter delay can
     # then have packets overtake those that are on their way.
     return text + " rate 100gbit"
@@ -236,11 +251,13 @@ def has_table(path: PathPlan) -> bool:
     return path.jitter_ms > 0 and path.jitter_distribution != "uniform"
 
 
-def source_lines(plan: InterfacePlan, ifb: str, number: int, handle: int, path: PathPlan) -> list[Line]:
+def source_lines(
+    plan: InterfacePlan, ifb: str, number: int, handle: int, path: PathPlan, seed: int | None = None
+) -> list[Line]:
     """Delay line and buffer of one source."""
     where = f"dev {ifb} parent {CLASSIFIER:x}:{number:x} handle {handle:x}:"
     return [
-        f"qdisc replace {where} {netem(plan.down_bps, path)}",
+        f"qdisc replace {where} {netem(plan.down_bps, path, seed)}",
         down_buffer(plan, ifb, (handle, 1)),
     ]
 

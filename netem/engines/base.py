@@ -164,12 +164,12 @@ class Interface:
         """The plan in force, if any."""
         return self.in_force.plan if self.in_force else None
 
-    def apply(self, plan: InterfacePlan) -> None:
-        """Run the commands from the plan in force to this one."""
+    def apply(self, plan: InterfacePlan, seeded: bool = False) -> None:
+        """Run the commands from the plan in force to this one; `seeded`: see apply_commands."""
         if self._device != plan.device:
             self.clear()
         self._device = plan.device
-        commands, after = apply_commands(plan, self._engine, self.in_force)
+        commands, after = apply_commands(plan, self._engine, self.in_force, seeded)
         # Until all commands are through, what is in force is unknown, and a further apply starts afresh.
         self.in_force = None
         run_all(commands)

@@ -18,6 +18,7 @@ _REORDER, _CORRUPT, _LOSS, _LATENCY64, _JITTER64 = 3, 4, 5, 10, 11
 _LOSS_GE = 2
 _QOPT_BYTES = 24
 _TICK_MS = 64e-6
+_TRIAL = "ifb-seed-trial"
 
 
 class NetemEngine:
@@ -27,13 +28,16 @@ class NetemEngine:
 
     def __init__(self) -> None:
         self._interface = Interface(self.name)
+        self._seeded: bool | None = None
 
     def apply(self, plan: InterfacePlan) -> None:
         """See Engine."""
         cannot = netem_cannot(plan)
         if cannot:
             raise ValueError(f"engine netem cannot do this: {cannot}")
-        self._interface.apply(plan)
+        if self._seeded is None:
+            self._seeded = takes_seed()
+        self._interface.apply(plan, self._seeded)
 
     def clear(self) -> None:
         """See Engine."""
@@ -79,6 +83,23 @@ class NetemEngine:
         qdiscs = netlink.qdiscs(ifb_name(in_force.plan.device))
         lines = {n.handle >> 16: n for n in qdiscs if n.kind == "netem" and n.parent >> 16 == CLASSIFIER}
         return {source: lines[handle] for source, handle in in_force.handles.items() if handle in lines}
+
+
+def takes_seed() -> bool:
+    """Whether netem can be given a seed here, which Linux and iproute2 can from 6.6 on: tried on a device of its own.
+
+    An older kernel takes no notice of a seed, so what counts is that it tells it.
+    """
+    try:
+        run(Command(("ip", "link", "add", _TRIAL, "type", "ifb"), may_fail=True))
+        run(
+            Command(
+                ("tc", "qdisc", "add", "dev", _TRIAL, "root", "netem", "delay", "1ms", "seed", "7"), may_fail=True
+            )
+        )
+        return " seed 7" in run(Command(("tc", "qdisc", "show", "dev", _TRIAL), may_fail=True))
+    finally:
+        run(Command(("ip", "link", "del", _TRIAL), may_fail=True))
 
 
 def duplicates_in_force(plan: InterfacePlan) -> set[str]:

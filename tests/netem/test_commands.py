@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from random import Random
 
@@ -19,7 +20,7 @@ from netem.commands import (
     source_numbers,
 )
 from netem.jitter import deviation, quantile, sampler
-from netem.plan import BurstPlan, PathPlan
+from netem.plan import BurstPlan, InterfacePlan, PathPlan
 from netem.shaping import netem_cannot, netem_loss, wire_limit_packets
 
 
@@ -48,6 +49,27 @@ def test_no_change_takes_anything_away(engine: EngineName) -> None:
 def test_changes_of_rates_alone_need_no_program(engine: EngineName) -> None:
     [command] = apply_commands(RATES, engine, apply_commands(SLOW, engine)[1])[0]
     assert command.changes and len(command.changes) == len((command.stdin or "").splitlines())
+
+
+def test_where_netem_takes_a_seed_every_path_that_draws_has_its_own() -> None:
+    paths = {"10.77.1.11": PathPlan(25), "10.77.1.12": PathPlan(5, 1), "10.77.1.13": PathPlan(loss_percent=1)}
+    plan = replace(SLOW, paths=paths, seed=3)
+
+    def seeds(plan: InterfacePlan) -> list[str]:
+        text = "".join(str(command) for command in apply_commands(plan, "netem", seeded=True)[0])
+        assert text.count(" netem ") == 3
+        return re.findall(r" seed (\d+)", text)
+
+    found = [seeds(plan), seeds(replace(plan, seed=4)), seeds(replace(plan, address="10.77.1.9"))]
+    assert all(len(of) == 2 and max(map(int, of)) < 2**64 for of in found)
+    assert len({seed for of in found for seed in of}) == 6 and seeds(plan) == found[0]
+    # Nothing is said again, and a change of one path leaves the other's stream alone.
+    before = apply_commands(plan, "netem", seeded=True)[1]
+    assert apply_commands(plan, "netem", before, seeded=True)[0] == []
+    changed = replace(plan, paths={**paths, "10.77.1.13": PathPlan(loss_percent=2)})
+    [command] = apply_commands(changed, "netem", before, seeded=True)[0]
+    assert re.findall(r" seed (\d+)", str(command)) == found[0][1:]
+    assert "seed" not in "".join(str(command) for command in apply_commands(plan, "netem")[0])
 
 
 def test_many_sources_are_looked_up_in_two_steps() -> None:

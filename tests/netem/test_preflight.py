@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ def test_preflight_agrees_with_a_try_by_hand_and_leaves_nothing() -> None:
             ("queue fq_codel", "tc qdisc add dev lo root fq_codel"),
             ("queue sfq", "tc qdisc add dev lo root sfq"),
             ("duplicates", "iptables -A INPUT -j TEE --gateway 127.0.0.2"),
+            ("seed of netem", "tc qdisc add dev lo root netem delay 1ms seed 1"),
         ):
             try:
                 sandbox.run(trial)
@@ -40,6 +43,17 @@ def test_preflight_agrees_with_a_try_by_hand_and_leaves_nothing() -> None:
             assert bool(reports[name].fix) is not works
     assert any(report.usable for name, report in reports.items() if name.startswith("namespaces"))
     assert choose_engine() in [name for name in ("netem", "nfqueue") if reports[name].usable]
+
+
+def test_netem_gets_a_seed_only_where_it_tells_it() -> None:
+    ask = "from netem.engines.netem import takes_seed; print(takes_seed())"
+    with Sandbox() as sandbox:
+        devices = sandbox.run("ip -o link")
+        said = sandbox.run([sys.executable, "-c", ask]).strip()
+        assert sandbox.run("ip -o link") == devices
+        with suppress(SandboxError):
+            sandbox.run("tc qdisc add dev lo root netem delay 1ms seed 7")
+        assert said == str("seed 7" in sandbox.run("tc qdisc show dev lo"))
 
 
 def test_an_engine_works_rootless_where_namespaces_do() -> None:

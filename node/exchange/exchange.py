@@ -43,6 +43,7 @@ class GrpcExchange:
         self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
         self._streams: dict[int, PeerStream] = {}
         self._room = {r: threading.BoundedSemaphore(config.window_rounds) for r in range(world)}
+        self._opened: dict[int, tuple[int, bool]] = {}  # by peer: its last round, and if there was room
         self.counters = Counters()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
@@ -90,13 +91,23 @@ class GrpcExchange:
         """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""
         if self.shelf.is_lost(to):
             return
-        if tag.part == 0 and not self._room[to].acquire(timeout=self._config.patience_s):
-            self._on_wait(to, tag.round)
-            if not self._room[to].acquire(timeout=self._config.round_deadline_s - self._config.patience_s):
-                return  # the peer will miss this parcel; whether it is lost is not for this node to say
+        if not self._has_room(to, tag.round):
+            return  # the peer will miss this round's parcels; whether it is lost is not for this node to say
         if self._loop is None:
             raise RuntimeError("send before serve")
         self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, body, last))
+
+    def _has_room(self, to: int, number: int) -> bool:
+        """Whether the window of rounds to that peer takes this round, asked and waited for at its first part."""
+        opened, taken = self._opened.get(to, (-1, False))
+        if opened == number:
+            return taken
+        taken = self._room[to].acquire(timeout=self._config.patience_s)
+        if not taken:
+            self._on_wait(to, number)
+            taken = self._room[to].acquire(timeout=self._config.round_deadline_s - self._config.patience_s)
+        self._opened[to] = (number, taken)
+        return taken
 
     def receive(self, source: int, tag: Tag) -> memoryview:
         """Block for a part; see Shelf.receive."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import torch
 
 from node.codecs import build_codec
 from node.config import ExchangeConfig
-from node.effects import PeerLost, Tag
+from node.effects import RAW_PART, PeerLost, Tag
 from node.exchange import GrpcExchange
 from node.mailbox import Mailbox
 from proto import exchange_pb2, exchange_pb2_grpc
@@ -92,6 +93,22 @@ def test_parts_of_a_round_arrive_whole_and_are_counted(pair: Callable[..., Pair]
     p.call(p.nodes[0].drain(5))
     assert len(body) + 4 < p.nodes[0].grpc_bytes < 1.05 * len(body)
     assert not p.refusals
+
+
+def test_rounds_whose_parts_are_all_raw_take_room_and_give_it_back(pair: Callable[..., Pair]) -> None:
+    """Each round takes room once, whatever its parts are: else the window would grow, and giving back would fail."""
+    p = pair(window_rounds=2)
+    complaints: list[dict[str, Any]] = []
+    p.loop.set_exception_handler(lambda loop, context: complaints.append(context))
+    body = p.codec.encode(torch.randn(10))
+    for number in range(1, 7):
+        p.nodes[0].send(1, Tag(number, 0 | RAW_PART), body, False)
+        p.nodes[0].send(1, Tag(number, 1 | RAW_PART), body, True)
+        for part in (0, 1):
+            assert len(p.nodes[1].receive(0, Tag(number, part | RAW_PART))) == len(body)
+    p.call(p.nodes[0].drain(5))
+    gc.collect()
+    assert not complaints and not p.refusals and not p.waits
 
 
 def test_traffic_is_counted_by_peer(pair: Callable[..., Pair]) -> None:

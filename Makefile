@@ -16,7 +16,7 @@ help:  ## what there is
 demo: system $(VENV)/.installed  ## the comparison of the README: about six minutes, a report at the end
 	$(BIN)/gannet demo
 
-test: system $(VENV)/.dev  ## all tests; needs the machine for itself for about ten minutes
+test: system $(VENV)/.dev  ## all tests; needs the machine for itself for some forty minutes on two cores
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
 	$(BIN)/python -m pytest --durations=25
 

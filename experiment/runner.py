@@ -17,24 +17,22 @@ from torch import Tensor
 
 from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
-from experiment.bounds import hidden_s, lower_bound
+from experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from experiment.ledger import Ledger, write_json, write_yaml
 from experiment.scoring import Scorer, comparable, score_run
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
 from node.codecs.split import Split
 from node.config import NodeConfig
-from node.methods import ASYNCHRONOUS, GOSSIPS
+from node.methods import GOSSIPS
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
-from node.traffic import Traffic, exchange_traffic, parcel_bytes
+from node.traffic import exchange_traffic, parcel_bytes
 from node.worker import StepStats
 
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
 # or seconds where it has none.
 _SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
-# A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
-_PACE_TOLERANCE = 1.15
 
 
 class Display(Sink, Protocol):
@@ -234,7 +232,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "wait_s": ledger.per_step("wait_s"),
         "other_s": ledger.per_step("other_s"),
         "hidden_s": hidden_per_step_s(ledger, job),
-        "lower_bound_s": bound_of(spec, traffic, job, compute_s, steps),
+        "lower_bound_s": bound_of(spec, traffic, job, computing_s(spec, ledger), steps),
         **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
         "missing_parcels": ledger.missing,
         "refused": dict(ledger.refusals),
@@ -244,56 +242,6 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "final_score": None,
         "best_score": None,
     }
-
-
-def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
-    """What speaks against a run whose host was too crowded to hold the pace that makes its arms equal."""
-    if spec.pace_ms is None:
-        return []
-    means_ms = {
-        rank: 1000 * sum(entry.compute_s for entry in entries) / len(entries)
-        for rank, entries in ledger.stats.items()
-        if entries
-    }
-    pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
-    slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
-    paces = max(1, getattr(spec.algorithm, "local_steps", 1))  # a step of MD-GAN's worker has less than so many
-    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * pace_ms[slowest]:
-        return []
-    return [
-        f"the host is too crowded for pace_ms {pace_ms[slowest]:g}: gradients of node {slowest} took "
-        f"{means_ms[slowest]:.1f} ms on average; raise pace_ms, or use fewer nodes"
-    ]
-
-
-def bound_of(spec: RunSpec, traffic: Traffic, job: Job, compute_s: float, steps: int) -> dict[str, float]:
-    """The lower bound of a step with this run's measured time for a gradient, over the exchanges it made.
-
-    Where links change on schedule, the bound of the kindest state of the links.
-    """
-    exchanges_per_step = steps // traffic.every / steps if steps else 0.0
-    if spec.algorithm.name in ASYNCHRONOUS:  # no step has to wait for an exchange
-        exchanges_per_step = 0.0
-    overlap = bool(getattr(spec.algorithm, "overlap", False))
-    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
-    bounds = [lower_bound(traffic, plans, compute_s, exchanges_per_step, overlap) for plans in states]
-    return min(bounds, key=lambda bound: bound.total_s).to_json()
-
-
-def hidden_per_step_s(ledger: Ledger, job: Job) -> float:
-    """Mean seconds a step, over the nodes, that sending was hidden behind computing; see experiment.bounds.
-
-    Where links change on schedule, as if each node's uplink had been at its fastest all the time.
-    """
-    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
-    found = []
-    for rank, entries in ledger.stats.items():
-        if entries:
-            rates = [plans[rank].up_bps for plans in states]
-            rate_bps = None if None in rates else max(rate for rate in rates if rate is not None)
-            sent, compute_s = sum(e.codec_bytes for e in entries), sum(e.compute_s for e in entries)
-            found.append(hidden_s(sent, rate_bps, compute_s, entries[-1].t_s) / len(entries))
-    return float(np.mean(found)) if found else 0.0
 
 
 def add_scores(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from node.effects import Arrival, PeerLost, Tag
 from node.mailbox import Header, Mailbox, Verdict
 
-LANES = 4
+LANES = 3
 
 Collector = Callable[[list[Arrival]], None]
 

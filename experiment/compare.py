@@ -26,7 +26,7 @@ from experiment.report import (
 )
 from experiment.report.tables import conclusion_text
 from experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
-from experiment.scoring import Scorer
+from experiment.scoring import AnyScorer, scorer_for
 from experiment.spec import Comparison, RunSpec
 from netem.preflight import choose_engine
 
@@ -88,14 +88,16 @@ def score_all(
     places = folders or [run_folder(folder, spec) for spec in runs]
     everything = zip(runs, summaries, places, strict=True)
     wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
-    scorers: dict[str, Scorer] = {}
+    scorers: dict[str, AnyScorer] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
         for number, (spec, summary, place) in enumerate(wanted):
             assert spec.score is not None
-            key = f"{spec.data!r} {spec.score!r}"
+            key = f"{spec.task.name} {spec.data!r} {spec.score!r}" + (
+                "" if spec.task.name == "gan" else repr(spec.task)
+            )
             if key not in scorers:
-                scorers[key] = Scorer(spec.data, spec.score.samples, features=spec.score.features)
+                scorers[key] = scorer_for(spec.task, spec.data, spec.score.samples, features=spec.score.features)
             before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
 
             def advance(done: int, total: int, before: int = before, points: int = points) -> None:

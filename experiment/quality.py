@@ -116,24 +116,26 @@ class QualityWatch:
 def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Carry out requests until they end."""
     import torch
+    from pydantic import TypeAdapter
 
-    from experiment.scoring import NOISE_SEED, Scorer
+    from experiment.scoring import AnyScorer, scorer_for
     from node.tasks import build_sampler
-    from node.tasks.config import DataConfig, TaskConfig
+    from node.tasks.config import DataConfig, TaskSetting
 
-    scorers: dict[str, Scorer] = {}
-    scorer: Scorer | None = None
+    scorers: dict[str, AnyScorer] = {}
+    scorer: AnyScorer | None = None
     for line in requests:
         order = json.loads(line)
         body = requests.read(order.get("bytes", 0))
         try:
             if "data" in order:
-                key = json.dumps([order["data"], order["features"]], sort_keys=True)
+                key = json.dumps([order["task"], order["data"], order["features"]], sort_keys=True)
                 data = DataConfig.model_validate(order["data"])
+                task: TaskSetting = TypeAdapter(TaskSetting).validate_python(order["task"])
                 if key not in scorers:
-                    scorers[key] = Scorer(data, order["samples"], features=order["features"])
+                    scorers[key] = scorer_for(task, data, order["samples"], features=order["features"])
                 scorer = scorers[key]
-                sampler = build_sampler(TaskConfig.model_validate(order["task"]), data)
+                sampler = build_sampler(task, data)
                 answer: dict[str, Any] = {"name": scorer.name}
                 # From here on only what the processors have left over.
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -141,7 +143,7 @@ def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
                 raise ValueError("nothing is known of the run yet")
             else:
                 x = torch.frombuffer(bytearray(body), dtype=torch.float32)
-                score = scorer.score(sampler.generate(x, scorer.samples, NOISE_SEED))
+                score, _ = scorer.judge(sampler, x)
                 answer = {"value": score.value, "name": score.name, "classes_found": score.classes_found}
         except Exception as error:
             answer = {"error": str(error) or type(error).__name__}

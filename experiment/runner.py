@@ -19,7 +19,7 @@ from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from experiment.ledger import Ledger, write_json, write_yaml
-from experiment.scoring import Scorer, comparable, score_run
+from experiment.scoring import AnyScorer, comparable, score_run, scorer_for
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
 from node.codecs.split import Split
@@ -110,7 +110,8 @@ class ScoreGoal:
         settings = spec.score
         self._goal, self._world = spec.stop.score, spec.nodes
         self._samples = settings.samples if settings else 1000
-        self._scorer = Scorer(spec.data, self._samples, features=settings.features if settings else "auto")
+        features = settings.features if settings else "auto"
+        self._scorer = scorer_for(spec.task, spec.data, self._samples, features=features)
         self._task, self._algorithm = build_sampler(spec.task, spec.data), spec.algorithm.name
         self._parts: dict[int, dict[int, Tensor]] = {}
 
@@ -132,8 +133,7 @@ class ScoreGoal:
             return False
         del self._parts[step]
         average = comparable(parts, self._task.players, self._algorithm).mean(0)
-        score = self._scorer.score(self._task.generate(average, self._samples, seed=0))
-        return score.value <= self._goal
+        return self._scorer.judge(self._task, average)[0].value <= self._goal
 
 
 def job_of(spec: RunSpec) -> Job:
@@ -248,7 +248,7 @@ def add_scores(
     spec: RunSpec,
     folder: Path,
     summary: dict[str, Any],
-    scorer: Scorer,
+    scorer: AnyScorer,
     progress: Callable[[int, int], None],
 ) -> None:
     """Score the run's snapshots, off the clock, and put the figures into its summary."""

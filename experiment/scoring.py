@@ -26,10 +26,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from experiment.features.networks import FeatureName, FeaturesMissing, feature_network
 from node.data.datasets import load_split
 from node.tasks import build_sampler
-from node.tasks.config import DataConfig, TaskConfig
-from node.tasks.gan import GanTask
+from node.tasks.base import Evaluates, Evaluation, Task
+from node.tasks.config import DataConfig, TaskConfig, TaskSetting
 
-__all__ = ["FeaturesMissing", "Score", "Scorer", "score_run"]
+__all__ = ["AnyScorer", "FeaturesMissing", "OwnScorer", "Score", "Scorer", "score_run", "scorer_for"]
 
 BATCH = 500
 REFERENCE_IMAGES = 10_000
@@ -80,6 +80,12 @@ class Scorer:
     def name(self) -> str:
         return self.network.score_name
 
+    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+        """Score the images that the generator in x makes."""
+        images = sampler.generate(x, self.samples, NOISE_SEED)
+        score = self.score(images)
+        return score, Evaluation(score.value, {}, images)
+
     def score(self, images: Tensor) -> Score:
         """images: (n, C, H, W), floats in [-1, 1] or bytes, n of at least 2."""
         if not torch.isfinite(images).all():
@@ -102,6 +108,37 @@ class Scorer:
             yield self.network.extract(to_bytes(part).to(self.device)).cpu()
 
 
+class OwnScorer:
+    """Lets a task score itself (see `Evaluates`)."""
+
+    samples = 0
+
+    def __init__(self, name: str, data: DataConfig, device: torch.device | str = "cpu") -> None:
+        self.name, self.data, self.device = name, data, torch.device(device)
+
+    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+        """What the task says of x."""
+        assert isinstance(sampler, Evaluates)
+        told = sampler.evaluate(x)
+        return Score(told.score, self.name, 0, None), told
+
+
+AnyScorer = Scorer | OwnScorer
+
+
+def scorer_for(
+    task: TaskSetting,
+    data: DataConfig,
+    samples: int = 2000,
+    device: torch.device | str = "cpu",
+    features: FeatureName = "auto",
+) -> AnyScorer:
+    """Who scores a run of that task: the task itself where it can, else a Scorer of its images."""
+    if not isinstance(task, TaskConfig) and isinstance(sampler := build_sampler(task, data, device), Evaluates):
+        return OwnScorer(sampler.score_name, data, device)
+    return Scorer(data, samples, device, features)
+
+
 class _Given(nn.Module):
     """Lets the metric work on features computed already."""
 
@@ -115,8 +152,8 @@ class _Given(nn.Module):
 
 def score_run(
     run_folder: Path,
-    task: TaskConfig,
-    scorer: Scorer,
+    task: TaskSetting,
+    scorer: AnyScorer,
     points: int = 12,
     progress: Callable[[int, int], None] | None = None,
     algorithm: str = "",
@@ -149,7 +186,7 @@ def score_run(
 
 
 def _score_snapshot(
-    snapshot: Snapshot, sampler: GanTask, scorer: Scorer, image: Path, algorithm: str
+    snapshot: Snapshot, sampler: Task, scorer: AnyScorer, image: Path, algorithm: str
 ) -> dict[str, Any]:
     states = snapshot.nodes()
     sizes = {len(x) for x in states.values()}
@@ -171,10 +208,10 @@ def _score_snapshot(
     for player, where in sampler.players.items():
         line[f"consensus_{player}"] = consensus_distance(x[:, where])
     if mean.isfinite().all():
-        images = sampler.generate(mean, scorer.samples, NOISE_SEED)
-        score = scorer.score(images)
-        line |= {"score": score.value, "classes_found": score.classes_found}
-        Image.fromarray(grid(images)).save(image)
+        score, told = scorer.judge(sampler, mean)
+        line |= {"score": score.value, "classes_found": score.classes_found, **told.more}
+        if told.images is not None:
+            Image.fromarray(grid(told.images)).save(image)
     return line
 
 

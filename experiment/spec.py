@@ -24,7 +24,7 @@ from netem.state import LinkState
 from node.codecs.names import CodecName
 from node.config import OptimizerConfig
 from node.methods import ALGORITHM_NAMES, AlgorithmConfig, check_codec, check_pace, check_task, check_topology
-from node.tasks.config import DataConfig, Settings, TaskConfig
+from node.tasks.config import TASK_NAMES, DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
 SPEC_FOLDER = files("experiment") / "specs"
@@ -69,7 +69,7 @@ class RunSpec(Settings):
     engine: Literal["auto", "netem", "nfqueue"] = "auto"
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    task: TaskConfig = TaskConfig()
+    task: TaskSetting = TaskConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig
@@ -248,7 +248,7 @@ def explain(error: ValidationError) -> list[str]:
     """One line a mistake: the field's path, what is wrong or allowed, and what it got."""
     lines = []
     for item in error.errors():
-        tags = _ALGORITHM_TAGS | (TAGS if item["loc"][:1] == ("topology",) else frozenset())
+        tags = _ALGORITHM_TAGS | _TAGS_OF.get(str(item["loc"][0]) if item["loc"] else "", frozenset())
         path = ".".join(str(part) for part in item["loc"] if part not in tags)
         message = item["msg"].removeprefix("Value error, ")
         got = item["input"]
@@ -257,7 +257,8 @@ def explain(error: ValidationError) -> list[str]:
     return lines
 
 
-_ALGORITHM_TAGS = set(ALGORITHM_NAMES)
+_ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
+_TAGS_OF = {"topology": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
 
 
 def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:

@@ -5,13 +5,13 @@ Every model forbids unknown fields, so that a typing error is an error and not a
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Discriminator, Field, PositiveFloat, PositiveInt, Tag, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import CodecName
 from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_codec, check_task
-from node.tasks.config import DataConfig, GameConfig, Settings, TaskConfig
+from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import FixedTopology, TopologyConfig
 
 
@@ -52,14 +52,6 @@ class ExchangeConfig(Settings):
         if list(deadlines) != sorted(set(deadlines)) or self.patience_s >= self.round_deadline_s:
             raise ValueError(f"deadlines must grow: chunk, patience < round < liveness (got {deadlines})")
         return self
-
-
-def _kind(task: Any) -> str:
-    """A task that does not say what it is, is a GAN."""
-    return str(task.get("name", "gan") if isinstance(task, dict) else task.name)
-
-
-TaskSetting = Annotated[Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")], Discriminator(_kind)]
 
 
 class NodeConfig(Settings):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import codec_config
-from node.tasks.config import GameConfig, Settings, TaskConfig
+from node.tasks.config import Settings, TaskConfig, TaskSetting
 
 if TYPE_CHECKING:
     from node.topology import Topology
@@ -257,7 +257,7 @@ def check_pace(
         raise ValueError(f"node_pace_ms.{strange[0]}: there is no such node; nodes are 0 to {world - 1}")
 
 
-def check_task(task: TaskConfig | GameConfig, algorithm: AlgorithmConfig) -> None:
+def check_task(task: TaskSetting, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when the algorithm cannot train that task, or the task asks for what the algorithm decides.
 
     PowerSGD starts from the last step's Q, and of a gradient that is all zero it keeps a Q of zero for ever.

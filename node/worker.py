@@ -23,9 +23,8 @@ from node.config import NodeConfig
 from node.data.datasets import load_shard
 from node.effects import Compute
 from node.methods import MdGanConfig, check_topology, shard_of
-from node.tasks import build_game, build_task
+from node.tasks import build_task, needs_data
 from node.tasks.base import Gradient, SplitTask, Task
-from node.tasks.config import GameConfig
 from node.topology import Neighbourhood, Topology
 from node.traffic import largest_body, rounds_ahead
 
@@ -145,9 +144,9 @@ class Worker:
 
     def _build_task(self) -> Task:
         c = self.config
-        if isinstance(c.task, GameConfig):
-            return build_game(c.task, self.rank, self.world, c.seed)
-        shard = load_shard(c.data, *shard_of(c.algorithm, self.rank, self.world), c.seed)
+        shard = None
+        if needs_data(c.task):
+            shard = load_shard(c.data, *shard_of(c.algorithm, self.rank, self.world), c.seed)
         gpus = torch.cuda.device_count() if c.device != "cpu" else 0
         device = torch.device(device_of(c.device, self.rank, gpus))
         return build_task(c.task, shard, self.rank, self.world, c.seed, c.batch, device)

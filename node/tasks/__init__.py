@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from node.tasks.config import DataConfig, GameConfig, TaskConfig, TaskSetting
+
 if TYPE_CHECKING:
     import torch
 
     from node.data.datasets import Shard
     from node.tasks.base import Task
-    from node.tasks.config import DataConfig, GameConfig, TaskConfig
-    from node.tasks.game import GameTask
-    from node.tasks.gan import GanTask
+
+
+def needs_data(config: TaskSetting) -> bool:
+    """Whether the task trains on a data set."""
+    return not isinstance(config, GameConfig)
 
 
 def build_task(
-    config: TaskConfig,
-    shard: Shard,
+    config: TaskSetting,
+    shard: Shard | None,
     rank: int,
     world: int,
     seed: int,
@@ -25,28 +29,36 @@ def build_task(
 ) -> Task:
     """The task as node `rank` of `world` sees it: its own shard of the data, its own random stream.
 
-    seed decides the initial parameters and, with rank, every minibatch of `batch` images. On CUDA, bit-equal
-    gradients need torch.use_deterministic_algorithms(True).
+    shard: None where the task needs no data. seed decides the initial parameters and, with rank, every minibatch of
+    `batch` samples. On CUDA, bit-equal gradients need torch.use_deterministic_algorithms(True).
     """
-    from node.tasks.gan import GanTask
-
     if not 0 <= rank < world:
         raise ValueError(f"rank must be in 0 to {world - 1}, got {rank}")
-    channels, height, width = shard.images.shape[1:]
-    return GanTask(
-        config, (channels, height, width), seed, rank=rank, images=shard.images, batch=batch, device=device
-    )
+    if needs_data(config) and shard is None:
+        raise ValueError(f"task {config.name} trains on data: give it a shard")
+    match config:
+        case GameConfig():
+            from node.tasks.game import GameTask
+
+            return GameTask(config, rank, world, seed)
+        case TaskConfig():
+            from node.tasks.gan import GanTask
+
+            assert shard is not None
+            channels, height, width = shard.images.shape[1:]
+            return GanTask(
+                config, (channels, height, width), seed, rank=rank, images=shard.images, batch=batch, device=device
+            )
 
 
-def build_game(config: GameConfig, rank: int, world: int, seed: int) -> GameTask:
-    """A min-max game as node `rank` of `world` sees it: with its own noise and its own part of the spread."""
-    from node.tasks.game import GameTask
+def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | str = "cpu") -> Task:
+    """The same task without training data: its layout says what lies where in x, and it generates or evaluates."""
+    match config:
+        case GameConfig():
+            from node.tasks.game import GameTask
 
-    return GameTask(config, rank, world, seed)
+            return GameTask(config, rank=0, world=1, seed=0)
+        case TaskConfig():
+            from node.tasks.gan import GanTask
 
-
-def build_sampler(config: TaskConfig, data: DataConfig, device: torch.device | str = "cpu") -> GanTask:
-    """The same task without data: it can generate images, and its layout says what lies where in x."""
-    from node.tasks.gan import GanTask
-
-    return GanTask(config, data.image_shape, seed=0, device=device)
+            return GanTask(config, data.image_shape, seed=0, device=device)

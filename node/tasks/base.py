@@ -76,6 +76,32 @@ class Task(Protocol):
         ...
 
 
+class Evaluation(NamedTuple):
+    """What a task says of its own parameters.
+
+    score: what decides, lower is better, never negative. more: other figures by name, for tables. images: what the
+    score was taken from, (n, C, H, W) in [-1, 1] or bytes, where there is something to look at.
+    """
+
+    score: float
+    more: dict[str, float]
+    images: Tensor | None = None
+
+
+@runtime_checkable
+class Evaluates(Protocol):
+    """A task that scores itself; images of a GAN are scored by experiment.scoring instead."""
+
+    score_name: str
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """Score x, flat float32 on the CPU, always the same for one x. Leaves x and `state` alone.
+
+        Asked of a task that `node.tasks.build_sampler` made: it has no training data, but may read the test split.
+        """
+        ...
+
+
 @runtime_checkable
 class SplitTask(Task, Protocol):
     """A GAN whose players can live on different nodes: samples go one way, slopes come back.

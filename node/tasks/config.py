@@ -6,9 +6,9 @@ does not import torch, so a spec can be checked without waiting for it.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Settings(BaseModel):
@@ -56,6 +56,15 @@ class GameConfig(Settings):
     noise: float = Field(default=0.0, ge=0, description="standard deviation of each gradient entry's noise")
     spread: float = Field(default=0.0, ge=0, description="size of the constant by which nodes' gradients differ")
     padding: int = Field(default=0, ge=0, description="further values without a gradient: parcels of a larger model")
+
+
+def _kind(task: Any) -> str:
+    """A task that does not say what it is, is a GAN."""
+    return str(task.get("name", "gan") if isinstance(task, dict) else task.name)
+
+
+TaskSetting = Annotated[Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")], Discriminator(_kind)]
+TASK_NAMES = ("gan", "game")
 
 
 class DataConfig(Settings):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.tasks.base import Gradient, TensorSpec, random_stream
+from node.tasks.base import Evaluation, Gradient, TensorSpec, random_stream
 from node.tasks.config import GameConfig
 
 
@@ -28,6 +28,8 @@ def _shifts(size: int, world: int, spread: float, seed: int) -> Tensor:
 
 class GameTask:
     """See the module; a Task. x = [u, v, padding], and the padding stays as it is."""
+
+    score_name = "distance to the saddle point"
 
     def __init__(self, config: GameConfig, rank: int, world: int, seed: int) -> None:
         n, self._config, self._seed = config.dimension, config, seed
@@ -65,6 +67,10 @@ class GameTask:
     def distance(self, x: Tensor) -> float:
         """From x to the saddle point of all nodes' mean game, Euclidean."""
         return float(x[: 2 * self._config.dimension].norm())
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """`distance`."""
+        return Evaluation(self.distance(x), {})
 
     def state(self) -> dict[str, Tensor]:
         """Position in the stream of noise."""

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from node.config import NodeConfig
-from node.tasks import build_game
 from node.tasks.config import GameConfig
+from node.tasks.game import GameTask
 from tests.support.runs import play, virtual_job
 
 
 def test_the_field_is_the_gradient_of_the_game() -> None:
     """Against automatic differentiation: descent for u, ascent for v; the padding has none."""
-    task = build_game(GameConfig(name="game", dimension=5, curvature=0.3, padding=7), 0, 3, seed=1)
+    task = GameTask(GameConfig(name="game", dimension=5, curvature=0.3, padding=7), 0, 3, seed=1)
     x = task.initial()
     assert x.shape == (17,) and not x[10:].any()
     u, v = (x[part].clone().requires_grad_() for part in (slice(0, 5), slice(5, 10)))
@@ -26,7 +26,7 @@ def test_the_field_is_the_gradient_of_the_game() -> None:
 
 def test_the_mean_of_all_nodes_games_has_its_saddle_at_zero() -> None:
     config = GameConfig(name="game", dimension=6, spread=2.0)
-    tasks = [build_game(config, rank, 5, seed=3) for rank in range(5)]
+    tasks = [GameTask(config, rank, 5, seed=3) for rank in range(5)]
     fields = torch.stack([task.gradient(torch.zeros(12)).field for task in tasks])
     assert fields.abs().max() > 1 and fields.mean(dim=0).abs().max() < 1e-6
     assert tasks[0].distance(tasks[0].initial()) == pytest.approx(float(tasks[3].initial().norm()))
@@ -34,7 +34,7 @@ def test_the_mean_of_all_nodes_games_has_its_saddle_at_zero() -> None:
 
 def test_noise_is_a_stream_of_its_own_for_each_node_and_goes_on_where_it_stopped() -> None:
     config = GameConfig(name="game", dimension=400, noise=0.5)
-    first, other = (build_game(config, rank, 2, seed=1) for rank in range(2))
+    first, other = (GameTask(config, rank, 2, seed=1) for rank in range(2))
     x = torch.zeros(800)
     drawn = first.gradient(x).field
     assert 0.45 < drawn.std() < 0.55 and not torch.equal(drawn, other.gradient(x).field)

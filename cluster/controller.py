@@ -73,7 +73,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
     def __init__(self, run: str, world: int, config_json: str, token: str, hosts: Sequence[str] = ()) -> None:
         self.run, self.world, self._config_json, self._token = run, world, config_json, token
         self._hosts = list(hosts)
-        self.events: queue.Queue[Event] = queue.Queue()
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
         self._loop = asyncio.new_event_loop()

@@ -86,7 +86,7 @@ class LiveLinks:
         self._scheduled = links  # where the schedule has got to
         self._steps_left = Counter(change.name for change in changes)
         self.rank_of = {berth.address: berth.rank for berth in self._berths}
-        self.lines: Lines = queue.Queue()
+        self.lines: Lines = queue.SimpleQueue()
         self.plans = self._plan(links)
         self.stack_in_force: dict[str, Any] = {}
         self._journal = Journal(links)

@@ -25,7 +25,7 @@ _TCP_COUNTS = {"tcp_sent": "segments", "tcp_retransmitted": "retransmitted"}
 _CLOCK_ANSWER_NS = 20_000_000
 _LAST_READING_S = 10.0
 
-Lines = queue.Queue[dict[str, Any] | Exception]
+Lines = queue.SimpleQueue[dict[str, Any] | Exception]
 
 
 class Readings:

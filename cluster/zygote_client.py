@@ -37,8 +37,8 @@ class Zygote:
             env={**keep, **os.environ},
         )
         self.pids: dict[int, int] = {}
-        self.exits: queue.Queue[Exited] = queue.Queue()
-        self._news: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.exits: queue.SimpleQueue[Exited] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._ready = False
         threading.Thread(target=self._listen, name="zygote", daemon=True).start()
 

@@ -74,7 +74,7 @@ def live(place: Place) -> int:
 class _Life:
     def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
         self._place, self._loop = place, loop
-        self._orders: queue.Queue[control_pb2.Order | None] = queue.Queue()
+        self._orders: queue.SimpleQueue[control_pb2.Order | None] = queue.SimpleQueue()
         self._exchange: GrpcExchange | None = None
         self._collective: DdpMean | None = None
         self._stop_after: int | None = None

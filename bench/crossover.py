@@ -6,6 +6,7 @@ With --real a sample of its cells is run for a few steps on the namespaces fabri
 
     python bench/crossover.py                     # the map: 1 to 1000 Mbit/s, 1 to 300 ms, 4 to 256 nodes
     python bench/crossover.py --quick             # its corners, at 4 and 16 nodes: half a minute
+    python bench/crossover.py --methods choco     # these anew, the others as they are
     python bench/crossover.py --real              # predicted beside measured, at 4 and 8 nodes: six minutes
 """
 
@@ -59,6 +60,7 @@ def parse() -> argparse.Namespace:
     """The command line; mistakes end the program with one message."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", choices=NODES, help="only these; the others stay as they are")
+    parser.add_argument("--methods", nargs="+", help="only these; what is known of the others stays as it is")
     parser.add_argument(
         "--quick", action="store_true", help="corners of the map at 4 and 16 nodes, or two real cells"
     )
@@ -79,6 +81,7 @@ def predict(options: argparse.Namespace, console: Any) -> dict[str, Any]:
     from support import crossover_cells as cells
 
     torch.set_num_threads(1)
+    chosen = {name: cells.METHODS[name] for name in options.methods or cells.METHODS}
     nodes = options.nodes or ((4, 16) if options.quick else NODES)
     rates, delays = (r[:: len(r) - 1] if options.quick else r for r in (RATES_MBPS, DELAYS_MS))
     links = [(rate, delay) for rate in rates for delay in delays]
@@ -86,9 +89,9 @@ def predict(options: argparse.Namespace, console: Any) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         for world in nodes:
-            bar = progress.add_task(f"{world} nodes", total=len(cells.METHODS) * (1 + len(links)))
+            bar = progress.add_task(f"{world} nodes", total=len(chosen) * (1 + len(links)))
             steps: dict[str, int | None] = {}
-            for name, method in cells.METHODS.items():
+            for name, method in chosen.items():
                 twin = method.same_steps_as
                 if twin is not None and world > 16:
                     steps[name] = cells.steps_to_score(twin, world)
@@ -98,15 +101,10 @@ def predict(options: argparse.Namespace, console: Any) -> dict[str, Any]:
             for rate, delay in links:
                 step_s: dict[str, float] = {}
                 for name, of in steps.items():
-                    if of is not None:
+                    if of is not None and cells.METHODS[name].same_step_s_as is None:
                         step_s[name] = cells.predicted_step_s(name, world, rate, delay)
                     progress.advance(bar)
-                seconds = {name: of * step_s[name] if of is not None else None for name, of in steps.items()}
-                winner, lead = cells.winners(seconds)
-                table.append(
-                    {"nodes": world, "rate_mbps": rate, "delay_ms": delay, "steps": steps, "step_s": step_s,
-                     "seconds": seconds, "winner": winner, "lead": lead}
-                )  # fmt: skip
+                table.append({"nodes": world, "rate_mbps": rate, "delay_ms": delay, "steps": steps, "step_s": step_s})
     settings = {"pace_ms": cells.PACE_MS, "values": cells.GAN_VALUES, "score": cells.SCORE, "game": cells.GAME,
                 "optimizer": cells.OPTIMIZER, "steps_limit": cells.STEPS_LIMIT}  # fmt: skip
     labels = {name: method.label for name, method in cells.METHODS.items()}
@@ -114,11 +112,29 @@ def predict(options: argparse.Namespace, console: Any) -> dict[str, Any]:
 
 
 def merge(result: dict[str, Any], new: dict[str, Any]) -> None:
-    """Cells that were predicted anew replace those of the same nodes, if all was as it is now."""
-    same = all(result.get(key) == new[key] for key in ("settings", "labels"))
-    done = {cell["nodes"] for cell in new["map"]}
-    kept = [cell for cell in result.get("map", []) if same and cell["nodes"] not in done]
-    result.update(new, map=sorted([*kept, *new["map"]], key=lambda cell: cell["nodes"]))
+    """Put what was predicted anew beside the rest, if all was as it is now, and say who wins in every cell."""
+    from support import crossover_cells as cells
+
+    def place(cell: dict[str, Any]) -> tuple[float, ...]:
+        return cell["nodes"], cell["rate_mbps"], cell["delay_ms"]
+
+    known = {place(cell): cell for cell in result.get("map", []) if result.get("settings") == new["settings"]}
+    for cell in new["map"]:
+        old = known.setdefault(place(cell), {**cell, "steps": {}, "step_s": {}})
+        for what in ("steps", "step_s"):
+            found = {**old[what], **cell[what]}
+            old[what] = {name: found[name] for name in cells.METHODS if name in found}
+        for name in old["steps"]:
+            if (twin := cells.METHODS[name].same_step_s_as) is not None:
+                if twin not in old["step_s"]:
+                    raise SystemExit(f"--methods: {name} takes its seconds a step from {twin}: name that too")
+                old["step_s"][name] = old["step_s"][twin]
+    for cell in known.values():
+        cell["seconds"] = {
+            name: of * cell["step_s"][name] if of is not None else None for name, of in cell["steps"].items()
+        }
+        cell["winner"], cell["lead"] = cells.winners(cell["seconds"])
+    result.update(new, map=[known[key] for key in sorted(known)])
 
 
 def measure(options: argparse.Namespace, console: Any) -> dict[str, Any]:

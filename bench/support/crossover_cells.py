@@ -39,13 +39,19 @@ STEPS_LIMIT, SCORE_EVERY = 300, 2
 
 @dataclass(frozen=True)
 class Method:
-    """A way of training. `same_steps_as`: another with the same trajectory but for rounding, cheaper to run."""
+    """A way of training.
+
+    `same_steps_as`: another with the same trajectory but for rounding, cheaper to run. `same_step_s_as`: another
+    whose exchange is the same. `for_steps`: what is run instead for the trajectory, which it leaves the same.
+    """
 
     label: str
     algorithm: dict[str, Any]
     topology: str = "ring"
     codec: str = "fp32"
     same_steps_as: str | None = None
+    same_step_s_as: str | None = None
+    for_steps: dict[str, Any] | None = None
     most_nodes: int = 256  # for which its trajectory is run
 
     @property
@@ -62,6 +68,12 @@ METHODS = {
         "CP-OAdam, ring all-reduce", {"name": "cp-oadam", "collective": "ring"}, same_steps_as="server"
     ),
     "server": Method("CP-OAdam, server", {"name": "cp-oadam", "collective": "server"}),
+    "exact-gradients": Method(
+        "CP-OAdam, gradients, ring all-reduce",
+        {"name": "cp-oadam", "collective": "ring", "average": "gradients"},
+        same_step_s_as="all-reduce",  # as many values, and the game has no buffers
+        for_steps={"name": "cp-oadam", "collective": "server", "average": "gradients"},
+    ),
     "gradients": Method(
         "CP-OAdam, gradients, qsgd-4bit, ring all-reduce",
         {"name": "cp-oadam", "collective": "ring", "average": "gradients"},
@@ -156,6 +168,8 @@ def timing_job(name: str, world: int, rate_mbps: float, delay_ms: float, steps: 
 def predicted_step_s(name: str, world: int, rate_mbps: float, delay_ms: float, pace_ms: float = PACE_MS) -> float:
     """By the virtual fabric. On links that are all alike every exchange takes as long as the first."""
     method = METHODS[name]
+    if method.same_step_s_as is not None:
+        return predicted_step_s(method.same_step_s_as, world, rate_mbps, delay_ms, pace_ms)
     if method.every > 1:
         exchange_s = predicted_step_s("all-reduce", world, rate_mbps, delay_ms, pace_ms) - pace_ms / 1000
         return pace_ms / 1000 + exchange_s / method.every
@@ -173,7 +187,7 @@ def steps_to_score(name: str, world: int) -> int | None:
         "run": "crossover",
         "task": GAME,
         "optimizer": OPTIMIZER,
-        "algorithm": method.algorithm,
+        "algorithm": method.for_steps or method.algorithm,
         "topology": method.topology,
         "codec": f"{method.codec},raw_below=0" if method.codec != "fp32" else "fp32",
         "pace_ms": PACE_MS,

@@ -13,11 +13,12 @@ SHORT = {
     "choco": "CHOCO",
     "all-reduce": "all-reduce",
     "server": "server",
+    "exact-gradients": "gradients",
     "gradients": "QSGD",
     "local": "10 steps",
 }
 # A colour for each method, told apart also by those who see fewer (after Okabe and Ito 2008).
-COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#999999", "#cc79a7", "#d55e00")
+COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#999999", "#f0e442", "#cc79a7", "#d55e00")
 
 
 def grids(result: dict[str, Any]) -> list[tuple[int, list[float], list[float], dict[tuple[float, float], Any]]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from experiment.scoring import comparable, consensus_distance
+from experiment.snapshots import comparable, consensus_distance
 
 _PENDING_STEPS = 3  # snapshots waited for at once; beyond that the oldest is taken as it is
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from cluster import registry, sandbox
 from experiment import net_nodes  # noqa: F401  (commands of `net`)
 from experiment.net_cli import net
+from experiment.scores.names import METRICS
 from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
 from experiment.topology_cli import add_topology
 
@@ -95,6 +96,33 @@ def report(
 
     with _said_plainly():
         path = report_on(folder, console, rescore)
+        if path.parent != folder:
+            console.print(f"report: {path}", markup=False)
+
+
+@app.command(epilog="Example: [bold]gannet score runs/demo-20260102-120000 --samples 10000 --device cuda:1[/bold]")
+def score(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
+    samples: Annotated[int | None, typer.Option(help="Images for each snapshot; default: the spec's.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help=f"Which, with commas between: {', '.join(METRICS)}; default: the spec's.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="auto, fashionnet, inception or efficientnet-lite0; default: the spec's.")
+    ] = None,
+    points: Annotated[int | None, typer.Option(help="Snapshots of a run; default: the spec's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the spec's.")] = None,
+) -> None:
+    """Score the snapshots of a finished comparison or run again, perhaps otherwise, and write its report again."""
+    from experiment.compare import report_on, score_again
+
+    given = {"samples": samples, "features": features, "points": points, "device": device}
+    wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if metrics is not None:
+        wishes["metrics"] = [name.strip() for name in metrics.split(",")]
+    with _said_plainly():
+        score_again(folder, console, wishes)
+        path = report_on(folder, console)
         if path.parent != folder:
             console.print(f"report: {path}", markup=False)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
@@ -26,8 +27,9 @@ from experiment.report import (
 )
 from experiment.report.tables import conclusion_text
 from experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
-from experiment.scoring import AnyScorer, scorer_for
-from experiment.spec import Comparison, RunSpec
+from experiment.scores.config import ScoreSpec
+from experiment.scores.scorer import AnyScorer, check_scoring, scorer_for
+from experiment.spec import Comparison, RunSpec, SpecError, explain
 from netem.preflight import choose_engine
 
 
@@ -42,6 +44,9 @@ def execute(
 
     `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
     """
+    for arm in comparison.arms.values():
+        if arm.score is not None:  # hours of training are too late to learn that there is no feature network
+            check_scoring(arm.task, arm.data, arm.score)
     begin_comparison(comparison, folder)
     runs, terminal = comparison.runs(), LiveDisplay(console)
     display = DisplayTee(terminal, *observers)
@@ -89,6 +94,7 @@ def score_all(
     everything = zip(runs, summaries, places, strict=True)
     wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
     scorers: dict[str, AnyScorer] = {}
+    said: dict[str, None] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
         for number, (spec, summary, place) in enumerate(wanted):
@@ -97,13 +103,20 @@ def score_all(
                 "" if spec.task.name == "gan" else repr(spec.task)
             )
             if key not in scorers:
-                scorers[key] = scorer_for(spec.task, spec.data, spec.score.samples, features=spec.score.features)
+                wish = spec.score
+                scorers[key] = scorer_for(
+                    spec.task, spec.data, wish.samples, wish.device, wish.features, wish.metrics
+                )
+                for text in scorers[key].shortfalls:
+                    said.setdefault(text)
             before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
 
             def advance(done: int, total: int, before: int = before, points: int = points) -> None:
                 progress.update(task, completed=before + points * done / total)
 
             add_scores(spec, place, summary, scorers[key], advance)
+    for text in said:
+        console.print(f"few images for a score: {text}", style="yellow", markup=False)
 
 
 def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
@@ -121,13 +134,28 @@ def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
     return path
 
 
-def score_again(folder: Path, console: Console) -> None:
-    """Score the snapshots of every run in a comparison's or a run's folder anew."""
+def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None = None) -> None:
+    """Score the snapshots of every run in a comparison's or a run's folder anew.
+
+    wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
+    says what it rests on. A run whose spec has no score gets the defaults.
+    """
     found = sorted(folder.rglob("summary.json"))
     if not found:
         raise FileNotFoundError(f"{folder}: no run with a summary.json to score again")
     runs, summaries = [], []
     for path in found:
-        runs.append(RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8"))))
+        spec = RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
+        if wishes is not None:
+            spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
+        runs.append(spec)
         summaries.append(json.loads(path.read_text(encoding="utf-8")))
     score_all(folder, runs, summaries, console, [path.parent for path in found])
+
+
+def wished(score: ScoreSpec, wishes: Mapping[str, Any]) -> ScoreSpec:
+    """`score` with some fields replaced. Raises SpecError with every mistake."""
+    try:
+        return ScoreSpec.model_validate(score.model_dump() | dict(wishes))
+    except ValidationError as error:
+        raise SpecError("\n".join(f"--{line}" for line in explain(error))) from None

@@ -254,6 +254,7 @@ def add_scores(
     """Score the run's snapshots, off the clock, and put the figures into its summary."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
+    summary["score_shortfalls"] = list(scorer.shortfalls)
     lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.name)
     if lines:
         summary["final_score"] = lines[-1]["score"]

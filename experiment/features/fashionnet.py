@@ -15,7 +15,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 WEIGHTS = "fashionnet.safetensors"
-CLASSES = 10
+CLASS_NAMES = (
+    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
+)  # fmt: skip
 
 
 class FashionNet(nn.Module):
@@ -35,7 +37,7 @@ class FashionNet(nn.Module):
         self.conv3 = nn.Conv2d(64, 128, 3, padding=1, bias=False)
         self.norm3 = nn.BatchNorm2d(128)
         self.features = nn.Linear(128 * 3 * 3, self.num_features)
-        self.classes = nn.Linear(self.num_features, CLASSES)
+        self.classes = nn.Linear(self.num_features, len(CLASS_NAMES))
 
     def forward(self, images: Tensor) -> Tensor:
         h = images.float() / 127.5 - 1

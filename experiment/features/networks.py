@@ -1,4 +1,4 @@
-"""Which network's features a data set is scored on, and what its score is called."""
+"""Which network's features a data set is scored on, and which classes that network knows."""
 
 from __future__ import annotations
 
@@ -6,34 +6,40 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from experiment.features.efficientnet import PACKAGE, efficientnet_weights, load_efficientnet
-from experiment.features.fashionnet import CLASSES, load_fashionnet
+from experiment.features.fashionnet import CLASS_NAMES, load_fashionnet
+from experiment.scores.config import FeatureName
+from experiment.scores.names import INCEPTION, title
 from node.tasks.config import DataConfig
-
-FeatureName = Literal["auto", "fashionnet", "inception", "efficientnet-lite0"]
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
 
-class FeaturesMissing(Exception):
+class FeaturesMissing(ValueError):
     """There is no feature network to score this data set with; the message says how to get one."""
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
     """extract: uint8 images (n, C, H, W) on the device to features (n, size).
-    classify: features to logits (n, classes), None where the network does not know the data set's classes."""
+    classify: features to logits (n, classes), None where a classifier score of this data would say nothing.
+    class_names: the data set's classes, where they are the network's; empty where they are not."""
 
-    score_name: str
+    name: str
     size: int
     extract: Callable[[Tensor], Tensor]
     classify: Callable[[Tensor], Tensor] | None = None
     classes: int = 0
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def score_name(self) -> str:
+        return title("frechet", self.name)
 
 
 def feature_network(data: DataConfig, features: FeatureName, device: torch.device) -> FeatureNetwork:
@@ -61,13 +67,10 @@ def feature_network(data: DataConfig, features: FeatureName, device: torch.devic
 
 def _fashionnet(data: DataConfig, device: torch.device) -> FeatureNetwork:
     network = load_fashionnet(device)
-    knows = data.name in ("fashion-mnist-mini", "fashion-mnist")
+    if data.name not in ("fashion-mnist-mini", "fashion-mnist"):  # digits are no garments
+        return FeatureNetwork("FashionNet", network.num_features, network)
     return FeatureNetwork(
-        score_name="Fréchet distance (FashionNet features)",
-        size=network.num_features,
-        extract=network,
-        classify=network.classify if knows else None,
-        classes=CLASSES if knows else 0,
+        "FashionNet", network.num_features, network, network.classify, len(CLASS_NAMES), CLASS_NAMES
     )
 
 
@@ -79,8 +82,9 @@ def _efficientnet(device: torch.device) -> FeatureNetwork:
             f"pip install torch-fidelity and put its {INCEPTION_FILE} into {_checkpoints()}"
         )
     network = load_efficientnet(path, device)
-    name = "Fréchet distance (EfficientNet-Lite0 features)"
-    return FeatureNetwork(name, network.num_features, _colour(network))
+    return FeatureNetwork(
+        "EfficientNet-Lite0", network.num_features, _colour(network), network.classify, network.classes
+    )
 
 
 def _inception(device: torch.device) -> FeatureNetwork:
@@ -93,7 +97,13 @@ def _inception(device: torch.device) -> FeatureNetwork:
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).to(device)
-    return FeatureNetwork("FID", 2048, _colour(network))
+
+    def classify(features: Tensor) -> Tensor:
+        """The logits of the Inception score: as published, without their bias ("logits_unbiased")."""
+        logits: Tensor = features @ network.fc.weight.T
+        return logits
+
+    return FeatureNetwork(INCEPTION, 2048, _colour(network), classify, len(network.fc.weight))
 
 
 def inception_weights() -> Path | None:

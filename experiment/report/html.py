@@ -22,7 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from experiment.link_timeline import planned
-from experiment.report import link_plots, link_tables, page, plots, sentences, words
+from experiment.report import all_scores, link_plots, link_tables, page, plots, sentences, words
 from experiment.report.conclusions import conclude
 from experiment.report.figures import ARM_COLOURS, Figure
 from experiment.report.images import strip
@@ -87,6 +87,7 @@ def run_page(results: Results) -> str:
 def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -> str:
     conclusion = conclude(results)
     figures |= {"consensus": plots.consensus(results), "deviation": link_plots.deviation(results)}
+    figures |= {"more-scores": all_scores.over_time(results), "classes": all_scores.class_shares(results)}
     activity = []
     for arm in results.arms:
         drawn_of = {f"planned-{arm.index}": planned(arm), f"activity-{arm.index}": link_plots.activity(results, arm)}
@@ -103,6 +104,7 @@ def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -
         notes=sentences.notes(results),
         goal=sentences.goal(results),
         rows=page.arm_rows(results, conclusion),
+        scores=all_scores.all_scores(results),
         run_columns=page.RUN_COLUMNS,
         facts=page.run_facts(results),
         links=[link_tables.link_tables(run) for run in results.comparison.runs],
@@ -137,6 +139,7 @@ def _environment() -> jinja2.Environment:
     )
     # A number and its unit stay on one line. The text is escaped afterwards, by autoescape.
     environment.filters["glue"] = lambda text: UNIT_AFTER_NUMBER.sub("\N{NO-BREAK SPACE}", text)
+    environment.filters["thousands"] = lambda count: f"{count:,}"
     return environment
 
 

@@ -61,7 +61,7 @@ def _arm_row(results: Results, conclusion: Conclusion, arm: ArmResult) -> ArmRow
     return ArmRow(
         arm=arm,
         how=describe_arm(arm),
-        score=_estimate(arm.final_score, words.number, _leads(conclusion.quality, arm)),
+        score=estimate_cell(arm.final_score, words.number, _leads(conclusion.quality, arm)),
         seconds=_target(results, arm, arm.seconds_to_target, words.seconds, _leads(conclusion.time, arm)),
         bytes=_target(results, arm, arm.bytes_to_target, words.size, _leads(conclusion.bytes, arm)),
         step=Number(words.seconds(arm.step_s), bound),
@@ -96,7 +96,8 @@ def _leads(verdict: Verdict, arm: ArmResult) -> bool:
     return verdict.trusted and verdict.leader is not None and verdict.leader.index == arm.index
 
 
-def _estimate(found: Estimate | None, write: Callable[[float | None], str], leads: bool = False) -> Number:
+def estimate_cell(found: Estimate | None, write: Callable[[float | None], str], leads: bool = False) -> Number:
+    """A mean over seeds with its ± below it."""
     if found is None:
         return Number("–")
     return Number(write(found.mean), f"± {write(found.spread)}" if found.spread is not None else "one seed", leads)
@@ -113,7 +114,7 @@ def _target(
         return Number("–")
     if found is None:
         return Number("not reached", f"in {len(arm.counted) - arm.reached} of {len(arm.counted)}")
-    cell = _estimate(found, write, leads)
+    cell = estimate_cell(found, write, leads)
     return Number(f"≤ {cell.text}", cell.below, cell.leads) if arm.at_most else cell
 
 

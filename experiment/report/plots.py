@@ -44,7 +44,7 @@ def quality(results: Results, against: str) -> Figure | None:
     divisor, unit = 1.0, "s"
     if against == "bytes":
         divisor, unit = byte_unit(max((x for run in results.comparison.runs for x, _ in curve(run)), default=0.0))
-    traces = _arm_traces(results, lambda run: [(x / divisor, y) for x, y in curve(run)], unit)
+    traces = arm_traces(results, lambda run: [(x / divisor, y) for x, y in curve(run)], unit)
     if not traces:
         return None
     scores = [y for run in results.comparison.runs for _, y in curve(run)]
@@ -73,7 +73,7 @@ def consensus(results: Results) -> Figure | None:
     """How far the nodes are apart over time: generator on the left, discriminator on the right."""
     traces: list[dict[str, Any]] = []
     for side, player in enumerate(("generator", "discriminator")):
-        found = _arm_traces(results, lambda run, p=player: _consensus_curve(run, p), "s")  # type: ignore[misc]
+        found = arm_traces(results, lambda run, p=player: _consensus_curve(run, p), "s")  # type: ignore[misc]
         for trace in found:
             if side:
                 trace |= {"xaxis": "x2", "yaxis": "y2", "showlegend": False}
@@ -154,7 +154,8 @@ def _axis_value(value: float, vertical: dict[str, Any]) -> float:
     return math.log10(value) if vertical.get("type") == "log" else value
 
 
-def _arm_traces(results: Results, curve: Callable[[Run], Curve], unit: str) -> list[dict[str, Any]]:
+def arm_traces(results: Results, curve: Callable[[Run], Curve], unit: str) -> list[dict[str, Any]]:
+    """A line for each arm, the mean of its counted seeds in the band that they span; each other run by itself."""
     traces: list[dict[str, Any]] = []
     for arm in results.arms:
         traces += _counted_traces(arm, curve, unit)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -79,8 +79,11 @@ class BadWindow(Record):
 
 
 class Score(Record):
-    """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until
-    then."""
+    """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
+
+    `more`: further scores by name; the line has a list of their names, and each as a field of its own. `features`:
+    the network they were taken on. `classes`: the share of the images by class.
+    """
 
     step: int
     t_s: Seconds
@@ -89,9 +92,19 @@ class Score(Record):
     score_name: str = "score"
     better: Literal["lower", "higher"] = "lower"
     of: str = "average"
+    samples: int | None = None
+    features: str = ""
+    more: dict[str, Diverging] = {}
+    classes: dict[str, float] | None = None
     classes_found: Diverging = None
     consensus_generator: Diverging = None
     consensus_discriminator: Diverging = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, line: Any) -> Any:
+        names = line.get("more") if isinstance(line, dict) else None
+        return line | {"more": {name: line.get(name) for name in names}} if isinstance(names, list) else line
 
 
 class Edge(Record):
@@ -197,6 +210,7 @@ class Summary(Record):
     bytes_interface: int | None = None
     final_score: Diverging = None
     best_score: Diverging = None
+    score_shortfalls: tuple[str, ...] = ()
     topology: TopologyFacts | None = None
     algorithm: str | None = None
     codec: str | None = None

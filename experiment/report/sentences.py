@@ -81,8 +81,8 @@ def name(arm: ArmResult) -> str:
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader must know besides: untrusted, failed and missing runs with reasons, and arms short of
-    the target."""
+    """What a reader must know besides: untrusted, failed and missing runs with reasons, arms short of the target,
+    and scores that rest on too few images."""
     found = []
     for arm in results.arms:
         if not arm.arm.runs:
@@ -107,6 +107,9 @@ def notes(results: Results) -> list[str]:
         ]
         if arm.at_most:
             found.append(f"{arm.label} was at the target at its first snapshot: its time and bytes are upper bounds.")
+    # All arms are scored alike, so a shortfall of one is one of most: once is enough.
+    lacking = dict.fromkeys(text for run in results.comparison.runs for text in run.summary.score_shortfalls)
+    found += [f"Few images for a score: {text}." for text in lacking]
     return [text if not text.endswith("..") else text[:-1] for text in found]
 
 

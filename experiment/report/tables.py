@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiment.report import page, sentences, words
+from experiment.report.all_scores import Column, columns, final_estimates
 from experiment.report.conclusions import Verdict, conclude
 from experiment.report.figures import UNTRUSTED
 from experiment.report.ledger_reader import Comparison, read_comparison
@@ -92,10 +94,10 @@ def summarise(comparison_folder: Path) -> dict[str, Any]:
     quality}: {leader (arm name or null), leader_trusted, confidence ("shown" | "indication" | "not shown" |
     "none"), contrasts [{first, other, kind ("ratio" | "difference"), effect, low, high, standing}]}, where
     a ratio is other ÷ first and a difference is how much better first is; arms [{name, label, trusted,
-    reasons, counted (seeds), set_aside (seeds), unfinished (seeds), final_score, seconds_to_target,
-    bytes_to_target, reached, at_most, step_s (mean), step_p95_s, bytes_per_step, waiting_share,
-    lower_bound_s, hidden_s, runs [summary.json as it is]}]. An estimate is {mean, spread (standard deviation),
-    stderr, low, high (95% t interval of the mean), n} or null.
+    reasons, counted (seeds), set_aside (seeds), unfinished (seeds), final_score, final_scores {name of each score:
+    estimate}, seconds_to_target, bytes_to_target, reached, at_most, step_s (mean), step_p95_s, bytes_per_step,
+    waiting_share, lower_bound_s, hidden_s, runs [summary.json as it is]}]. An estimate is {mean, spread (standard
+    deviation), stderr, low, high (95% t interval of the mean), n} or null.
     """
     results = measure(read_comparison(comparison_folder))
     conclusion = conclude(results)
@@ -120,7 +122,7 @@ def summarise(comparison_folder: Path) -> dict[str, Any]:
             "left_out": list(target.left_out),
         },
         "verdicts": {key: _verdict(verdict) for key, verdict in verdicts.items()},
-        "arms": [_arm(arm) for arm in results.arms],
+        "arms": [_arm(arm, columns(results)) for arm in results.arms],
     }
     cleaned = _finite(summary)
     assert isinstance(cleaned, dict)
@@ -156,7 +158,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _arm(arm: ArmResult) -> dict[str, Any]:
+def _arm(arm: ArmResult, scores: Sequence[Column]) -> dict[str, Any]:
     return {
         "name": arm.name,
         "label": arm.label,
@@ -166,6 +168,9 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "set_aside": [run.seed for run in arm.set_aside],
         "unfinished": [run.seed for run in arm.unfinished],
         "final_score": _estimate(arm.final_score),
+        "final_scores": {
+            column.title: _estimate(found) for column, found in zip(scores, final_estimates(arm, scores), strict=True)
+        },
         "seconds_to_target": _estimate(arm.seconds_to_target),
         "bytes_to_target": _estimate(arm.bytes_to_target),
         "reached": arm.reached,

@@ -11,7 +11,7 @@ Hardy, Le Merrer, Sericola, "MD-GAN: Multi-Discriminator Generative Adversarial 
 Images travel, not parameters: the traffic grows with the batch and not with the generator. Rank 0 is the server and
 trains on no data; the shards are the workers'. The state of a step has the whole layout on every node: the server's
 generator and running statistics are the model, its discriminator stays as it was at first, and so does the workers'
-generator (experiment.scoring.comparable knows that).
+generator (experiment.snapshots.comparable knows that).
 A worker that is lost is left out of the mean. A discriminator on its way to or from a lost worker is lost too: who
 should have got one keeps its own.
 Reconstructed: optimistic Adam, with moments that stay on their node when discriminators move; new real images for

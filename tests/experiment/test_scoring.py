@@ -16,7 +16,8 @@ from torch import Tensor
 from experiment.features.efficientnet import efficientnet_weights
 from experiment.features.fashionnet import load_fashionnet, metadata
 from experiment.features.networks import inception_weights
-from experiment.scoring import FeaturesMissing, Scorer, consensus_distance, grid, score_run, to_bytes
+from experiment.scoring import FeaturesMissing, Scorer, grid, score_run, to_bytes
+from experiment.snapshots import consensus_distance
 from node.data.datasets import load_split
 from node.tasks import build_sampler
 from node.tasks.config import DataConfig, TaskConfig

@@ -12,7 +12,7 @@ import torch
 from cluster.virtual import Kill, run_virtual
 from experiment.agreement import Agreement
 from experiment.bounds import lower_bound
-from experiment.scoring import comparable
+from experiment.snapshots import comparable
 from experiment.spec import RunSpec
 from netem.profile import LinkProfile
 from netem.state import LinkState

@@ -1,0 +1,77 @@
+"""The parameters that a run left behind: which snapshots there are, and the nodes' states side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One step's snapshots of all nodes: t_s is their mean time, bytes what all had sent by then."""
+
+    folder: Path
+    step: int
+    t_s: float
+    bytes: int
+
+    @classmethod
+    def read_header(cls, folder: Path) -> Snapshot:
+        headers = []
+        for path in sorted(folder.glob("node-*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                headers.append(file.metadata())
+        if not headers:
+            raise FileNotFoundError(f"{folder}: no node-*.safetensors inside")
+        return cls(
+            folder=folder,
+            step=int(headers[0]["step"]),
+            t_s=sum(float(header["t_s"]) for header in headers) / len(headers),
+            bytes=sum(int(header["bytes"]) for header in headers),
+        )
+
+    def nodes(self) -> dict[int, Tensor]:
+        """The parameters of all nodes, (size,), by rank."""
+        paths = self.folder.glob("node-*.safetensors")
+        return {int(path.stem.removeprefix("node-")): load_file(path)["x"] for path in paths}
+
+
+def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], algorithm: str) -> Tensor:
+    """The nodes' states by rank as rows (M, size) that can be averaged and held against each other.
+
+    MD-GAN has one generator, with its running statistics, on rank 0: every row has that, NaN where rank 0 is missing.
+    Rank 0 has no discriminator: its row has the workers' mean.
+    """
+    ranks = sorted(states)
+    x = torch.stack([states[rank] for rank in ranks])
+    if algorithm == "md-gan":
+        critic = players["discriminator"]
+        served = x[0].clone() if ranks[0] == 0 else torch.full_like(x[0], torch.nan)
+        if ranks[0] == 0 and len(ranks) > 1:
+            x[0, critic] = x[1:, critic].mean(0)
+        x[:, : critic.start], x[:, critic.stop :] = served[: critic.start], served[critic.stop :]
+    return x
+
+
+def spread(snapshots: list[Snapshot], points: int) -> list[Snapshot]:
+    """At most `points` of them, nearest to evenly spaced times from the first to the last."""
+    in_time = sorted(snapshots, key=lambda snapshot: snapshot.t_s)
+    if len(in_time) <= points:
+        return in_time
+    times = np.array([snapshot.t_s for snapshot in in_time])
+    wanted = np.linspace(times[0], times[-1], points) if points > 1 else times[-1:]
+    return [in_time[i] for i in sorted({int(np.abs(times - t_s).argmin()) for t_s in wanted})]
+
+
+def consensus_distance(x: Tensor) -> float | None:
+    """(1/M) sum_i |x_i - x_mean|^2 for x of shape (M, n); None if not finite, as JSON knows no infinity."""
+    distance = (x - x.mean(0)).square().sum(1).mean().item()
+    return distance if math.isfinite(distance) else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
+from experiment.data_record import data_of
 from experiment.ledger import Ledger, write_json, write_yaml
 from experiment.scoring import AnyScorer, comparable, score_run, scorer_for
 from experiment.spec import Comparison, RunSpec
@@ -169,7 +170,7 @@ _PASSED_ON = (
 
 def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None) -> dict[str, Any]:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after."""
-    job = job_of(spec)
+    job, data = job_of(spec), data_of(spec)
     if display is not None:
         display.named(job.config.run)
     ledger = Ledger(folder, spec)
@@ -184,7 +185,8 @@ def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None
         ledger.close()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
-    write_json(folder / "environment.json", environment() | outcome.environment | {"fabric": spec.fabric})
+    here = environment() | outcome.environment | {"fabric": spec.fabric, "data": data}
+    write_json(folder / "environment.json", here)
     summary = summarise_run(spec, job, ledger, outcome)
     write_json(folder / "summary.json", summary)
     return summary

@@ -269,6 +269,10 @@ def check_task(task: TaskSetting, algorithm: AlgorithmConfig) -> None:
             f"task.critic_steps: md-gan counts the discriminator's steps itself; leave it at 1 and set "
             f"algorithm.local_steps: {task.critic_steps}"
         )
+    if algorithm.name == "md-gan" and task.classes is not None:
+        raise ValueError(
+            "task.classes: md-gan's samples travel without their labels; leave classes out, or use another algorithm"
+        )
     if algorithm.name == "ddp" and algorithm.hook == "powersgd" and task.critic_steps > 1:
         raise ValueError(
             f"hook powersgd cannot pass over the generator at some steps, as critic_steps {task.critic_steps} does: "

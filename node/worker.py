@@ -24,7 +24,7 @@ from node.data.datasets import load_shard
 from node.effects import Compute
 from node.methods import MdGanConfig, check_topology, shard_of
 from node.tasks import build_task, needs_data
-from node.tasks.base import Gradient, SplitTask, Task
+from node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from node.topology import Neighbourhood, Topology
 from node.traffic import largest_body, rounds_ahead
 
@@ -176,6 +176,10 @@ class Worker:
         """x_0, the same bits on every node."""
         return self.task.initial()
 
+    def served(self, x: Tensor) -> Tensor:
+        """x as it leaves the node for snapshots and scores: what the task makes of it (see node.tasks.averages)."""
+        return self.task.served(x) if isinstance(self.task, ServesAnother) else x
+
     async def gradient(self, x: Tensor) -> Gradient:
         """The vector field at x on this node's next minibatch, paced as configured."""
         return await self.compute(lambda: self.task.gradient(x))
@@ -206,10 +210,10 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
             end = min((limit for limit in (report.stop_after(), config.max_steps) if limit is not None), default=inf)
             for due in range(before + 1, there + 1):
                 if due < end and due % config.snapshot_every == 0:
-                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, step.x)
+                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
             if there >= end:
                 last = int(end) if config.asynchronous else number
-                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, step.x)
+                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
                 break
     return number
 

@@ -1,11 +1,16 @@
-"""Data sets as uint8 tensors: the embedded Fashion-MNIST subset, and torchvision's from a given root.
+"""Data sets as uint8 tensors: the embedded Fashion-MNIST subset, torchvision's from a given root, and .npz files.
 
-Nothing is downloaded unless the configuration asks for it, and a node keeps its own shard only.
+Nothing is downloaded unless the configuration asks for it, and a node keeps its own shard only. The embedded set is
+held against its SHA-256; torchvision holds downloads, and CIFAR-10's files whenever it reads them, against their MD5.
+For all of them `fingerprint` says what a run was trained on.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
+import io
+import zipfile
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -21,6 +26,7 @@ from torch import Tensor
 from node.data.sharding import partition
 from node.tasks.config import DataConfig
 
+EMBEDDED_SHA256 = "1064eff4cef408fe773c6040772d7cb7c114c2d2b60accb705d268cbecb8d44e"
 IDX_NAMES = {True: "train", False: "t10k"}
 
 
@@ -40,7 +46,7 @@ def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
     if not 0 <= rank < world:
         raise ValueError(f"rank must be in 0 to {world - 1}, got {rank}")
     source = _source(config, train=True)
-    shares = partition(source.labels, world, config.sharding, config.alpha, seed)
+    shares = partition(source.labels, world, config.sharding, config.alpha, seed, config.classes_per_node)
     return _select(source, shares[rank], config)
 
 
@@ -50,6 +56,27 @@ def load_split(config: DataConfig, train: bool = True, limit: int | None = None)
     total = len(source.labels)
     count = total if limit is None else min(limit, total)
     return _select(source, np.arange(count, dtype=np.int64) * total // count, config)
+
+
+def fingerprint(config: DataConfig) -> dict[str, Any]:
+    """What the training images are: how many, of which labels, and a SHA-256 of their bytes and labels in order.
+
+    The hash is that of the images before they are scaled, whatever files they came in; of an image folder, of its
+    files' names and bytes.
+    """
+    source = _source(config, train=True)
+    digest = hashlib.sha256()
+    if isinstance(source.images, np.ndarray):
+        digest.update(f"uint8 {source.images.shape}".encode())
+        digest.update(source.images.tobytes())
+    else:
+        root = Path(source.images.root)
+        for path in sorted(Path(path) for path, _ in source.images.samples):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(source.labels.astype("<i8").tobytes())
+    labels, counts = np.unique(source.labels, return_counts=True)
+    found = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
+    return {"name": config.name, "images": len(source.labels), "labels": found, "sha256": digest.hexdigest()}
 
 
 @dataclass(frozen=True)
@@ -77,6 +104,8 @@ def _source(config: DataConfig, train: bool) -> _Source:
     if config.name == "fashion-mnist-mini":
         return _embedded(train)
     root = Path(config.root or "").expanduser()
+    if config.from_npz:
+        return _npz(config, root, train)
     if not root.is_dir() and not config.download:
         raise FileNotFoundError(f"data.root: no folder {root}; {config.name} is looked for there")
     if config.name == "image-folder":
@@ -93,8 +122,37 @@ def _embedded(train: bool) -> _Source:
     """5,000 training or 1,000 test images (4 MB): kept, as many nodes may share a process."""
     split = "train" if train else "test"
     path = files("node.data") / "assets" / "fashion_mnist_mini.npz"
-    with path.open("rb") as file, np.load(file) as arrays:
+    content = path.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != EMBEDDED_SHA256:
+        raise ValueError(f"{path} is damaged: its SHA-256 is {found}; install gannet-testbed anew")
+    with np.load(io.BytesIO(content)) as arrays:
         return _Source(arrays[f"{split}_images"], arrays[f"{split}_labels"].astype(np.int64))
+
+
+def _npz(config: DataConfig, path: Path, train: bool) -> _Source:
+    """One split of an .npz file, held against what the data set's images look like."""
+    split, shape = "train" if train else "test", (32, 32, 3) if config.name == "cifar10" else (28, 28)
+    if not path.is_file():
+        raise FileNotFoundError(f"data.root: no file {path}; {config.name} is to be read from it")
+    try:
+        with np.load(path) as arrays:
+            images, labels = (np.asarray(arrays[f"{split}_{what}"]) for what in ("images", "labels"))
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"data.root: {path} is no data set ({error}); it must be what numpy.savez writes, with train_images, "
+            "train_labels, test_images and test_labels"
+        ) from error
+    if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
+        raise ValueError(
+            f"data.root: {split}_images of {path} are {images.dtype} {images.shape}, but {config.name} is "
+            f"uint8 (n, {', '.join(map(str, shape))})"
+        )
+    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"data.root: {split}_labels of {path} are {labels.dtype} {labels.shape}: want one integer for each of "
+            f"{len(images)} images"
+        )
+    return _Source(images, labels.astype(np.int64))
 
 
 def _idx_path(root: Path, train: bool, kind: str) -> Path:
@@ -117,10 +175,17 @@ def _torchvision(config: DataConfig, root: Path, train: bool) -> _Source:
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}
     try:
         found = kind[config.name](str(root), train=train, download=config.download)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
+        files = f"torchvision's {kind[config.name].__name__} files"
+        if config.download:
+            raise FileNotFoundError(
+                f"data.download: {config.name} could not be fetched into {root} ({error}); fetch it where the "
+                f"network allows it, and set data.root to the folder with {files}, or to an .npz file with train_images, "
+                "train_labels, test_images and test_labels"
+            ) from error
         raise FileNotFoundError(
-            f"data.root: no {config.name} in {root} ({error}); point root at the folder that holds "
-            f"torchvision's {kind[config.name].__name__} files, or set data.download: true"
+            f"data.root: no {config.name} in {root} ({error}); point root at the folder that holds {files}, or at an "
+            ".npz file, or set data.download: true"
         ) from error
     return _Source(np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
 

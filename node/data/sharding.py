@@ -13,22 +13,27 @@ Indices = NDArray[np.int64]
 def partition(
     labels: NDArray[np.integer],
     world: int,
-    sharding: Literal["iid", "dirichlet"],
+    sharding: Literal["iid", "dirichlet", "class"],
     alpha: float | None,
     seed: int,
+    classes_per_node: int | None = None,
 ) -> list[Indices]:
     """`world` sorted index arrays that together hold every sample exactly once.
 
     iid: shares whose sizes differ by at most one, dealt after a shuffle.
     dirichlet: each label's samples are split in proportions drawn from Dirichlet(alpha, ..., alpha), as in
     Hsu et al. (arXiv 1909.06335) with labels and nodes exchanged: small alpha gives each node few labels.
-    Raises ValueError when a share would be empty.
+    class: each node has `classes_per_node` labels, dealt round in a shuffled order, so that every label has as many
+    nodes as any other or one more; a label's samples are split evenly among its nodes.
+    Raises ValueError when a share would be empty, or a label would have no node.
     """
     if world < 1:
         raise ValueError(f"world must be at least 1, got {world}")
     random = np.random.default_rng([seed, world])
     if sharding == "iid":
         shares = np.array_split(random.permutation(len(labels)), world)
+    elif sharding == "class":
+        shares = _by_class(labels, world, classes_per_node, random)
     elif alpha is None:
         raise ValueError("sharding: dirichlet needs alpha")
     else:
@@ -37,7 +42,8 @@ def partition(
     if empty:
         raise ValueError(
             f"{sharding} sharding of {len(labels)} samples leaves {len(empty)} of {world} nodes without data "
-            f"(the first is node {empty[0]}): use fewer nodes, a larger alpha or another seed"
+            f"(the first is node {empty[0]}): use fewer nodes, "
+            f"{'another seed' if sharding != 'dirichlet' else 'a larger alpha or another seed'}"
         )
     return [np.sort(share) for share in shares]
 
@@ -49,4 +55,29 @@ def _dirichlet(labels: NDArray[np.integer], world: int, alpha: float, random: np
         cuts = np.cumsum(random.dirichlet(np.full(world, alpha)))[:-1] * len(members)
         for share, part in zip(shares, np.split(members, np.rint(cuts).astype(np.int64)), strict=True):
             share.append(part)
+    return [np.concatenate(share) for share in shares]
+
+
+def _by_class(
+    labels: NDArray[np.integer], world: int, classes_per_node: int | None, random: np.random.Generator
+) -> list[Indices]:
+    known = random.permutation(np.unique(labels))
+    if classes_per_node is None or not 1 <= classes_per_node <= len(known):
+        raise ValueError(
+            f"classes_per_node: 1 to {len(known)}, as many labels as the data has (got {classes_per_node})"
+        )
+    if world * classes_per_node < len(known):
+        raise ValueError(
+            f"classes_per_node: {classes_per_node} on each of {world} nodes is too few for {len(known)} labels: "
+            f"some would have no node; use at least {-(-len(known) // world)}, or more nodes"
+        )
+    # Node r has the places r·k … r·k + k − 1 of the endless row of labels; label j is at the places j, j + C, …
+    owners: list[list[int]] = [[] for _ in known]
+    for place in range(world * classes_per_node):
+        owners[place % len(known)].append(place // classes_per_node)
+    shares: list[list[Indices]] = [[] for _ in range(world)]
+    for label, nodes in zip(known, owners, strict=True):
+        members = random.permutation(np.flatnonzero(labels == label))
+        for node, part in zip(nodes, np.array_split(members, len(nodes)), strict=True):
+            shares[node].append(part)
     return [np.concatenate(share) for share in shares]

@@ -47,7 +47,14 @@ def build_task(
             assert shard is not None
             channels, height, width = shard.images.shape[1:]
             return GanTask(
-                config, (channels, height, width), seed, rank=rank, images=shard.images, batch=batch, device=device
+                config,
+                (channels, height, width),
+                seed,
+                rank=rank,
+                images=shard.images,
+                labels=shard.labels,
+                batch=batch,
+                device=device,
             )
 
 

@@ -103,6 +103,15 @@ class Evaluates(Protocol):
 
 
 @runtime_checkable
+class ServesAnother(Protocol):
+    """A task whose users get something else than the x that is trained, of the same layout."""
+
+    def served(self, x: Tensor) -> Tensor:
+        """What snapshots and scores are made of, a new tensor or x itself. Leaves x and `state` alone."""
+        ...
+
+
+@runtime_checkable
 class SplitTask(Task, Protocol):
     """A GAN whose players can live on different nodes: samples go one way, slopes come back.
 

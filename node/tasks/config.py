@@ -27,13 +27,14 @@ class Settings(BaseModel):
 
 
 class TaskConfig(Settings):
-    """A GAN: two networks of DCGAN's kind and the losses they play for."""
+    """A GAN: two networks and the losses they play for."""
 
     name: Literal["gan"] = "gan"
-    loss: Literal["wgan-gp", "hinge"] = Field(
+    loss: Literal["non-saturating", "wgan-gp", "hinge"] = Field(
         default="wgan-gp",
         description="wgan-gp: Wasserstein loss with gradient penalty (Gulrajani et al. 2017). "
-        "hinge: hinge loss with a spectrally normalised critic (Miyato et al. 2018).",
+        "hinge: hinge loss with a spectrally normalised critic (Miyato et al. 2018). "
+        "non-saturating: -log D of fakes for the generator (Goodfellow et al. 2014), as DCGAN has it.",
     )
     critic_steps: int = Field(default=1, ge=1, description="the generator moves at every so many steps")
     gradient_penalty: float = Field(default=10.0, ge=0, description="weight of the penalty; wgan-gp only")
@@ -45,6 +46,40 @@ class TaskConfig(Settings):
         description="mixed: running statistics belong to the model, travel with it and serve generation. "
         "absent: there are none, and generation normalises with its own batch.",
     )
+    architecture: Literal["small", "dcgan", "resnet", "sagan"] = Field(
+        default="small",
+        description="small: few layers for many steps on few cores. dcgan: Radford et al. 2016. resnet: WGAN-GP's "
+        "and SNGAN's for CIFAR-10. sagan: with self-attention (Zhang et al. 2019). See node/tasks/architectures.",
+    )
+    generator_width: int | None = Field(default=None, ge=1, description="the generator's own width; unset: width")
+    classes: int | None = Field(
+        default=None,
+        ge=2,
+        description="class-conditional on labels 0 to classes - 1: conditional BatchNorm in the generator, a "
+        "projection in the critic; unset: the GAN knows no labels",
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the generator, which is then what snapshots, scores and users "
+        "get; it stays on its node and never travels",
+    )
+
+    @model_validator(mode="after")
+    def _check_architecture(self) -> Self:
+        if self.classes is not None and self.architecture == "small":
+            raise ValueError("classes: architecture small knows no labels; use dcgan, resnet or sagan")
+        if self.classes is not None and self.generator_norm == "none":
+            raise ValueError("classes: labels enter the generator through its BatchNorm; set generator_norm: batch")
+        if self.architecture == "sagan" and self.loss != "hinge":
+            raise ValueError(f"architecture sagan has spectral norms and plays loss: hinge (got {self.loss!r})")
+        return self
+
+    @property
+    def generator_features(self) -> int:
+        """The generator's width."""
+        return self.generator_width or self.width
 
 
 class GameConfig(Settings):
@@ -74,7 +109,11 @@ class DataConfig(Settings):
         default="fashion-mnist-mini",
         description="fashion-mnist-mini comes with the package (5,000 images); the others are read from root",
     )
-    root: str | None = Field(default=None, description="folder that holds the data set (torchvision's layout)")
+    root: str | None = Field(
+        default=None,
+        description="folder that holds the data set in torchvision's layout; or an .npz file with train_images, "
+        "train_labels, test_images and test_labels (uint8; images 28 x 28, or 32 x 32 x 3 for cifar10)",
+    )
     download: bool = Field(default=False, description="let torchvision fetch a missing data set into root")
     image_size: int | None = Field(
         default=None,
@@ -83,9 +122,12 @@ class DataConfig(Settings):
         multiple_of=4,
         description="pixels a side; unset: 28 if grey, 32 in colour",
     )
-    sharding: Literal["iid", "dirichlet"] = "iid"
+    sharding: Literal["iid", "dirichlet", "class"] = "iid"
     alpha: float | None = Field(
         default=None, gt=0, description="Dirichlet concentration: the smaller, the fewer labels a node has"
+    )
+    classes_per_node: int | None = Field(
+        default=None, ge=1, description="labels that a node has, with sharding: class"
     )
 
     @model_validator(mode="after")
@@ -95,11 +137,23 @@ class DataConfig(Settings):
                 raise ValueError("fashion-mnist-mini comes with the package: leave out root")
         elif self.root is None:
             raise ValueError(f"{self.name} needs root: the folder that holds the data set")
+        elif self.from_npz and (self.name == "image-folder" or self.download):
+            why = "a folder, not an .npz file" if self.name == "image-folder" else "no .npz file if it is to download"
+            raise ValueError(f"{self.name} needs as root {why} (got {self.root!r})")
         if self.sharding == "dirichlet" and self.alpha is None:
             raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
-        if self.sharding == "iid" and self.alpha is not None:
-            raise ValueError("alpha belongs to sharding: dirichlet; leave it out for iid")
+        if self.sharding != "dirichlet" and self.alpha is not None:
+            raise ValueError(f"alpha belongs to sharding: dirichlet; leave it out for {self.sharding}")
+        if self.sharding == "class" and self.classes_per_node is None:
+            raise ValueError("sharding: class needs classes_per_node, for example classes_per_node: 2")
+        if self.sharding != "class" and self.classes_per_node is not None:
+            raise ValueError(f"classes_per_node belongs to sharding: class; leave it out for {self.sharding}")
         return self
+
+    @property
+    def from_npz(self) -> bool:
+        """Whether root names an .npz file and not a folder."""
+        return self.root is not None and self.root.endswith(".npz")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

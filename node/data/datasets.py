@@ -47,7 +47,7 @@ def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
         raise ValueError(f"rank must be in 0 to {world - 1}, got {rank}")
     source = _source(config, train=True)
     shares = partition(source.labels, world, config.sharding, config.alpha, seed, config.classes_per_node)
-    return _select(source, shares[rank], config)
+    return _composed(_select(source, shares[rank], config), config, seed)
 
 
 def load_split(config: DataConfig, train: bool = True, limit: int | None = None) -> Shard:
@@ -55,7 +55,16 @@ def load_split(config: DataConfig, train: bool = True, limit: int | None = None)
     source = _source(config, train)
     total = len(source.labels)
     count = total if limit is None else min(limit, total)
-    return _select(source, np.arange(count, dtype=np.int64) * total // count, config)
+    return _composed(_select(source, np.arange(count, dtype=np.int64) * total // count, config), config, seed=0)
+
+
+def _composed(shard: Shard, config: DataConfig, seed: int) -> Shard:
+    """The shard, or canvases of its own images where the configuration asks for those."""
+    if config.compose is None:
+        return shard
+    from node.data.composed import compose
+
+    return compose(shard, config.compose, seed)
 
 
 def fingerprint(config: DataConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.tasks.config import DataConfig, GameConfig, TaskConfig, TaskSetting
+from node.tasks.config import DataConfig, GameConfig, KdganConfig, TaskConfig, TaskSetting
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,12 @@ def build_task(
                 batch=batch,
                 device=device,
             )
+        case KdganConfig():
+            from node.tasks.kdgan.task import KdganTask
+
+            assert shard is not None
+            shape = (shard.images.shape[1], shard.images.shape[2], shard.images.shape[3])
+            return KdganTask(config, shape, seed, rank=rank, world=world, shard=shard, batch=batch, device=device)
 
 
 def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | str = "cpu") -> Task:
@@ -69,3 +75,10 @@ def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | 
             from node.tasks.gan import GanTask
 
             return GanTask(config, data.image_shape, seed=0, device=device)
+        case KdganConfig():
+            from node.data.datasets import load_split
+            from node.tasks.kdgan.task import KdganTask
+
+            return KdganTask(
+                config, data.image_shape, seed=0, test=lambda: load_split(data, train=False), device=device
+            )

@@ -8,22 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-
-class Settings(BaseModel):
-    """A frozen model whose unknown fields are refused with the list of the known ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_fields(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            unknown = sorted(str(key) for key in values if key not in cls.model_fields)
-            if unknown:
-                raise ValueError(f"unknown {', '.join(unknown)}; allowed: {', '.join(cls.model_fields)}")
-        return values
+from node.tasks.kdgan.config import KdganConfig as KdganConfig
+from node.tasks.settings import Settings as Settings
 
 
 class TaskConfig(Settings):
@@ -98,8 +86,11 @@ def _kind(task: Any) -> str:
     return str(task.get("name", "gan") if isinstance(task, dict) else task.name)
 
 
-TaskSetting = Annotated[Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")], Discriminator(_kind)]
-TASK_NAMES = ("gan", "game")
+TaskSetting = Annotated[
+    Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")] | Annotated[KdganConfig, Tag("kdgan")],
+    Discriminator(_kind),
+]
+TASK_NAMES = ("gan", "game", "kdgan")
 
 
 class DataConfig(Settings):
@@ -121,6 +112,13 @@ class DataConfig(Settings):
         le=256,
         multiple_of=4,
         description="pixels a side; unset: 28 if grey, 32 in colour",
+    )
+    compose: int | None = Field(
+        default=None,
+        ge=1,
+        le=4,
+        description="images with several tags: canvases that show up to so many of the set's items, their label "
+        "the set of the items' labels; for task kdgan with kind: tagging",
     )
     sharding: Literal["iid", "dirichlet", "class"] = "iid"
     alpha: float | None = Field(

@@ -73,6 +73,7 @@ class Silence:
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         return False
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
     def links(self, line: dict[str, Any]) -> None: ...
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
         raise RuntimeError(f"node {receiver} refused a parcel of node {sender}: {verdict}, {detail}")

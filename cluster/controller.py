@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.control import KEEPALIVE, MESSAGE_LIMIT_BYTES
+from node.control import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
 from proto import control_pb2, control_pb2_grpc
 
 
@@ -61,7 +61,16 @@ class Deposited:
     x: Tensor
 
 
-Event = Joined | Reported | Left | Deposited
+@dataclass(frozen=True)
+class Checkpointed:
+    """What a node needs to go on after a step, packed (see node.checkpoint)."""
+
+    rank: int
+    step: int
+    data: bytes
+
+
+Event = Joined | Reported | Left | Deposited | Checkpointed
 
 
 class Controller(control_pb2_grpc.ControllerServicer):
@@ -76,9 +85,14 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
+        self._states: Sequence[bytes] = ()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="controller", daemon=True)
         self._server: grpc.aio.Server | None = None
+
+    def resume(self, states: Sequence[bytes]) -> None:
+        """Have the nodes go on from their checkpoints, by rank; before they join."""
+        self._states = states
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any); returns the address with its port."""
@@ -149,7 +163,11 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self.events.put(Joined(rank, hello.pid))
         yield control_pb2.Order(
             assignment=control_pb2.Assignment(
-                run=self.run, rank=rank, world=self.world, config_json=self._config_json
+                run=self.run,
+                rank=rank,
+                world=self.world,
+                config_json=self._config_json,
+                checkpoint_bytes=len(self._states[rank]) if self._states else 0,
             )
         )
         reading = asyncio.create_task(self._read(rank, request_iterator, line))
@@ -184,10 +202,22 @@ class Controller(control_pb2_grpc.ControllerServicer):
             self.events.put(Left(rank, "" if rank in self._finished else reason))
             line.put_nowait(None)
 
+    async def Restore(
+        self, request: control_pb2.RestoreRequest, context: Any
+    ) -> AsyncIterator[control_pb2.CheckpointPiece]:
+        """A node's checkpoint, piece by piece; its digest is for the node to check."""
+        if not hmac.compare_digest(request.token.encode(), self._token.encode()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
+        if request.rank >= len(self._states):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no checkpoint of rank {request.rank}")
+        data = self._states[request.rank]
+        for start in range(0, len(data), SNAPSHOT_CHUNK_BYTES):
+            yield control_pb2.CheckpointPiece(data=data[start : start + SNAPSHOT_CHUNK_BYTES])
+
     async def Deposit(
         self, request_iterator: AsyncIterator[control_pb2.SnapshotPiece], context: Any
     ) -> control_pb2.DepositReceipt:
-        """A snapshot, checked before it is kept."""
+        """A snapshot or a checkpoint, checked before it is kept."""
         header: control_pb2.SnapshotHeader | None = None
         body = bytearray()
         async for piece in request_iterator:
@@ -198,8 +228,11 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 return control_pb2.DepositReceipt(accepted=False, detail="more bytes than announced")
         if header is None or header.run != self.run or not 0 <= header.rank < self.world:
             return control_pb2.DepositReceipt(accepted=False, detail="not of this run")
-        if len(body) != header.bytes or len(body) % 4 or zlib.crc32(body) != header.crc32:
+        if len(body) != header.bytes or zlib.crc32(body) != header.crc32 or (len(body) % 4 and not header.checkpoint):
             return control_pb2.DepositReceipt(accepted=False, detail="bytes or checksum do not fit")
+        if header.checkpoint:
+            self.events.put(Checkpointed(header.rank, header.step, bytes(body)))
+            return control_pb2.DepositReceipt(accepted=True)
         x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
         self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x))
         return control_pb2.DepositReceipt(accepted=True)

@@ -34,12 +34,30 @@ class LinkChange:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: after step `step`, each node with its checkpoint (packed, see node.checkpoint), by rank.
+
+    `t_s`: the nodes' training clocks at that step, by rank.
+    """
+
+    step: int
+    t_s: tuple[float, ...]
+    states: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def begin_s(self) -> float:
+        """Where the links' clock goes on: every node had made the step by then."""
+        return max(self.t_s)
+
+
+@dataclass(frozen=True)
 class Job:
     """One run: what the nodes are told, the links between them, and when to stop. `seed`: of the links.
 
     `stack`: how every node's TCP and shaped interface are set (the virtual fabric has neither).
     `parcel_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
-    to expect of a node when links are changed while it trains.
+    to expect of a node when links are changed while it trains. `resumed`: from where it goes on; `links` are
+    then those of that moment, and `changes` what is still to come.
     """
 
     config: NodeConfig
@@ -52,6 +70,12 @@ class Job:
     parcel_bytes: int = 0
     compute_s: float = 0.0
     stack: Stack = field(default_factory=Stack)
+    resumed: Resumed | None = None
+
+    @property
+    def begin_s(self) -> float:
+        """The training clock when this job's training begins, seconds."""
+        return self.resumed.begin_s if self.resumed else 0.0
 
     @cached_property
     def plans(self) -> tuple[InterfacePlan, ...]:
@@ -102,6 +126,10 @@ class Sink(Protocol):
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """Keep a node's state (flat float32). True: the run has reached its score and may stop."""
+        ...
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """What a node needs to go on after that step. None comes once a node is lost, for no set would be whole."""
         ...
 
     def links(self, line: dict[str, Any]) -> None:

@@ -118,10 +118,10 @@ class LiveLinks:
             serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._berths[rank].address})
             self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
 
-    def start(self) -> None:
-        """The training clock begins now: count, watch, and carry out the schedule from here."""
+    def start(self, t_s: float = 0.0) -> None:
+        """The training clock begins now, at `t_s`: count, watch, and carry out the schedule from here."""
         with self._changing:
-            self._begin_s = time.monotonic()
+            self._begin_s = time.monotonic() - t_s
             self._readings.begin(self._clocks)
             self._watch_round_trips()
             self._tell_configured()

@@ -12,7 +12,7 @@ import queue
 import time
 from typing import Any, Protocol
 
-from cluster.controller import Controller, Deposited, Event, Joined, Left, Reported
+from cluster.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
 from cluster.deadlines import Suspects
 from cluster.fabric import Berth, Job, LinkAgent, Outcome, Sink, steps_ahead, whole_exchanges
 from cluster.live_links import LiveLinks
@@ -78,8 +78,8 @@ class Session:
         self.alive: set[int] = set()
         self.lost: dict[int, str] = {}
         self.unwatched: dict[int, tuple[float, str]] = {}  # since when (monotonic s), and why
-        self.steps = dict.fromkeys(range(job.world), 0)
-        self.t_s = dict.fromkeys(range(job.world), 0.0)
+        self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
+        self.t_s = dict.fromkeys(range(job.world), job.begin_s)
         self.failure: str | None = None
         self.graph = WaitGraph()
         self.suspects = Suspects(job.config.exchange, job.parcel_bytes, job.compute_s)
@@ -133,6 +133,8 @@ class Session:
     def _build_nodes(self) -> None:
         job = self.job
         self.controller = self.ground.controller(job)
+        if job.resumed is not None:
+            self.controller.resume(job.resumed.states)
         address = self.controller.start(self.ground.serve_at)
         self.alive = set(range(job.world))
         self.ground.populate(address, self.sink)
@@ -164,7 +166,7 @@ class Session:
     def _train(self) -> None:
         assert self.controller is not None and self.live is not None
         self.sink.phase("")
-        self.live.start()
+        self.live.start(self.job.begin_s)
         self.controller.order(start={})
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
@@ -236,11 +238,13 @@ class Session:
             case Deposited(rank, step, t_s, codec_bytes, x):
                 if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
                     self.stop_wanted = True
+            case Checkpointed(rank, step, data) if not self.lost:
+                self.sink.checkpoint(rank, step, data)
             case Left(rank, reason) if reason and rank in self.alive:
                 self._lose(rank, reason)
             case Left(rank):
                 self.alive.discard(rank)
-            case Joined():
+            case Joined() | Checkpointed():
                 pass
 
     def _hear(self, rank: int, report: Any) -> None:

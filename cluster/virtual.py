@@ -10,6 +10,7 @@ they are ordered.
 from __future__ import annotations
 
 import heapq
+import inspect
 import itertools
 import zlib
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,6 +27,7 @@ from cluster.liveness import WaitGraph
 from cluster.virtual_links import LinkModel, paths_of
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
+from node.checkpoint import Checkpoint
 from node.collectives import CollectiveFailed
 from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, Send
 from node.mailbox import Header, Mailbox, Refusal
@@ -83,7 +85,7 @@ class _Node:
         self.meter = Meter(clock=lambda: fabric.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
         self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
         self.pace_s = worker.config.pace_s_of(rank)
-        self.steps = 0
+        self.steps = worker.made
         self.alive = True
         self.done = False
         self.ended = False
@@ -94,6 +96,10 @@ class _Node:
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         self.fabric.on_snapshot(self.rank, step, t_s, codec_bytes, x)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        if not self.fabric.lost:
+            self.fabric.sink.checkpoint(self.rank, checkpoint.step, checkpoint.pack())
 
     def stop_after(self) -> int | None:
         return self.fabric.stop_step
@@ -130,11 +136,14 @@ class _Simulation:
         self.nodes: list[_Node] = []
         for rank in range(job.world):
             worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
+            if job.resumed is not None:
+                worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
             codec, limit = worker.peers.codec, worker.largest_body
             kind = Tray if job.config.asynchronous else Mailbox
             mailbox = kind(job.config.run, rank, job.world, worker.schema, codec, limit, worker.window_rounds)
+            mailbox.enter_round(worker.peers.round)
             self.nodes.append(_Node(self, rank, worker, mailbox))
-            self._at(0.0, partial(self._resume, self.nodes[rank], None, None))
+            self._at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
         for change in changes:
             begins, ends = not change.name or change is first[change.name], change is last[change.name]
@@ -170,7 +179,7 @@ class _Simulation:
 
     def _end(self, node: _Node) -> None:
         """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
-        if not node.ended:
+        if not node.ended and inspect.getcoroutinestate(node.coroutine) != inspect.CORO_CLOSED:  # by Ctrl-C in it
             node.ended = True
             with suppress(_Ended, StopIteration):
                 node.coroutine.throw(_Ended())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from experiment.net_cli import net
 from experiment.scores.names import METRICS
 from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
 from experiment.topology_cli import add_topology
+
+if TYPE_CHECKING:
+    from experiment.resume import Remainder
 
 app = typer.Typer(
     name="gannet",
@@ -77,6 +80,18 @@ def compare(
     """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
     comparison = _load(spec, set_, fabric)
     _execute(comparison, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of an interrupted comparison or run.")],
+) -> None:
+    """Go on from the last checkpoints (checkpoint_every in the spec), bit for bit as if nothing had happened."""
+    from experiment.resume import remainder_of
+
+    with _said_plainly():
+        remainder = remainder_of(folder)
+    _execute(remainder.comparison, remainder.folder, remainder)
 
 
 @app.command()
@@ -174,17 +189,19 @@ def _folder(out: Path | None, name: str) -> Path:
     return folder
 
 
-def _execute(comparison: Comparison, folder: Path) -> None:
+def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None = None) -> None:
     fabrics: set[str] = {arm.fabric for arm in comparison.arms.values()}
     with _said_plainly():
         if fabrics & {"compose", "swarm"}:
+            if remainder is not None:
+                _fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
             status = _execute_in_containers(comparison, folder, fabrics)
         else:
             if "namespaces" in fabrics:
                 sandbox.enter()  # before anything starts a thread
             from experiment.compare import execute
 
-            status = 0 if execute(comparison, folder, console) else 1
+            status = 0 if execute(comparison, folder, console, remainder=remainder) else 1
     raise typer.Exit(status)
 
 

@@ -26,6 +26,7 @@ from experiment.report import (
     write_summary,
 )
 from experiment.report.tables import conclusion_text
+from experiment.resume import Remainder
 from experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
 from experiment.scores.config import ScoreSpec
 from experiment.scores.scorer import AnyScorer, check_scoring, scorer_for
@@ -39,16 +40,20 @@ def execute(
     console: Console,
     more_fabrics: Mapping[str, Fabric] | None = None,
     observers: Sequence[Display] = (),
+    remainder: Remainder | None = None,
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished.
 
     `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
+    `remainder`: of a comparison that was interrupted, what is left to do.
     """
     for arm in comparison.arms.values():
         if arm.score is not None:  # hours of training are too late to learn that there is no feature network
             check_scoring(arm.task, arm.data, arm.score)
-    begin_comparison(comparison, folder)
-    runs, terminal = comparison.runs(), LiveDisplay(console)
+    if remainder is None:
+        begin_comparison(comparison, folder)
+    runs, terminal = remainder.left if remainder else comparison.runs(), LiveDisplay(console)
+    resumed = remainder.resumed if remainder else frozenset()
     display = DisplayTee(terminal, *observers)
     summaries: list[dict[str, Any]] = []
     with ExitStack() as stack:
@@ -62,7 +67,8 @@ def execute(
         try:
             for number, spec in enumerate(runs, start=1):
                 display.begin(spec, number, len(runs))
-                summary = run_one(spec, run_folder(folder, spec), fabrics[spec.fabric], display)
+                place = run_folder(folder, spec)
+                summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
                 display.end(summary)
                 summaries.append(summary)
                 if summary["status"] == "stopped":
@@ -84,7 +90,7 @@ def run_folder(folder: Path, spec: RunSpec) -> Path:
 
 def score_all(
     folder: Path,
-    runs: list[RunSpec],
+    runs: Sequence[RunSpec],
     summaries: list[dict[str, Any]],
     console: Console,
     folders: list[Path] | None = None,

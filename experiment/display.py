@@ -116,6 +116,9 @@ class LiveDisplay:
             self._console.print(text, markup=False)
         self._refresh()
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """Nor are checkpoints."""
+
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """Snapshots are not shown."""
         return False

@@ -1,13 +1,18 @@
 """The ledger: one folder a run, written line by line while the run goes on, so that nothing is lost.
 
-spec.yaml environment.json certificate.json steps.jsonl links.jsonl snapshots/ summary.json
-(after scoring: scores.jsonl images/)
+spec.yaml environment.json certificate.json steps.jsonl links.jsonl snapshots/ checkpoints/ summary.json
+(after scoring: scores.jsonl images/; of a run that went on from a checkpoint: resumed.jsonl)
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -16,27 +21,66 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cluster.fabric import Resumed
+from experiment.checkpoints import CheckpointFolder
 from experiment.spec import RunSpec
 from netem.certificate import Certificate
 from node.worker import StepStats
 
+LAYERS = ("codec", "grpc", "interface")
+
 
 class Ledger:
-    """A Sink that keeps a run's news in its folder and the sums that its summary needs."""
+    """A Sink that keeps a run's news in its folder and the sums that its summary needs.
 
-    def __init__(self, folder: Path, spec: RunSpec) -> None:
-        if (folder / "steps.jsonl").exists():
+    `resumed`: from where the run in that folder goes on. What the ledger has of later steps and times is dropped, for
+    they are made again; so each step of a node has one line.
+    """
+
+    def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None) -> None:
+        if resumed is None and (folder / "steps.jsonl").exists():
             raise FileExistsError(f"{folder} holds a run already: choose another folder, or remove it")
         (folder / "snapshots").mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._modelled = spec.fabric == "virtual"
-        self._steps = (folder / "steps.jsonl").open("w", encoding="utf-8", buffering=1)
-        self._links = (folder / "links.jsonl").open("w", encoding="utf-8", buffering=1)
         self.refusals: Counter[str] = Counter()
         self.missing = 0
         self.stats: dict[int, list[StepStats]] = {rank: [] for rank in range(spec.nodes)}
         self.link_lines: list[dict[str, Any]] = []
-        write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
+        self._checkpoints = CheckpointFolder(folder, spec.nodes)
+        self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
+        self.resumed: list[dict[str, Any]] = []
+        if resumed is None:
+            write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
+        else:
+            self._go_back(resumed)
+        self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._links = (folder / "links.jsonl").open("a", encoding="utf-8", buffering=1)
+
+    def _go_back(self, resumed: Resumed) -> None:
+        """Be as the ledger was at that step, and note it down."""
+        for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
+            stats = _stats(line)
+            self.stats[line["node"]].append(stats)
+            self.missing += len(stats.missing)
+            for layer in LAYERS:
+                self._before[line["node"], layer] += getattr(stats, f"{layer}_bytes")
+        self.link_lines = _kept(
+            self.folder / "links.jsonl", lambda line: line.get("t_s", line.get("to_s", 0)) <= resumed.begin_s
+        )
+        for later in (self.folder / "snapshots").glob("step-*"):
+            if int(later.name.removeprefix("step-")) > resumed.step:
+                shutil.rmtree(later)
+        self._checkpoints.forget_after(resumed.step)
+        certificate = self.folder / "certificate.json"
+        reasons = json.loads(certificate.read_text(encoding="utf-8"))["reasons"] if certificate.exists() else []
+        line = {"step": resumed.step, "t_s": resumed.begin_s, "written": now(), "reasons_before": reasons}
+        with (self.folder / "resumed.jsonl").open("a", encoding="utf-8") as file:
+            write_line(file, line)
+        self.resumed = _kept(self.folder / "resumed.jsonl", lambda line: True)
+        (self.folder / "summary.json").unlink(
+            missing_ok=True
+        )  # of a run that had stopped, which this one no longer has
 
     def phase(self, text: str) -> None:
         """Nothing is kept of how far the set-up is."""
@@ -73,6 +117,11 @@ class Ledger:
         partial.replace(final)
         return False
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """checkpoints/step-…/node-….safetensors, and all lines of the steps until then safe from a power cut."""
+        os.fsync(self._steps.fileno())
+        self._checkpoints.put(rank, step, data)
+
     def links(self, line: dict[str, Any]) -> None:
         """One line of links.jsonl."""
         self.link_lines.append(line)
@@ -94,7 +143,7 @@ class Ledger:
     def total(self, layer: str, finished: dict[tuple[int, str], int]) -> int:
         """Bytes sent in a layer: what finished nodes counted to the end, and the lines of those that did not."""
         return sum(
-            finished[rank, layer]
+            finished[rank, layer] + self._before[rank, layer]
             if (rank, layer) in finished
             else sum(getattr(entry, f"{layer}_bytes") for entry in entries)
             for rank, entries in self.stats.items()
@@ -114,6 +163,35 @@ class Ledger:
         """Median over nodes of a StepStats field's mean a step (means: an exchange may come every few steps)."""
         means = [sum(getattr(entry, field) for entry in stats) / len(stats) for stats in self.stats.values() if stats]
         return median(means) if means else 0.0
+
+
+def now() -> str:
+    """The time of day, as ledgers have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """The wanted lines of a .jsonl file, which then has no others. A line cut short, as a crash leaves, is none."""
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if wanted(line):
+            kept.append(line)
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for line in kept:
+            write_line(file, line)
+    partial.replace(path)
+    return kept
+
+
+def _stats(line: dict[str, Any]) -> StepStats:
+    """The StepStats that a line of steps.jsonl was written from."""
+    values = {field.name: line[field.name] for field in fields(StepStats) if field.name in line}
+    return StepStats(**{**values, "losses": line["loss"], "missing": tuple(line["missing"])})
 
 
 def write_line(file: IO[str], line: dict[str, Any]) -> None:

@@ -110,6 +110,9 @@ class MetricsSink:
         for snapshot in self._agreement.miss(stats.missing):
             self._show_agreement(snapshot)
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """A checkpoint is no measurement."""
+
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """How far the nodes have drifted apart, and how good their mean is."""
         for snapshot in self._agreement.add(rank, step, t_s, x):

@@ -19,7 +19,8 @@ from cluster.deadlines import limits_over_time, with_room_for_operators
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from experiment.data_record import data_of
-from experiment.ledger import Ledger, write_json, write_yaml
+from experiment.ledger import Ledger, now, write_json, write_yaml
+from experiment.resume import gone_on
 from experiment.scoring import AnyScorer, comparable, score_run, scorer_for
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
@@ -65,6 +66,10 @@ class Tee:
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         reached = [sink.snapshot(rank, step, t_s, codec_bytes, x) for sink in self._sinks]
         return any(reached)
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.checkpoint(rank, step, data)
 
     def links(self, line: dict[str, Any]) -> None:
         for sink in self._sinks:
@@ -120,6 +125,8 @@ class ScoreGoal:
 
     def step(self, rank: int, stats: StepStats) -> None: ...
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
+
     def links(self, line: dict[str, Any]) -> None: ...
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
@@ -164,16 +171,24 @@ def job_of(spec: RunSpec) -> Job:
 
 _PASSED_ON = (
     "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "batch", "device", "threads",
-    "pace_ms", "node_pace_ms", "snapshot_every",
+    "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every",
 )  # fmt: skip
 
 
-def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None) -> dict[str, Any]:
-    """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after."""
-    job, data = job_of(spec), data_of(spec)
+def run_one(
+    spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None, resume: bool = False
+) -> dict[str, Any]:
+    """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
+
+    `resume`: go on with the run that is there from its last checkpoints. Raises ValueError when they are not its own.
+    """
+    whole, data = job_of(spec), data_of(spec)
+    job = gone_on(whole, folder) if resume else whole
     if display is not None:
         display.named(job.config.run)
-    ledger = Ledger(folder, spec)
+        if job.resumed is not None:
+            display.phase(f"going on after step {job.resumed.step}, {job.begin_s:.1f} s of training")
+    ledger = Ledger(folder, spec, job.resumed)
     sinks: list[Sink] = [ledger, *([display] if display else [])]
     if spec.stop.score is not None:
         sinks.append(ScoreGoal(spec))
@@ -187,7 +202,7 @@ def run_one(spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None
         ledger.certificate(outcome.certificate)
     here = environment() | outcome.environment | {"fabric": spec.fabric, "data": data}
     write_json(folder / "environment.json", here)
-    summary = summarise_run(spec, job, ledger, outcome)
+    summary = summarise_run(spec, whole, ledger, outcome)
     write_json(folder / "summary.json", summary)
     return summary
 
@@ -204,6 +219,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
     if ledger.missing and not outcome.lost:
         reasons.append(f"{ledger.missing} parcels were missing from mixes though no node was lost")
+    reasons += [f"before step {was['step']}: {reason}" for was in ledger.resumed for reason in was["reasons_before"]]
     compute_s = ledger.per_step("compute_s")
     if spec.fabric != "virtual":
         reasons += missed_pace(spec, ledger)
@@ -223,6 +239,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
         "parameters": size,
         "steps": steps,
+        **({"resumed_after": [was["step"] for was in ledger.resumed]} if ledger.resumed else {}),
         "seconds": max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
         "setup_s": outcome.setup_s,
         "step_s": {
@@ -284,7 +301,7 @@ def environment() -> dict[str, Any]:
             "torch": version("torch"),
             "grpc": version("grpcio"),
         },
-        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "written": now(),
     }
 
 

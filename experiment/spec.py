@@ -24,7 +24,15 @@ from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
 from node.config import OptimizerConfig
-from node.methods import ALGORITHM_NAMES, AlgorithmConfig, check_codec, check_pace, check_task, check_topology
+from node.methods import (
+    ALGORITHM_NAMES,
+    AlgorithmConfig,
+    check_checkpoints,
+    check_codec,
+    check_pace,
+    check_task,
+    check_topology,
+)
 from node.tasks.config import TASK_NAMES, DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
@@ -76,6 +84,7 @@ class RunSpec(Settings):
     node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     stop: StopSpec
     snapshot_every: PositiveInt = 50
+    checkpoint_every: PositiveInt | None = None
     score: ScoreSpec | None = ScoreSpec()
 
     @field_validator("name", "arm")
@@ -90,6 +99,12 @@ class RunSpec(Settings):
         check_codec(self.codec, self.algorithm)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
         check_task(self.task, self.algorithm)
+        check_checkpoints(self.checkpoint_every, self.algorithm)
+        if self.checkpoint_every is not None and self.fabric in ("compose", "swarm"):
+            raise ValueError(
+                f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
+                "fabric: namespaces or virtual"
+            )
         if self.fabric == "virtual" and self.algorithm.name == "ddp":
             raise ValueError(
                 "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "

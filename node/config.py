@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import CodecName
-from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_codec, check_task
+from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_codec, check_task
 from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import FixedTopology, TopologyConfig
 
@@ -72,6 +72,7 @@ class NodeConfig(Settings):
     pace_ms: PositiveFloat | None = None
     node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     snapshot_every: PositiveInt = 100
+    checkpoint_every: PositiveInt | None = None
     max_steps: PositiveInt | None = None
     exchange: ExchangeConfig = ExchangeConfig()
 
@@ -79,6 +80,7 @@ class NodeConfig(Settings):
     def _codec_fits(self) -> NodeConfig:
         check_codec(self.codec, self.algorithm)
         check_task(self.task, self.algorithm)
+        check_checkpoints(self.checkpoint_every, self.algorithm)
         return self
 
     @property

@@ -10,13 +10,14 @@ import asyncio
 import socket
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
 import grpc.aio
 import torch
 from torch import Tensor
 
+from node.checkpoint import Checkpoint, CheckpointError
 from proto import control_pb2, control_pb2_grpc
 
 SNAPSHOT_CHUNK_BYTES = 1 << 20
@@ -45,7 +46,7 @@ def until_reachable(address: str) -> None:
 
 
 class ControlLine:
-    """The Attend stream of one node, and its deposits of snapshots."""
+    """The Attend stream of one node, and its deposits of snapshots and checkpoints."""
 
     def __init__(self, controller: str, loop: asyncio.AbstractEventLoop) -> None:
         options = [
@@ -79,15 +80,39 @@ class ControlLine:
     def deposit(self, header: control_pb2.SnapshotHeader, x: Tensor) -> None:
         """Upload a snapshot in the background; `x` must not change afterwards."""
 
+        async def body() -> memoryview:
+            return memoryview(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+
+        self._begin(self._deposit(header, body()))
+
+    def deposit_checkpoint(self, header: control_pb2.SnapshotHeader, checkpoint: Checkpoint) -> None:
+        """Pack and upload a checkpoint in the background."""
+
+        async def body() -> memoryview:
+            return memoryview(await asyncio.to_thread(checkpoint.pack))
+
+        self._begin(self._deposit(header, body()))
+
+    async def restore(self, token: str, rank: int, size: int) -> bytes:
+        """This node's checkpoint of `size` bytes. Raises CheckpointError when another length comes."""
+        data = bytearray()
+        call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank))
+        async for piece in call:
+            data += piece.data
+        if len(data) != size:
+            raise CheckpointError(f"checkpoint of node {rank}: {len(data)} bytes came of {size}; resume again")
+        return bytes(data)
+
+    def _begin(self, deposit: Coroutine[Any, Any, None]) -> None:
         def begin() -> None:
-            task = self._loop.create_task(self._deposit(header, x))
+            task = self._loop.create_task(deposit)
             self._deposits.add(task)
             task.add_done_callback(self._deposits.discard)
 
         self._loop.call_soon_threadsafe(begin)
 
-    async def _deposit(self, header: control_pb2.SnapshotHeader, x: Tensor) -> None:
-        body = x.detach().cpu().contiguous().view(torch.uint8).numpy().data
+    async def _deposit(self, header: control_pb2.SnapshotHeader, packed: Awaitable[memoryview]) -> None:
+        body = await packed
         header.bytes, header.crc32 = len(body), zlib.crc32(body)
 
         async def pieces() -> AsyncIterator[control_pb2.SnapshotPiece]:
@@ -98,7 +123,8 @@ class ControlLine:
         async with self._one_at_a_time:
             receipt = await self._stub.Deposit(pieces(), wait_for_ready=True)
         if not receipt.accepted:
-            failed = control_pb2.Failed(reason=f"snapshot refused: {receipt.detail}", step=header.step)
+            what = "checkpoint" if header.checkpoint else "snapshot"
+            failed = control_pb2.Failed(reason=f"{what} refused: {receipt.detail}", step=header.step)
             self.post(failed=failed)
 
     async def settle(self) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc.aio
 from torch import Tensor
 
+from node.checkpoint import Checkpoint
 from node.codecs import build_codec
 from node.collectives import CollectiveFailed
 from node.config import NodeConfig
@@ -160,6 +161,9 @@ class _Life:
         config = NodeConfig.model_validate_json(assignment.config_json)
         worker = Worker(config, assignment.rank, assignment.world)
         self._run, self._rank = config.run, assignment.rank
+        if assignment.checkpoint_bytes:
+            fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
+            worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
         rehearse(worker)
         peers = worker.peers
         metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
@@ -200,6 +204,7 @@ class _Life:
         self._in_loop(exchange.connect(addresses, outgoing))
         # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
         exchange.warm_up(build_codec(config.codec).encode(worker.initial()), incoming, outgoing)
+        exchange.shelf.enter_round(peers.round)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")
@@ -209,7 +214,7 @@ class _Life:
         exchange.counters.begin(incoming | outgoing)
         metrics.begin(incoming, outgoing, exchange.counters.read)
         device = self._place.mesh_device
-        sent_before = (exchange.grpc_bytes, transmitted_bytes(device))
+        sent_before = (peers.codec_bytes, exchange.grpc_bytes, transmitted_bytes(device))
         meter = Meter(
             clock=time.monotonic,
             network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
@@ -224,9 +229,9 @@ class _Life:
             steps=steps,
             t_s=t_s,
             memory_mb=proportional_set_mb(),
-            codec_bytes=peers.codec_bytes,
-            grpc_bytes=exchange.grpc_bytes - sent_before[0],
-            interface_bytes=transmitted_bytes(device) - sent_before[1],
+            codec_bytes=peers.codec_bytes - sent_before[0],
+            grpc_bytes=exchange.grpc_bytes - sent_before[1],
+            interface_bytes=transmitted_bytes(device) - sent_before[2],
         )
         self._in_loop(self._line.settle())
         self._line.post(finished=finished)
@@ -287,6 +292,11 @@ class _Life:
             run=self._run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes
         )
         self._line.deposit(header, x)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Send a checkpoint to the controller in the background."""
+        header = control_pb2.SnapshotHeader(run=self._run, rank=self._rank, step=checkpoint.step, checkpoint=True)
+        self._line.deposit_checkpoint(header, checkpoint)
 
     def stop_after(self) -> int | None:
         """The last step, once the controller has named it."""

@@ -257,6 +257,19 @@ def check_pace(
         raise ValueError(f"node_pace_ms.{strange[0]}: there is no such node; nodes are 0 to {world - 1}")
 
 
+def check_checkpoints(every: int | None, algorithm: AlgorithmConfig) -> None:
+    """Raise ValueError when checkpoints are asked of a method that could not go on from one."""
+    why = {
+        "ddp": "ddp's state is inside PyTorch and gloo",
+        "ad-psgd": "ad-psgd has parcels under way at every moment, and no step that is the same on all nodes",
+    }
+    if every is not None and algorithm.name in why:
+        raise ValueError(
+            f"checkpoint_every: {why[algorithm.name]}, so it cannot go on from a checkpoint: leave it out, "
+            "or use a synchronous method (dp-oadam, choco, cp-oadam)"
+        )
+
+
 def check_task(task: TaskSetting, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when the algorithm cannot train that task, or the task asks for what the algorithm decides.
 

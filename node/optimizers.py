@@ -7,6 +7,8 @@ generator sits out some steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -25,22 +27,48 @@ class _PlayerState:
         self.square = torch.zeros_like(self.moment)
         self.previous = torch.zeros_like(self.moment)
 
+    def state(self) -> dict[str, Tensor]:
+        return {
+            "count": torch.tensor(self.count),
+            "moment": self.moment,
+            "square": self.square,
+            "previous": self.previous,
+        }
 
-def _player_states(task: Task, config: OptimizerConfig, like: Tensor) -> dict[str, _PlayerState]:
-    return {name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()}
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.count = int(state["count"])
+        for name in ("moment", "square", "previous"):
+            if state[name].shape != self.moment.shape:
+                raise ValueError(f"{name} of shape {tuple(state[name].shape)}, here {tuple(self.moment.shape)}")
+        self.moment, self.square, self.previous = state["moment"], state["square"], state["previous"]
 
 
-class OAdam:
+class _PerPlayer:
+    """What is remembered of each player, as checkpoints hold it: `player.entry`."""
+
+    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
+        self._config = config
+        self._players = {
+            name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()
+        }
+        self._task = task
+
+    def state(self) -> dict[str, Tensor]:
+        """See node.checkpoint.Keeps."""
+        return {f"{name}.{entry}": value for name, p in self._players.items() for entry, value in p.state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See node.checkpoint.Keeps."""
+        for name, p in self._players.items():
+            p.load_state({entry: state[f"{name}.{entry}"] for entry in p.state()})
+
+
+class OAdam(_PerPlayer):
     """Optimistic Adam (Daskalakis et al., "Training GANs with Optimism", as in their code).
 
     With ŝ_t = η √(1−β2^t) / (1−β1^t):
     θ_t = θ_{t−1} − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε).
     """
-
-    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
-        self._config = config
-        self._players = _player_states(task, config, like)
-        self._task = task
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
@@ -59,12 +87,8 @@ class OAdam:
         return with_buffers(new, self._task, gradient)
 
 
-class OptimisticSG:
+class OptimisticSG(_PerPlayer):
     """Optimistic stochastic gradient: θ_t = θ_{t−1} − 2η g_t + η g_{t−1} (g_0 = 0)."""
-
-    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
-        self._players = _player_states(task, config, like)
-        self._task = task
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""

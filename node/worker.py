@@ -7,16 +7,18 @@ read and a Reporter to tell.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import count
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from node.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
 from node.codecs import build_codec
 from node.collectives import Peers
 from node.config import NodeConfig
@@ -27,6 +29,8 @@ from node.tasks import build_task, needs_data
 from node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from node.topology import Neighbourhood, Topology
 from node.traffic import largest_body, rounds_ahead
+
+Kept = TypeVar("Kept", bound=Keeps)
 
 
 class Diverged(Exception):
@@ -68,15 +72,15 @@ class Meter:
     _zero: float = 0.0
     _seen: tuple[float, int, int, int] = field(default=(0.0, 0, 0, 0))
 
-    def begin(self, codec_bytes: int) -> None:
-        """Set all readings to now: the training clock begins here."""
+    def begin(self, codec_bytes: int, t_s: float = 0.0) -> None:
+        """Set all readings to now: the training clock begins here, at `t_s`."""
         self.compute_s = self.wait_s = 0.0
-        self._zero = self.clock()
-        self._seen = (0.0, *self.network(), codec_bytes)
+        self._zero = self.clock() - t_s
+        self._seen = (t_s, *self.network(), codec_bytes)
 
     @property
     def t_s(self) -> float:
-        """The training clock: seconds since `begin`."""
+        """The training clock: seconds of training, those before a checkpoint that this run goes on from too."""
         return self.clock() - self._zero
 
     def step(self, number: int, losses: dict[str, float], peers: Peers) -> StepStats:
@@ -110,6 +114,10 @@ class Reporter(Protocol):
         """Takes x as it is: algorithms never change a tensor that they have yielded."""
         ...
 
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes a copy of all that the node remembers."""
+        ...
+
     def stop_after(self) -> int | None:
         """The step after which to leave, once it is known; steps as `progress` counts them."""
         ...
@@ -141,6 +149,9 @@ class Worker:
             )
         codec = build_codec(config.codec, config.seed, rank)
         self.peers = Peers(rank, world, codec, config.exchange.segment_bytes)
+        self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
+        self._from: Checkpoint | None = None
+        self._keepers: dict[str, Keeps] = {"task": self.task, "codec": codec}
 
     def _build_task(self) -> Task:
         c = self.config
@@ -168,6 +179,61 @@ class Worker:
         text = repr((layout, self.task.size, self.peers.codec.name))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
+    @property
+    def owner(self) -> Owner:
+        """Whose its checkpoints are."""
+        c = self.config
+        return Owner(c.run, self.rank, self.world, config_hash(c), f"{self.schema:016x}")
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Be as that node was; before training. Raises CheckpointError when it is not this one."""
+        self.owner.check(checkpoint.owner, f"checkpoint of node {checkpoint.owner.rank} at step {checkpoint.step}")
+        self._from, self.made, self.begin_s = checkpoint, checkpoint.step, checkpoint.t_s
+        self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
+        for name in list(self._keepers):
+            self._load(name)
+
+    def keep(self, name: str, thing: Kept) -> Kept:
+        """What an algorithm remembers beside x; in a run that goes on from a checkpoint, as it was there.
+
+        Nothing that decides later steps may be left out: a checkpoint has x, what is kept, and the worker's own.
+        """
+        if name in self._keepers or "." in name:
+            raise ValueError(f"{name!r} is no name for what an algorithm keeps, or there is one already")
+        self._keepers[name] = thing
+        if self._from is not None:
+            self._load(name)
+        return thing
+
+    def _load(self, name: str) -> None:
+        assert self._from is not None
+        try:
+            self._keepers[name].load_state(self._from.take(name))
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"checkpoint of node {self.rank} at step {self.made}: no state of {name!r} that fits here ({error}); "
+                "resume with the version that wrote it"
+            ) from None
+
+    def checkpoint(self, step: int, t_s: float, x: Tensor) -> Checkpoint:
+        """A copy of all that decides the steps after this one."""
+        tensors = copied(self._keepers, x)
+        return Checkpoint(self.owner, step, t_s, self.peers.round, self.peers.codec_bytes, tensors)
+
+    def settle(self) -> None:
+        """The first step is made: what is still left of a checkpoint would be silently ignored."""
+        if self._from is not None and self._from.tensors:
+            unread = ", ".join(sorted(self._from.tensors))
+            raise CheckpointError(
+                f"checkpoint of node {self.rank} at step {self.made}: {unread} would be ignored by "
+                f"{self.config.algorithm.name}; resume with the version that wrote it"
+            )
+        self._from = None
+
+    def steps(self) -> Iterator[int]:
+        """The numbers of the steps to make, counted from 1 over the whole run."""
+        return count(self.made + 1)
+
     def neighbours(self, number: int) -> Neighbourhood:
         """Whom this node mixes with in gossip round `number`, counted from 1 over the whole run."""
         return self.topology(self.rank, number)
@@ -179,6 +245,10 @@ class Worker:
     def served(self, x: Tensor) -> Tensor:
         """x as it leaves the node for snapshots and scores: what the task makes of it (see node.tasks.averages)."""
         return self.task.served(x) if isinstance(self.task, ServesAnother) else x
+
+    def start(self) -> Tensor:
+        """x to begin with: x_0, or that of the checkpoint that this run goes on from."""
+        return self.initial() if self._from is None else self._from.take_x()
 
     async def gradient(self, x: Tensor) -> Gradient:
         """The vector field at x on this node's next minibatch, paced as configured."""
@@ -193,16 +263,21 @@ class Worker:
 
 
 async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
-    """Train until the step limit or the order to stop; returns the number of steps made."""
+    """Train until the step limit or the order to stop; returns the number of the last step."""
     from node.algorithms import ALGORITHMS  # the algorithms are written against Worker
 
     config = worker.config
     steps = ALGORITHMS[config.algorithm.name](worker, config.algorithm)
-    report.snapshot(0, 0.0, 0, worker.initial())
-    meter.begin(worker.peers.codec_bytes)
-    number, there = 0, 0
+    if not worker.made:
+        report.snapshot(0, 0.0, 0, worker.initial())
+    meter.begin(worker.peers.codec_bytes, worker.begin_s)
+    number = there = worker.made
+    if config.max_steps is not None and number >= config.max_steps:
+        return number  # ended after its last step, before it could say so
     async with aclosing(steps):
         async for step in steps:
+            if number == worker.made:
+                worker.settle()
             number += 1
             stats = meter.step(number, step.losses, worker.peers)
             report.step(stats)
@@ -214,6 +289,9 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
             if there >= end:
                 last = int(end) if config.asynchronous else number
                 report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+            if config.checkpoint_every is not None and number % config.checkpoint_every == 0:
+                report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
+            if there >= end:
                 break
     return number
 

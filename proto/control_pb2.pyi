@@ -186,16 +186,18 @@ class Order(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     world: int
     config_json: str
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ...) -> None: ...
+    checkpoint_bytes: int
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ...) -> None: ...
 
 class Warm(_message.Message):
     __slots__ = ("mesh_addresses",)
@@ -240,7 +242,7 @@ class SnapshotPiece(_message.Message):
     def __init__(self, header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotHeader(_message.Message):
-    __slots__ = ("run", "rank", "step", "t_s", "codec_bytes", "bytes", "crc32")
+    __slots__ = ("run", "rank", "step", "t_s", "codec_bytes", "bytes", "crc32", "checkpoint")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +250,7 @@ class SnapshotHeader(_message.Message):
     CODEC_BYTES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     step: int
@@ -255,7 +258,22 @@ class SnapshotHeader(_message.Message):
     codec_bytes: int
     bytes: int
     crc32: int
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
+    checkpoint: bool
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
+
+class RestoreRequest(_message.Message):
+    __slots__ = ("token", "rank")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    rank: int
+    def __init__(self, token: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
+
+class CheckpointPiece(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class DepositReceipt(_message.Message):
     __slots__ = ("accepted", "detail")

@@ -44,6 +44,11 @@ class ControllerStub:
                 request_serializer=proto_dot_control__pb2.SnapshotPiece.SerializeToString,
                 response_deserializer=proto_dot_control__pb2.DepositReceipt.FromString,
                 _registered_method=True)
+        self.Restore = channel.unary_stream(
+                '/gannet.control.v1.Controller/Restore',
+                request_serializer=proto_dot_control__pb2.RestoreRequest.SerializeToString,
+                response_deserializer=proto_dot_control__pb2.CheckpointPiece.FromString,
+                _registered_method=True)
 
 
 class ControllerServicer:
@@ -61,6 +66,12 @@ class ControllerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Restore(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControllerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -73,6 +84,11 @@ def add_ControllerServicer_to_server(servicer, server):
                     servicer.Deposit,
                     request_deserializer=proto_dot_control__pb2.SnapshotPiece.FromString,
                     response_serializer=proto_dot_control__pb2.DepositReceipt.SerializeToString,
+            ),
+            'Restore': grpc.unary_stream_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=proto_dot_control__pb2.RestoreRequest.FromString,
+                    response_serializer=proto_dot_control__pb2.CheckpointPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -129,6 +145,33 @@ class Controller:
             '/gannet.control.v1.Controller/Deposit',
             proto_dot_control__pb2.SnapshotPiece.SerializeToString,
             proto_dot_control__pb2.DepositReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gannet.control.v1.Controller/Restore',
+            proto_dot_control__pb2.RestoreRequest.SerializeToString,
+            proto_dot_control__pb2.CheckpointPiece.FromString,
             options,
             channel_credentials,
             insecure,

@@ -116,6 +116,8 @@ class Watch:
         now, begin = (float(np.sqrt(np.mean(np.square(self._distances[k])))) for k in (step, 0))
         return now / begin
 
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
+
     def links(self, line: dict[str, Any]) -> None: ...
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:

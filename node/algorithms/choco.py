@@ -12,8 +12,9 @@ gossip. Its theorem asks for a symmetric W that stays the same. Reconstructed: t
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
+import torch
 from torch import Tensor
 
 from node.algorithms.compressed import Channel
@@ -54,11 +55,22 @@ class Replicas:
                 mixed.add_(self.of[j] - self.own, alpha=gamma * weight)
         return mixed
 
+    def state(self) -> dict[str, Tensor]:
+        """All replicas, and who is left out."""
+        of = {f"of-{j}": replica for j, replica in self.of.items()}
+        return {"own": self.own, **of, "gone": torch.tensor(sorted(self.gone), dtype=torch.int64)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`."""
+        self.own, self.gone = state["own"], set(state["gone"].tolist())
+        self.of = {j: state[f"of-{j}"] for j in self.of}
+
 
 async def choco(worker: Worker, config: ChocoConfig) -> AsyncGenerator[Step, None]:
     """x ← x − OAdam(g(x)), then CHOCO-Gossip."""
-    x = worker.initial()
-    oadam, replicas = OAdam(worker.task, worker.config.optimizer, x), Replicas(worker, x)
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    replicas = worker.keep("replicas", Replicas(worker, x))
     while True:
         g = await worker.gradient(x)
         x = await replicas.mix(oadam.step(x, g), config.gamma)

@@ -23,11 +23,10 @@ from node.worker import Step, Worker
 
 async def cp_oadam(worker: Worker, config: CpOadamConfig) -> AsyncGenerator[Step, None]:
     """x ← mean_i (x_i − OAdam(g_i)); averaging gradients, x ← x − OAdam(mean_i g_i)."""
-    x = worker.initial()
-    oadam, mean = OAdam(worker.task, worker.config.optimizer, x), mean_of(worker, config.collective)
-    k = 0
-    while True:
-        k += 1
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    mean = mean_of(worker, config.collective)
+    for k in worker.steps():
         g = await worker.gradient(x)
         if config.average == "gradients":
             # Running statistics travel with the gradient, or each node would keep its own.

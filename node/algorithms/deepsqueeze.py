@@ -24,9 +24,9 @@ from node.worker import Step, Worker
 
 async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerator[Step, None]:
     """The three lines above; all that is remembered is δ, in the ErrorFeedback."""
-    x = worker.initial()
-    oadam, channel = OAdam(worker.task, worker.config.optimizer, x), Channel(worker)
-    memory = ErrorFeedback(channel.codec, channel.coarse_count)
+    x = worker.start()
+    oadam, channel = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x)), Channel(worker)
+    memory = worker.keep("error", ErrorFeedback(channel.codec, channel.coarse_count))
     peers = worker.peers
     while True:
         g = await worker.gradient(x)

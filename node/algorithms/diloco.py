@@ -11,7 +11,7 @@ as they are, without momentum. With lr = 1 and μ = 0 it is CP-OAdam that averag
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import torch
 from torch import Tensor
@@ -38,15 +38,22 @@ class Outer:
         self.theta = theta
         return theta
 
+    def state(self) -> dict[str, Tensor]:
+        """θ and m."""
+        return {"theta": self.theta, "momentum": self.momentum}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`."""
+        self.theta, self.momentum = state["theta"], state["momentum"]
+
 
 async def diloco(worker: Worker, config: DilocoConfig) -> AsyncGenerator[Step, None]:
     """Between exchanges the state of a step is the node's own θ_i."""
-    x = worker.initial()
-    oadam, mean = OAdam(worker.task, worker.config.optimizer, x), mean_of(worker, config.collective)
-    outer = Outer(x, worker.task.buffers, config)
-    k = 0
-    while True:
-        k += 1
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    outer = worker.keep("outer", Outer(x, worker.task.buffers, config))
+    mean = mean_of(worker, config.collective)
+    for k in worker.steps():
         g = await worker.gradient(x)
         x = oadam.step(x, g)
         if k % config.every == 0:

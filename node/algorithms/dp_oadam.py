@@ -19,11 +19,9 @@ from node.worker import Step, Worker
 
 async def dp_oadam(worker: Worker, config: DpOadamConfig) -> AsyncGenerator[Step, None]:
     """x_i ← Σ_j w_ij (x_j − OAdam(g_j(x_j))), or with overlap x_i ← Σ_j w_ij x_j − OAdam(g_i(x_i))."""
-    x = worker.initial()
-    oadam = OAdam(worker.task, worker.config.optimizer, x)
-    k = 0
-    while True:
-        k += 1
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    for k in worker.steps():
         if k % config.every:
             g = await worker.gradient(x)
             x = oadam.step(x, g)

@@ -23,11 +23,10 @@ from node.worker import Step, Worker
 
 async def gossip_pga(worker: Worker, config: GossipPgaConfig) -> AsyncGenerator[Step, None]:
     """The two lines above. A global average takes a number among the rounds, and that round's graph is left out."""
-    x = worker.initial()
-    oadam, mean = OAdam(worker.task, worker.config.optimizer, x), mean_of(worker, config.collective)
-    k = 0
-    while True:
-        k += 1
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    mean = mean_of(worker, config.collective)
+    for k in worker.steps():
         g = await worker.gradient(x)
         x = oadam.step(x, g)
         if config.global_every and k % config.global_every == 0:

@@ -11,8 +11,8 @@ from node.worker import Step, Worker
 
 async def local(worker: Worker, config: LocalConfig) -> AsyncGenerator[Step, None]:
     """x_k = x_{k−1} − optimizer(g(x_{k−1}))."""
-    x = worker.initial()
-    optimizer = OPTIMIZERS[config.method](worker.task, worker.config.optimizer, x)
+    x = worker.start()
+    optimizer = worker.keep(config.method, OPTIMIZERS[config.method](worker.task, worker.config.optimizer, x))
     while True:
         g = await worker.gradient(x)
         x = optimizer.step(x, g)

@@ -49,11 +49,9 @@ def md_gan(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step, None]:
 async def _generate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step, None]:
     """w ← w − OAdam((1/N) Σ_n F_n ∂X_g/∂w)."""
     task, peers, workers = cast(SplitTask, worker.task), worker.peers, range(1, worker.world)
-    x, count = worker.initial(), config.batch_count(worker.world)
-    oadam, parts = OAdam(task, worker.config.optimizer, x), min(2, count)
-    step = 0
-    while True:
-        step += 1
+    x, count = worker.start(), config.batch_count(worker.world)
+    oadam, parts = worker.keep("oadam", OAdam(task, worker.config.optimizer, x)), min(2, count)
+    for step in worker.steps():
         number = peers.next_round()
         made = await Compute(partial(task.fakes, x, count), PART_OF_PACE)
         bodies = [peers.codec.encode(samples) for samples in made]
@@ -80,11 +78,9 @@ async def _generate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step,
 async def _discriminate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step, None]:
     """L times θ ← θ − OAdam(g(θ, X_d)), then F_n at X_g."""
     task, peers = cast(SplitTask, worker.task), worker.peers
-    x, count = worker.initial(), config.batch_count(worker.world)
-    oadam = OAdam(task, worker.config.optimizer, x)
-    step = 0
-    while True:
-        step += 1
+    x, count = worker.start(), config.batch_count(worker.world)
+    oadam = worker.keep("oadam", OAdam(task, worker.config.optimizer, x))
+    for step in worker.steps():
         number = peers.next_round()
         try:
             judged = await peers.receive(SERVER, Tag(number, 0), task.sample_values)

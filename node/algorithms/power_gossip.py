@@ -17,7 +17,7 @@ player has not moved yet; vectors and small matrices as they are, once a step; w
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import torch
 from torch import Tensor
@@ -58,6 +58,17 @@ class Edge:
             matrix.of(x).addmm_(left, right.T, alpha=weight)
             self.bases[number] = torch.linalg.qr(p)[0] if bool(p.any()) else self._draw(height)
         self.from_right = not self.from_right
+
+    def state(self) -> dict[str, Tensor]:
+        """Bases, side, and the random stream that new bases come from."""
+        bases = {f"basis-{number}": basis for number, basis in enumerate(self.bases)}
+        return {**bases, "from_right": torch.tensor(self.from_right), "random": self._random.get_state()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`."""
+        self.bases = [state[f"basis-{number}"] for number in range(len(self.bases))]
+        self.from_right = bool(state["from_right"])
+        self._random.set_state(state["random"])
 
     def _draw(self, height: int) -> Tensor:
         basis: Tensor = torch.linalg.qr(torch.randn(height, self._rank, generator=self._random))[0]
@@ -120,11 +131,24 @@ class LowRankGossip:
             self._edges[j] = Edge(self._worker.config.seed, ends, self._shapes, self._rank)
         return self._edges[j]
 
+    def state(self) -> dict[str, Tensor]:
+        """Every edge's, and which are left out."""
+        edges = {f"{j}.{name}": value for j, edge in self._edges.items() for name, value in edge.state().items()}
+        return {**edges, "gone": torch.tensor(sorted(self._gone), dtype=torch.int64)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`."""
+        self._gone = set(state["gone"].tolist())
+        for j in {int(name.partition(".")[0]) for name in state if name != "gone"}:
+            start = f"{j}."
+            self._edge(j).load_state({n.removeprefix(start): v for n, v in state.items() if n.startswith(start)})
+
 
 async def power_gossip(worker: Worker, config: PowerGossipConfig) -> AsyncGenerator[Step, None]:
     """x ← x − OAdam(g(x)), then a round of low-rank gossip."""
-    x = worker.initial()
-    oadam, edges = OAdam(worker.task, worker.config.optimizer, x), LowRankGossip(worker, config)
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    edges = worker.keep("edges", LowRankGossip(worker, config))
     while True:
         g = await worker.gradient(x)
         x = await edges.mix(oadam.step(x, g))

@@ -13,7 +13,7 @@ momentum), and what happens when a parcel is missing, which the paper does not s
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 import numpy as np
 import torch
@@ -69,11 +69,27 @@ class PushSum:
             weight += came
         self.x, self.weight = x, weight
 
+    def state(self) -> dict[str, Tensor]:
+        """x, w, and the weights that last came, by peer."""
+        peers, weights = list(self.last), list(self.last.values())
+        return {
+            "x": self.x,
+            "weight": torch.tensor(self.weight, dtype=torch.float64),
+            "peers": torch.tensor(peers, dtype=torch.int64),
+            "last": torch.tensor(weights, dtype=torch.float64),
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`."""
+        self.x, self.weight = state["x"], float(state["weight"])
+        self.last = dict(zip(state["peers"].tolist(), state["last"].tolist(), strict=True))
+
 
 async def sgp(worker: Worker, config: SgpConfig) -> AsyncGenerator[Step, None]:
     """The state of a step is z, at which the next gradient is taken."""
-    z = worker.initial()
-    oadam, pushed = OAdam(worker.task, worker.config.optimizer, z), PushSum(z)
+    z = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, z))
+    pushed = worker.keep("push-sum", PushSum(z))
     while True:
         g = await worker.gradient(z)
         pushed.x = pushed.x + (oadam.step(z, g) - z)

@@ -38,12 +38,12 @@ class ErrorFeedback:
             torch.sub(corrected, self.codec.decode(body), out=memory)
         return body
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Tensor]:
         """The memory, and where the codec is in its random stream."""
         return {"memory": self.memory.clone(), **{f"codec.{k}": v for k, v in self.codec.state().items()}}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from a `state_dict`. Raises ValueError when it is of another vector or another codec."""
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a `state`. Raises ValueError when it is of another vector or another codec."""
         memory = state.get("memory")
         if memory is None or memory.shape != self.memory.shape:
             got = "none" if memory is None else f"{tuple(memory.shape)}"

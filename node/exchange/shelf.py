@@ -41,6 +41,11 @@ class Shelf:
         with self._lock:
             return self._mailbox.malformed(detail)
 
+    def enter_round(self, number: int) -> None:
+        """See Mailbox.enter_round."""
+        with self._lock:
+            self._mailbox.enter_round(number)
+
     def refused(self) -> dict[str, int]:
         """Parts refused so far, by reason."""
         with self._lock:

@@ -297,10 +297,10 @@ class TestErrorFeedback:
         for _ in range(3):
             one.encode(x)
         two = ErrorFeedback(build_codec("qsgd-2bit"), 500)
-        two.load_state_dict(one.state_dict())
+        two.load_state(one.state())
         assert bytes(one.encode(x)) == bytes(two.encode(x)) and torch.equal(one.memory, two.memory)
         with pytest.raises(ValueError, match="error memory"):
-            ErrorFeedback(build_codec("qsgd-2bit"), 499).load_state_dict(one.state_dict())
+            ErrorFeedback(build_codec("qsgd-2bit"), 499).load_state(one.state())
 
     def test_what_is_not_finite_is_not_remembered(self) -> None:
         feedback = ErrorFeedback(build_codec("sign"), 3)

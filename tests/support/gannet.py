@@ -51,6 +51,14 @@ def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **change
     )
 
 
+def resume(folder: Path) -> Ran:
+    """`gannet resume folder/out`, to its end."""
+    argv = [sys.executable, "-m", "experiment.cli", "resume", str(folder / "out")]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
+    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=240)
+    return Ran(done.returncode, done.stdout + done.stderr, folder)
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a finished command said and left."""

@@ -25,6 +25,7 @@ class Memory:
     def __init__(self) -> None:
         self.steps: dict[int, list[StepStats]] = {}
         self.snapshots: dict[int, dict[int, Tensor]] = {}
+        self.checkpoints: dict[int, dict[int, bytes]] = {}
         self.refusals: list[tuple[int, int, str, str]] = []
         self.link_lines: list[dict[str, Any]] = []
         self.certificates: list[Certificate] = []
@@ -37,6 +38,9 @@ class Memory:
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         self.snapshots.setdefault(step, {})[rank] = x.clone()
         return False
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        self.checkpoints.setdefault(step, {})[rank] = data
 
     def links(self, line: dict[str, Any]) -> None:
         self.link_lines.append(line)

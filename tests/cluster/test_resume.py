@@ -1,0 +1,75 @@
+"""A real run that is killed outright goes on in new processes, which fetch their states from the controller."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from cluster.virtual import run_virtual
+from experiment.checkpoints import CheckpointFolder
+from experiment.runner import job_of
+from experiment.spec import RunSpec
+from tests.support.gannet import QUICK, resume, start
+from tests.support.runs import Memory
+
+pytestmark = pytest.mark.slow
+
+NODES, STEPS = 2, 60
+SPEC = {
+    "algorithm": {"name": "choco"},
+    "codec": "qsgd-4bit,raw_below=0",
+    "nodes": NODES,
+    "stop": {"steps": STEPS},
+    "pace_ms": 20,
+    "snapshot_every": 20,
+    "checkpoint_every": 5,
+}
+
+
+def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    """The truth is an uninterrupted run on the virtual clock, which has the bits of every fabric."""
+    process = start(tmp_path, ["run"], **SPEC)
+    run = tmp_path / "out" / "run" / "seed-1"
+    kept = CheckpointFolder(run, NODES)
+    try:
+        end = time.monotonic() + 120
+        while len(kept.whole()) < 2:
+            assert time.monotonic() < end and process.poll() is None, "no checkpoints came"
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    interrupted = kept.whole()[-1]
+    assert interrupted < STEPS and not (run / "summary.json").exists()
+    ran = resume(tmp_path)
+    assert ran.status == 0, ran.output
+    summary, steps = ran.summary(), ran.steps()
+    assert summary["status"] == "finished" and summary["resumed_after"] == [interrupted]
+    assert f"going on after step {interrupted}" in ran.output
+    assert sorted((line["node"], line["step"]) for line in steps) == [
+        (n, s) for n in range(NODES) for s in range(1, STEPS + 1)
+    ]
+    truth = Memory()
+    run_virtual(job_of(RunSpec.model_validate({**QUICK, **SPEC, "fabric": "virtual"})), truth)
+    for step in (20, 40, 60):
+        states = [
+            load_file(run / "snapshots" / f"step-{step:06d}" / f"node-{n}.safetensors")["x"] for n in range(NODES)
+        ]
+        np.testing.assert_array_equal(np.stack(states), truth.states(step))
+    for node in range(NODES):
+        mine = [line for line in steps if line["node"] == node]
+        assert [line["loss"] for line in mine] == [stats.losses for stats in truth.steps[node]]
+        clock = np.array([line["t_s"] for line in mine])
+        assert (np.diff(clock) > 0).all()
+        # What came before the interruption is on the clock, and what passed until it was resumed is not.
+        spent = [line["compute_s"] + line["wait_s"] + line["other_s"] for line in mine]
+        assert clock[-1] == pytest.approx(sum(spent), abs=0.01)
+    assert summary["bytes_codec"] == sum(line["codec_bytes"] for line in steps)
+    told = sum(line["grpc_bytes"] for line in steps)
+    assert told <= summary["bytes_grpc"] <= told + 10_000  # what was sent after the last step's line was written
+    assert kept.whole() == [STEPS - 5, STEPS]

@@ -1,0 +1,249 @@
+"""`gannet resume` on the virtual fabric: the ledger of a run that was interrupted is that of one that was not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cluster.fabric import Job, Outcome, Sink
+from cluster.virtual import run_virtual
+from experiment.checkpoints import CheckpointFolder
+from experiment.cli import app
+from experiment.resume import gone_on, remainder_of
+from experiment.runner import Tee, begin_comparison, job_of, run_one
+from experiment.spec import Comparison, RunSpec, SpecError, resolve
+from node.worker import StepStats
+
+SPEC: dict[str, Any] = {
+    "name": "quick",
+    "fabric": "virtual",
+    "nodes": 3,
+    "task": {"name": "game", "dimension": 6, "noise": 0.1},
+    "links": {"profile": {"rate": "1Mbit", "delay_ms": 5}},
+    "pace_ms": 10,
+    "algorithm": {"name": "dp-oadam"},
+    "stop": {"steps": 40},
+    "snapshot_every": 5,
+    "checkpoint_every": 4,
+    "score": None,
+}
+
+
+def comparison(**changes: Any) -> Comparison:
+    return resolve({**SPEC, **changes}, "quick.yaml")
+
+
+class Crash(Exception):
+    """The end of a process, as far as its ledger can tell."""
+
+
+class Doom:
+    """A fabric whose run ends when node 1 has made that step."""
+
+    def __init__(self, step: int, how: type[BaseException] = Crash) -> None:
+        self._step, self._how = step, how
+
+    def __call__(self, job: Job, sink: Sink) -> Outcome:
+        doom = self
+
+        class Doomed(Tee):
+            def step(self, rank: int, stats: StepStats) -> None:
+                super().step(rank, stats)
+                if rank == 1 and stats.step == doom._step:
+                    raise doom._how
+
+        return run_virtual(job, Doomed(sink))
+
+
+def interrupted(spec: RunSpec, run: Path, step: int = 23) -> None:
+    """A run that crashed in the middle of writing a line."""
+    with pytest.raises(Crash):
+        run_one(spec, run, Doom(step))
+    with (run / "steps.jsonl").open("a") as file:
+        file.write('{"node": 0, "st')
+
+
+def lines(run: Path, name: str = "steps.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def snapshots(run: Path) -> dict[str, bytes]:
+    """Their numbers; the clock beside them is compared elsewhere."""
+    found = sorted((run / "snapshots").glob("*/*.safetensors"))
+    return {f"{p.parent.name}/{p.name}": p.read_bytes().partition(b"}}")[2] for p in found}
+
+
+def by_node(found: list[dict[str, Any]], *fields: str) -> list[list[Any]]:
+    return sorted([line["node"], line["step"], *(line[name] for name in fields)] for line in found)
+
+
+def test_the_ledger_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
+    (spec,) = comparison().runs()
+    whole = run_one(spec, tmp_path / "whole", run_virtual)
+    run = tmp_path / "run" / "seed-1"
+    interrupted(spec, run)
+    kept = CheckpointFolder(run, 3)
+    assert kept.whole() == [16, 20]
+    summary = run_one(spec, run, run_virtual, resume=True)
+    fields = ("codec_bytes", "missing")
+    assert by_node(lines(run), *fields) == by_node(lines(tmp_path / "whole"), *fields)
+    assert [line["loss"] for line in sorted(lines(run), key=lambda line: (line["node"], line["step"]))] == [
+        line["loss"] for line in sorted(lines(tmp_path / "whole"), key=lambda line: (line["node"], line["step"]))
+    ]
+    assert snapshots(run) == snapshots(tmp_path / "whole") and len(snapshots(run)) == 3 * 9
+    assert kept.whole() == [36, 40] and len(list(kept.folder.iterdir())) == 2
+    assert summary["resumed_after"] == [20] and summary["status"] == "finished" and summary["trusted"]
+    for figure in ("steps", "bytes_codec", "bytes_grpc", "bytes_interface", "missing_parcels", "parameters"):
+        assert summary[figure] == whole[figure]
+    # In flight when a checkpoint is taken is nothing that matters to x, but a link is free a little sooner after it.
+    assert summary["seconds"] == pytest.approx(whole["seconds"], rel=0.02)
+    (once,) = lines(run, "resumed.jsonl")
+    assert once["step"] == 20 and once["reasons_before"] == []
+
+
+def test_it_can_be_interrupted_again_and_by_the_user(tmp_path: Path) -> None:
+    (spec,) = comparison().runs()
+    run_one(spec, tmp_path / "whole", run_virtual)
+    run = tmp_path / "run"
+    summary = run_one(spec, run, Doom(11, KeyboardInterrupt))
+    assert summary["status"] == "stopped"
+    with pytest.raises(Crash):
+        run_one(spec, run, Doom(31), resume=True)
+    assert not (run / "summary.json").exists()
+    summary = run_one(spec, run, run_virtual, resume=True)
+    assert summary["resumed_after"] == [8, 28]
+    assert snapshots(run) == snapshots(tmp_path / "whole")
+
+
+def test_what_was_wrong_with_the_links_before_is_not_forgotten(tmp_path: Path) -> None:
+    (spec,) = comparison().runs()
+    interrupted(spec, tmp_path / "run")
+    path = tmp_path / "run" / "certificate.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"reasons": ["link 0 → 1: too slow"]}))
+    summary = run_one(spec, tmp_path / "run", run_virtual, resume=True)
+    assert not summary["trusted"] and summary["reasons"] == ["before step 20: link 0 → 1: too slow"]
+
+
+def test_links_are_as_they_were_at_that_moment(tmp_path: Path) -> None:
+    """The schedule goes on: what is past is in force at once and not told again, what is to come still comes."""
+    schedule = [
+        {"at_s": 0.1, "profile": {"rate": "2Mbit", "delay_ms": 7}},
+        {"at_s": 0.6, "profile": {"rate": "3Mbit", "delay_ms": 9}},
+    ]
+    (spec,) = comparison(links={**SPEC["links"], "schedule": schedule}).runs()
+    whole = run_one(spec, tmp_path / "whole", run_virtual)
+    run = tmp_path / "run"
+    interrupted(spec, run)
+    job = gone_on(job_of(spec), run)
+    assert job.links.profile.up_bps == 2_000_000 and [change.at_s for change in job.changes] == [0.6]
+    summary = run_one(spec, run, run_virtual, resume=True)
+    told = [line["t_s"] for line in lines(run, "links.jsonl") if line.get("event") == "links"]
+    assert told == [0.1, 0.6] and whole["seconds"] > 0.6
+    assert summary["seconds"] == pytest.approx(whole["seconds"], rel=0.02)
+
+
+def test_a_comparison_does_what_is_left(tmp_path: Path) -> None:
+    """One arm has finished, one was interrupted, one has not begun."""
+    arms = {"first": {}, "second": {"algorithm": {"name": "choco"}}, "third": {"algorithm": {"name": "local"}}}
+    three = comparison(arms=arms)
+    begin_comparison(three, tmp_path)
+    first, second, _ = three.runs()
+    run_one(first, tmp_path / "first" / "seed-1", run_virtual)
+    interrupted(second, tmp_path / "second" / "seed-1")
+    before = (tmp_path / "first" / "seed-1" / "steps.jsonl").read_bytes()
+    result = CliRunner().invoke(app, ["resume", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "first" / "seed-1" / "steps.jsonl").read_bytes() == before
+    status = {arm: json.loads((tmp_path / arm / "seed-1" / "summary.json").read_text()) for arm in arms}
+    assert {arm: summary.get("resumed_after") for arm, summary in status.items()} == {
+        "first": None, "second": [20], "third": None,
+    }  # fmt: skip
+    assert (tmp_path / "report.html").exists()
+    again = CliRunner().invoke(app, ["resume", str(tmp_path)])
+    assert again.exit_code == 2 and "every run has finished" in again.output
+
+
+def test_a_single_run_of_a_comparison_can_be_named(tmp_path: Path) -> None:
+    two = comparison(arms={"one": {}, "other": {}})
+    begin_comparison(two, tmp_path)
+    for spec in two.runs():
+        interrupted(spec, tmp_path / spec.arm / "seed-1")
+    left = remainder_of(tmp_path / "other" / "seed-1")
+    assert left.folder == tmp_path and [spec.arm for spec in left.left] == ["other"]
+    assert len(remainder_of(tmp_path).left) == 2
+
+
+def spoilt(run: Path, what: str) -> None:
+    kept, spec = CheckpointFolder(run, 3), run / "spec.yaml"
+    newest = [kept.path(20, rank) for rank in range(3)]
+    match what:
+        case "none":
+            for step in (16, 20):
+                kept.path(step, 2).unlink()
+        case "cut short":
+            newest[1].write_bytes(newest[1].read_bytes()[:-1])
+        case "another node's":
+            newest[1].write_bytes(newest[2].read_bytes())
+        case "an older step's":
+            newest[1].write_bytes(kept.path(16, 1).read_bytes())
+        case "other settings":
+            spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | {"seed": 1, "batch": 99}))
+        case "no spec":
+            spec.unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("none", "no step that all nodes have a checkpoint of"),
+        ("cut short", "node-1.safetensors: not a whole checkpoint"),
+        ("another node's", "node-1.safetensors: of another node: its rank is 2, here 1"),
+        ("an older step's", "node-1.safetensors: of step 16, not 20"),
+        ("other settings", "node-0.safetensors: of a run with other settings"),
+        ("no spec", "no spec.yaml"),
+    ],
+)
+def test_what_cannot_go_on_is_one_error_and_leaves_the_ledger_alone(tmp_path: Path, what: str, said: str) -> None:
+    (spec,) = comparison().runs()
+    run = tmp_path / "run" / "seed-1"
+    interrupted(spec, run)
+    spoilt(run, what)
+    before = (run / "steps.jsonl").read_bytes()
+    result = CliRunner().invoke(app, ["resume", str(run)])
+    assert result.exit_code == 2, result.output
+    assert said in result.output and result.output.count("gannet: ") == 1 and "Traceback" not in result.output
+    assert (run / "steps.jsonl").read_bytes() == before
+
+
+def test_removing_a_damaged_set_is_enough_to_go_on_from_the_one_before(tmp_path: Path) -> None:
+    (spec,) = comparison().runs()
+    interrupted(spec, tmp_path / "run")
+    CheckpointFolder(tmp_path / "run", 3).path(20, 1).unlink()
+    assert run_one(spec, tmp_path / "run", run_virtual, resume=True)["resumed_after"] == [16]
+
+
+def test_a_spec_is_told_at_once_where_checkpoints_are_of_no_use() -> None:
+    for change, said in (
+        ({"algorithm": {"name": "ad-psgd"}}, "synchronous method"),
+        ({"fabric": "compose"}, "namespaces or virtual"),
+        ({"checkpoint_every": 0}, "greater than 0"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            comparison(**change)
+
+
+def test_sets_are_kept_until_newer_ones_are_whole(tmp_path: Path) -> None:
+    """Node 0 is far ahead of node 1, as nodes without exchange can be."""
+    kept = CheckpointFolder(tmp_path, 2)
+    for step in (10, 20, 30, 40):
+        kept.put(0, step, b"a")
+    assert kept.whole() == []
+    for step, left in ((10, {10, 20, 30, 40}), (20, {10, 20, 30, 40}), (30, {20, 30, 40}), (40, {30, 40})):
+        kept.put(1, step, b"b")
+        assert {int(folder.name[5:]) for folder in kept.folder.iterdir()} == left
+    assert kept.path(40, 1).read_bytes() == b"b" and not list(tmp_path.rglob("*.partial"))

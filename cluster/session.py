@@ -19,7 +19,8 @@ from cluster.live_links import LiveLinks
 from cluster.liveness import WaitGraph
 from cluster.operator import Operator
 from netem.measure import measure_links
-from node.traffic import exchange_edges, rounds_ahead
+from node.players.traffic import steps_apart, steps_between
+from node.traffic import exchange_edges
 from node.worker import StepStats, progress
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
@@ -284,9 +285,8 @@ class Session:
         config = self.job.config
         farthest = max(progress(config, self.steps[rank], self.t_s[rank]) for rank in self.steps)
         step_s = max(self.t_s.values()) / max(1, farthest)
-        every = getattr(config.algorithm, "every", 1)
-        apart = 0 if config.asynchronous else every * max(self.job.world, rounds_ahead(config, self.job.world))
-        self.stop_step = whole_exchanges(farthest + steps_ahead(step_s, _NOTICE_S, apart), every)
+        apart = steps_apart(config, self.job.world)
+        self.stop_step = whole_exchanges(farthest + steps_ahead(step_s, _NOTICE_S, apart), steps_between(config))
         self.controller.order(stop_after={"step": self.stop_step})
 
     def _lose_who_hangs(self) -> None:

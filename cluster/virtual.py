@@ -25,12 +25,14 @@ from torch import Tensor
 from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
 from cluster.virtual_links import LinkModel, paths_of
+from cluster.virtual_waits import FirstOf
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
 from node.checkpoint import Checkpoint
 from node.collectives import CollectiveFailed
-from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, Send
+from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
 from node.mailbox import Header, Mailbox, Refusal
+from node.players.traffic import steps_between
 from node.tasks.base import Task
 from node.traffic import exchange_edges
 from node.tray import Tray
@@ -85,6 +87,7 @@ class _Node:
         self.meter = Meter(clock=lambda: fabric.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
         self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
         self.pace_s = worker.config.pace_s_of(rank)
+        self.first_of = FirstOf(partial(fabric.expect, self))
         self.steps = worker.made
         self.alive = True
         self.done = False
@@ -138,9 +141,9 @@ class _Simulation:
             worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
             if job.resumed is not None:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
-            codec, limit = worker.peers.codec, worker.largest_body
+            codecs, limit = worker.codecs, worker.largest_body
             kind = Tray if job.config.asynchronous else Mailbox
-            mailbox = kind(job.config.run, rank, job.world, worker.schema, codec, limit, worker.window_rounds)
+            mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
             mailbox.enter_round(worker.peers.round)
             self.nodes.append(_Node(self, rank, worker, mailbox))
             self._at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
@@ -228,6 +231,9 @@ class _Simulation:
                 case Receive(source, tag):
                     self._receive(node, source, tag)
                     return
+                case ReceiveFirst(wanted):
+                    self._receive_first(node, [(each.source, each.tag) for each in wanted])
+                    return
                 case Collect(False):
                     assert isinstance(node.mailbox, Tray)
                     answer = node.mailbox.take()
@@ -252,7 +258,28 @@ class _Simulation:
         except Refusal as refusal:
             self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
 
-    def _receive(self, node: _Node, source: int, tag: Any) -> None:
+    def _receive(self, node: _Node, source: int, tag: Tag) -> None:
+        since_s = self.now_s
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self.now_s - since_s
+            lost = outcome if isinstance(outcome, PeerLost) else None
+            answer = None if lost else outcome
+            self._at(self.now_s, lambda: self._resume(node, answer, lost))
+
+        self.expect(node, source, tag, settle)
+
+    def _receive_first(self, node: _Node, wanted: Sequence[tuple[int, Tag]]) -> None:
+        since_s = self.now_s
+
+        def tell(number: int, outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self.now_s - since_s
+            self._at(self.now_s, partial(self._resume, node, (number, outcome), None))
+
+        node.first_of.first(wanted, tell)
+
+    def expect(self, node: _Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
+        """Have a part told when it comes or cannot come, with the deadlines of a wait."""
         since_s = self.now_s
         timers: list[_Timer] = []
         settled: list[bool] = []
@@ -260,10 +287,7 @@ class _Simulation:
         def settle(outcome: memoryview | PeerLost) -> None:
             settled.append(True)
             self._cancel(timers)
-            node.meter.wait_s += self.now_s - since_s
-            lost = outcome if isinstance(outcome, PeerLost) else None
-            answer = None if lost else outcome
-            self._at(self.now_s, lambda: self._resume(node, answer, lost))
+            tell(outcome)
 
         limits = self.job.config.exchange
         node.mailbox.expect(source, tag, settle)
@@ -342,7 +366,7 @@ class _Simulation:
     def _stop_soon(self) -> None:
         config = self.job.config
         farthest = max(progress(config, node.steps, self.now_s) for node in self.nodes)
-        self.stop_step = whole_exchanges(farthest + 1, getattr(config.algorithm, "every", 1))
+        self.stop_step = whole_exchanges(farthest + 1, steps_between(config))
 
 
 def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from netem.plan import InterfacePlan
+from node.players.traffic import shape_of, together
 from node.traffic import Traffic
 
 
@@ -63,6 +64,30 @@ def lower_bound(
     transfer_s, delay_s, exchange_s = (part_s * exchanges_per_step for part_s in (transfer_s, delay_s, exchange_s))
     waited_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
     return LowerBound(compute_s, transfer_s, delay_s, max(waited_s, transfer_s))
+
+
+def joint_bound(
+    each: Sequence[tuple[Traffic, bool]], plans: Sequence[InterfacePlan], compute_s: float, steps: int
+) -> LowerBound:
+    """The bound of a run of so many steps with several exchanges, of one player each, and whether it overlaps.
+
+    Exchanges of one shape are one exchange of all their bytes. Those of different shapes may hide behind one another,
+    for no node waits for one before it begins the other; but all their bytes share the links.
+    """
+    shapes: dict[tuple[object, ...], list[Traffic]] = {}
+    for traffic, overlap in each:
+        shapes.setdefault((shape_of(traffic), overlap), []).append(traffic)
+
+    def bound(traffics: Sequence[Traffic], overlap: bool) -> LowerBound:
+        joint = together(traffics, steps)
+        return lower_bound(joint, plans, compute_s, steps // joint.every / steps if steps else 0.0, overlap)
+
+    bounds = [bound(traffics, bool(shape[-1])) for shape, traffics in shapes.items()]
+    most = max(bounds, key=lambda bound: bound.total_s)
+    if len(bounds) == 1:
+        return most
+    transfer_s = bound([traffic for traffic, _ in each], True).transfer_s
+    return replace(most, transfer_s=transfer_s, total_s=max(most.total_s, transfer_s))
 
 
 def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: float) -> float:

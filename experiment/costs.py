@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from cluster.fabric import Job
-from experiment.bounds import hidden_s, lower_bound
+from experiment.bounds import hidden_s, joint_bound
 from experiment.ledger import Ledger
 from experiment.spec import RunSpec
 from node.methods import ASYNCHRONOUS
+from node.players.config import REST, parts_of
 from node.traffic import Traffic
 
 # A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
@@ -46,26 +48,26 @@ def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
     if not of_node:
         return 0.0, 0.0
     means = [sum(times) / len(times) for times in of_node]
-    if spec.algorithm.name == "local" or spec.algorithm.name in ASYNCHRONOUS:
+    if {part.algorithm.name for part in spec.methods} <= {"local", *ASYNCHRONOUS}:
         return min(means), sum(map(sum, of_node)) / sum(map(len, of_node))
     return min(means), max(means)
 
 
 def bound_of(
-    spec: RunSpec, traffic: Traffic, job: Job, computing: tuple[float, float], steps: int
+    spec: RunSpec, traffics: Mapping[str, Traffic], job: Job, computing: tuple[float, float], steps: int
 ) -> dict[str, float]:
     """The lower bound of a step with this run's measured times of computing, over the exchanges it made.
 
-    Where links change on schedule, the bound of the kindest state of the links. A slow node's computing hides what
-    the others send, so to an exchange only the least computing adds.
+    `traffics`: by player, see node.players.traffic. Where links change on schedule, the bound of the kindest state of
+    the links. A slow node's computing hides what the others send, so to an exchange only the least computing adds.
     """
-    exchanges_per_step = steps // traffic.every / steps if steps else 0.0
-    if spec.algorithm.name in ASYNCHRONOUS:  # no step has to wait for an exchange
-        exchanges_per_step = 0.0
-    overlap = bool(getattr(spec.algorithm, "overlap", False))
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     least_s, sure_s = computing
-    bounds = [lower_bound(traffic, plans, least_s, exchanges_per_step, overlap) for plans in states]
+    asynchronous = spec.algorithm.name in ASYNCHRONOUS  # no step has to wait for an exchange
+    parts = parts_of(spec, traffics) or {REST: spec}
+    overlaps = [bool(getattr(part.algorithm, "overlap", False)) for part in parts.values()]
+    each = list(zip(traffics.values(), overlaps, strict=True))
+    bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps) for plans in states]
     bound = min(bounds, key=lambda bound: bound.total_s)
     return replace(bound, compute_s=sure_s, total_s=max(bound.total_s, sure_s)).to_json()
 

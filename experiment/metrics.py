@@ -60,9 +60,9 @@ class MetricsSink:
             "gannet_run_info",
             1,
             spec.title,
-            spec.algorithm.name,
-            spec.topology,
-            spec.codec,
+            spec.say(lambda run: run.algorithm.name),
+            spec.say(lambda run: run.topology),
+            spec.say(lambda run: run.codec),
             spec.links.describe(),
             spec.seed,
         )

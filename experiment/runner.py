@@ -6,7 +6,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -24,12 +24,13 @@ from experiment.resume import gone_on
 from experiment.scoring import AnyScorer, comparable, score_run, scorer_for
 from experiment.spec import Comparison, RunSpec
 from netem.certificate import Certificate
-from node.codecs.split import Split
 from node.config import NodeConfig
 from node.methods import GOSSIPS
+from node.players.config import parts_of
+from node.players.traffic import bytes_per_step, traffic_by_player
 from node.tasks import build_sampler
 from node.topology import Topology, consensus_rate
-from node.traffic import exchange_traffic, parcel_bytes
+from node.traffic import Traffic, parcel_bytes
 from node.worker import StepStats
 
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
@@ -152,7 +153,9 @@ def job_of(spec: RunSpec) -> Job:
     sampler = build_sampler(spec.task, spec.data)
     pace_ms = max([spec.pace_ms or 0.0, *spec.node_pace_ms.values()])
     gradient_s = _SLOWEST_GRADIENT_PACES * pace_ms / 1000 if pace_ms else _SLOWEST_GRADIENT_S
-    steps = max(getattr(spec.algorithm, "every", 1), getattr(spec.algorithm, "local_steps", 1))
+    steps = max(
+        max(getattr(part.algorithm, "every", 1), getattr(part.algorithm, "local_steps", 1)) for part in spec.methods
+    )
     compute_s = steps * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
@@ -170,7 +173,7 @@ def job_of(spec: RunSpec) -> Job:
 
 
 _PASSED_ON = (
-    "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "batch", "device", "threads",
+    "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "players", "batch", "device", "threads",
     "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every",
 )  # fmt: skip
 
@@ -210,8 +213,7 @@ def run_one(
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
     """The summary of a run whose ledger is whole; scores are added once they are known."""
     sampler = build_sampler(spec.task, spec.data)
-    size, raw = sampler.size, Split(sampler.layout, spec.codec).raw
-    traffic = exchange_traffic(job.config, spec.nodes, size, raw, sampler.layout)
+    traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
     reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
     if outcome.status == "failed":
@@ -223,7 +225,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
     compute_s = ledger.per_step("compute_s")
     if spec.fabric != "virtual":
         reasons += missed_pace(spec, ledger)
-    mixes = spec.algorithm.name in GOSSIPS
+    mixes = not spec.players and spec.algorithm.name in GOSSIPS
     steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
     gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
     return {
@@ -235,9 +237,10 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "nodes": spec.nodes,
         "algorithm": spec.algorithm.name,
         "codec": spec.codec,
+        "players": facts_of_players(spec, traffics),
         "links": spec.links.describe(),
         "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
-        "parameters": size,
+        "parameters": sampler.size,
         "steps": steps,
         **({"resumed_after": [was["step"] for was in ledger.resumed]} if ledger.resumed else {}),
         "seconds": max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
@@ -251,7 +254,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "wait_s": ledger.per_step("wait_s"),
         "other_s": ledger.per_step("other_s"),
         "hidden_s": hidden_per_step_s(ledger, job),
-        "lower_bound_s": bound_of(spec, traffic, job, computing_s(spec, ledger), steps),
+        "lower_bound_s": bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
         **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
         "missing_parcels": ledger.missing,
         "refused": dict(ledger.refusals),
@@ -260,6 +263,22 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "reasons": reasons,
         "final_score": None,
         "best_score": None,
+    }
+
+
+def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, dict[str, Any]]:
+    """How each player was exchanged, where each was in its own way; `bytes_per_step` of all nodes, as computed."""
+    if not spec.players:
+        return {}
+    return {
+        player: {
+            "algorithm": part.algorithm.name,
+            "every": traffics[player].every,
+            "topology": str(part.topology) if part.algorithm.name in GOSSIPS else None,
+            "codec": part.codec,
+            "bytes_per_step": bytes_per_step(traffics[player]),
+        }
+        for player, part in parts_of(spec, traffics).items()
     }
 
 

@@ -8,7 +8,7 @@ field's path, what it got and what it allows.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -28,11 +28,11 @@ from node.methods import (
     ALGORITHM_NAMES,
     AlgorithmConfig,
     check_checkpoints,
-    check_codec,
     check_pace,
     check_task,
     check_topology,
 )
+from node.players.config import PlayerConfig, check_methods, parts_of
 from node.tasks.config import TASK_NAMES, DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
@@ -76,6 +76,7 @@ class RunSpec(Settings):
     algorithm: AlgorithmConfig
     topology: TopologyConfig = FixedTopology(name="ring")
     codec: CodecName = "fp32"
+    players: dict[str, PlayerConfig] = Field(default_factory=dict)
     links: LinksSpec = Field(default_factory=LinksSpec)
     batch: PositiveInt = 16
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
@@ -96,7 +97,7 @@ class RunSpec(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
-        check_codec(self.codec, self.algorithm)
+        check_methods(self)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
         check_task(self.task, self.algorithm)
         check_checkpoints(self.checkpoint_every, self.algorithm)
@@ -123,9 +124,23 @@ class RunSpec(Settings):
             )
         from node.topology import Topology
 
-        topology = Topology(self.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
-        check_topology(topology, self.algorithm)
+        for name, part in (parts_of(self) or {"": self}).items():
+            try:
+                topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
+                check_topology(topology, part.algorithm)
+            except ValueError as error:
+                raise ValueError(f"players.{name}: {error}" if name in self.players else str(error)) from None
         return self
+
+    @property
+    def methods(self) -> list[RunSpec]:
+        """This run, or where players are exchanged each in its own way, each player's as a run of its own."""
+        return list(parts_of(self).values()) or [self]
+
+    def say(self, what: Callable[[RunSpec], object]) -> str:
+        """A setting for people: "fp32", or where players have their own "generator fp32, discriminator fp16"."""
+        parts = parts_of(self)
+        return ", ".join(f"{player or 'others'} {what(part)}" for player, part in parts.items()) or str(what(self))
 
     @cached_property
     def links_over_time(self) -> tuple[LinkState, tuple[LinkChange, ...]]:
@@ -266,7 +281,7 @@ def explain(error: ValidationError) -> list[str]:
 
 
 _ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
-_TAGS_OF = {"topology": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
+_TAGS_OF = {"topology": frozenset(TAGS), "players": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
 
 
 def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from node.codecs.names import CodecName
-from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_codec, check_task
+from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
+from node.players.config import PlayerConfig, check_methods
 from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting
 from node.topologies.config import FixedTopology, TopologyConfig
 
@@ -66,6 +67,7 @@ class NodeConfig(Settings):
     algorithm: AlgorithmConfig
     topology: TopologyConfig = FixedTopology(name="ring")
     codec: CodecName = "fp32"
+    players: dict[str, PlayerConfig] = Field(default_factory=dict)
     batch: PositiveInt = 16
     device: str = "cpu"
     threads: PositiveInt = 1
@@ -78,7 +80,7 @@ class NodeConfig(Settings):
 
     @model_validator(mode="after")
     def _codec_fits(self) -> NodeConfig:
-        check_codec(self.codec, self.algorithm)
+        check_methods(self)
         check_task(self.task, self.algorithm)
         check_checkpoints(self.checkpoint_every, self.algorithm)
         return self

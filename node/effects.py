@@ -22,10 +22,15 @@ RAW_PART = 1 << 31
 
 
 class Tag(NamedTuple):
-    """Names a parcel between two nodes: the exchange round, and the part within that round."""
+    """Names a parcel between two nodes: the exchange round, and the part within that round.
+
+    `player`: where the task's players are exchanged each in its own way, the number of the one that this is for. Each
+    then counts rounds of its own (see node.players).
+    """
 
     round: int
     part: int
+    player: int = 0
 
 
 class PeerLost(Exception):
@@ -90,6 +95,17 @@ class Receive(Effect[memoryview]):
 
     source: int
     tag: Tag
+
+
+@dataclass(frozen=True)
+class ReceiveFirst(Effect["tuple[int, memoryview | PeerLost]"]):
+    """Wait for whichever of several parcels comes first: which it is, and its body, or why it cannot come.
+
+    Of several that are there the first in order. Each is waited for until its own deadline, from when it was first
+    asked for; what was asked for must be asked for until it is answered.
+    """
+
+    wanted: tuple[Receive, ...]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ import grpc.aio
 from torch import Tensor
 
 from node.checkpoint import Checkpoint
-from node.codecs import build_codec
 from node.collectives import CollectiveFailed
 from node.config import NodeConfig
 from node.control import ControlLine
@@ -174,7 +173,7 @@ class _Life:
             worker.rank,
             worker.world,
             worker.schema,
-            peers.codec,
+            worker.codecs,
             max_bytes=worker.largest_body,
             window_rounds=worker.window_rounds,
         )
@@ -202,8 +201,7 @@ class _Life:
         outgoing = {b for a, b in edges if a == worker.rank}
         addresses = list(self._order("warm").warm.mesh_addresses)
         self._in_loop(exchange.connect(addresses, outgoing))
-        # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
-        exchange.warm_up(build_codec(config.codec).encode(worker.initial()), incoming, outgoing)
+        exchange.warm_up(worker.opening(), incoming, outgoing)
         exchange.shelf.enter_round(peers.round)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -56,20 +56,30 @@ Waiter = Callable[[memoryview | PeerLost], None]
 
 
 class Mailbox:
-    """Checks parts, keeps accepted ones until they are asked for, and answers those who wait."""
+    """Checks parts, keeps accepted ones until they are asked for, and answers those who wait.
+
+    `codecs`: one for each of the players that are exchanged by themselves, with rounds of their own; or one for all.
+    """
 
     def __init__(
-        self, run: str, rank: int, world: int, schema: int, codec: Codec, max_bytes: int, window_rounds: int
+        self,
+        run: str,
+        rank: int,
+        world: int,
+        schema: int,
+        codecs: Codec | Sequence[Codec],
+        max_bytes: int,
+        window_rounds: int,
     ) -> None:
         self.run = run
         self.rank = rank
         self.world = world
         self.schema = schema
-        self.codec = codec
+        self.codecs = tuple(codecs) if isinstance(codecs, Sequence) else (codecs,)
         self.raw_codec = build_codec("fp32")
         self.max_bytes = max_bytes
         self.window_rounds = window_rounds
-        self.round = 0
+        self.rounds = [0] * len(self.codecs)
         self.refused: Counter[str] = Counter()
         self.lost: dict[int, str] = {}
         self._shelf: dict[tuple[int, Tag], memoryview | PeerLost] = {}
@@ -84,17 +94,19 @@ class Mailbox:
             raise self._refuse(Verdict.WRONG_SENDER, f"rank {header.sender} is no peer of rank {self.rank}")
         if header.schema != self.schema:
             raise self._refuse(Verdict.WRONG_SCHEMA, f"schema {header.schema:016x}, here {self.schema:016x}")
+        if header.tag.player >= len(self.codecs):
+            raise self._refuse(Verdict.MALFORMED, f"player {header.tag.player} of {len(self.codecs)}, counted from 0")
         self.check_time(header)
         if header.bytes > self.max_bytes:
             raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
 
     def check_time(self, header: Header) -> None:
         """Raise Refusal for a part of a round that is over, that came before, or that is too far ahead."""
-        key = (header.sender, header.tag)
-        if header.tag.round < self.round or key in self._used or key in self._shelf:
-            raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {self.round}")
-        if header.tag.round > self.round + self.window_rounds:
-            raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {self.round}")
+        key, number = (header.sender, header.tag), self.rounds[header.tag.player]
+        if header.tag.round < number or key in self._used or key in self._shelf:
+            raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {number}")
+        if header.tag.round > number + self.window_rounds:
+            raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
 
     def put(self, header: Header, body: memoryview, crc32: int | None = None) -> None:
         """Check a whole part and keep it, or raise Refusal; a waiter learns of a refused body at once.
@@ -116,7 +128,7 @@ class Mailbox:
         if crc32 != header.crc32:
             raise self._refuse(Verdict.CORRUPT, f"CRC-32 {crc32:08x}, announced {header.crc32:08x}")
         try:
-            codec = self.raw_codec if header.tag.part & RAW_PART else self.codec
+            codec = self.raw_codec if header.tag.part & RAW_PART else self.codecs[header.tag.player]
             finite = codec.finite(body)
         except ValueError as error:
             raise self._refuse(Verdict.MALFORMED, str(error)) from None
@@ -129,7 +141,7 @@ class Mailbox:
 
     def expect(self, source: int, tag: Tag, waiter: Waiter) -> None:
         """Call `waiter` with the parcel, now or when it comes, or with PeerLost when it cannot come."""
-        self.enter_round(tag.round)
+        self.enter_round(tag.round, tag.player)
         key = (source, tag)
         if key in self._shelf:
             self._used.add(key)
@@ -151,13 +163,16 @@ class Mailbox:
         for key in [key for key in self._waiting if key[0] == rank]:
             self._settle(key, PeerLost(rank, reason))
 
-    def enter_round(self, number: int) -> None:
-        """Begin a round: parts of earlier ones are stale from now on."""
-        if number <= self.round:
+    def enter_round(self, number: int, player: int = 0) -> None:
+        """Begin a round of a player's: parts of its earlier ones are stale from now on."""
+        if number <= self.rounds[player]:
             return
-        self.round = number
-        self._used = {key for key in self._used if key[1].round >= number}
-        self._shelf = {key: kept for key, kept in self._shelf.items() if key[1].round >= number}
+        self.rounds[player] = number
+        self._used = {key for key in self._used if self._is_current(key[1])}
+        self._shelf = {key: kept for key, kept in self._shelf.items() if self._is_current(key[1])}
+
+    def _is_current(self, tag: Tag) -> bool:
+        return tag.round >= self.rounds[tag.player]
 
     def _settle(self, key: tuple[int, Tag], outcome: memoryview | PeerLost) -> None:
         waiter = self._waiting.pop(key, None)

@@ -33,6 +33,8 @@ from node.methods import (
     MdGanConfig,
     PowerGossipConfig,
 )
+from node.players.config import parts_of
+from node.players.parts import layout_of, players_in
 from node.tasks.base import BUFFERS, TensorSpec
 from node.topologies.sides import asking_side
 from node.topology import Topology
@@ -65,7 +67,10 @@ class Traffic:
 
 
 def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
-    """Directed edges (sender, receiver) that the configured algorithm's parcels cross."""
+    """Directed edges (sender, receiver) that the configured algorithm's parcels cross, or those of all players."""
+    if config.players:
+        parts = parts_of(config).values()
+        return tuple(sorted({edge for part in parts for edge in exchange_edges(part, world)}))
     if config.algorithm.name == "local" or world == 1:
         return ()
     if isinstance(config.algorithm, MdGanConfig):
@@ -91,7 +96,10 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
     of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;
     for gossip see Topology.rounds_ahead. Where an algorithm has rounds of both kinds, both together are enough.
     Of MD-GAN, a worker may swap after a step while another has not entered the swap before that step.
+    Where players have rounds of their own, the most of any.
     """
+    if config.players:
+        return max(rounds_ahead(part, world) for part in parts_of(config).values())
     if isinstance(config.algorithm, MdGanConfig):
         return 3
     collective = _collective(config)
@@ -130,19 +138,37 @@ def _farthest(edges: tuple[Edge, ...]) -> int:
     return max(to.values()) + max(back.values())
 
 
+def layouts(config: NodeConfig, layout: Sequence[TensorSpec]) -> list[tuple[NodeConfig, tuple[TensorSpec, ...]]]:
+    """Of each player: its settings, as those of a run of its own, and its part's layout."""
+    parts = parts_of(config, players_in(layout))
+    return [(part, layout_of(layout, player)) for player, part in parts.items()]
+
+
+def size_of(layout: Sequence[TensorSpec]) -> int:
+    """How many values a vector of that layout has."""
+    return sum(spec.place.stop - spec.start for spec in layout)
+
+
 def parcel_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
     """What one node sends another in one exchange of a vector of that layout, body bytes.
 
     Of MD-GAN, all that a worker may have to do with in a step: what it gets to judge, and a discriminator.
+    Where players are exchanged each in its own way, of all that ever are.
     """
+    if config.players:
+        exchanged = [part for part in layouts(config, layout) if part[0].algorithm.name != "local"]
+        return sum(parcel_bytes(*part) for part in exchanged or layouts(config, layout))
     if isinstance(config.algorithm, MdGanConfig):
         return 2 * _samples_bytes(config) + _discriminator_bytes(config, layout)
-    values = sum(spec.place.stop - spec.place.start for spec in layout)
-    return _copy_bytes(config, values, Split(layout, config.codec).raw, layout)
+    return _copy_bytes(config, size_of(layout), Split(layout, config.codec).raw, layout)
 
 
 def largest_body(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
     """No body of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
+    if config.players:
+        parts = layouts(config, layout)
+        opening = build_codec(parts[0][0].codec).wire_bytes(values)
+        return max(opening, *(largest_body(part, size_of(of_part), of_part) for part, of_part in parts))
     limit = max(build_codec(config.codec).wire_bytes(values), 4 * Split(layout, config.codec).raw)
     if isinstance(config.algorithm, PowerGossipConfig):
         limit = max(limit, 4 * LowRank(layout, config.algorithm.rank).rest)
@@ -175,6 +201,10 @@ def exchange_traffic(
     MD-GAN's is a step: one or two minibatches of images to each worker and one of slopes back, whatever `values`, and
     a swap's share. DDP's is that of a step which compresses.
     """
+    if config.players:
+        raise ValueError(
+            "players that are exchanged each in its own way have a traffic each: see node.players.traffic"
+        )
     if config.algorithm.name == "ddp" and not layout:
         raise ValueError("the traffic of ddp depends on the shapes of the task's tensors: give its layout")
     layout = layout or (TensorSpec("x", (values,), 0, ""),)

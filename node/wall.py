@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from node.effects import AllReduce, Arrival, Collect, Compute, Effect, Receive, Send, Tag
+from node.effects import AllReduce, Arrival, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
 from node.worker import Meter
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ class Exchange(Protocol):
     def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
 
     def receive(self, source: int, tag: Tag) -> memoryview: ...
+
+    def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]: ...
 
     def collect(self, wait: bool) -> list[Arrival]: ...
 
@@ -71,6 +73,10 @@ class WallClock:
                 body = self._exchange.receive(source, tag)
                 self._meter.wait_s += time.monotonic() - begin
                 return body
+            case ReceiveFirst(wanted):
+                first = self._exchange.receive_first([(each.source, each.tag) for each in wanted])
+                self._meter.wait_s += time.monotonic() - begin
+                return first
             case Collect(wait):
                 arrivals = self._exchange.collect(wait)
                 self._meter.wait_s += time.monotonic() - begin

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from node.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
-from node.codecs import build_codec
+from node.codecs import Codec, build_codec
 from node.collectives import Peers
 from node.config import NodeConfig
 from node.data.datasets import load_shard
 from node.effects import Compute
 from node.methods import MdGanConfig, check_topology, shard_of
+from node.players.config import parts_of
+from node.players.parts import players_in
 from node.tasks import build_task, needs_data
 from node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from node.topology import Neighbourhood, Topology
@@ -141,7 +143,9 @@ class Worker:
         self.world = world
         self.task = task if task is not None else self._build_task()
         self.topology = Topology(config.topology, world)
-        check_topology(self.topology, config.algorithm)
+        self.parts = parts_of(config, players_in(self.task.layout))
+        if not self.parts:
+            check_topology(self.topology, config.algorithm)
         if isinstance(config.algorithm, MdGanConfig) and not isinstance(self.task, SplitTask):
             raise ValueError(
                 "md-gan needs a task whose players can live on different nodes, "
@@ -173,10 +177,23 @@ class Worker:
         return largest_body(self.config, self.task.size, self.task.layout)
 
     @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """What bodies are packed with: of each player's, where they are exchanged each in its own way, or of all."""
+        return tuple(build_codec(part.codec) for part in self.parts.values()) or (self.peers.codec,)
+
+    def opening(self) -> memoryview:
+        """What the channels are warmed with: x_0, by the first player's codec."""
+        # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
+        return build_codec(next((part.codec for part in self.parts.values()), self.config.codec)).encode(
+            self.initial()
+        )
+
+    @property
     def schema(self) -> int:
         """64-bit hash of what both ends of an exchange must agree on: layout, dtype, codec."""
         layout = [(spec.name, tuple(spec.shape), spec.start) for spec in self.task.layout]
-        text = repr((layout, self.task.size, self.peers.codec.name))
+        codecs = [part.codec for part in self.parts.values()] or self.peers.codec.name
+        text = repr((layout, self.task.size, codecs))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
     @property
@@ -265,9 +282,10 @@ class Worker:
 async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     """Train until the step limit or the order to stop; returns the number of the last step."""
     from node.algorithms import ALGORITHMS  # the algorithms are written against Worker
+    from node.players.driver import by_player
 
     config = worker.config
-    steps = ALGORITHMS[config.algorithm.name](worker, config.algorithm)
+    steps = by_player(worker) if config.players else ALGORITHMS[config.algorithm.name](worker, config.algorithm)
     if not worker.made:
         report.snapshot(0, 0.0, 0, worker.initial())
     meter.begin(worker.peers.codec_bytes, worker.begin_s)

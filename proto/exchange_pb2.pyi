@@ -40,7 +40,7 @@ class Piece(_message.Message):
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("run", "sender", "round", "part", "schema", "bytes", "crc32")
+    __slots__ = ("run", "sender", "round", "part", "schema", "bytes", "crc32", "player")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Header(_message.Message):
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
+    PLAYER_FIELD_NUMBER: _ClassVar[int]
     run: str
     sender: int
     round: int
@@ -55,16 +56,19 @@ class Header(_message.Message):
     schema: int
     bytes: int
     crc32: int
-    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ...) -> None: ...
+    player: int
+    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., player: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("round", "part", "verdict", "detail")
+    __slots__ = ("round", "part", "verdict", "detail", "player")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    PLAYER_FIELD_NUMBER: _ClassVar[int]
     round: int
     part: int
     verdict: Verdict
     detail: str
-    def __init__(self, round: _Optional[int] = ..., part: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ...) -> None: ...
+    player: int
+    def __init__(self, round: _Optional[int] = ..., part: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ..., player: _Optional[int] = ...) -> None: ...

@@ -14,6 +14,7 @@ from typing import Any
 
 from experiment.report import words
 from experiment.report.conclusions import Conclusion, Verdict
+from experiment.report.records import PlayerFacts
 from experiment.report.results import ArmResult, Results, StepCost
 from experiment.report.statistics import Estimate
 
@@ -86,10 +87,22 @@ def describe_arm(arm: ArmResult) -> str:
     if run is None:
         return ""
     summary = run.summary
+    if summary.players:
+        return " · ".join(_describe_player(player, facts) for player, facts in summary.players.items())
     topology = summary.topology.name if summary.topology is not None else ""
     if topology and summary.topology is not None and summary.topology.spectral_gap is not None:
         topology += f", spectral gap {words.number(summary.topology.spectral_gap)}"
     return " · ".join(part for part in (summary.algorithm, topology, summary.codec) if part)
+
+
+def _describe_player(player: str, facts: PlayerFacts) -> str:
+    """ "teacher: choco every 10 steps, ring, qsgd-4bit, 120 kB a step"."""
+    if not facts.bytes_per_step:
+        return f"{player}: {facts.algorithm}"
+    every = f" every {facts.every} steps" if facts.every > 1 else ""
+    sent = f"{words.size(facts.bytes_per_step)} a step"
+    parts = (facts.algorithm + every, facts.topology, facts.codec, sent)
+    return f"{player}: {', '.join(part for part in parts if part)}"
 
 
 def _leads(verdict: Verdict, arm: ArmResult) -> bool:

@@ -186,6 +186,16 @@ class TopologyFacts(Record):
     spectral_gap: float | None = None
 
 
+class PlayerFacts(Record):
+    """How one player was exchanged, where each was in its own way; bytes of all nodes a step."""
+
+    algorithm: str
+    every: int = 1
+    topology: str | None = None
+    codec: str
+    bytes_per_step: float = 0.0
+
+
 class Summary(Record):
     """A run in one object (summary.json)."""
 
@@ -214,6 +224,7 @@ class Summary(Record):
     topology: TopologyFacts | None = None
     algorithm: str | None = None
     codec: str | None = None
+    players: dict[str, PlayerFacts] = {}
     links: str | None = None
     refused: dict[str, int] = {}
     memory_mb: tuple[float, ...] = ()

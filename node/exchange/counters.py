@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from node.effects import Tag
+
 
 @dataclass
 class PeerCounts:
@@ -30,7 +32,8 @@ class _Peer:
         self.counts = PeerCounts()
         self.under_way = 0
         self.busy_since_s = 0.0
-        self.used_round = 0
+        self.used_rounds: dict[int, int] = {}  # by player
+        self.stale: dict[int, int] = {}
 
 
 class Counters:
@@ -86,20 +89,27 @@ class Counters:
             self._sent_bytes += count
             self._peer(peer).counts.sent_bytes += count
 
-    def received(self, peer: int, number: int, count: int, wait_s: float) -> None:
-        """A part of `count` bytes of round `number` was taken after `wait_s` seconds."""
+    def received(self, peer: int, tag: Tag, count: int, wait_s: float) -> None:
+        """That part, of `count` bytes, was taken after `wait_s` seconds."""
         with self._lock:
             p = self._peer(peer)
             p.counts.received_bytes += count
             p.counts.wait_s += wait_s
-            p.counts.stale_rounds, p.used_round = 0, number
+            p.used_rounds[tag.player] = tag.round
+            self._grow_stale(p, tag, 0)
 
-    def missed(self, peer: int, number: int, wait_s: float) -> None:
-        """Round `number` goes on without `peer`, after `wait_s` seconds."""
+    def missed(self, peer: int, tag: Tag, wait_s: float) -> None:
+        """That round goes on without `peer`, after `wait_s` seconds."""
         with self._lock:
             p = self._peer(peer)
             p.counts.wait_s += wait_s
-            p.counts.stale_rounds = number - p.used_round
+            self._grow_stale(p, tag, tag.round - p.used_rounds.get(tag.player, 0))
+
+    @staticmethod
+    def _grow_stale(p: _Peer, tag: Tag, rounds: int) -> None:
+        """Of several players that are exchanged each by itself, the one that is worst off counts."""
+        p.stale[tag.player] = rounds
+        p.counts.stale_rounds = max(p.stale.values())
 
     def _peer(self, rank: int) -> _Peer:
         return self._peers.setdefault(rank, _Peer())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc.aio
 
@@ -42,8 +42,13 @@ class GrpcExchange:
         self._on_refusal = on_refusal
         self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
         self._streams: dict[int, PeerStream] = {}
-        self._room = {r: threading.BoundedSemaphore(config.window_rounds) for r in range(world)}
-        self._opened: dict[int, tuple[int, bool]] = {}  # by peer: its last round, and if there was room
+        self._room = {
+            (peer, player): threading.BoundedSemaphore(config.window_rounds)
+            for peer in range(world)
+            for player in range(len(mailbox.codecs))
+        }
+        # By peer and player: the last round, and if there was room.
+        self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
         self.counters = Counters()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
@@ -91,22 +96,23 @@ class GrpcExchange:
         """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""
         if self.shelf.is_lost(to):
             return
-        if not self._has_room(to, tag.round):
+        if not self._has_room(to, tag):
             return  # the peer will miss this round's parcels; whether it is lost is not for this node to say
         if self._loop is None:
             raise RuntimeError("send before serve")
         self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, body, last))
 
-    def _has_room(self, to: int, number: int) -> bool:
+    def _has_room(self, to: int, tag: Tag) -> bool:
         """Whether the window of rounds to that peer takes this round, asked and waited for at its first part."""
-        opened, taken = self._opened.get(to, (-1, False))
-        if opened == number:
+        key = (to, tag.player)
+        opened, taken = self._opened.get(key, (-1, False))
+        if opened == tag.round:
             return taken
-        taken = self._room[to].acquire(timeout=self._config.patience_s)
+        taken = self._room[key].acquire(timeout=self._config.patience_s)
         if not taken:
-            self._on_wait(to, number)
-            taken = self._room[to].acquire(timeout=self._config.round_deadline_s - self._config.patience_s)
-        self._opened[to] = (number, taken)
+            self._on_wait(to, tag.round)
+            taken = self._room[key].acquire(timeout=self._config.round_deadline_s - self._config.patience_s)
+        self._opened[key] = (tag.round, taken)
         return taken
 
     def receive(self, source: int, tag: Tag) -> memoryview:
@@ -115,10 +121,21 @@ class GrpcExchange:
         try:
             body = self.shelf.receive(source, tag, self._config.patience_s, self._config.round_deadline_s)
         except PeerLost:
-            self.counters.missed(source, tag.round, time.monotonic() - begin)
+            self.counters.missed(source, tag, time.monotonic() - begin)
             raise
-        self.counters.received(source, tag.round, len(body), time.monotonic() - begin)
+        self.counters.received(source, tag, len(body), time.monotonic() - begin)
         return body
+
+    def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]:
+        """Block for whichever of these parts comes first; see Shelf.receive_first."""
+        begin = time.monotonic()
+        index, outcome = self.shelf.receive_first(wanted, self._config.patience_s, self._config.round_deadline_s)
+        (source, tag), wait_s = wanted[index], time.monotonic() - begin
+        if isinstance(outcome, PeerLost):
+            self.counters.missed(source, tag, wait_s)
+        else:
+            self.counters.received(source, tag, len(outcome), wait_s)
+        return index, outcome
 
     def collect(self, wait: bool) -> list[Arrival]:
         """All parts that have come, whoever sent them; see Shelf.collect."""
@@ -127,7 +144,7 @@ class GrpcExchange:
         share_s = (time.monotonic() - begin) / max(1, len(arrivals))
         for source, tag, outcome in arrivals:
             if not isinstance(outcome, PeerLost):
-                self.counters.received(source, tag.round, len(outcome), share_s)
+                self.counters.received(source, tag, len(outcome), share_s)
         return arrivals
 
     def warm_up(self, body: memoryview, incoming: set[int], outgoing: set[int]) -> None:
@@ -140,8 +157,8 @@ class GrpcExchange:
             except PeerLost as lost:
                 raise RunAborted(f"rank {self.rank} hears nothing from rank {source}: {lost.reason}") from lost
 
-    def _round_over(self, peer: int) -> None:
-        self._room[peer].release()
+    def _round_over(self, peer: int, player: int) -> None:
+        self._room[peer, player].release()
 
     def _refused_here(self, sender: int, refusal: Refusal) -> None:
         self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)

@@ -30,6 +30,9 @@ class Outgoing:
     last: bool
 
 
+_Round = tuple[int, int]  # whose (the player's number), and which
+
+
 class PeerStream:
     """One neighbour's channel and its open rounds."""
 
@@ -41,27 +44,27 @@ class PeerStream:
         config: ExchangeConfig,
         counters: Counters,
         on_undelivered: Callable[[int, int, str], None],
-        on_round_over: Callable[[int], None],
+        on_round_over: Callable[[int, int], None],
     ) -> None:
         self._peer, self._header, self._config = peer, header, config
         self._counters = counters
         self._on_undelivered, self._on_round_over = on_undelivered, on_round_over
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
         self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
-        self._rounds: dict[int, asyncio.Queue[Outgoing]] = {}
-        self._under_way: Counter[int] = Counter()  # parts without a receipt, by round
+        self._rounds: dict[_Round, asyncio.Queue[Outgoing]] = {}
+        self._under_way: Counter[_Round] = Counter()  # parts without a receipt
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, outgoing: Outgoing) -> None:
         """Queue a part; opens the round's stream at its first part."""
-        number = outgoing.tag.round
-        queue = self._rounds.get(number)
+        key = (outgoing.tag.player, outgoing.tag.round)
+        queue = self._rounds.get(key)
         if queue is None:
-            queue = self._rounds[number] = asyncio.Queue()
-            task = asyncio.get_running_loop().create_task(self._carry(number, queue))
+            queue = self._rounds[key] = asyncio.Queue()
+            task = asyncio.get_running_loop().create_task(self._carry(key, queue))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._under_way[number] += 1
+        self._under_way[key] += 1
         self._counters.submitted(self._peer)
         queue.put_nowait(outgoing)
 
@@ -80,9 +83,9 @@ class PeerStream:
             task.cancel()
         await self._channel.close()
 
-    async def _carry(self, number: int, queue: asyncio.Queue[Outgoing]) -> None:
+    async def _carry(self, key: _Round, queue: asyncio.Queue[Outgoing]) -> None:
         call = self._stub.Deliver(timeout=self._config.round_deadline_s)
-        receipts = asyncio.create_task(self._receipts(call, number))
+        receipts = asyncio.create_task(self._receipts(call, key))
         try:
             last = False
             while not last:
@@ -96,16 +99,16 @@ class PeerStream:
             await receipts
         except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
             call.cancel()
-            self._on_undelivered(self._peer, number, _reason(error))
+            self._on_undelivered(self._peer, key[1], _reason(error))
         finally:
             receipts.cancel()
-            self._rounds.pop(number, None)
-            self._counters.settled(self._peer, self._under_way.pop(number, 0))
-            self._on_round_over(self._peer)
+            self._rounds.pop(key, None)
+            self._counters.settled(self._peer, self._under_way.pop(key, 0))
+            self._on_round_over(self._peer, key[0])
 
-    async def _receipts(self, call: Any, number: int) -> None:
+    async def _receipts(self, call: Any, key: _Round) -> None:
         async for receipt in call:
-            self._under_way[number] -= 1
+            self._under_way[key] -= 1
             self._counters.settled(self._peer, 1)
             if receipt.verdict != exchange_pb2.ACCEPTED:  # counted where it was refused
                 verdict = exchange_pb2.Verdict.Name(receipt.verdict)
@@ -117,7 +120,7 @@ def pieces(template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int) 
     body = outgoing.body
     header = exchange_pb2.Header()
     header.CopyFrom(template)
-    header.round, header.part = outgoing.tag
+    header.round, header.part, header.player = outgoing.tag
     header.bytes, header.crc32 = len(body), zlib.crc32(body)
     yield exchange_pb2.Piece(header=header, data=bytes(body[:chunk_bytes]))
     for start in range(chunk_bytes, len(body), chunk_bytes):

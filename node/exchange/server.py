@@ -54,7 +54,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         header = Header(
             run=message.run,
             sender=message.sender,
-            tag=Tag(message.round, message.part),
+            tag=Tag(message.round, message.part, message.player),
             schema=message.schema,
             bytes=message.bytes,
             crc32=message.crc32,
@@ -107,6 +107,7 @@ def _receipt(header: Header, verdict: Verdict, detail: str) -> exchange_pb2.Rece
     return exchange_pb2.Receipt(
         round=header.tag.round,
         part=header.tag.part,
+        player=header.tag.player,
         verdict=exchange_pb2.Verdict.Name(verdict.value),
         detail=detail,
     )

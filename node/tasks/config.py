@@ -69,6 +69,11 @@ class TaskConfig(Settings):
         """The generator's width."""
         return self.generator_width or self.width
 
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Who plays, in the order of the flat vector; a spec may exchange each in its own way."""
+        return ("generator", "discriminator")
+
 
 class GameConfig(Settings):
     """A small min-max game instead of a GAN, whose saddle point is known; it needs no data."""
@@ -79,6 +84,11 @@ class GameConfig(Settings):
     noise: float = Field(default=0.0, ge=0, description="standard deviation of each gradient entry's noise")
     spread: float = Field(default=0.0, ge=0, description="size of the constant by which nodes' gradients differ")
     padding: int = Field(default=0, ge=0, description="further values without a gradient: parcels of a larger model")
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """As of a GAN."""
+        return ("generator", "discriminator")
 
 
 def _kind(task: Any) -> str:

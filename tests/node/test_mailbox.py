@@ -122,7 +122,7 @@ def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_parcel(hist
                 box.put(header(body, sender=source, tag=tag), body)
             except Refusal as refusal:
                 assert refusal.verdict in (Verdict.STALE, Verdict.TOO_EARLY)
-        elif kind == "expect" and key not in answers and number >= box.round:
+        elif kind == "expect" and key not in answers and number >= box.rounds[0]:
             answers[key] = []
             box.expect(source, tag, answers[key].append)
         elif kind == "lose":

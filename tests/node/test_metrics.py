@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from node.effects import Tag
 from node.exchange.counters import Counters, PeerCounts
 from node.mailbox import Verdict
 from node.metrics import NodeMetrics
@@ -205,9 +206,12 @@ def test_what_is_under_way_when_training_begins_is_counted_from_there(clock: Cal
 def test_staleness_is_the_rounds_since_a_parcel_was_used() -> None:
     counters = Counters()
     counters.begin([1])
-    counters.received(1, 3, 10, 0.5)
-    counters.missed(1, 4, 1.0)
-    counters.missed(1, 6, 1.0)
+    counters.received(1, Tag(3, 0), 10, 0.5)
+    counters.missed(1, Tag(4, 0), 1.0)
+    counters.missed(1, Tag(6, 0), 1.0)
     assert counters.read()[1] == PeerCounts(received_bytes=10, wait_s=2.5, stale_rounds=3)
-    counters.received(1, 7, 10, 0.0)
+    counters.received(1, Tag(7, 0), 10, 0.0)
     assert counters.read()[1].stale_rounds == 0
+    counters.missed(1, Tag(2, 0, player=1), 0.0)  # a player of its own rounds: none came yet
+    counters.received(1, Tag(8, 0), 10, 0.0)
+    assert counters.read()[1].stale_rounds == 2

@@ -1,0 +1,92 @@
+"""What a spec says of players that are exchanged each in its own way, and what of that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, Self, TypeVar
+
+from node.codecs.names import CodecName
+from node.methods import ALGORITHM_NAMES, AlgorithmConfig, check_codec
+from node.tasks.config import Settings
+from node.topologies.config import TopologyConfig
+
+# Why an algorithm cannot be that of one player among others.
+_WHOLE = {
+    "md-gan": "sends samples and slopes between players that live on different nodes",
+    "ddp": "averages the gradients of all players at once, by PyTorch's own means",
+    "ad-psgd": "has no common steps, which players of one task must have",
+}
+REST = ""  # stands for all players that the spec does not name, where the task does not say beforehand who plays
+
+
+class PlayerConfig(Settings):
+    """How one of the task's players is exchanged; what is left out is as in the run itself."""
+
+    algorithm: AlgorithmConfig | None = None
+    codec: CodecName | None = None
+    topology: TopologyConfig | None = None
+
+
+class HasPlayers(Protocol):
+    """What a run's spec and a node's config have in common here."""
+
+    @property
+    def task(self) -> Any: ...
+
+    @property
+    def algorithm(self) -> AlgorithmConfig: ...
+
+    @property
+    def codec(self) -> str: ...
+
+    @property
+    def topology(self) -> TopologyConfig: ...
+
+    @property
+    def players(self) -> dict[str, PlayerConfig]: ...
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self: ...
+
+
+C = TypeVar("C", bound=HasPlayers)
+
+
+def parts_of(config: C, names: Iterable[str] | None = None) -> dict[str, C]:
+    """Each player's settings, as those of a run that trains this player alone; empty where none are given.
+
+    `names`: who plays, in the order of the vector; without them what the task's config says, and where it does not
+    know, those that are named and REST. Raises ValueError for a name that is no player's.
+    """
+    if not config.players:
+        return {}
+    names = names if names is not None else getattr(config.task, "players", None)
+    everybody = tuple(names) if names is not None else (*config.players, REST)
+    if unknown := sorted(set(config.players) - set(everybody)):
+        raise ValueError(f"players.{unknown[0]}: this task has no such player; it has {', '.join(everybody)}")
+    return {name: _part(config, config.players.get(name, PlayerConfig())) for name in everybody}
+
+
+def _part(config: C, player: PlayerConfig) -> C:
+    own = {name: getattr(player, name) for name in PlayerConfig.model_fields if getattr(player, name) is not None}
+    return config.model_copy(update={**own, "players": {}})
+
+
+def check_methods(config: HasPlayers) -> None:
+    """Raise ValueError when an algorithm cannot be a player's, or does not fit its codec: the run's or a player's."""
+    if not config.players:
+        check_codec(config.codec, config.algorithm)
+        return
+    _check_whole("algorithm: ", config.algorithm, "is one for the whole task, and players are given: it ")
+    for name, part in parts_of(config).items():
+        where = f"players.{name}: " if name in config.players else ""
+        _check_whole(where, part.algorithm, "cannot be one player's own: it ")
+        try:
+            check_codec(part.codec, part.algorithm)
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
+
+
+def _check_whole(where: str, algorithm: AlgorithmConfig, what: str) -> None:
+    if algorithm.name in _WHOLE:
+        able = ", ".join(name for name in ALGORITHM_NAMES if name not in _WHOLE)
+        raise ValueError(f"{where}{algorithm.name} {what}{_WHOLE[algorithm.name]}; use one of {able}")

@@ -18,6 +18,7 @@ from experiment import net_nodes  # noqa: F401  (commands of `net`)
 from experiment.net_cli import net
 from experiment.scores.names import METRICS
 from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
+from experiment.task_cli import app as task
 from experiment.topology_cli import add_topology
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(net)
+app.add_typer(task)
 add_topology(app)
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -18,6 +18,7 @@ from cluster.fabric import Fabric
 from cluster.namespaces import NamespacesFabric
 from cluster.virtual import run_virtual
 from experiment.display import LiveDisplay
+from experiment.own_tasks import check_own_tasks
 from experiment.report import (
     comparison_table,
     read_comparison,
@@ -47,6 +48,7 @@ def execute(
     `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
     `remainder`: of a comparison that was interrupted, what is left to do.
     """
+    check_own_tasks(comparison)
     for arm in comparison.arms.values():
         if arm.score is not None:  # hours of training are too late to learn that there is no feature network
             check_scoring(arm.task, arm.data, arm.score)

@@ -1,7 +1,8 @@
 """The ledger: one folder a run, written line by line while the run goes on, so that nothing is lost.
 
 spec.yaml environment.json certificate.json steps.jsonl links.jsonl snapshots/ checkpoints/ summary.json
-(after scoring: scores.jsonl images/; of a run that went on from a checkpoint: resumed.jsonl)
+(after scoring: scores.jsonl images/; of a run that went on from a checkpoint: resumed.jsonl;
+where somebody's own task was trained, a copy of its file)
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cluster.fabric import Resumed
 from experiment.checkpoints import CheckpointFolder
 from experiment.spec import RunSpec
 from netem.certificate import Certificate
+from node.tasks.config import PythonTaskConfig
 from node.worker import StepStats
 
 LAYERS = ("codec", "grpc", "interface")
@@ -52,6 +54,8 @@ class Ledger:
         self.resumed: list[dict[str, Any]] = []
         if resumed is None:
             write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
+            if isinstance(spec.task, PythonTaskConfig) and spec.task.source is not None:
+                (folder / Path(spec.task.title).name).write_text(spec.task.source, encoding="utf-8")
         else:
             self._go_back(resumed)
         self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
@@ -78,9 +82,7 @@ class Ledger:
         with (self.folder / "resumed.jsonl").open("a", encoding="utf-8") as file:
             write_line(file, line)
         self.resumed = _kept(self.folder / "resumed.jsonl", lambda line: True)
-        (self.folder / "summary.json").unlink(
-            missing_ok=True
-        )  # of a run that had stopped, which this one no longer has
+        (self.folder / "summary.json").unlink(missing_ok=True)  # it says that the run had stopped
 
     def phase(self, text: str) -> None:
         """Nothing is kept of how far the set-up is."""
@@ -207,5 +209,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """A YAML file in the order of the value's keys."""
-    path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """A YAML file in the order of the value's keys; texts of several lines stand there as such."""
+    text = yaml.dump(value, Dumper=_Readable, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _block)

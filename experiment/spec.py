@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cluster.fabric import LinkChange
 from experiment.links import LinksSpec, unmodelled
@@ -33,7 +42,9 @@ from node.methods import (
     check_topology,
 )
 from node.players.config import PlayerConfig, check_methods, parts_of
-from node.tasks.config import TASK_NAMES, DataConfig, Settings, TaskConfig, TaskSetting
+from node.tasks import needs_data
+from node.tasks.config import TASK_NAMES, DataConfig, PythonTaskConfig, Settings, TaskConfig, TaskSetting
+from node.tasks.own_config import with_source
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
 SPEC_FOLDER = files("experiment") / "specs"
@@ -97,6 +108,8 @@ class RunSpec(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunSpec:
+        if not needs_data(self.task) and "data" in self.model_fields_set:
+            raise ValueError(f"data: task {self.task.name} has no data set: leave out data")
         check_methods(self)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
         check_task(self.task, self.algorithm)
@@ -131,6 +144,15 @@ class RunSpec(Settings):
             except ValueError as error:
                 raise ValueError(f"players.{name}: {error}" if name in self.players else str(error)) from None
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused_data(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Data that a task does not read are not written down: they could not be read back."""
+        fields: dict[str, Any] = whole(self)
+        unasked = isinstance(self.task, PythonTaskConfig) and "data" not in self.model_fields_set
+        if unasked or not needs_data(self.task):
+            fields.pop("data", None)
+        return fields
 
     @property
     def methods(self) -> list[RunSpec]:
@@ -257,10 +279,13 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
             if key.split(".")[0] not in ("arms", "seed", "seeds", "name"):
                 merged = _merge(merged, _nest(key, value))
         merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
+        prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
         try:
+            merged["task"] = _with_text(merged.get("task", {}), where, sets)
             resolved[str(arm)] = RunSpec.model_validate(merged)
+        except SpecError as error:
+            mistakes.append(f"{prefix}{error}")
         except ValidationError as error:
-            prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
             mistakes += [prefix + line for line in explain(error)]
     if mistakes:
         raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))
@@ -304,6 +329,26 @@ def _read(source: str) -> tuple[str, str]:
         known = ", ".join(shipped_specs())
         raise SpecError(f"{source}: neither a .yaml file nor a shipped spec; shipped: {known}")
     return shipped.read_text(encoding="utf-8"), f"{source}.yaml"
+
+
+def _with_text(task: Any, where: str, sets: Sequence[tuple[str, Any]]) -> Any:
+    """A python task's settings with the text of its file, which is looked for beside the spec."""
+    if not isinstance(task, Mapping) or task.get("name") != "python" or not isinstance(task.get("file"), str):
+        return task
+    own = dict(task)
+    if any(key == "task.file" for key, _ in sets):  # another file than the one whose text a recorded spec holds
+        own = {key: value for key, value in own.items() if key not in ("source", "sha256")}
+    if "source" in own or not own["file"].endswith(".py"):
+        return own
+    path = Path(where).parent / Path(own["file"]).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise SpecError(f"task.file: {path}: {why}; the path is relative to the spec's folder") from None
+    if "sha256" in own:
+        return {**own, "source": text}  # held against it
+    return with_source(own, text)
 
 
 def _seeds(base: dict[str, Any], where: str) -> list[int]:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.tasks.config import DataConfig, GameConfig, KdganConfig, TaskConfig, TaskSetting
+from node.tasks.config import (
+    DataConfig,
+    GameConfig,
+    KdganConfig,
+    MintyConfig,
+    MixtureConfig,
+    PythonTaskConfig,
+    TaskConfig,
+    TaskSetting,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from node.data.datasets import Shard
     from node.tasks.base import Task
+    from node.tasks.own import Context
 
 
 def needs_data(config: TaskSetting) -> bool:
-    """Whether the task trains on a data set."""
-    return not isinstance(config, GameConfig)
+    """Whether the task trains on a data set; somebody's own may."""
+    return not isinstance(config, (GameConfig, MintyConfig, MixtureConfig))
 
 
 def build_task(
@@ -41,6 +51,18 @@ def build_task(
             from node.tasks.game import GameTask
 
             return GameTask(config, rank, world, seed)
+        case MintyConfig():
+            from node.tasks.games_minty import minty_task
+
+            return minty_task(config, rank, seed, batch)
+        case MixtureConfig():
+            from node.tasks.mixture import MixtureTask
+
+            return MixtureTask(config, _context(rank, world, seed, batch, device))
+        case PythonTaskConfig():
+            from node.tasks.python_file import build_own
+
+            return build_own(config, _context(rank, world, seed, batch, device, shard))
         case TaskConfig():
             from node.tasks.gan import GanTask
 
@@ -71,6 +93,18 @@ def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | 
             from node.tasks.game import GameTask
 
             return GameTask(config, rank=0, world=1, seed=0)
+        case MintyConfig():
+            from node.tasks.games_minty import minty_task
+
+            return minty_task(config, rank=0, seed=0, batch=1)
+        case MixtureConfig():
+            from node.tasks.mixture import MixtureTask
+
+            return MixtureTask(config, _context(0, 1, 0, 1, device))
+        case PythonTaskConfig():
+            from node.tasks.python_file import build_own
+
+            return build_own(config, _context(0, 1, 0, 1, device, data=data))
         case TaskConfig():
             from node.tasks.gan import GanTask
 
@@ -82,3 +116,19 @@ def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | 
             return KdganTask(
                 config, data.image_shape, seed=0, test=lambda: load_split(data, train=False), device=device
             )
+
+
+def _context(
+    rank: int,
+    world: int,
+    seed: int,
+    batch: int,
+    device: torch.device | str,
+    shard: Shard | None = None,
+    data: DataConfig | None = None,
+) -> Context:
+    import torch
+
+    from node.tasks.own import Context
+
+    return Context(rank, world, seed, batch, torch.device(device), shard, data)

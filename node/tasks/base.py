@@ -189,7 +189,8 @@ class FlatModel:
             owner = networks.get_submodule(path)
             value = self.values[spec.place].view(spec.shape)
             if spec.player == BUFFERS:
-                setattr(owner, leaf, value)
+                # .data: autograd counts its changes apart from those of the parameters, which it may need unchanged.
+                setattr(owner, leaf, value.data)
             else:
                 parameter = nn.Parameter(value)
                 parameter.grad = self.gradients[spec.place].view(spec.shape)

@@ -10,8 +10,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from node.tasks.kdgan.config import KdganConfig as KdganConfig
-from node.tasks.settings import Settings as Settings
+from node.tasks.games_config import MintyConfig, MixtureConfig
+from node.tasks.kdgan.config import KdganConfig
+from node.tasks.own_config import PythonTaskConfig
+from node.tasks.settings import Settings
+
+__all__ = [
+    "TASK_NAMES",
+    "DataConfig",
+    "GameConfig",
+    "KdganConfig",
+    "MintyConfig",
+    "MixtureConfig",
+    "PythonTaskConfig",
+    "Settings",
+    "TaskConfig",
+    "TaskSetting",
+]
 
 
 class TaskConfig(Settings):
@@ -97,10 +112,15 @@ def _kind(task: Any) -> str:
 
 
 TaskSetting = Annotated[
-    Annotated[TaskConfig, Tag("gan")] | Annotated[GameConfig, Tag("game")] | Annotated[KdganConfig, Tag("kdgan")],
+    Annotated[TaskConfig, Tag("gan")]
+    | Annotated[GameConfig, Tag("game")]
+    | Annotated[MintyConfig, Tag("minty")]
+    | Annotated[MixtureConfig, Tag("mixture")]
+    | Annotated[PythonTaskConfig, Tag("python")]
+    | Annotated[KdganConfig, Tag("kdgan")],
     Discriminator(_kind),
 ]
-TASK_NAMES = ("gan", "game", "kdgan")
+TASK_NAMES = ("gan", "game", "minty", "mixture", "kdgan", "python")
 
 
 class DataConfig(Settings):

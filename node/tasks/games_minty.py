@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.tasks.base import Gradient, TensorSpec, random_stream
+from node.tasks.base import Evaluation, Gradient, TensorSpec, random_stream
+from node.tasks.games_config import MintyConfig
 
 
 class MintyGame:
@@ -27,8 +28,10 @@ class MintyGame:
 
     `dimension`: values of u and of v. `curvature`, `coupling`: a > 0 and b. `noise`: σ, so that E‖ĝ(ξ, x) − g(x)‖²
     is σ² for one sample ξ and σ²/`batch` for the mean of a minibatch, which is what a gradient is. `start`: ‖x_0‖,
-    in a direction that `seed` decides.
+    in a direction that `seed` decides. A belongs to the game: `matrix` decides it, `seed` where that is None.
     """
+
+    score_name = "norm of the field"
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class MintyGame:
         batch: int = 1,
         start: float = 4.0,
         seed: int = 0,
+        matrix: int | None = None,
     ) -> None:
         if dimension < 1 or batch < 1 or curvature <= 0:
             raise ValueError(
@@ -47,10 +51,10 @@ class MintyGame:
                 f"{dimension}, {batch} and {curvature}"
             )
         n = dimension
-        rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+        rotation = np.linalg.qr(np.random.default_rng(seed if matrix is None else matrix).standard_normal((n, n)))[0]
         self._matrix = torch.from_numpy(coupling * rotation).float()
         self._curvature, self._n = curvature, n
-        self.layout = (
+        self.layout: tuple[TensorSpec, ...] = (
             TensorSpec("generator.u", (n,), 0, "generator"),
             TensorSpec("discriminator.v", (n,), n, "discriminator"),
         )
@@ -85,6 +89,10 @@ class MintyGame:
         losses = {"generator": value, "discriminator": -value}
         return Gradient(self.field(x) + noise, ("generator", "discriminator"), None, losses)
 
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """‖g(x)‖, what the theorem bounds the mean square of; and how far x* is."""
+        return Evaluation(float(self.field(x).norm()), {"distance": float(x.norm())})
+
     def state(self) -> dict[str, Tensor]:
         """Where the stream of the noise is."""
         return {"noise": self._noise.get_state()}
@@ -96,3 +104,9 @@ class MintyGame:
     def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
         """A game has no images: n grey dots, shape (n, 1, 1, 1), of u's first value cut to [−1, 1]."""
         return x[:1].clamp(-1, 1).cpu().expand(n, 1, 1, 1)
+
+
+def minty_task(config: MintyConfig, rank: int, seed: int, batch: int) -> MintyGame:
+    """The game of a spec: one matrix A for all runs, so that whoever scores has the same game as who trains."""
+    c = config
+    return MintyGame(rank, c.dimension, c.curvature, c.coupling, c.noise, batch, c.start, seed, matrix=0)

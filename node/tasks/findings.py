@@ -1,0 +1,23 @@
+"""What a check of a task has to say."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Finding(NamedTuple):
+    """A mistake: its name, what is wrong, how to mend it."""
+
+    name: str
+    what: str
+    fix: str
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Equal in shape and every bit, so that NaN equals itself."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) if a.numel() else True

@@ -144,7 +144,8 @@ class _Simulation:
             codecs, limit = worker.codecs, worker.largest_body
             kind = Tray if job.config.asynchronous else Mailbox
             mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
-            mailbox.enter_round(worker.peers.round)
+            for player, number in enumerate(worker.rounds):
+                mailbox.enter_round(number, player)
             self.nodes.append(_Node(self, rank, worker, mailbox))
             self._at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -100,13 +100,13 @@ class Checkpoint:
     def pack(self) -> bytes:
         """The file's content."""
         metadata = {name: json.dumps(value) for name, value in self._facts().items()}
-        return safetensors.torch.save(self.tensors, {**metadata, "digest": self._digest()})
+        return save(self.tensors, {**metadata, "digest": self._digest()})
 
     @classmethod
     def unpack(cls, data: bytes, where: str) -> Checkpoint:
         """Read what `pack` wrote; `where` names it in errors. Raises CheckpointError for anything else."""
         try:
-            tensors = safetensors.torch.load(data)
+            tensors = load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
             digest = header.pop("digest")
             facts = {name: json.loads(value) for name, value in header.items()}

@@ -202,14 +202,14 @@ class _Life:
         addresses = list(self._order("warm").warm.mesh_addresses)
         self._in_loop(exchange.connect(addresses, outgoing))
         exchange.warm_up(worker.opening(), incoming, outgoing)
-        exchange.shelf.enter_round(peers.round)
+        exchange.shelf.enter_rounds(worker.rounds)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")
             self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
         self._line.post(warmed=control_pb2.Warmed())
         self._order("start")
-        exchange.counters.begin(incoming | outgoing)
+        exchange.counters.begin(incoming | outgoing, worker.rounds)
         metrics.begin(incoming, outgoing, exchange.counters.read)
         device = self._place.mesh_device
         sent_before = (peers.codec_bytes, exchange.grpc_bytes, transmitted_bytes(device))

@@ -101,6 +101,27 @@ class OptimisticSG(_PerPlayer):
         return with_buffers(new, self._task, gradient)
 
 
+class LastGradient:
+    """A gradient that the next step reuses, as a checkpoint holds it."""
+
+    def __init__(self, task: Task) -> None:
+        self._players = list(task.players)
+        self.g: Gradient | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Field, whose turn it was, and buffers if there are any."""
+        if self.g is None:
+            return {}
+        active = torch.tensor([self._players.index(player) for player in self.g.active], dtype=torch.int64)
+        buffers = {} if self.g.buffers is None else {"buffers": self.g.buffers}
+        return {"field": self.g.field, "active": active, **buffers}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Back to a `state`; losses are not remembered, they were told."""
+        active = tuple(self._players[number] for number in state["active"].tolist())
+        self.g = Gradient(state["field"], active, state.get("buffers"), {})
+
+
 def with_buffers(x: Tensor, task: Task, gradient: Gradient) -> Tensor:
     """Put the buffers that the forward pass left (running statistics) into x's tail; returns x."""
     if gradient.buffers is not None:

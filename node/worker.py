@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from itertools import count
 from math import inf
@@ -125,6 +126,11 @@ class Reporter(Protocol):
         ...
 
 
+def keeper_of(player: str) -> str:
+    """Under what name a checkpoint has what a player's algorithm remembers."""
+    return f"player {player}"
+
+
 def device_of(wanted: str, rank: int, gpus: int) -> str:
     """Where a node computes: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
     return f"cuda:{rank % gpus}" if wanted == "cuda" and gpus else wanted
@@ -196,7 +202,7 @@ class Worker:
         text = repr((layout, self.task.size, codecs))
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
-    @property
+    @cached_property
     def owner(self) -> Owner:
         """Whose its checkpoints are."""
         c = self.config
@@ -209,6 +215,15 @@ class Worker:
         self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
         for name in list(self._keepers):
             self._load(name)
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """The last round of the exchange, or of each player's; in a run that goes on, before it does."""
+        if not self.parts:
+            return (self.peers.round,)
+        tensors = self._from.tensors if self._from is not None else {}
+        names = (f"{keeper_of(player)}.round" for player in self.parts)
+        return tuple(int(tensors[name]) if name in tensors else 0 for name in names)
 
     def keep(self, name: str, thing: Kept) -> Kept:
         """What an algorithm remembers beside x; in a run that goes on from a checkpoint, as it was there.

@@ -94,16 +94,19 @@ def _inception(device: torch.device) -> FeatureNetwork:
             "FID needs torch-fidelity and its Inception weights, which are never downloaded unasked: "
             f"pip install torch-fidelity and put {INCEPTION_FILE} into {_checkpoints()}"
         )
-    from torchmetrics.image.fid import NoTrainInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path)).to(device)
+    # torch-fidelity's network itself, not torchmetrics' variant: it resizes as TensorFlow did for published FIDs.
+    network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path)).to(device)
 
     def classify(features: Tensor) -> Tensor:
         """The logits of the Inception score: as published, without their bias ("logits_unbiased")."""
         logits: Tensor = features @ network.fc.weight.T
         return logits
 
-    return FeatureNetwork(INCEPTION, 2048, _colour(network), classify, len(network.fc.weight))
+    return FeatureNetwork(
+        INCEPTION, 2048, _colour(lambda images: network(images)[0]), classify, len(network.fc.weight)
+    )
 
 
 def inception_weights() -> Path | None:

@@ -11,43 +11,21 @@ exchanges of X.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 
-import torch
 from torch import Tensor
 
 from node.collectives import gossip
 from node.methods import DposgConfig
-from node.optimizers import with_buffers
-from node.tasks.base import Gradient, Task
+from node.optimizers import LastGradient, with_buffers
+from node.tasks.base import Gradient
 from node.worker import Step, Worker
-
-
-class Last:
-    """The gradient that the next iteration reuses."""
-
-    def __init__(self, task: Task) -> None:
-        self._players = list(task.players)
-        self.g: Gradient | None = None
-
-    def state(self) -> dict[str, Tensor]:
-        """Field, whose turn it was, and buffers if there are any."""
-        if self.g is None:
-            return {}
-        active = torch.tensor([self._players.index(player) for player in self.g.active], dtype=torch.int64)
-        buffers = {} if self.g.buffers is None else {"buffers": self.g.buffers}
-        return {"field": self.g.field, "active": active, **buffers}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`; losses are not remembered, they were told."""
-        active = tuple(self._players[number] for number in state["active"].tolist())
-        self.g = Gradient(state["field"], active, state.get("buffers"), {})
 
 
 async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, None]:
     """The state of a step is X_k; the gradient is taken at Z_k."""
     x = worker.start()
-    last = worker.keep("gradient", Last(worker.task))
+    last = worker.keep("gradient", LastGradient(worker.task))
     g = last.g or await worker.gradient(x)  # ĝ(ξ_0, Z_0)
     while True:
         mixed = await gossip(worker.peers, x, worker.neighbours, config.rounds)

@@ -189,8 +189,8 @@ def _torchvision(config: DataConfig, root: Path, train: bool) -> _Source:
         if config.download:
             raise FileNotFoundError(
                 f"data.download: {config.name} could not be fetched into {root} ({error}); fetch it where the "
-                f"network allows it, and set data.root to the folder with {files}, or to an .npz file with train_images, "
-                "train_labels, test_images and test_labels"
+                f"network allows it, and set data.root to the folder with {files}, or to an .npz file with "
+                "train_images, train_labels, test_images and test_labels"
             ) from error
         raise FileNotFoundError(
             f"data.root: no {config.name} in {root} ({error}); point root at the folder that holds {files}, or at an "

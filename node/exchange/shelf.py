@@ -57,10 +57,11 @@ class Shelf:
         with self._lock:
             return self._mailbox.malformed(detail)
 
-    def enter_round(self, number: int) -> None:
-        """See Mailbox.enter_round."""
+    def enter_rounds(self, numbers: Sequence[int]) -> None:
+        """See Mailbox.enter_round; a number for each player, or one for all."""
         with self._lock:
-            self._mailbox.enter_round(number)
+            for player, number in enumerate(numbers):
+                self._mailbox.enter_round(number, player)
 
     def refused(self) -> dict[str, int]:
         """Parts refused so far, by reason."""

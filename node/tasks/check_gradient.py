@@ -71,7 +71,7 @@ def _moved_by(task: Task, x: Tensor, spec: TensorSpec) -> set[str]:
     state = {name: value.clone() for name, value in task.state().items()}
     moved: set[str] = set()
     for shift in (0.5, -0.5):
-        losses: list[float] = []
+        losses: list[dict[str, float]] = []
         for at in (x.clone(), x.clone()):
             if losses:
                 at[spec.place] += shift
@@ -116,7 +116,7 @@ def _slope(task: Task, x: Tensor, player: str, descent: Tensor, state: dict[str,
     best = -float("inf")
     for relative in _STEPS:
         step = relative * max(1.0, float(x[where].norm())) / norm
-        losses: list[float] = []
+        losses = []
         for sign in (1, -1):
             at = x.clone()
             at[where] += sign * step * descent

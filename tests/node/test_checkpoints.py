@@ -5,6 +5,7 @@ The uninterrupted run is the truth: it has no hand in what is saved and loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.fabric import Job, Resumed
+from cluster.virtual import Kill
 from node.checkpoint import Checkpoint, CheckpointError, Owner, config_hash
 from node.config import NodeConfig
 from node.methods import ALGORITHM_NAMES
@@ -74,14 +76,12 @@ def assert_same(whole: Memory, before: Memory, after: Memory) -> None:
         assert np.all(np.diff([s.t_s for s in told]) > 0)
 
 
-@pytest.mark.parametrize(("algorithm", "codec", "topology"), METHODS, ids=str)
-def test_it_goes_on_as_if_it_had_never_stopped(algorithm: dict[str, Any], codec: str, topology: str) -> None:
-    task = GAN if algorithm["name"] == "md-gan" else GAME
-    task = {**task, "critic_steps": 1} if algorithm["name"] == "md-gan" else task
-    whole, outcome = play(job_of(algorithm, codec, topology, STEPS, task))
+def assert_goes_on(job: Callable[[int], Job]) -> None:
+    """`job(n)` is a run of n steps: the whole of it is as half of it, and then the rest from a checkpoint on."""
+    whole, outcome = play(job(STEPS))
     assert outcome.status == "finished", outcome.reason
-    before, _ = play(job_of(algorithm, codec, topology, BEFORE, task))
-    after, outcome = play(resumed(job_of(algorithm, codec, topology, STEPS, task), before, BEFORE))
+    before, _ = play(job(BEFORE))
+    after, outcome = play(resumed(job(STEPS), before, BEFORE))
     assert outcome.status == "finished", outcome.reason
     assert not after.refusals and not any(s.missing for stats in after.steps.values() for s in stats)
     assert_same(whole, before, after)
@@ -91,6 +91,41 @@ def test_it_goes_on_as_if_it_had_never_stopped(algorithm: dict[str, Any], codec:
         assert one.tensors.keys() == other.tensors.keys()
         assert all(torch.equal(value, other.tensors[name]) for name, value in one.tensors.items())
         assert (one.round, one.codec_bytes) == (other.round, other.codec_bytes)
+
+
+@pytest.mark.parametrize(("algorithm", "codec", "topology"), METHODS, ids=str)
+def test_it_goes_on_as_if_it_had_never_stopped(algorithm: dict[str, Any], codec: str, topology: str) -> None:
+    task = GAN if algorithm["name"] == "md-gan" else GAME
+    task = {**task, "critic_steps": 1} if algorithm["name"] == "md-gan" else task
+    assert_goes_on(lambda steps: job_of(algorithm, codec, topology, steps, task))
+
+
+PLAYERS: dict[str, Any] = {
+    "generator": {"algorithm": {"name": "choco"}, "codec": "qsgd-4bit,raw_below=0"},
+    "discriminator": {"algorithm": {"name": "diloco", "every": 3}, "codec": "fp16"},
+}
+
+
+def test_players_that_are_exchanged_each_in_its_own_way_go_on_too() -> None:
+    def job(steps: int) -> Job:
+        settings = {"task": GAN, "batch": 3, "players": PLAYERS, "topology": "ring", "codec": "fp32"}
+        return virtual_job({"name": "dp-oadam"}, WORLD, steps, **settings, checkpoint_every=BEFORE)
+
+    assert_goes_on(job)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"name": "kdgan", "teacher": "mlp", "hidden": 16, "pretrain_steps": 2, "pretrain_discriminator_steps": 1},
+        {"name": "mixture"},
+        {"name": "minty", "dimension": 6},
+        {**GAN, "ema": 0.9},
+    ],
+    ids=lambda task: task.get("name", "gan with an average"),
+)
+def test_every_task_goes_on(task: dict[str, Any]) -> None:
+    assert_goes_on(lambda steps: job_of({"name": "dp-oadam"}, "fp32", "ring", steps, task))
 
 
 def test_every_method_is_tried_or_refused() -> None:
@@ -141,6 +176,19 @@ def test_a_run_that_had_made_its_last_step_only_ends() -> None:
     before, _ = play(job_of({"name": "dp-oadam"}, "fp32", "ring", BEFORE, GAME))
     after, outcome = play(resumed(job_of({"name": "dp-oadam"}, "fp32", "ring", BEFORE, GAME), before, BEFORE))
     assert outcome.status == "finished" and not after.steps
+
+
+def test_a_lost_node_ends_the_keeping_and_resuming_goes_back_to_when_it_was_there() -> None:
+    """Node 2 ends between its fifth and its tenth step."""
+    job = job_of({"name": "dp-oadam"}, "fp32", "ring", 40, GAME)
+    whole, _ = play(job)
+    kill_s = whole.steps[2][6].t_s
+    before, outcome = play(job, faults=[Kill(2, at_s=kill_s)])
+    assert outcome.status == "finished" and outcome.lost.keys() == {2}
+    assert set(before.checkpoints) == {BEFORE} and len(before.checkpoints[BEFORE]) == WORLD
+    after, outcome = play(resumed(job, before, BEFORE))
+    assert outcome.status == "finished" and not outcome.lost
+    np.testing.assert_array_equal(whole.states(40), after.states(40))
 
 
 # Files.

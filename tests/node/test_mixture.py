@@ -20,8 +20,11 @@ from node.tasks.own import Context
 
 @pytest.mark.parametrize(
     "config",
-    [GameConfig(name="game", dimension=8), GameConfig(name="game", dimension=8, curvature=0.3)]
-    + [MintyConfig(name="minty", dimension=8, curvature=0.5)],
+    [
+        GameConfig(name="game", dimension=8),
+        GameConfig(name="game", dimension=8, curvature=0.3),
+        MintyConfig(name="minty", dimension=8, curvature=0.5),
+    ],
     ids=["bilinear", "quadratic", "minty"],
 )
 def test_optimism_reaches_the_saddle_point(config: TaskSetting) -> None:

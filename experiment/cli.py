@@ -212,11 +212,13 @@ def _execute_in_containers(comparison: Comparison, folder: Path, fabrics: set[st
 
     from cluster.compose import run_compose
     from cluster.swarm import run_swarm
+    from experiment.own_tasks import check_own_tasks
 
     if len(fabrics) > 1:
         _fail(
             f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms"
         )
+    check_own_tasks(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)

@@ -22,6 +22,7 @@ from experiment.own_tasks import check_own_tasks
 from experiment.report import (
     comparison_table,
     read_comparison,
+    read_run,
     write_report,
     write_run_report,
     write_summary,
@@ -102,7 +103,6 @@ def score_all(
     everything = zip(runs, summaries, places, strict=True)
     wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
     scorers: dict[str, AnyScorer] = {}
-    said: dict[str, None] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
         for number, (spec, summary, place) in enumerate(wanted):
@@ -115,16 +115,12 @@ def score_all(
                 scorers[key] = scorer_for(
                     spec.task, spec.data, wish.samples, wish.device, wish.features, wish.metrics
                 )
-                for text in scorers[key].shortfalls:
-                    said.setdefault(text)
             before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
 
             def advance(done: int, total: int, before: int = before, points: int = points) -> None:
                 progress.update(task, completed=before + points * done / total)
 
             add_scores(spec, place, summary, scorers[key], advance)
-    for text in said:
-        console.print(f"few images for a score: {text}", style="yellow", markup=False)
 
 
 def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
@@ -132,6 +128,8 @@ def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
     if rescore:
         score_again(folder, console)
     if (folder / "steps.jsonl").exists():
+        for text in read_run(folder).summary.score_shortfalls:
+            console.print(f"few images for a score: {text}", style="yellow", markup=False)
         return write_run_report(folder)
     comparison = read_comparison(folder)
     write_summary(folder)

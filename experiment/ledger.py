@@ -30,6 +30,7 @@ from node.tasks.config import PythonTaskConfig
 from node.worker import StepStats
 
 LAYERS = ("codec", "grpc", "interface")
+_TOTALS = ("tx_bytes", "rx_bytes")
 
 
 class Ledger:
@@ -49,6 +50,7 @@ class Ledger:
         self.missing = 0
         self.stats: dict[int, list[StepStats]] = {rank: [] for rank in range(spec.nodes)}
         self.link_lines: list[dict[str, Any]] = []
+        self._totals = _Totals([])
         self._checkpoints = CheckpointFolder(folder, spec.nodes)
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
         self.resumed: list[dict[str, Any]] = []
@@ -60,6 +62,8 @@ class Ledger:
             self._go_back(resumed)
         self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
         self._links = (folder / "links.jsonl").open("a", encoding="utf-8", buffering=1)
+        if resumed is not None:
+            self.links({"t_s": resumed.begin_s, "event": "resumed", "detail": f"went on after step {resumed.step}"})
 
     def _go_back(self, resumed: Resumed) -> None:
         """Be as the ledger was at that step, and note it down."""
@@ -72,6 +76,7 @@ class Ledger:
         self.link_lines = _kept(
             self.folder / "links.jsonl", lambda line: line.get("t_s", line.get("to_s", 0)) <= resumed.begin_s
         )
+        self._totals = _Totals(self.link_lines)
         for later in (self.folder / "snapshots").glob("step-*"):
             if int(later.name.removeprefix("step-")) > resumed.step:
                 shutil.rmtree(later)
@@ -82,7 +87,7 @@ class Ledger:
         with (self.folder / "resumed.jsonl").open("a", encoding="utf-8") as file:
             write_line(file, line)
         self.resumed = _kept(self.folder / "resumed.jsonl", lambda line: True)
-        (self.folder / "summary.json").unlink(missing_ok=True)  # it says that the run had stopped
+        (self.folder / "summary.json").unlink(missing_ok=True)  # it said that the run had stopped
 
     def phase(self, text: str) -> None:
         """Nothing is kept of how far the set-up is."""
@@ -126,6 +131,7 @@ class Ledger:
 
     def links(self, line: dict[str, Any]) -> None:
         """One line of links.jsonl."""
+        line = self._totals.grown(line)
         self.link_lines.append(line)
         write_line(self._links, line)
 
@@ -165,6 +171,23 @@ class Ledger:
         """Median over nodes of a StepStats field's mean a step (means: an exchange may come every few steps)."""
         means = [sum(getattr(entry, field) for entry in stats) / len(stats) for stats in self.stats.values() if stats]
         return median(means) if means else 0.0
+
+
+class _Totals:
+    """Bytes of the nodes' interfaces, which grow over a whole run though those of a resumed run count anew."""
+
+    def __init__(self, kept: list[dict[str, Any]]) -> None:
+        self._last = {(line["node"], name): line[name] for line in kept for name in _TOTALS if name in line}
+        self._offset: dict[tuple[int, str], int] = {}
+
+    def grown(self, line: dict[str, Any]) -> dict[str, Any]:
+        """The line with its totals going on where the kept ones ended."""
+        changed = {}
+        for name in _TOTALS:
+            if (line.get("node"), name) in self._last and name in line:
+                key = line["node"], name
+                changed[name] = line[name] + self._offset.setdefault(key, self._last[key] - line[name])
+        return {**line, **changed}
 
 
 def now() -> str:

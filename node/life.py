@@ -202,7 +202,8 @@ class _Life:
         addresses = list(self._order("warm").warm.mesh_addresses)
         self._in_loop(exchange.connect(addresses, outgoing))
         exchange.warm_up(worker.opening(), incoming, outgoing)
-        exchange.shelf.enter_rounds(worker.rounds)
+        for player, number in enumerate(worker.rounds):
+            exchange.shelf.enter_round(number, player)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")

@@ -28,6 +28,7 @@ from node.effects import Compute
 from node.methods import MdGanConfig, check_topology, shard_of
 from node.players.config import parts_of
 from node.players.parts import players_in
+from node.players.peers import PlayersPeers
 from node.tasks import build_task, needs_data
 from node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from node.topology import Neighbourhood, Topology
@@ -126,11 +127,6 @@ class Reporter(Protocol):
         ...
 
 
-def keeper_of(player: str) -> str:
-    """Under what name a checkpoint has what a player's algorithm remembers."""
-    return f"player {player}"
-
-
 def device_of(wanted: str, rank: int, gpus: int) -> str:
     """Where a node computes: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
     return f"cuda:{rank % gpus}" if wanted == "cuda" and gpus else wanted
@@ -162,6 +158,9 @@ class Worker:
         self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
         self._from: Checkpoint | None = None
         self._keepers: dict[str, Keeps] = {"task": self.task, "codec": codec}
+        self.players = PlayersPeers(self.parts, self.peers)
+        if self.parts:
+            self._keepers["players"] = self.players
 
     def _build_task(self) -> Task:
         c = self.config
@@ -185,7 +184,12 @@ class Worker:
     @property
     def codecs(self) -> tuple[Codec, ...]:
         """What bodies are packed with: of each player's, where they are exchanged each in its own way, or of all."""
-        return tuple(build_codec(part.codec) for part in self.parts.values()) or (self.peers.codec,)
+        return tuple(peers.codec for peers in self.players.of.values()) or (self.peers.codec,)
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """The last exchange round, of each player that has rounds of its own, or of all."""
+        return tuple(peers.round for peers in self.players.of.values()) or (self.peers.round,)
 
     def opening(self) -> memoryview:
         """What the channels are warmed with: x_0, by the first player's codec."""
@@ -215,15 +219,6 @@ class Worker:
         self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
         for name in list(self._keepers):
             self._load(name)
-
-    @property
-    def rounds(self) -> tuple[int, ...]:
-        """The last round of the exchange, or of each player's; in a run that goes on, before it does."""
-        if not self.parts:
-            return (self.peers.round,)
-        tensors = self._from.tensors if self._from is not None else {}
-        names = (f"{keeper_of(player)}.round" for player in self.parts)
-        return tuple(int(tensors[name]) if name in tensors else 0 for name in names)
 
     def keep(self, name: str, thing: Kept) -> Kept:
         """What an algorithm remembers beside x; in a run that goes on from a checkpoint, as it was there.

@@ -28,12 +28,11 @@ class PeerCounts:
 
 
 class _Peer:
-    def __init__(self, rounds_before: Sequence[int] = ()) -> None:
+    def __init__(self, used_rounds: Iterable[int] = ()) -> None:
         self.counts = PeerCounts()
         self.under_way = 0
         self.busy_since_s = 0.0
-        self.rounds_before = rounds_before
-        self.used_rounds: dict[int, int] = {}  # by player
+        self.used_rounds = dict(enumerate(used_rounds))  # by player
         self.stale: dict[int, int] = {}
 
 
@@ -46,14 +45,14 @@ class Counters:
         self._peers: dict[int, _Peer] = {}
         self._sent_bytes = 0
 
-    def begin(self, peers: Iterable[int], rounds_before: Sequence[int] = ()) -> None:
+    def begin(self, peers: Iterable[int], rounds: Sequence[int] = ()) -> None:
         """Count from zero, with an entry for each of `peers`; `sent_bytes` goes on, and so does what is under way.
 
-        `rounds_before`: the rounds, player by player, that a run goes on from: of these nobody has missed any.
+        Nobody has missed a round up to those in `rounds`, by player.
         """
         with self._lock:
             before, now_s = self._peers, self._clock()
-            self._peers = {peer: _Peer(rounds_before) for peer in sorted({*peers, *before})}
+            self._peers = {peer: _Peer(rounds) for peer in sorted({*peers, *before})}
             for rank, p in before.items():
                 self._peers[rank].under_way, self._peers[rank].busy_since_s = p.under_way, now_s
 
@@ -107,8 +106,7 @@ class Counters:
         with self._lock:
             p = self._peer(peer)
             p.counts.wait_s += wait_s
-            before = p.rounds_before[tag.player] if tag.player < len(p.rounds_before) else 0
-            self._grow_stale(p, tag, tag.round - p.used_rounds.get(tag.player, before))
+            self._grow_stale(p, tag, tag.round - p.used_rounds.get(tag.player, 0))
 
     @staticmethod
     def _grow_stale(p: _Peer, tag: Tag, rounds: int) -> None:

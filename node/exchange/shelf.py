@@ -57,11 +57,10 @@ class Shelf:
         with self._lock:
             return self._mailbox.malformed(detail)
 
-    def enter_rounds(self, numbers: Sequence[int]) -> None:
-        """See Mailbox.enter_round; a number for each player, or one for all."""
+    def enter_round(self, number: int, player: int = 0) -> None:
+        """See Mailbox.enter_round."""
         with self._lock:
-            for player, number in enumerate(numbers):
-                self._mailbox.enter_round(number, player)
+            self._mailbox.enter_round(number, player)
 
     def refused(self) -> dict[str, int]:
         """Parts refused so far, by reason."""

@@ -22,13 +22,11 @@ import torch
 from torch import Tensor
 
 from node.algorithms import ALGORITHMS
-from node.checkpoint import Checkpoint
-from node.codecs import build_codec
 from node.config import NodeConfig
 from node.effects import Effect, PeerLost, Receive, ReceiveFirst, Send
 from node.players.parts import PartTask
 from node.tasks.base import Gradient
-from node.worker import Step, Worker, keeper_of
+from node.worker import Kept, Step, Worker
 
 
 @dataclass(frozen=True)
@@ -39,34 +37,22 @@ class AskGradient(Effect[Gradient]):
 
 
 class PartWorker(Worker):
-    """A Worker for one player: its part of the task, and a codec and rounds of its own."""
+    """A Worker for one player: its part of the task, of x to begin with, and a codec and rounds of its own."""
 
-    part: PartTask
-
-    def __init__(self, whole: Worker, number: int, player: str, config: NodeConfig, x: Tensor) -> None:
+    def __init__(self, whole: Worker, player: str, config: NodeConfig, x: Tensor) -> None:
         self.part = PartTask(whole.task, player)
         super().__init__(config, whole.rank, whole.world, self.part)
-        # No two players of a run round with the same random numbers.
-        self.peers.codec = build_codec(config.codec, config.seed, number * whole.world + whole.rank)
-        self._keepers["codec"] = self.peers.codec
-        self.peers.missing = whole.peers.missing
-        self.made, self.begin_s, self._begin = whole.made, whole.begin_s, self.part.of(x)
-        whole.keep(keeper_of(player), self)
+        self.peers = whole.players.of[player]
+        self.made = whole.made
+        self._whole, self._player, self._x = whole, player, x
 
     def start(self) -> Tensor:
-        """This part of the x that the run begins with, or goes on from."""
-        return self._begin
+        """The part of x that the whole run begins with."""
+        return self.part.of(self._x)
 
-    def state(self) -> dict[str, Tensor]:
-        """What this player's algorithm, codec and exchange remember, as one keeper of the whole worker."""
-        kept = {f"{name}/{entry}": t for name, thing in self._keepers.items() for entry, t in thing.state().items()}
-        return {"round": torch.tensor(self.peers.round), **kept}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Be as when `state` was taken, once the algorithm names what it keeps."""
-        number = int(state.pop("round"))
-        tensors = {name.replace("/", ".", 1): t for name, t in state.items()}
-        self.go_on_from(Checkpoint(self.owner, self.made, self.begin_s, number, 0, tensors))
+    def keep(self, name: str, thing: Kept) -> Kept:
+        """The whole run keeps it, under the player's name."""
+        return self._whole.keep(f"{self._player}/{name}", thing)
 
     async def gradient(self, x: Tensor) -> Gradient:
         """This part of the whole task's gradient."""
@@ -79,9 +65,9 @@ class Track:
     `state`: what it waits for, a parcel or a gradient, or the step it has made.
     """
 
-    def __init__(self, whole: Worker, number: int, player: str, config: NodeConfig, x: Tensor) -> None:
-        self._whole, self._number = whole, number
-        self.worker = PartWorker(whole, number, player, config, x)
+    def __init__(self, whole: Worker, number: int, worker: PartWorker) -> None:
+        self._whole, self._number, self.worker = whole, number, worker
+        config = worker.config
         self._steps = ALGORITHMS[config.algorithm.name](self.worker, config.algorithm)
         self.state: Receive | AskGradient | Step
 
@@ -130,7 +116,8 @@ class Track:
 async def by_player(worker: Worker) -> AsyncGenerator[Step, None]:
     """The state of a step is all players' x together."""
     x = worker.start()
-    tracks = [Track(worker, number, *part, x) for number, part in enumerate(worker.parts.items())]
+    workers = [PartWorker(worker, player, config, x) for player, config in worker.parts.items()]
+    tracks = [Track(worker, number, part) for number, part in enumerate(workers)]
     try:
         while True:
             for track in tracks:
@@ -142,8 +129,6 @@ async def by_player(worker: Worker) -> AsyncGenerator[Step, None]:
                 for track in asking:
                     await track.go_on(track.worker.part.of_gradient(g))
                 await _settle(tracks)
-            for track in tracks:
-                track.worker.settle()
             yield Step(_join(worker, tracks), g.losses)
     except BaseException as why:
         for track in tracks:

@@ -53,10 +53,13 @@ def left_out(task: Task) -> Iterator[Finding]:
                 f"{spec.name} has no gradient: it was zero at {_CALLS} points, and no loss depends on it",
                 f"use it in the loss of {spec.player}, or leave it out of the layout",
             )
-    held, names = storages(task), {spec.name for spec in task.layout}
+    held = storages(task)
+    placed = {(spec.name.partition(".")[2], spec.shape) for spec in task.layout}
     for name, module in modules(task).items():
         for path, parameter in module.named_parameters():
-            known = parameter.untyped_storage().data_ptr() in held or any(full.endswith(f".{path}") for full in names)
+            # Without a FlatModel values may be copied: then a parameter is known by its name and shape.
+            inside = parameter.untyped_storage().data_ptr() in held
+            known = inside if held else (path, tuple(parameter.shape)) in placed
             if parameter.requires_grad and not known:
                 yield Finding(
                     "not-in-x",

@@ -106,7 +106,7 @@ def _module(config: PythonTaskConfig) -> ModuleType:
 def _checked(build: Any, title: str) -> Callable[[dict[str, Any], Context], Any]:
     """`build`, if it can be called as build(settings, context)."""
     if not callable(build):
-        raise TaskFileError(f"{title}: build is a {type(build).__name__}: define build(settings, context)")
+        raise TaskFileError(f"{title}: build is of type {type(build).__name__}: define build(settings, context)")
     code = getattr(build, "__code__", None)
     where = f"{title}:{code.co_firstlineno}" if code is not None and code.co_filename == title else title
     try:

@@ -94,9 +94,9 @@ def test_the_text_goes_to_the_nodes_with_their_configuration(tmp_path: Path) -> 
         ("x = 1\n", r"mine\.py:1: there is no task in it: define a class derived from node\.tasks\.own\.OwnTask"),
         (
             "x = 1\n\ndef build(settings):\n    ...\n",
-            r"mine\.py:3: build\(settings\) cannot be called with two values",
+            r"mine\.py:3: build\(settings\) cannot be called with two",
         ),
-        ("build = 3\n", r"mine\.py: build is a int"),
+        ("build = 3\n", r"mine\.py: build is of type int"),
         ("def build(settings, context):\n    return 3\n", r"mine\.py: build gave int, which is no task"),
         ("def build(settings, context):\n    return settings['width']\n", r"mine\.py:2: KeyError: 'width'"),
         (MINIMAL + "class Other(OwnTask):\n    pass\n", r"mine\.py: Mine and Other are tasks both"),
@@ -118,7 +118,7 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
         spec_with(tmp_path, MINIMAL, task={"name": "python"})
     with pytest.raises(SpecError, match="unknown filed; allowed: name, file, entry"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "filed": "mine.py"})
-    with pytest.raises(SpecError, match=r"mine has no data set|no data set: leave out data"):
+    with pytest.raises(SpecError, match=r"data: mine\.py has no data set: leave out data"):
         check_own_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
     with pytest.raises(SpecError, match=r"mine\.py has no measure\(\) to score by"):
         check_own_tasks(spec_with(tmp_path, MINIMAL))
@@ -129,9 +129,7 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
 
 
 def test_an_entry_point_that_is_not_installed_is_told_with_those_that_are() -> None:
-    with pytest.raises(
-        TaskFileError, match=r"no entry point 'mine' of group gannet\.tasks is installed here; installed"
-    ):
+    with pytest.raises(TaskFileError, match=r"no entry point 'mine' of group gannet\.tasks is installed here"):
         build_sampler(PythonTaskConfig(name="python", entry="mine"), RunSpec.model_fields["data"].default)
 
 

@@ -10,10 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cluster.fabric import Job, Outcome, Sink
+from cluster.fabric import Job, Outcome, Resumed, Sink
 from cluster.virtual import run_virtual
 from experiment.checkpoints import CheckpointFolder
 from experiment.cli import app
+from experiment.ledger import Ledger
+from experiment.report.ledger_reader import read_run
 from experiment.resume import gone_on, remainder_of
 from experiment.runner import Tee, begin_comparison, job_of, run_one
 from experiment.spec import Comparison, RunSpec, SpecError, resolve
@@ -127,6 +129,29 @@ def test_what_was_wrong_with_the_links_before_is_not_forgotten(tmp_path: Path) -
     path.write_text(json.dumps(json.loads(path.read_text()) | {"reasons": ["link 0 → 1: too slow"]}))
     summary = run_one(spec, tmp_path / "run", run_virtual, resume=True)
     assert not summary["trusted"] and summary["reasons"] == ["before step 20: link 0 → 1: too slow"]
+
+
+def test_the_interfaces_bytes_grow_over_the_whole_run(tmp_path: Path) -> None:
+    """New processes have new interfaces, which count from zero, and probes before training; a ledger's totals grow."""
+    (spec,) = comparison().runs()
+    run, resumed = tmp_path / "run", Resumed(4, (2.0, 2.1, 2.0), (b"", b"", b""))
+    ledger = Ledger(run, spec)
+    for t_s, total in ((1.0, 700), (2.0, 900), (3.0, 1500)):
+        ledger.links({"t_s": t_s, "node": 0, "tx_bytes": total, "rx_bytes": total + 1})
+    ledger.close()
+    ledger = Ledger(run, spec, resumed)
+    for t_s, total in ((2.2, 100), (3.2, 250)):
+        ledger.links({"t_s": t_s, "node": 0, "tx_bytes": total, "rx_bytes": total})
+        ledger.links({"t_s": t_s, "node": 1, "tx_bytes": total, "rx_bytes": total})
+    ledger.close()
+    found = lines(run, "links.jsonl")
+    assert [(n["t_s"], n["tx_bytes"], n["rx_bytes"]) for n in found if n.get("node") == 0] == [
+        (1.0, 700, 701), (2.0, 900, 901), (2.2, 900, 901), (3.2, 1050, 1051),
+    ]  # fmt: skip
+    assert [n["tx_bytes"] for n in found if n.get("node") == 1] == [100, 250]
+    read = read_run(run)
+    assert [(event.event, event.detail) for event in read.events] == [("resumed", "went on after step 4")]
+    assert len(read.links) == 6
 
 
 def test_links_are_as_they_were_at_that_moment(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_modes_are_counted_as_a_naive_count_does(name: str, modes: int) -> None:
     wide = some + 3 * of.deviation * torch.randn(some.shape, generator=stream)
     assert count_modes(wide, of) == naive(wide.double().numpy(), of.centres.double().numpy(), of.deviation)
     assert 0.1 < count_modes(wide, of)[1] < 0.9
-    assert count_modes(torch.full((9, 2), 0.7), of) == (0, 0.0)
+    assert count_modes(torch.full((9, 2), 0.4), of) == (0, 0.0)
 
 
 def test_the_mixtures_are_the_papers() -> None:
@@ -147,9 +147,8 @@ def test_losses_are_the_original_gans() -> None:
     chance = [torch.sigmoid(task.discriminator(points / 1.5)) for points in (real, fake)]
     losses = task.losses(real)
     assert losses["generator"].item() == pytest.approx(-chance[1].log().mean().item(), rel=1e-5)
-    wanted = F.binary_cross_entropy(chance[0], torch.ones(64, 1)) + F.binary_cross_entropy(
-        chance[1], torch.zeros(64, 1)
-    )
+    ones = torch.ones(64, 1)
+    wanted = F.binary_cross_entropy(chance[0], ones) + F.binary_cross_entropy(chance[1], 0 * ones)
     assert losses["discriminator"].item() == pytest.approx(wanted.item(), rel=1e-5)
 
 

@@ -173,11 +173,9 @@ def test_networks_that_cannot_be_flat_say_why(kind: type[Pair], words: str) -> N
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
-        (lambda t: {"critic": t.critic(torch.zeros(2, 784))},
-         r"\['critic'\] must be a scalar tensor, got shape \(2, 1\)"),
+        (lambda t: {"critic": t.critic(torch.zeros(2, 784))}, r"must be a scalar tensor, got shape \(2, 1\)"),
         (lambda t: {"critic": 1.0}, "got float"),
-        (lambda t: {"critics": t.critic(torch.zeros(2, 784)).mean()},
-         "'critics', which is no player; .* maker, critic"),
+        (lambda t: {"critics": t.critic(torch.zeros(2, 784)).mean()}, "critics', which is no player"),
         (lambda t: {"critic": t.critic(torch.zeros(2, 784)).mean().detach()}, "does not depend on any network"),
         (lambda t: None, "must give a dict with a scalar of each player"),
     ],

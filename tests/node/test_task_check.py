@@ -264,10 +264,9 @@ class Detached(Sound):
 class Unknown(Sound):
     def __init__(self, rank: int, training: bool) -> None:
         super().__init__(rank, training)
-        self.third = nn.Linear(3, 3)
-        with torch.no_grad():
-            for parameter in self.third.parameters():
-                parameter.fill_(0.5)
+        with torch.device("meta"):
+            self.third = nn.Linear(3, 3, bias=False)
+        self.third.weight = nn.Parameter(torch.eye(3))
 
     def minibatch(self) -> Tensor:
         return self.third(super().minibatch())  # type: ignore[no-any-return]

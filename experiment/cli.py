@@ -18,7 +18,7 @@ from experiment import net_nodes  # noqa: F401  (commands of `net`)
 from experiment.net_cli import net
 from experiment.scores.names import METRICS
 from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
-from experiment.task_cli import app as task
+from experiment.task_cli import task
 from experiment.topology_cli import add_topology
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the le
 FabricOption = Annotated[
     str | None, typer.Option("--fabric", help="namespaces, compose, swarm or virtual; default: the spec's.")
 ]
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", help="Build the models in shapes only and print the plan; train nothing.")
+]
 SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec."
 
 
@@ -57,6 +60,7 @@ def run(
     set_: SetOption = None,
     out: OutOption = None,
     fabric: FabricOption = None,
+    dry: DryOption = False,
 ) -> None:
     """Train one run and report on it."""
     comparison = _load(spec, set_, fabric)
@@ -69,7 +73,7 @@ def run(
         _fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
     seeds = comparison.seeds[:1] if seed is None else (seed,)
     single = comparison.model_copy(update={"arms": {chosen.arm: chosen}, "seeds": seeds})
-    _execute(single, _folder(out, comparison.name))
+    _dry_run(single) if dry else _execute(single, _folder(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
@@ -78,10 +82,11 @@ def compare(
     set_: SetOption = None,
     out: OutOption = None,
     fabric: FabricOption = None,
+    dry: DryOption = False,
 ) -> None:
     """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
     comparison = _load(spec, set_, fabric)
-    _execute(comparison, _folder(out, comparison.name))
+    _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")
@@ -189,6 +194,13 @@ def _folder(out: Path | None, name: str) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         _fail(f"{folder} is not empty: choose another --out, or remove it")
     return folder
+
+
+def _dry_run(comparison: Comparison) -> None:
+    from experiment.dry_run import dry_run
+
+    with _said_plainly():
+        dry_run(comparison, console)
 
 
 def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None = None) -> None:

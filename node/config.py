@@ -24,6 +24,11 @@ class OptimizerConfig(Settings):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.5
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.9
     epsilon: PositiveFloat = 1e-8
+    decay_steps: PositiveInt | None = None
+
+    def decay(self, step: int) -> float:
+        """What the learning rates are multiplied by after so many steps: linearly down to 0 at `decay_steps`."""
+        return 1.0 if self.decay_steps is None else max(0.0, 1 - step / self.decay_steps)
 
     def rate_of(self, player: str) -> float:
         """Learning rate of that player ("generator", "discriminator")."""

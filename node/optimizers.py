@@ -52,13 +52,17 @@ class _PerPlayer:
             name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()
         }
         self._task = task
+        self._made = 0  # steps, whoever moved in them
 
     def state(self) -> dict[str, Tensor]:
         """See node.checkpoint.Keeps."""
-        return {f"{name}.{entry}": value for name, p in self._players.items() for entry, value in p.state().items()}
+        states = {name: p.state() for name, p in self._players.items()}
+        own = {f"{name}.{entry}": value for name, state in states.items() for entry, value in state.items()}
+        return {"made": torch.tensor(self._made), **own}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """See node.checkpoint.Keeps."""
+        self._made = int(state["made"])
         for name, p in self._players.items():
             p.load_state({entry: state[f"{name}.{entry}"] for entry in p.state()})
 
@@ -73,6 +77,8 @@ class OAdam(_PerPlayer):
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
         c = self._config
+        decay = c.decay(self._made)
+        self._made += 1
         new = x.clone()
         for name in gradient.active:
             p = self._players[name]
@@ -80,7 +86,7 @@ class OAdam(_PerPlayer):
             p.count += 1
             p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
             p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
-            scale = p.learning_rate * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
+            scale = p.learning_rate * decay * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
             direction = (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
             new[p.where].sub_(direction, alpha=2).add_(p.previous)
             p.previous = direction
@@ -92,10 +98,12 @@ class OptimisticSG(_PerPlayer):
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
+        decay = self._config.decay(self._made)
+        self._made += 1
         new = x.clone()
         for name in gradient.active:
             p = self._players[name]
-            direction = gradient.field[p.where] * p.learning_rate
+            direction = gradient.field[p.where] * (p.learning_rate * decay)
             new[p.where].sub_(direction, alpha=2).add_(p.previous)
             p.previous = direction
         return with_buffers(new, self._task, gradient)

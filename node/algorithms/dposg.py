@@ -27,18 +27,18 @@ async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, Non
     x = worker.start()
     last = worker.keep("gradient", LastGradient(worker.task))
     g = last.g or await worker.gradient(x)  # ĝ(ξ_0, Z_0)
-    while True:
+    for step in worker.steps():
         mixed = await gossip(worker.peers, x, worker.neighbours, config.rounds)
-        z = _descend(worker, mixed, g)
+        z = _descend(worker, mixed, g, step - 1)
         g = last.g = await worker.gradient(z)
-        x = _descend(worker, mixed, g)
+        x = _descend(worker, mixed, g, step - 1)
         yield Step(x, g.losses)
 
 
-def _descend(worker: Worker, x: Tensor, g: Gradient) -> Tensor:
-    """x − η ĝ for the players whose turn it is, η the player's learning rate."""
-    new = x.clone()
+def _descend(worker: Worker, x: Tensor, g: Gradient, step: int) -> Tensor:
+    """x − η ĝ for the players whose turn it is, η the player's learning rate after so many steps."""
+    optimizer, new = worker.config.optimizer, x.clone()
     for player in g.active:
         where = worker.task.players[player]
-        new[where].sub_(g.field[where], alpha=worker.config.optimizer.rate_of(player))
+        new[where].sub_(g.field[where], alpha=optimizer.rate_of(player) * optimizer.decay(step))
     return with_buffers(new, worker.task, g)

@@ -25,7 +25,7 @@ def spectral_norm(weight: Tensor) -> Tensor:
             gram = gram / torch.linalg.vector_norm(gram)
             gram = gram @ gram
         column = gram.diagonal().argmax()  # this column cannot be orthogonal to the top singular vector
-        first = F.normalize(gram[:, column], dim=0)
+        first = F.normalize(gram.index_select(1, column.view(1)).squeeze(1), dim=0)
         second = F.normalize((matrix if tall else matrix.T) @ first, dim=0)
         left, right = (second, first) if tall else (first, second)
     return left @ (matrix @ right)

@@ -149,6 +149,19 @@ def score(
             console.print(f"report: {path}", markup=False)
 
 
+@app.command(epilog="Example: [bold]gannet export runs/kdgan-…/kdgan/seed-1 --to classifier.onnx[/bold]")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
+    player: Annotated[str | None, typer.Option(help="Whose network; default: the classifier or generator.")] = None,
+) -> None:
+    """Write a trained network to a file, for use elsewhere: the mean of the nodes at the last snapshot."""
+    with _said_plainly():
+        from experiment.export import export as write
+
+        console.print(str(write(folder, to, player)), markup=False, soft_wrap=True)
+
+
 @app.command()
 def clean() -> None:
     """End what a killed run left behind, and nothing else."""

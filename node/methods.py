@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class LocalConfig(Settings):
-    """Every node on its own: no exchange."""
+    """Every node on its own: no exchange. `method`: which optimizer; adam is the plain one, of KDGAN's paper."""
 
     name: Literal["local"]
-    method: Literal["oadam", "optimistic-sg"] = "oadam"
+    method: Literal["oadam", "optimistic-sg", "adam"] = "oadam"
 
 
 class DpOadamConfig(Settings):

@@ -1,4 +1,4 @@
-"""Optimistic optimizers on one flat parameter vector, both players at once.
+"""Optimizers on one flat parameter vector, all players at once; the optimistic ones are for games.
 
 The vector field g(x) = [∇_u F, −∇_v F] makes descent right for both players, so one update serves
 generator and discriminator. Each player keeps its own step count, because with `critic_steps` > 1 the
@@ -67,6 +67,15 @@ class _PerPlayer:
             p.load_state({entry: state[f"{name}.{entry}"] for entry in p.state()})
 
 
+def _adam_direction(p: _PlayerState, g: Tensor, c: OptimizerConfig, decay: float) -> Tensor:
+    """ŝ_t m_t/(√v_t+ε) once this gradient is in the moments."""
+    p.count += 1
+    p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
+    p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
+    scale = p.learning_rate * decay * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
+    return (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
+
+
 class OAdam(_PerPlayer):
     """Optimistic Adam (Daskalakis et al., "Training GANs with Optimism", as in their code).
 
@@ -82,14 +91,23 @@ class OAdam(_PerPlayer):
         new = x.clone()
         for name in gradient.active:
             p = self._players[name]
-            g = gradient.field[p.where]
-            p.count += 1
-            p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
-            p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
-            scale = p.learning_rate * decay * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
-            direction = (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
+            direction = _adam_direction(p, gradient.field[p.where], c, decay)
             new[p.where].sub_(direction, alpha=2).add_(p.previous)
             p.previous = direction
+        return with_buffers(new, self._task, gradient)
+
+
+class Adam(_PerPlayer):
+    """Adam (Kingma & Ba 2015, the form before section 2.1): θ_t = θ_{t−1} − ŝ_t m_t/(√v_t+ε), ŝ_t as in OAdam."""
+
+    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
+        """New flat parameters; `x` (flat float32) is left as it was."""
+        decay = self._config.decay(self._made)
+        self._made += 1
+        new = x.clone()
+        for name in gradient.active:
+            p = self._players[name]
+            new[p.where].sub_(_adam_direction(p, gradient.field[p.where], self._config, decay))
         return with_buffers(new, self._task, gradient)
 
 
@@ -137,4 +155,8 @@ def with_buffers(x: Tensor, task: Task, gradient: Gradient) -> Tensor:
     return x
 
 
-OPTIMIZERS: dict[str, type[OAdam] | type[OptimisticSG]] = {"oadam": OAdam, "optimistic-sg": OptimisticSG}
+OPTIMIZERS: dict[str, type[OAdam | OptimisticSG | Adam]] = {
+    "oadam": OAdam,
+    "optimistic-sg": OptimisticSG,
+    "adam": Adam,
+}

@@ -12,8 +12,8 @@ MetricName = Literal["frechet", "kid", "inception-score", "precision", "recall",
 Better = Literal["lower", "higher"]
 
 CUSTOMARY: tuple[MetricName, ...] = ("frechet", "kid", "inception-score", "precision", "recall", "coverage")
-"""What is measured unless a spec says otherwise, as far as the feature network can. With 1,000 images they cost about
-as much again as the Fréchet distance alone; density would cost nothing more, and says little that coverage does not."""
+"""What is measured unless a spec says otherwise, as far as the feature network can. With 1,000 images they cost
+about as much again as the Fréchet distance alone; density would cost no more, and says little that coverage does not."""
 
 INCEPTION = "Inception"
 """The network on whose features the scores have the names that the field knows: FID, KID, Inception score."""
@@ -53,8 +53,8 @@ METRICS: dict[MetricName, Metric] = {
         "precision",
         "higher",
         "Kynkäänniemi et al. 2019",
-        "the share of generated images that lie among the real ones (closer to one than its 3rd nearest real neighbour); "
-        "an outlier among the real ones has a wide neighbourhood, which flatters where there are few",
+        "the share of generated images that lie among the real ones (closer to one than its 3rd nearest real "
+        "neighbour); an outlier among the real ones has a wide neighbourhood, which flatters where there are few",
     ),
     "recall": Metric(
         "recall",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,17 @@ def test_dposg_on_one_node_is_optimistic_stochastic_gradient() -> None:
         g = reference.field(z)
         z, before = z - 2 * RATE * g + RATE * before, g
         np.testing.assert_allclose(x, (z + RATE * g)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_local_adam_is_torchs() -> None:
+    ours = trajectory({"name": "local", "method": "adam"}, 1, 15)[:, 0]
+    reference = Reference(1)
+    x = torch.from_numpy(reference.start[0].copy()).requires_grad_()
+    adam = torch.optim.Adam([x], lr=RATE, betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
+    for state in ours:
+        x.grad = torch.from_numpy(reference.field(x.detach().numpy()[None])[0])
+        adam.step()
+        np.testing.assert_allclose(state, x.detach().numpy(), atol=1e-5)
 
 
 def test_optimistic_sg_optimizer() -> None:

@@ -35,7 +35,7 @@ def descend(task: KdganTask, x: Tensor, moves: int, rate: float = 0.1) -> Tensor
 
 
 def test_trajectory_is_that_of_the_numpy_reference() -> None:
-    """20 moves: pretraining, D alone, four rounds and a half in turn, τ falling."""
+    """20 moves: pretraining, four rounds in turn and one move more, τ falling."""
     steps = {"discriminator_steps": 2, "teacher_steps": 1, "classifier_steps": 1}
     task = small_task(teacher="mlp", augment="never", alpha=0.3, beta=0.7, gamma=0.2, labels=None, **steps)
     start = task.initial()
@@ -52,8 +52,8 @@ def test_trajectory_is_that_of_the_numpy_reference() -> None:
         return torch.rand(batch, classes, generator=noise).numpy().astype(np.float64)
 
     turns = ["discriminator", "discriminator", "teacher", "classifier"]
-    moves = [("pretrain", 1.0)] * 3 + [("discriminator", 1.0)] * 2
-    moves += [(turns[k % 4], 0.1 ** min(k / 10, 1.0)) for k in range(15)]
+    moves = [("pretrain", 1.0)] * 3
+    moves += [(turns[k % 4], 0.1 ** min(k / 10, 1.0)) for k in range(17)]
     players: dict[str, list[np.ndarray]] = {name: [] for name in task.players}
     for spec in task.layout:
         players[spec.player].append(start[spec.place].numpy().astype(np.float64).reshape(spec.shape))
@@ -90,9 +90,7 @@ def test_field_is_the_derivative_of_the_loss_it_reports(method: Any) -> None:
 
 
 def test_a_short_training_learns_and_scores_itself() -> None:
-    task = small_task(
-        pretrain_steps=0, pretrain_discriminator_steps=0, method="classifier", augment="never", hidden=64
-    )
+    task = small_task(pretrain_steps=0, method="classifier", augment="never", hidden=64)
     assert isinstance(task, Evaluates)
     start = task.initial()
     first, last = task.evaluate(start), task.evaluate(descend(task, start, 400))

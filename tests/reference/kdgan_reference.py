@@ -56,7 +56,7 @@ def kdgan(
     gamma: float,
     rate: float,
 ) -> dict[str, Weights]:
-    """The players after those moves, each (who, τ); "pretrain" moves C and T on the labels.
+    """The players after those moves, each (who, τ); "pretrain" moves all, D against labels drawn evenly.
 
     `minibatch`: images (n, d) and one-hot labels (n, K). `uniform`: u for one Gumbel sample, (n, K).
     """
@@ -68,6 +68,7 @@ def kdgan(
         slopes: dict[str, Array] = {}
         if mover == "pretrain":
             slopes = {"classifier": (softmax(c) - y) / n, "teacher": (softmax(t) - y) / n}
+            slopes["discriminator"] = ((sigmoid(d) - 1) * y + sigmoid(d) / d.shape[1]) / n
         elif mover == "discriminator":
             q_t, q_c = gumbel(t, uniform(), tau), gumbel(c, uniform(), tau)
             real = sigmoid((d * y).sum(1, keepdims=True))

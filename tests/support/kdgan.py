@@ -28,7 +28,6 @@ def small_config(**settings: Any) -> KdganConfig:
         "filters": 2,
         "features": 5,
         "pretrain_steps": 3,
-        "pretrain_discriminator_steps": 2,
         "gumbel_steps": 10,
     }
     return KdganConfig(name="kdgan", **{**small, **settings})

@@ -33,7 +33,7 @@ class Generator(Network):
         self.double2 = PatchesToImage(width, channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        h = self.project(z).view(len(z), self.grid, self.grid, 2 * self.width).permute(0, 3, 1, 2)
+        h = self.project(z).view(z.shape[0], self.grid, self.grid, 2 * self.width).permute(0, 3, 1, 2)
         h = F.relu(self.norm1(h))
         h = F.relu(self.norm2(self.double1(h)), inplace=True)
         return torch.tanh(self.double2(h))
@@ -110,6 +110,8 @@ class PatchesToImage(nn.Module):
         self.bias = nn.Parameter(torch.empty(channels))
 
     def forward(self, h: Tensor) -> Tensor:
+        if torch.onnx.is_in_onnx_export():
+            return F.conv_transpose2d(h, self.weight, self.bias, stride=2, padding=1)
         size = (2 * h.shape[2], 2 * h.shape[3])
         patches = h.permute(0, 2, 3, 1).flatten(1, 2) @ self.weight.flatten(1)
         return F.fold(patches.transpose(1, 2), size, 4, stride=2, padding=1) + self.bias.view(-1, 1, 1)

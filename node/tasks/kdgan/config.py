@@ -27,9 +27,9 @@ class KdganConfig(Settings):
 
     A light classifier C, a teacher T and a discriminator D; the value function's α, β, γ; who moves when.
 
-    One step of an algorithm is one move: `pretrain_steps` of C and T together on the labels, then
-    `pretrain_discriminator_steps` of D, then rounds of `discriminator_steps`, `teacher_steps` and
-    `classifier_steps` moves in turn. Methods that have no game train C alone after the pretraining.
+    One step of an algorithm is one move: `pretrain_steps` of all players together, C and T on the labels, D on
+    true labels against random ones; then rounds of `discriminator_steps`, `teacher_steps` and `classifier_steps`
+    moves in turn. Methods that have no game train C alone after the pretraining.
     """
 
     name: Literal["kdgan"]
@@ -59,7 +59,6 @@ class KdganConfig(Settings):
     gumbel_end: float = Field(default=0.1, gt=0, description="and from `gumbel_steps` moves on")
     gumbel_steps: int = Field(default=3000, ge=1, description="moves over which τ falls exponentially")
     pretrain_steps: int = Field(default=500, ge=0)
-    pretrain_discriminator_steps: int = Field(default=100, ge=0)
     discriminator_steps: int = Field(default=1, ge=1)
     teacher_steps: int = Field(default=1, ge=1)
     classifier_steps: int = Field(default=1, ge=1)
@@ -106,22 +105,18 @@ class KdganConfig(Settings):
     def active(self, call: int) -> tuple[str, ...]:
         """Who moves at that call, counted from 0."""
         if call < self.pretrain_steps:
-            return tuple(player for player in self.players if player != DISCRIMINATOR)
+            return self.players
         if DISCRIMINATOR not in self.players:
             return (CLASSIFIER,)
-        move = call - self.pretrain_steps - self.pretrain_discriminator_steps
-        if move < 0:
-            return (DISCRIMINATOR,)
         steps = {
             DISCRIMINATOR: self.discriminator_steps,
             TEACHER: self.teacher_steps,
             CLASSIFIER: self.classifier_steps,
         }
         turns = [player for player, count in steps.items() if player in self.players for _ in range(count)]
-        return (turns[move % len(turns)],)
+        return (turns[(call - self.pretrain_steps) % len(turns)],)
 
     def gumbel(self, call: int) -> float:
         """τ at that call: start · (end ÷ start)^(moves of the game so far ÷ gumbel_steps), then end."""
-        move = call - self.pretrain_steps - self.pretrain_discriminator_steps
-        part = min(max(move, 0) / self.gumbel_steps, 1.0)
+        part = min(max(call - self.pretrain_steps, 0) / self.gumbel_steps, 1.0)
         return float(self.gumbel_start * (self.gumbel_end / self.gumbel_start) ** part)

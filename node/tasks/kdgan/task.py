@@ -23,6 +23,7 @@ from node.tasks.kdgan.losses import (
     fooling_loss,
     gumbel_sample,
     supervised_loss,
+    value,
 )
 from node.tasks.kdgan.networks import build_network
 from node.tasks.kdgan.scores import scores_of
@@ -122,7 +123,7 @@ class KdganTask:
         self.model.load(x)
         images, labels = self._draw(pretraining)
         if pretraining:
-            losses = {player: supervised_loss(self._logits(player, images, True), labels) for player in active}
+            losses = {player: self._pretrain(player, images, labels) for player in active}
         elif DISCRIMINATOR not in self.players:
             losses = {CLASSIFIER: self._alone(images, labels)}
         else:
@@ -134,6 +135,14 @@ class KdganTask:
             buffers=None,
             losses={player: loss.item() for player, loss in losses.items()},
         )
+
+    def _pretrain(self, player: str, images: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy; for D, minus the value of the game against labels drawn evenly."""
+        logits = self._logits(player, images, True)
+        if player != DISCRIMINATOR:
+            return supervised_loss(logits, labels)
+        even = torch.full_like(labels, 1 / self.config.classes)
+        return -value(logits, labels, even, even, self.config.share)
 
     def _alone(self, images: Tensor, labels: Tensor) -> Tensor:
         """C's loss in the methods without a game; the teacher stays as it was pretrained."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
-from cluster.virtual_links import LinkModel, paths_of
+from cluster.virtual_links import LinkModel, frame_bytes, paths_of
 from cluster.virtual_waits import FirstOf
 from netem.certificate import Certificate, expected_edge
 from netem.plan import PathPlan
@@ -37,20 +37,6 @@ from node.tasks.base import Task
 from node.traffic import exchange_edges
 from node.tray import Tray
 from node.worker import Diverged, Meter, StepStats, Worker, progress, train
-
-# TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
-FRAME_OVERHEAD = 1514 / 1448
-PART_OVERHEAD_BYTES = 150
-# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
-# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
-# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
-ACK_BYTES, ACKED_FRAMES = 66, 2
-
-
-def frame_bytes(body_bytes: int, segments: int) -> float:
-    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
-    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
-    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
 
 
 @dataclass(frozen=True)

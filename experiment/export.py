@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from experiment.scoring import Snapshot, comparable
+from experiment.snapshots import Snapshot, comparable
 from node.tasks import build_sampler
 from node.tasks.base import Task
 from node.tasks.config import DataConfig, KdganConfig, TaskConfig, TaskSetting

@@ -29,6 +29,7 @@ from pydantic import (
 from cluster.fabric import LinkChange
 from experiment.links import LinksSpec, unmodelled
 from experiment.scores.config import ScoreSpec
+from experiment.task_files import TaskFileMissing, with_text
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.codecs.names import CodecName
@@ -44,7 +45,6 @@ from node.methods import (
 from node.players.config import PlayerConfig, check_methods, parts_of
 from node.tasks import needs_data
 from node.tasks.config import TASK_NAMES, DataConfig, PythonTaskConfig, Settings, TaskConfig, TaskSetting
-from node.tasks.own_config import with_source
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
 SPEC_FOLDER = files("experiment") / "specs"
@@ -265,6 +265,7 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
     if not isinstance(arms, dict) or not arms:
         raise SpecError(f"{where}: arms: give at least one named override, for example `gossip: {{codec: fp16}}`")
     name = str(base.get("name", Path(where).stem))
+    anew = any(key == "task.file" for key, _ in sets)
     resolved: dict[str, RunSpec] = {}
     mistakes: list[str] = []
     for arm, override in arms.items():
@@ -281,12 +282,12 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
         merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
         prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
         try:
-            merged["task"] = _with_text(merged.get("task", {}), where, sets)
+            merged["task"] = with_text(merged.get("task", {}), Path(where).parent, anew)
             resolved[str(arm)] = RunSpec.model_validate(merged)
-        except SpecError as error:
-            mistakes.append(f"{prefix}{error}")
         except ValidationError as error:
             mistakes += [prefix + line for line in explain(error)]
+        except TaskFileMissing as error:
+            mistakes.append(f"{prefix}{error}")
     if mistakes:
         raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))
     return Comparison(name=name, seeds=tuple(seeds), arms=resolved)
@@ -329,26 +330,6 @@ def _read(source: str) -> tuple[str, str]:
         known = ", ".join(shipped_specs())
         raise SpecError(f"{source}: neither a .yaml file nor a shipped spec; shipped: {known}")
     return shipped.read_text(encoding="utf-8"), f"{source}.yaml"
-
-
-def _with_text(task: Any, where: str, sets: Sequence[tuple[str, Any]]) -> Any:
-    """A python task's settings with the text of its file, which is looked for beside the spec."""
-    if not isinstance(task, Mapping) or task.get("name") != "python" or not isinstance(task.get("file"), str):
-        return task
-    own = dict(task)
-    if any(key == "task.file" for key, _ in sets):  # another file than the one whose text a recorded spec holds
-        own = {key: value for key, value in own.items() if key not in ("source", "sha256")}
-    if "source" in own or not own["file"].endswith(".py"):
-        return own
-    path = Path(where).parent / Path(own["file"]).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise SpecError(f"task.file: {path}: {why}; the path is relative to the spec's folder") from None
-    if "sha256" in own:
-        return {**own, "source": text}  # held against it
-    return with_source(own, text)
 
 
 def _seeds(base: dict[str, Any], where: str) -> list[int]:

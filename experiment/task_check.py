@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +12,9 @@ from rich.markup import escape
 
 from experiment.spec import Comparison, SpecError, load_spec, resolve
 from node.tasks.config import DataConfig, PythonTaskConfig, TaskSetting
-from node.tasks.findings import Finding
+
+if TYPE_CHECKING:
+    from node.tasks.findings import Finding
 
 _WORLD, _SEED = 2, 1
 

@@ -86,7 +86,7 @@ def dry_task(spec: RunSpec) -> Task:
     return build_task(spec.task, shard, 0, spec.nodes, spec.seed, spec.batch, device)
 
 
-class Flops(TorchDispatchMode):
+class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """torch's FlopCounterMode without its book-keeping of modules, which a penalty's second derivatives break."""
 
     def __init__(self) -> None:

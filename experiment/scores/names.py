@@ -13,7 +13,7 @@ Better = Literal["lower", "higher"]
 
 CUSTOMARY: tuple[MetricName, ...] = ("frechet", "kid", "inception-score", "precision", "recall", "coverage")
 """What is measured unless a spec says otherwise, as far as the feature network can. With 1,000 images they cost
-about as much again as the Fréchet distance alone; density would cost no more, and says little that coverage does not."""
+about as much again as the Fréchet distance alone; density costs no more, and says little that coverage does not."""
 
 INCEPTION = "Inception"
 """The network on whose features the scores have the names that the field knows: FID, KID, Inception score."""

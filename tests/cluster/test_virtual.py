@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cluster.fabric import LinkChange
-from cluster.virtual import PART_OVERHEAD_BYTES, Corrupt, Kill
+from cluster.virtual import Corrupt, Kill
+from cluster.virtual_links import PART_OVERHEAD_BYTES
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from node.mailbox import Header

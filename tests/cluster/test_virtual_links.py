@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.fabric import LinkChange, mesh_plans
-from cluster.virtual import Kill, frame_bytes
-from cluster.virtual_links import LinkModel
+from cluster.virtual import Kill
+from cluster.virtual_links import LinkModel, frame_bytes
 from netem.profile import LinkProfile
 from netem.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
 from netem.state import LinkState

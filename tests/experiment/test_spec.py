@@ -96,6 +96,18 @@ MISTAKES = [
     ({"links": {"profile": "lte", "edges": {"1>1": "2g"}}}, ["1>1", "itself"]),
     ({"algorithm": {"name": "ddp"}, "fabric": "virtual", "pace_ms": 5}, ["ddp", "gloo", "fabric: namespaces"]),
     ({"algorithm": {"name": "ddp"}, "codec": "fp16"}, ["codec fp16", "ddp", "algorithm.hook"]),
+    ({"players": {"teacher": {}}}, ["players.teacher", "no such player", "generator, discriminator"]),
+    ({"players": {"generator": {"codec": "sign"}}}, ["players.generator: codec sign", "dp-oadam", "choco"]),
+    ({"players": {"generator": {"topology": "hypercube"}}, "nodes": 3}, ["players.generator", "hypercube"]),
+    ({"players": {"generator": {"topology": "rign"}}}, ["players.generator.topology", "'rign'", "ring"]),
+    (
+        {"players": {"generator": {"algorithm": {"name": "dp-oadam", "every": 0}}}},
+        ["players.generator.algorithm.every"],
+    ),
+    (
+        {"players": {"generator": {"algorithm": {"name": "md-gan"}}}},
+        ["players.generator: md-gan", "use one of local"],
+    ),
     ({"algorithm": {"name": "ddp", "hook": "bf16"}}, ["algorithm.hook", "'bf16'", "powersgd"]),
     ({"algorithm": {"name": "ddp", "powersgd_rank": 2}}, ["powersgd_rank belongs to hook powersgd"]),
     ({"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 1}}, ["start_powersgd_iter", "2"]),
@@ -184,3 +196,15 @@ def test_a_cluster_of_another_size_replaces_the_files_nodes_but_not_an_arms(tmp_
     path.write_text(yaml.safe_dump({**BASE, "nodes": 4, "arms": {"a": {}, "b": {"nodes": 2}}}))
     arms = load_spec(path, [], {"nodes": 8}).arms
     assert (arms["a"].nodes, arms["b"].nodes) == (8, 2)
+
+
+def test_arms_can_differ_in_one_players_settings_and_a_whole_spec_reads_back() -> None:
+    critic = {"algorithm": {"name": "choco", "gamma": 0.3}, "codec": "qsgd-4bit"}
+    arms = {"a": {}, "b": {"players": {"discriminator": {"codec": "qsgd-8bit"}}}}
+    comparison = spec(players={"discriminator": critic}, arms=arms)
+    a, b = comparison.arms.values()
+    assert a.say(lambda run: run.codec) == "generator fp32, discriminator qsgd-4bit"
+    assert b.say(lambda run: run.codec) == "generator fp32, discriminator qsgd-8bit"
+    assert b.say(lambda run: run.algorithm.name) == "generator dp-oadam, discriminator choco"
+    assert [part.algorithm.name for part in b.methods] == ["dp-oadam", "choco"]
+    assert resolve(comparison.whole(), "again") == comparison

@@ -132,7 +132,7 @@ def test_what_was_wrong_with_the_links_before_is_not_forgotten(tmp_path: Path) -
 
 
 def test_the_interfaces_bytes_grow_over_the_whole_run(tmp_path: Path) -> None:
-    """New processes have new interfaces, counting from zero, and probes before training; a ledger's totals grow."""
+    """New processes have new interfaces, which count from zero, probes too; a ledger's totals grow."""
     (spec,) = comparison().runs()
     run, resumed = tmp_path / "run", Resumed(4, (2.0, 2.1, 2.0), (b"", b"", b""))
     ledger = Ledger(run, spec)

@@ -44,7 +44,7 @@ from node.methods import (
 )
 from node.players.config import PlayerConfig, check_methods, parts_of
 from node.tasks import needs_data
-from node.tasks.config import TASK_NAMES, DataConfig, PythonTaskConfig, Settings, TaskConfig, TaskSetting
+from node.tasks.config import TASK_NAMES, DataConfig, PythonTaskConfig, Settings, TaskConfig, TaskSetting, check_data
 from node.topologies.config import TAGS, FixedTopology, TopologyConfig
 
 SPEC_FOLDER = files("experiment") / "specs"
@@ -119,6 +119,7 @@ class RunSpec(Settings):
                 f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
+        check_data(self.task, self.data)
         if self.fabric == "virtual" and self.algorithm.name == "ddp":
             raise ValueError(
                 "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "

@@ -90,7 +90,7 @@ class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """torch's FlopCounterMode without its book-keeping of modules, which a penalty's second derivatives break."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from node.codecs.names import CodecName
 from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
 from node.players.config import PlayerConfig, check_methods
-from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting
+from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting, check_data
 from node.topologies.config import FixedTopology, TopologyConfig
 
 
@@ -88,6 +88,7 @@ class NodeConfig(Settings):
         check_methods(self)
         check_task(self.task, self.algorithm)
         check_checkpoints(self.checkpoint_every, self.algorithm)
+        check_data(self.task, self.data)
         return self
 
     @property

@@ -276,6 +276,8 @@ def check_task(task: TaskSetting, algorithm: AlgorithmConfig) -> None:
     PowerSGD starts from the last step's Q, and of a gradient that is all zero it keeps a Q of zero for ever.
     """
     if not isinstance(task, TaskConfig):
+        if algorithm.name == "md-gan":
+            raise ValueError(f"md-gan takes a GAN's players apart, the task is {task.name}: use another algorithm")
         return
     if algorithm.name == "md-gan" and task.critic_steps != 1:
         raise ValueError(

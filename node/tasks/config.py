@@ -189,3 +189,14 @@ class DataConfig(Settings):
         colour = self.name in ("cifar10", "image-folder")
         size = self.image_size or (32 if colour else 28)
         return (3 if colour else 1, size, size)
+
+
+def check_data(task: TaskSetting, data: DataConfig) -> None:
+    """Raise ValueError when the data has not the labels that the task learns."""
+    tagging = isinstance(task, KdganConfig) and task.kind == "tagging"
+    if tagging and data.compose is None:
+        raise ValueError("task.kind: tagging wants images with several tags: set data.compose, for example to 3")
+    if data.compose is not None and not tagging:
+        raise ValueError("data.compose makes sets of tags, for task kdgan with kind: tagging; leave it out")
+    if isinstance(task, KdganConfig) and data.name == "image-folder":
+        raise ValueError("task kdgan is scored on a test split, and image-folder has none: use another data.name")

@@ -34,9 +34,11 @@ def descend(task: KdganTask, x: Tensor, moves: int, rate: float = 0.1) -> Tensor
     return x
 
 
-def test_trajectory_is_that_of_the_numpy_reference() -> None:
+@pytest.mark.parametrize("adversarial", ["minimax", "non-saturating"])
+def test_trajectory_is_that_of_the_numpy_reference(adversarial: str) -> None:
     """20 moves: pretraining, four rounds in turn and one move more, τ falling."""
-    steps = {"discriminator_steps": 2, "teacher_steps": 1, "classifier_steps": 1}
+    steps: dict[str, Any] = {"discriminator_steps": 2, "teacher_steps": 1, "classifier_steps": 1}
+    steps["adversarial"] = adversarial
     task = small_task(teacher="mlp", augment="never", alpha=0.3, beta=0.7, gamma=0.2, labels=None, **steps)
     start = task.initial()
     reached = descend(task, start, 20)
@@ -57,7 +59,9 @@ def test_trajectory_is_that_of_the_numpy_reference() -> None:
     players: dict[str, list[np.ndarray]] = {name: [] for name in task.players}
     for spec in task.layout:
         players[spec.player].append(start[spec.place].numpy().astype(np.float64).reshape(spec.shape))
-    ended = kdgan(players, minibatch, uniform, moves, alpha=0.3, beta=0.7, gamma=0.2, rate=0.1)
+    ended = kdgan(
+        players, minibatch, uniform, moves, alpha=0.3, beta=0.7, gamma=0.2, rate=0.1, minimax=adversarial == "minimax"
+    )
     expected = np.concatenate([w.ravel() for name in task.players for w in ended[name]])
     np.testing.assert_allclose(reached.numpy(), expected, rtol=0, atol=2e-5)
     assert np.abs(expected - start.numpy()).max() > 0.05

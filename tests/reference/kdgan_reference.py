@@ -55,6 +55,7 @@ def kdgan(
     beta: float,
     gamma: float,
     rate: float,
+    minimax: bool,
 ) -> dict[str, Weights]:
     """The players after those moves, each (who, τ); "pretrain" moves all, D against labels drawn evenly.
 
@@ -78,7 +79,8 @@ def kdgan(
             own, other = (c, t) if mover == "classifier" else (t, c)
             weight, pull = (alpha, beta) if mover == "classifier" else (1 - alpha, gamma)
             q = gumbel(own, uniform(), tau)
-            by_q = -sigmoid((d * q).sum(1, keepdims=True)) * d  # of log(1 − σ(⟨d, q⟩))
+            found = sigmoid((d * q).sum(1, keepdims=True))
+            by_q = -(found if minimax else 1 - found) * d  # of log(1 − σ(⟨d, q⟩)), or of −log σ(⟨d, q⟩)
             by_h = q * (by_q - (by_q * q).sum(1, keepdims=True)) / tau
             # log p = h − logsumexp(h): the second part moves all entries alike and leaves q as it is
             slopes = {mover: weight * by_h / n + pull * 2 * (own - other) / own.size}

@@ -50,6 +50,11 @@ class KdganConfig(Settings):
     )
     beta: float = Field(default=2.0, ge=0, description="weight of C's distillation loss")
     gamma: float = Field(default=1e-4, ge=0, description="weight of T's distillation loss; at 100 training collapses")
+    adversarial: Literal["minimax", "non-saturating"] = Field(
+        default="non-saturating",
+        description="what C and T descend of the game. minimax: log(1 − p_d), the paper's value. non-saturating: "
+        "−log p_d, whose slope does not vanish where D is sure",
+    )
     distillation: Literal["l2", "kl"] = Field(
         default="l2", description="l2: mean squared difference of logits. kl: of softmaxes at `temperature`"
     )

@@ -167,7 +167,7 @@ class KdganTask:
         weight, pull, other = (
             (c.share, c.beta, TEACHER) if player == CLASSIFIER else (1 - c.alpha, c.gamma, CLASSIFIER)
         )
-        loss = weight * fooling_loss(scores, self._sample(of[player], tau))
+        loss = weight * fooling_loss(scores, self._sample(of[player], tau), c.adversarial)
         if other in of:
             loss = loss + pull * distillation(of[player], of[other], c.distillation, c.temperature)
         return loss

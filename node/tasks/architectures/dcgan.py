@@ -20,6 +20,7 @@ from node.tasks.architectures.layers import (
     batch_norm,
     doublings,
     effective,
+    in_order,
     place_identity,
 )
 from node.tasks.config import TaskConfig
@@ -47,7 +48,7 @@ class Generator(Network):
 
     def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
         h: Tensor = self.project(z).view(len(z), -1, self.grid, self.grid)
-        h = h.contiguous(memory_format=torch.channels_last)
+        h = in_order(h)
         for norm, double in zip(self.norms, self.doubles, strict=True):
             h = double(F.relu(norm(h, *labels)))
         return torch.tanh(h)
@@ -81,7 +82,7 @@ class Critic(Network):
             self.head.score.register_parameter("bias", None)
 
     def forward(self, images: Tensor, *labels: Tensor) -> Tensor:
-        h = images.contiguous(memory_format=torch.channels_last)
+        h = in_order(images)
         for halve, norm in zip(self.halves, self.norms, strict=True):
             assert isinstance(halve, nn.Conv2d)
             h = F.conv2d(h, effective(halve.weight, self.spectral), halve.bias, stride=2, padding=1)

@@ -15,6 +15,14 @@ from node.tasks.config import TaskConfig
 LARGEST_SEED = 7
 """Pixels a side, at most, of the features that a generator begins with: 32 = 4·2³, 28 = 7·2², 64 = 4·2⁴."""
 
+MEMORY_FORMAT = torch.channels_last
+"""Of features: bench/tasks.py compares it with the other order."""
+
+
+def in_order(h: Tensor) -> Tensor:
+    """The same features, laid out as convolutions are to find them."""
+    return h.contiguous(memory_format=MEMORY_FORMAT)
+
 
 def doublings(size: int) -> int:
     """How often a generator doubles its features to reach images of `size` pixels, from 4 … 7 where that divides."""

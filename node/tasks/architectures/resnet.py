@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from node.tasks.architectures.base import Network
-from node.tasks.architectures.layers import Conv, Linear, Norm, Projection, doublings, place_identity
+from node.tasks.architectures.layers import Conv, Linear, Norm, Projection, doublings, in_order, place_identity
 from node.tasks.config import TaskConfig
 
 FULL_WIDTH_PIXELS = 32
@@ -102,7 +102,7 @@ class Generator(Network):
 
     def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
         h: Tensor = self.project(z).view(len(z), self.width, self.grid, self.grid)
-        h = h.contiguous(memory_format=torch.channels_last)
+        h = in_order(h)
         for block in self.blocks:
             h = block(h, *labels) if isinstance(block, UpBlock) else block(h)
         return torch.tanh(self.image(F.relu(self.norm(h, *labels))))
@@ -137,7 +137,7 @@ class Critic(Network):
         return []
 
     def forward(self, images: Tensor, *labels: Tensor) -> Tensor:
-        h = self.blocks(images.contiguous(memory_format=torch.channels_last))
+        h = self.blocks(in_order(images))
         pooled = F.relu(h).sum((2, 3)) if self.spectral else F.relu(h).mean((2, 3))
         score: Tensor = self.head(pooled, *labels)
         return score

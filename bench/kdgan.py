@@ -54,7 +54,10 @@ NAMES = {
     "collapse": "KDGAN, γ = 100",
 }
 POINTS = 10
-BETAS = (0.9, 0.999)
+SETTINGS = ("alpha", "beta", "gamma", "distillation", "samples", "discriminator_steps")
+BETAS = {"pretraining": (0.9, 0.999), "play": (0.0, 0.999)}  # momentum makes the game turn; all methods go without
+STEPS = {"pretrain": {100: 300, 1000: 1000}, "rounds": {100: 1000, 1000: 2000}}
+FIRST_SEED = 2  # seed 1 served to choose the settings
 
 
 @dataclass(frozen=True)
@@ -70,14 +73,14 @@ class Job:
     batch: int
     small: bool
     methods: tuple[str, ...]
-    rates: tuple[float, float, float]  # of classifier, teacher, discriminator
+    rates: tuple[float, ...]  # of classifier, teacher, discriminator
     settings: tuple[tuple[str, Any], ...]
 
     def config(self, method: str) -> KdganConfig:
         """That method's settings; they differ in nothing but the method, and γ where it is to collapse."""
         play: dict[str, Any] = {
             "method": "kdgan" if method == "collapse" else method, "labels": self.labels, "augment": self.augment,
-            "pretrain_steps": self.pretrain, "gumbel_steps": 3 * self.rounds, **dict(self.settings),
+            "pretrain_steps": self.pretrain, "gumbel_steps": 6 * self.rounds, **dict(self.settings),
         }  # fmt: skip
         if method == "collapse":
             play["gamma"] = 100.0
@@ -89,12 +92,17 @@ class Job:
 class Adam:
     """Plain Adam for the players that move, on x in place; `part` scales the rates."""
 
-    def __init__(self, task: KdganTask, x: Tensor, rates: tuple[float, float, float]) -> None:
+    def __init__(self, task: KdganTask, x: Tensor, rates: tuple[float, ...], stage: str) -> None:
         self._of = {}
         for player, where in task.players.items():
             rate = rates[PLAYERS["kdgan"].index(player)]
             values = x[where].detach().requires_grad_()
-            self._of[player] = (where, values, rate, torch.optim.Adam([values], lr=rate, betas=BETAS, fused=True))
+            self._of[player] = (
+                where,
+                values,
+                rate,
+                torch.optim.Adam([values], lr=rate, betas=BETAS[stage], fused=True),
+            )
 
     def step(self, gradient: Gradient, part: float = 1.0) -> None:
         for player in gradient.active:
@@ -137,7 +145,7 @@ def run(job: Job) -> dict[str, Any]:
 
     base = task_of("kdgan")
     start = base.initial()
-    adam = Adam(base, start, (1e-3, 1e-3, 1e-3))
+    adam = Adam(base, start, (1e-3, 1e-3, 1e-3), "pretraining")
     for _ in range(job.pretrain):
         adam.step(base.gradient(start))
     first = accuracy(base, start)
@@ -147,7 +155,7 @@ def run(job: Job) -> dict[str, Any]:
         task = task_of(method)
         x = torch.cat([start[base.players[player]] for player in task.players])
         task.load_state(base.state())
-        adam = Adam(task, x, job.rates)
+        adam = Adam(task, x, job.rates, "play")
         curve, moves = [], 0
         while moves < job.rounds:
             gradient = task.gradient(x)
@@ -161,7 +169,7 @@ def run(job: Job) -> dict[str, Any]:
             teachers[method] = accuracy(task, x, "teacher")
     return {
         "labels": job.labels, "seed": job.seed, "augment": job.augment, "curves": curves, "teachers": teachers,
-        "seconds": time.perf_counter() - began,
+        "pretrain": job.pretrain, "rounds": job.rounds, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
@@ -187,7 +195,8 @@ def lines_of(found: list[dict[str, Any]], caption: str) -> list[str]:
         block = [r for r in found if (r["labels"], r["augment"]) == (labels, augment)]
         last = {m: [r["curves"][m][-1] for r in block] for m in block[0]["curves"]}
         best = {m: [max(r["curves"][m]) for r in block] for m in block[0]["curves"]}
-        lines += [f"**{labels:,} labels, augmentation {augment}, {len(block)} seeds**", ""]
+        steps = f"{block[0]['pretrain']:,} pretraining steps, {block[0]['rounds']:,} rounds"
+        lines += [f"**{labels:,} labels, augmentation {augment}, {len(block)} seeds; {steps}**", ""]
         lines += ["| method | last, % | best, % | paper, % |", "| --- | --- | --- | --- |"]
         for method in (m for m in NAMES if m in last):
             paper = PAPER.get(method, {}).get(labels)
@@ -208,21 +217,22 @@ def lines_of(found: list[dict[str, Any]], caption: str) -> list[str]:
 
 
 def jobs_of(options: argparse.Namespace) -> list[Job]:
-    """Longest first, so that the processors end together."""
+    """Every seed of every block."""
     jobs = []
     for labels in options.labels:
-        for augment in ("after-pretraining", "always") if labels == options.labels[0] else ("after-pretraining",):
-            methods = ("kdgan", "distn", "mimic", "classifier") if augment == "always" else METHODS
-            if labels == options.labels[0] and augment != "always":
+        pretrain = options.pretrain or STEPS["pretrain"].get(labels, 1000)
+        rounds = options.rounds or STEPS["rounds"].get(labels, 2000)
+        for augment in options.augment:
+            methods = METHODS if augment == "after-pretraining" else ("kdgan", "distn", "classifier")
+            if labels == 100 and augment == "after-pretraining":
                 methods = (*methods, "collapse")
-            for seed in range(1, options.seeds + 1):
-                settings = tuple((k, v) for k, v in vars(options).items() if k in ("alpha", "beta", "gamma"))
-                settings = (*settings, ("distillation", options.distillation))
+            for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+                settings = tuple((name, getattr(options, name)) for name in SETTINGS)
                 jobs.append(
-                    Job(options.data, labels, seed, augment, options.pretrain, options.rounds, options.batch,
+                    Job(options.data, labels, seed, augment, pretrain, rounds, options.batch,
                         options.quick, methods, tuple(options.rates), settings)
                 )  # fmt: skip
-    return sorted(jobs, key=lambda job: -len(job.methods))
+    return jobs
 
 
 def main() -> None:
@@ -230,13 +240,18 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="an npz file, or a folder with MNIST's idx files")
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--pretrain", type=int, default=500, help="steps of all players on the labels")
-    parser.add_argument("--rounds", type=int, default=700, help="steps of the classifier after that")
+    parser.add_argument("--pretrain", type=int, help="steps of all players on the labels; default: 300 or 1,000")
+    parser.add_argument("--rounds", type=int, help="steps of the classifier after that; default: 1,000 or 2,000")
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--alpha", type=float, default=0.1)
     parser.add_argument("--beta", type=float, default=2.0)
     parser.add_argument("--gamma", type=float, default=1e-4)
-    parser.add_argument("--distillation", choices=("l2", "kl"), default="l2")
+    parser.add_argument("--distillation", choices=("l2", "kl"), default="kl")
+    parser.add_argument("--samples", type=int, default=16, help="Gumbel samples an image")
+    parser.add_argument("--discriminator-steps", type=int, default=2)
+    parser.add_argument(
+        "--augment", nargs="+", choices=("after-pretraining", "always"), default=["after-pretraining"]
+    )
     parser.add_argument("--rates", type=float, nargs=3, default=[1e-3, 1e-3, 1e-3], metavar=("C", "T", "D"))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="small networks, two seeds, few steps")
@@ -245,7 +260,7 @@ def main() -> None:
     options.data = str(Path(options.data).expanduser().resolve())
     if options.quick:
         options.labels, options.seeds = options.labels[:1], min(options.seeds, 2)
-        options.pretrain, options.rounds = min(options.pretrain, 100), min(options.rounds, 60)
+        options.pretrain, options.rounds = options.pretrain or 100, options.rounds or 60
     os.environ["OMP_NUM_THREADS"] = "1"
     console, jobs, found, began = Console(), jobs_of(options), [], time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -261,22 +276,26 @@ def main() -> None:
                 f" ({result['seconds']:.0f} s)"
             )
             progress.advance(bar)
-    found.sort(key=lambda r: (r["labels"], r["augment"], r["seed"]))
-    rates = " ".join(f"{rate:g}" for rate in options.rates)
-    o = options
-    caption = (
-        "Accuracy on all 10,000 test images, mean ± standard deviation over seeds; differences with 95% interval. "
-        f"{o.pretrain} pretraining steps at 1e-3, {o.rounds} rounds with rates (C, T, D) {rates} falling to 0, "
-        f"minibatches of {o.batch}, α {o.alpha:g}, β {o.beta:g}, γ {o.gamma:g}, distillation {o.distillation}. "
-        f"{time.perf_counter() - began:.0f} s on {o.processes} processors."
-    )
-    lines = lines_of(found, caption)
+            found.sort(key=lambda r: (r["labels"], r["augment"], r["seed"]))
+            lines = lines_of(found, caption(options, time.perf_counter() - began))
+            if not options.quick:  # what is measured is kept, whatever happens to the rest
+                kept = {k: v for k, v in vars(options).items() if k not in ("data", "out")}
+                options.out.mkdir(parents=True, exist_ok=True)
+                (options.out / "kdgan.md").write_text("\n".join(lines))
+                (options.out / "kdgan.json").write_text(json.dumps({"options": kept, "runs": found}, indent=1) + "\n")
     console.print("\n".join(lines), markup=False)
-    if not options.quick:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "kdgan.md").write_text("\n".join(lines))
-        kept = {k: v for k, v in vars(options).items() if k not in ("data", "out")}
-        (options.out / "kdgan.json").write_text(json.dumps({"options": kept, "runs": found}, indent=1) + "\n")
+
+
+def caption(o: argparse.Namespace, seconds: float) -> str:
+    """What was measured, and how."""
+    rates = " ".join(f"{rate:g}" for rate in o.rates)
+    return (
+        "Accuracy on all 10,000 test images, mean ± standard deviation over seeds; differences with 95% interval. "
+        f"All methods: pretraining with Adam at 1e-3, then with β₁ = 0 and rates (C, T, D) {rates} falling to 0, "
+        f"minibatches of {o.batch}. KDGAN: α {o.alpha:g}, β {o.beta:g}, γ {o.gamma:g}, loss {o.distillation}, "
+        f"{o.samples} Gumbel samples, {o.discriminator_steps} steps of D a round. "
+        f"{seconds:.0f} s on {o.processes} processors."
+    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 from pydantic import TypeAdapter
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from experiment.snapshots import Snapshot, comparable
@@ -68,7 +68,7 @@ def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
         _write_onnx(network, task, x, example, names, to)
     else:
         note = {"player": chosen, "step": str(step), "run": str(spec["name"]), "arm": str(spec["arm"])}
-        save_file(tensors_of(task, x, chosen), to, note)
+        to.write_bytes(save(tensors_of(task, x, chosen), note))
     where = task.players[chosen]
     return Exported(to, chosen, step, where.stop - where.start, to.stat().st_size)
 

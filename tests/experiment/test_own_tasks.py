@@ -165,7 +165,7 @@ def test_shipped_games_run_on_every_arm(name: str, measure: str, tmp_path: Path)
         "task.samples=100" if name == "mixture" else "nodes=4",
     ]
     comparison = load_spec(name, sets)
-    assert list(comparison.arms) == ["dp-oadam", "dposg", "cp-oadam", "local"]
+    assert list(comparison.arms)[:3] == ["dp-oadam", "dposg", "cp-oadam"]
     assert execute(comparison, tmp_path / "run", Console(quiet=True))
     for arm in comparison.arms:
         last = json.loads((tmp_path / "run" / arm / "seed-1" / "scores.jsonl").read_text().splitlines()[-1])

@@ -117,7 +117,7 @@ def test_players_that_are_exchanged_each_in_its_own_way_go_on_too() -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        {"name": "kdgan", "teacher": "mlp", "hidden": 16, "pretrain_steps": 2, "pretrain_discriminator_steps": 1},
+        {"name": "kdgan", "teacher": "mlp", "hidden": 16, "pretrain_steps": 3},
         {"name": "mixture"},
         {"name": "minty", "dimension": 6},
         {**GAN, "ema": 0.9},

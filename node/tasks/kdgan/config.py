@@ -60,6 +60,7 @@ class KdganConfig(Settings):
     )
     temperature: float = Field(default=3.0, gt=0, description="of soft targets: distillation kl, and method distn")
     soft_weight: float = Field(default=0.7, ge=0, le=1, description="distn: the soft targets' share of the loss")
+    samples: int = Field(default=1, ge=1, description="Gumbel samples that a move draws of each image's label")
     gumbel_start: float = Field(default=1.0, gt=0, description="τ of the Gumbel-softmax when the game begins")
     gumbel_end: float = Field(default=0.1, gt=0, description="and from `gumbel_steps` moves on")
     gumbel_steps: int = Field(default=3000, ge=1, description="moves over which τ falls exponentially")

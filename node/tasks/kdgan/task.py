@@ -179,7 +179,8 @@ class KdganTask:
         return logits
 
     def _sample(self, logits: Tensor, tau: float) -> Tensor:
-        u = torch.rand(logits.shape, generator=self._random["gumbel"])
+        """Gumbel samples (samples, n, K) of the labels that these logits give."""
+        u = torch.rand(self.config.samples, *logits.shape, generator=self._random["gumbel"])
         tiny = torch.finfo(torch.float32).tiny
         return gumbel_sample(logits, stage(u.clamp_(tiny, 1 - 2**-24), self.device), tau)
 

@@ -3,6 +3,7 @@
     python bench/kdgan.py --data mnist.npz              # 100 and 1,000 labels, 5 seeds, on two processors
     python bench/kdgan.py --data mnist.npz --quick      # small networks, 100 labels, 2 seeds: does it run?
     python bench/kdgan.py --data ~/mnist                # a folder with the idx files, as torchvision keeps them
+    python bench/kdgan.py                              # quick, on the embedded Fashion-MNIST images
 
 All methods of a seed begin at the same pretrained classifier, teacher and discriminator, see the same labelled images
 and the same minibatches of them, augmented alike, and make as many steps of the classifier with the same optimizer.
@@ -56,6 +57,7 @@ NAMES = {
 POINTS = 10
 SETTINGS = ("alpha", "beta", "gamma", "distillation", "samples", "discriminator_steps")
 BETAS = {"pretraining": (0.9, 0.999), "play": (0.0, 0.999)}  # momentum makes the game turn; all methods go without
+KEPT = (*SETTINGS, "rates", "batch")  # what all blocks of a table have in common
 STEPS = {"pretrain": {100: 300, 1000: 1000}, "rounds": {100: 1000, 1000: 2000}}
 FIRST_SEED = 2  # seed 1 served to choose the settings
 
@@ -64,7 +66,7 @@ FIRST_SEED = 2  # seed 1 served to choose the settings
 class Job:
     """One seed with so many labels: pretraining, then every method from there."""
 
-    data: str
+    data: str | None
     labels: int
     seed: int
     augment: str
@@ -113,8 +115,10 @@ class Adam:
 
 
 @cache
-def mnist(source: str) -> tuple[Shard, Shard]:
-    """Training and test split, from an npz file or a folder of idx files."""
+def splits(source: str | None) -> tuple[Shard, Shard]:
+    """Training and test split, from an npz file or a folder of idx files; embedded ones without."""
+    if source is None:
+        return load_split(DataConfig()), load_split(DataConfig(), train=False)
     path = Path(source).expanduser()
     if path.is_dir():
         config = DataConfig(name="mnist", root=str(path))
@@ -134,7 +138,7 @@ def run(job: Job) -> dict[str, Any]:
     """Accuracies (percent, of the classifier on all test images) of every method, in the order in time."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    train, test = mnist(job.data)
+    train, test = splits(job.data)
 
     def task_of(method: str) -> KdganTask:
         config = job.config(method)
@@ -188,18 +192,19 @@ def interval(differences: list[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def lines_of(found: list[dict[str, Any]], caption: str) -> list[str]:
-    """The tables in Markdown: a block for each (labels, augmentation)."""
+def lines_of(found: list[dict[str, Any]], caption: str, mnist: bool) -> list[str]:
+    """The tables in Markdown: a block for each (labels, augmentation); the paper's figures are of MNIST."""
     lines = [caption, ""]
     for labels, augment in sorted({(r["labels"], r["augment"]) for r in found}):
         block = [r for r in found if (r["labels"], r["augment"]) == (labels, augment)]
         last = {m: [r["curves"][m][-1] for r in block] for m in block[0]["curves"]}
         best = {m: [max(r["curves"][m]) for r in block] for m in block[0]["curves"]}
         steps = f"{block[0]['pretrain']:,} pretraining steps, {block[0]['rounds']:,} rounds"
-        lines += [f"**{labels:,} labels, augmentation {augment}, {len(block)} seeds; {steps}**", ""]
+        seconds = f"{statistics.median(r['seconds'] for r in block):.0f} s a seed"
+        lines += [f"**{labels:,} labels, augmentation {augment}, {len(block)} seeds; {steps}; {seconds}**", ""]
         lines += ["| method | last, % | best, % | paper, % |", "| --- | --- | --- | --- |"]
         for method in (m for m in NAMES if m in last):
-            paper = PAPER.get(method, {}).get(labels)
+            paper = PAPER.get(method, {}).get(labels) if mnist else None
             lines.append(f"| {NAMES[method]} | {spread(last[method])} | {spread(best[method])} | {paper or ''} |")
         lines += ["", "| paired difference | last | best |", "| --- | --- | --- |"]
         pairs = [("kdgan", "distn"), ("distn", "pretrained"), ("kdgan", "mimic"), ("kdgan", "classifier"),
@@ -237,7 +242,9 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="an npz file, or a folder with MNIST's idx files")
+    parser.add_argument(
+        "--data", help="an npz file, or a folder with MNIST's idx files; without: embedded images, --quick"
+    )
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--pretrain", type=int, help="steps of all players on the labels; default: 300 or 1,000")
@@ -257,12 +264,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small networks, two seeds, few steps")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for kdgan.json and kdgan.md")
     options = parser.parse_args()
-    options.data = str(Path(options.data).expanduser().resolve())
+    options.quick |= options.data is None
+    options.data = options.data and str(Path(options.data).expanduser().resolve())
     if options.quick:
         options.labels, options.seeds = options.labels[:1], min(options.seeds, 2)
         options.pretrain, options.rounds = options.pretrain or 100, options.rounds or 60
     os.environ["OMP_NUM_THREADS"] = "1"
-    console, jobs, found, began = Console(), jobs_of(options), [], time.perf_counter()
+    console, jobs = Console(), jobs_of(options)
+    found = [] if options.quick else earlier(options)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool, Progress(*columns) as progress:
@@ -277,24 +286,35 @@ def main() -> None:
             )
             progress.advance(bar)
             found.sort(key=lambda r: (r["labels"], r["augment"], r["seed"]))
-            lines = lines_of(found, caption(options, time.perf_counter() - began))
+            lines = lines_of(found, caption(options), options.data is not None)
             if not options.quick:  # what is measured is kept, whatever happens to the rest
-                kept = {k: v for k, v in vars(options).items() if k not in ("data", "out")}
+                kept = {name: getattr(options, name) for name in KEPT}
                 options.out.mkdir(parents=True, exist_ok=True)
                 (options.out / "kdgan.md").write_text("\n".join(lines))
                 (options.out / "kdgan.json").write_text(json.dumps({"options": kept, "runs": found}, indent=1) + "\n")
     console.print("\n".join(lines), markup=False)
 
 
-def caption(o: argparse.Namespace, seconds: float) -> str:
+def earlier(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs in --out that this one does not repeat, if they were made with the same settings."""
+    path = options.out / "kdgan.json"
+    if not path.is_file():
+        return []
+    held = json.loads(path.read_text())
+    if any(held["options"].get(name) != getattr(options, name) for name in KEPT):
+        return []
+    again = {(labels, augment) for labels in options.labels for augment in options.augment}
+    return [run for run in held["runs"] if (run["labels"], run["augment"]) not in again]
+
+
+def caption(o: argparse.Namespace) -> str:
     """What was measured, and how."""
     rates = " ".join(f"{rate:g}" for rate in o.rates)
     return (
         "Accuracy on all 10,000 test images, mean ± standard deviation over seeds; differences with 95% interval. "
         f"All methods: pretraining with Adam at 1e-3, then with β₁ = 0 and rates (C, T, D) {rates} falling to 0, "
         f"minibatches of {o.batch}. KDGAN: α {o.alpha:g}, β {o.beta:g}, γ {o.gamma:g}, loss {o.distillation}, "
-        f"{o.samples} Gumbel samples, {o.discriminator_steps} steps of D a round. "
-        f"{seconds:.0f} s on {o.processes} processors."
+        f"{o.samples} Gumbel samples, {o.discriminator_steps} steps of D a round."
     )
 
 

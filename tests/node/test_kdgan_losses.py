@@ -126,9 +126,9 @@ def test_distillation_is_what_it_says_and_moves_the_student_only() -> None:
     random = torch.Generator().manual_seed(0)
     h = torch.randn(5, 4, generator=random, dtype=torch.float64, requires_grad=True)
     f = torch.randn(5, 4, generator=random, dtype=torch.float64, requires_grad=True)
-    assert distillation(h, f, "l2").item() == pytest.approx(float(((h - f) ** 2).sum() / 20))
+    assert distillation(h, f, "l2").item() == pytest.approx(((h - f) ** 2).sum().item() / 20)
     soft, hard = (h / 3).softmax(1), (f / 3).softmax(1)
-    assert distillation(h, f, "kl", 3.0).item() == pytest.approx(float(9 * (hard * (hard / soft).log()).sum() / 5))
+    assert distillation(h, f, "kl", 3.0).item() == pytest.approx(9 * (hard * (hard / soft).log()).sum().item() / 5)
     for kind in ("l2", "kl"):
         gradients = torch.autograd.grad(distillation(h, f, kind, 3.0), (h, f), allow_unused=True)  # type: ignore[arg-type]
         assert gradients[0].abs().sum() > 0

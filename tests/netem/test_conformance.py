@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import accumulate
 from math import sqrt
 from statistics import median
 
@@ -125,11 +126,15 @@ def test_reordered_duplicated_corrupted(lab: Lab, engine: str) -> None:
     errors = udp_checksum_errors(lab) - before
 
     # Those that are reordered arrive at once, the others after the delay and in their order.
+    order = [number for number, _ in received[0]]
     early = {number for number, late_ms in received[0] if late_ms < 15}
+    # A machine that stands still meanwhile makes an early one late; it has overtaken others all the same.
+    held_up = overtakers(order) - early
+    assert len(held_up) <= (3 if EMULATED else 0)
+    early |= held_up
     low, high = binomial_interval(count, 0.1, confidence(engine))
     assert low <= len(early) <= high
-    others = [number for number, _ in received[0] if number not in early]
-    assert others == sorted(set(range(count)) - early)
+    assert [number for number in order if number not in early] == sorted(set(range(count)) - early)
 
     numbers = [number for number, _ in received[2]]
     assert sorted(set(numbers)) == list(range(count))
@@ -149,6 +154,12 @@ def test_reordered_duplicated_corrupted(lab: Lab, engine: str) -> None:
     assert {number for number, _ in received[3]} <= set(range(count))
     # The IP header has a checksum too, which engine nfqueue leaves alone.
     assert errors == missing if engine == "nfqueue" else 0.9 * missing <= errors <= missing
+
+
+def overtakers(order: list[int]) -> set[int]:
+    """Those that arrived before one that had been sent before them."""
+    lowest_since = list(accumulate(reversed(order), min))[::-1]
+    return {number for number, lowest in zip(order, lowest_since, strict=True) if number > lowest}
 
 
 def udp_checksum_errors(lab: Lab) -> int:

@@ -1,7 +1,8 @@
 """The kernel's packet queues (NFQUEUE) as a socket: configure, hear of packets, give verdicts.
 
 One socket serves all queues of an interface: packets come in the order of their arrival, up to 64 with one call
-(recvmmsg), and verdicts leave together. Wire formats: include/uapi/linux/netfilter/nfnetlink.h and
+(recvmmsg), and verdicts leave together. The kernel tells when each packet arrived, so that how long this process
+had to wait for a CPU since then does not matter. Wire formats: include/uapi/linux/netfilter/nfnetlink.h and
 nfnetlink_queue.h.
 """
 
@@ -11,7 +12,9 @@ import ctypes
 import os
 import socket
 from errno import EAGAIN, EINTR
-from struct import Struct, pack
+from math import inf, nan
+from struct import Struct, pack, unpack
+from time import monotonic, time
 from typing import Any
 
 from netem.process import widen_receive_buffer
@@ -23,7 +26,7 @@ _CONFIG_COMMAND, _CONFIG_PARAMS, _CONFIG_MAXLEN, _CONFIG_MASK, _CONFIG_FLAGS = 1
 _COMMAND_BIND = 1
 _COPY_META, _COPY_PACKET = 1, 2
 _FLAG_GSO = 4
-_ATTRIBUTE_VERDICT, _ATTRIBUTE_PAYLOAD = 2, 10
+_ATTRIBUTE_VERDICT, _ATTRIBUTE_TIMESTAMP, _ATTRIBUTE_PAYLOAD = 2, 4, 10
 _DROP, _ACCEPT_WORD = 0, socket.htonl(1)
 _RECEIVE_BUFFER_BYTES = 64 << 20
 BATCH = 64
@@ -34,7 +37,14 @@ _MSG_DONTWAIT = 0x40
 # A packet message: netlink header (16), nfgenmsg (4, with the queue's number), then always first NFQA_PACKET_HDR:
 # its attribute header (4) and the packet's number. Both numbers are only ever sent back: no byte order.
 _PACKET = Struct("=4xH12xH4xI")
-_SLOTS = Struct(f"{_PACKET.format}{_SLOT_BYTES - _PACKET.size}x")
+# NFQA_TIMESTAMP: seconds and microseconds of CLOCK_REALTIME, big-endian numbers of 64 bits, of which 32 suffice.
+_TIMESTAMP_HEADER = unpack("=I", pack("=HH", 20, _ATTRIBUTE_TIMESTAMP))[0]
+_FIRST_OPTIONAL = 32  # where the attributes behind NFQA_PACKET_HDR begin
+_SO_TIMESTAMP = 29
+# A packet that seems older than this, or to come from the future, has arrived now: somebody has set the clock.
+_OLDEST_S = 1.0
+# Both clocks are read within this time, or again.
+_CLOCKS_S, _CLOCKS_ATTEMPTS = 10e-6, 10
 _ERROR = Struct("=16xi")
 _ATTRIBUTE = Struct("=HH")
 # Both kinds of verdict: netlink header, nfgenmsg, and NFQA_VERDICT_HDR with verdict and packet number.
@@ -67,6 +77,26 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
+def _packets(timestamp_at: int) -> Struct:
+    """A slot as (kind, queue key, packet, header of the timestamp, its seconds, its microseconds)."""
+    more = timestamp_at - _PACKET.size
+    return Struct(f"{_PACKET.format}{more}xI4xI4xI{_SLOT_BYTES - timestamp_at - 20}x")
+
+
+def _realtime_ahead_s() -> float:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC."""
+    best, ahead_s = inf, 0.0
+    for _ in range(_CLOCKS_ATTEMPTS):
+        before_s = monotonic()
+        real_s = time()
+        after_s = monotonic()
+        if after_s - before_s < best:
+            best, ahead_s = after_s - before_s, real_s - (before_s + after_s) / 2
+        if best < _CLOCKS_S:
+            break
+    return ahead_s
+
+
 def queue_key(queue: int) -> int:
     """A queue's number as packet messages bear it."""
     return socket.htons(queue)
@@ -78,8 +108,11 @@ class QueueSocket:
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self.socket.bind((0, 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)  # the kernel notes arrivals while anybody asks
         widen_receive_buffer(self.socket, _RECEIVE_BUFFER_BYTES)
         self.refused = self.overruns = 0
+        self.unstamped = 0
+        self._slots = _packets(_FIRST_OPTIONAL)
         self._pending = bytearray()
         self._buffer = bytearray(BATCH * _SLOT_BYTES)
         self._view = memoryview(self._buffer)
@@ -133,33 +166,59 @@ class QueueSocket:
                     raise OSError(error, f"NFQUEUE {queue}: {os.strerror(error)}")
                 return announced
 
-    def receive(self) -> list[tuple[int, int, int]]:
-        """Packets that wait, at most BATCH: (slot, queue key, packet); `payload` tells a slot's content."""
+    def receive(self) -> list[tuple[int, int, int, float]]:
+        """Packets that wait, at most BATCH: (slot, queue key, packet, when it arrived by CLOCK_MONOTONIC in seconds).
+
+        `payload` tells a slot's content. A packet that the kernel put no time on has arrived now.
+        """
         count = self._receive(*self._arguments)
         if count <= 0:
             if count < 0 and ctypes.get_errno() not in (EAGAIN, EINTR):
                 self.overruns += 1  # ENOBUFS: the kernel had to drop packets, it could not announce them
             return []
         found = []
-        for slot, (kind, key, packet) in enumerate(_SLOTS.iter_unpack(self._view[: count * _SLOT_BYTES])):
+        ahead_s, now_s, ntohl = _realtime_ahead_s(), monotonic(), socket.ntohl
+        oldest_s = now_s - _OLDEST_S
+        for slot, (kind, key, packet, header, seconds, microseconds) in enumerate(
+            self._slots.iter_unpack(self._view[: count * _SLOT_BYTES])
+        ):
             if kind == _MSG_PACKET:
-                found.append((slot, key, packet))
+                if header == _TIMESTAMP_HEADER:
+                    arrival_s = ntohl(seconds) + 1e-6 * ntohl(microseconds) - ahead_s
+                else:
+                    arrival_s = self._stamped_s(slot) - ahead_s
+                found.append((slot, key, packet, arrival_s if oldest_s < arrival_s < now_s else now_s))
             elif kind == _NLMSG_ERROR:
                 self.refused += 1
         return found
 
-    def payload(self, slot: int) -> bytearray:
-        """The IP packet in a slot of the last `receive`; empty when it was not copied or did not fit."""
+    def _stamped_s(self, slot: int) -> float:
+        """When the packet in a slot arrived by CLOCK_REALTIME, or NaN; the next are looked for at the same place."""
+        place, size = self._find(slot, _ATTRIBUTE_TIMESTAMP)
+        if size != 20:
+            self.unstamped += 1
+            return nan
+        self._slots = _packets(place - slot * _SLOT_BYTES)
+        seconds, microseconds = unpack(">4xQQ", self._view[place : place + size])
+        return float(seconds + 1e-6 * microseconds)
+
+    def _find(self, slot: int, wanted: int) -> tuple[int, int]:
+        """Where in the buffer an attribute of a slot's message begins and its size with its header, or (0, 0)."""
         begin, length = slot * _SLOT_BYTES, min(self._messages[slot].length, _SLOT_BYTES)
         end, place = begin + length, begin + 20
         while place + 4 <= end:
             size, kind = _ATTRIBUTE.unpack_from(self._view, place)
             if size < 4 or place + size > end:
                 break
-            if kind & 0x3FFF == _ATTRIBUTE_PAYLOAD:
-                return bytearray(self._view[place + 4 : place + size])
+            if kind & 0x3FFF == wanted:
+                return place, size
             place += (size + 3) & ~3
-        return bytearray()
+        return 0, 0
+
+    def payload(self, slot: int) -> bytearray:
+        """The IP packet in a slot of the last `receive`; empty when it was not copied or did not fit."""
+        place, size = self._find(slot, _ATTRIBUTE_PAYLOAD)
+        return bytearray(self._view[place + 4 : place + size])
 
     def accept_through(self, key: int, packet: int) -> None:
         """Let `packet` of a queue and all that came before it pass."""

@@ -115,6 +115,7 @@ class Worker:
             "lost": sum(wire.lost for wire in self.wires.values()),
             "overruns": self.socket.overruns,
             "refused_verdicts": self.socket.refused,
+            "unstamped": self.socket.unstamped,
             "held": sum(len(wire.packets) for wire in self.wires.values()),
             "late_p50_ms": lateness.percentile_ms(0.5),
             "late_p99_ms": lateness.percentile_ms(0.99),
@@ -144,20 +145,11 @@ class Worker:
         self.socket.flush()
         return waiting[0][0] if waiting else inf
 
-    def receive(self, now_s: float, waited_s: float, by_timer: bool) -> None:
-        """Take the packets that the kernel announces.
-
-        They arrived while this process waited for a CPU, if it had to. When a packet woke it, the first
-        of n arrived as the wait began and the others are spread over it; when a timer did, all of them
-        are. Due times so estimated keep a delay right on a busy machine, up to the length of the delay.
-        """
-        packets = self.socket.receive()
-        step_s = waited_s / (len(packets) + by_timer or 1)
-        arrival_s = now_s - step_s * len(packets)
+    def receive(self) -> None:
+        """Take the packets that the kernel announces, from when they arrived: waiting for a CPU delays none."""
         by_key = self.by_key
-        for slot, key, packet in packets:
+        for slot, key, packet, arrival_s in self.socket.receive():
             self.accept(by_key[key], packet, arrival_s, slot)
-            arrival_s += step_s
 
     def run(self, orders: int, answers: Callable[[dict[str, Any]], None]) -> None:
         """Delay packets and obey orders until stdin ends."""
@@ -167,11 +159,10 @@ class Worker:
             due_s = self.release_due(monotonic() + _COALESCE_S)
             idle_s = max(0.0, min(due_s - monotonic(), _IDLE_S))
             ready = select.select(files, [], [], idle_s)[0]
-            now_s, before_s, self.waited_s = monotonic(), self.waited_s, self.run_queue.waited_s()
-            waited_s = self.waited_s - before_s
-            self.longest_wait_s = max(self.longest_wait_s, waited_s)
+            before_s, self.waited_s = self.waited_s, self.run_queue.waited_s()
+            self.longest_wait_s = max(self.longest_wait_s, self.waited_s - before_s)
             if files[1] in ready:
-                self.receive(now_s, waited_s, now_s - waited_s >= due_s)
+                self.receive()
             if orders not in ready:
                 continue
             chunk = os.read(orders, 1 << 16)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -118,6 +119,22 @@ def test_a_delay_process_that_dies_is_replaced(lab: Lab) -> None:
     assert repair["what"] == "the delay process ended"
     assert children(agent.process.pid, "nfqueue_worker") not in ([], [worker])
     assert one_way_ms(lab) >= 19
+
+
+def test_a_delay_process_that_is_kept_from_running_delays_nobody(lab: Lab) -> None:
+    """What arrives while it stands still is due as the kernel has noted, and neither later nor before."""
+    agent = lab.agents[0]
+    lab.apply("nfqueue", [node_plan(0, delay_ms=2000)])
+    (worker,) = children(agent.process.pid, "nfqueue_worker")
+    endpoint = lab.endpoint(0)
+    output = lab.start_tool(0, "sink", endpoint, 100, 10)
+    os.kill(worker, signal.SIGSTOP)
+    lab.tool(1, "send", endpoint, 100, 2)
+    os.kill(worker, signal.SIGCONT)
+    delays_ms = [delay_ms for _, delay_ms in json.loads(output.readline())]
+    assert len(delays_ms) == 100 and min(delays_ms) > 1999.9
+    assert median(delays_ms) < 2010  # the first of them waited 200 ms, and half of them 100, to be heard of
+    assert agent.request("counters")["unstamped"] == 0
 
 
 def children(pid: int, what: str) -> list[int]:

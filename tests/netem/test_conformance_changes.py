@@ -45,7 +45,7 @@ def test_no_moment_of_a_change_is_unshaped(lab: Lab, engine: str) -> None:
         time.sleep(0.1)
     received = json.loads(output.readline())
     assert len(received) > 1000  # engine netem loses what is on its way when jitter changes its kind
-    assert min(late_ms for _, late_ms in received) > 29.5
+    assert min(late_ms for _, late_ms in received) > 29.9
 
 
 def test_changes_of_rate_give_nothing_away(lab: Lab, engine: str) -> None:

@@ -12,6 +12,7 @@ from link_lab import ADDRESSES, Lab, node_plan
 from netem.certificate import Certificate
 from netem.measure import measure_links
 from netem.plan import BurstPlan, InterfacePlan, PathPlan
+from netem.tolerances import TOLERANCES
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,9 @@ def test_all_peers_at_once_find_the_downlink_and_the_uplink_that_are_too_slow(la
         assert fan.peers == tuple(peer for peer in range(4) if peer != fan.node)
     for edge in certificate.edges:
         assert edge.delay_interval_ms is not None and edge.delay_interval_ms[0] <= (edge.delay_p50_ms or 0)
-        assert (edge.reordered_percent, edge.duplicate_percent, edge.loss_percent) == (0, 0, 0)
+        assert (edge.duplicate_percent, edge.loss_percent) == (0, 0)
+        # A sender that moves to another processor may overtake itself before any link.
+        assert edge.reordered_percent is not None and edge.reordered_percent <= 100 * TOLERANCES.reorder_share
 
     # One node receives at 7 Mbit/s, another sends at 13: each shows in its own fan, and at no other node.
     apply(lab, engine, [replace(plans[0], down_bps=7 * 10**6), replace(plans[1], up_bps=13 * 10**6)])

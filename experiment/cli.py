@@ -79,6 +79,7 @@ def run(
 @app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
 def compare(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
+    arms: Annotated[str | None, typer.Option(help="Only these arms, with commas between; default: all.")] = None,
     set_: SetOption = None,
     out: OutOption = None,
     fabric: FabricOption = None,
@@ -86,6 +87,12 @@ def compare(
 ) -> None:
     """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
     comparison = _load(spec, set_, fabric)
+    if arms is not None:
+        wanted = [name.strip() for name in arms.split(",")]
+        if unknown := [name for name in wanted if name not in comparison.arms]:
+            _fail(f"{spec} has no arm {unknown[0]!r}; it has {', '.join(comparison.arms)}")
+        chosen = {name: arm for name, arm in comparison.arms.items() if name in wanted}
+        comparison = comparison.model_copy(update={"arms": chosen})
     _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
 
 

@@ -193,3 +193,18 @@ def test_the_command_passes_the_example_and_names_what_is_wrong(tmp_path: Path) 
     assert code == 1 and "wrong.py:9: NameError" in said
     assert check(str(tmp_path / "none.py"))[0] == 1
     assert "--settings width: write key=value" in check(str(EXAMPLE), "--settings", "width")[1]
+
+
+def test_a_comparison_can_do_with_some_of_its_arms(tmp_path: Path) -> None:
+    def compare(arms: str) -> tuple[int, str]:
+        argv = ["compare", "games", "--arms", arms, "--set", "stop={steps: 2}", "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(app, argv, env={"COLUMNS": "200"})
+        torch.set_num_threads(1)
+        return done.exit_code, done.output
+
+    code, said = compare("dposg, nobody")
+    assert code == 2 and "games has no arm 'nobody'; it has dp-oadam, dposg" in said
+    assert not (tmp_path / "out").exists()
+    code, said = compare("dposg, dp-oadam")
+    assert code == 0, said
+    assert sorted(path.parent.name for path in (tmp_path / "out").glob("*/seed-*")) == ["dp-oadam", "dposg"]

@@ -1,6 +1,7 @@
 """The strip of generated images: which grid of which arm stands in which column, as data URIs.
 
-Columns are moments of training time that all arms share, so that a row reads as "what this arm drew by then".
+Columns are moments of training time, the same for all arms, so that a row reads as "what this arm drew by then"; an
+arm that has ended before shows its last.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from experiment.report import words
 from experiment.report.ledger_reader import Image
 from experiment.report.results import ArmResult, Results
 
-# Learning is fastest early on, so the columns lie closer together there.
-FRACTIONS = (0.125, 0.25, 0.5, 1.0)
+# Of the longest arm. Learning is fastest early on, so the columns lie closer together there.
+FRACTIONS = (0.125, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,10 @@ def strip(results: Results) -> Strip | None:
         return None
     if any(image.t_s is None for _, _, images in chosen for image in images):
         return _by_step(chosen)
-    ends = [images[-1].t_s or 0.0 for _, _, images in chosen]
-    moments = [fraction * min(ends) for fraction in FRACTIONS]
+    end_s = max(images[-1].t_s or 0.0 for _, _, images in chosen)
+    moments = [fraction * end_s for fraction in FRACTIONS]
     headings = [f"by {words.seconds(float(f'{moment:.2g}'))}" for moment in moments]
-    rows = []
-    for arm, seed, images in chosen:
-        picked = [_last(images, moment) for moment in moments]
-        rows.append((arm, seed, [*picked, images[-1]]))
-    if max(ends) <= 1.02 * min(ends):  # all arms ended together: the last moment is the end
-        rows = [(arm, seed, [*picked[:-2], picked[-1]]) for arm, seed, picked in rows]
-        headings = headings[:-1]
+    rows = [(arm, seed, [*(_last(images, moment) for moment in moments), images[-1]]) for arm, seed, images in chosen]
     return Strip(
         (*headings, "at the end"),
         tuple((arm, seed, tuple(_cell(image) for image in picked)) for arm, seed, picked in rows),

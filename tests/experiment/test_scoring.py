@@ -180,6 +180,7 @@ def test_consensus_distance_is_zero_in_agreement() -> None:
 def test_pixels_cover_the_whole_range() -> None:
     assert to_bytes(torch.tensor([-1.0, 0.0, 1.0, 1.5])).tolist() == [0, 128, 255, 255]
     assert grid(torch.zeros(11, 3, 4, 4)).shape == (2 * 5, 8 * 5, 3)
+    assert grid(torch.zeros(1, 3, 4, 4)).shape == (5, 5, 3)
 
 
 def test_colour_images_need_another_network_and_the_error_says_which(tmp_path: Path) -> None:

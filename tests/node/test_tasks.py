@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from node.data.datasets import Shard
 from node.tasks import build_sampler, build_task
+from node.tasks.architectures.small import Critic, Generator
+from node.tasks.architectures.spectral import spectral_norm
 from node.tasks.base import BUFFERS, FlatModel
 from node.tasks.config import DataConfig, TaskConfig
 from node.tasks.gan import gradient_penalty
-from node.tasks.models import Critic, Generator, spectral_norm
 from tests.support.gan import LOSSES, Loss, Reference, images, minibatch, small_task, trained
 
 SETTINGS = [

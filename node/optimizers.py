@@ -7,6 +7,7 @@ generator sits out some steps.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -43,8 +44,8 @@ class _PlayerState:
         self.moment, self.square, self.previous = state["moment"], state["square"], state["previous"]
 
 
-class _PerPlayer:
-    """What is remembered of each player, as checkpoints hold it: `player.entry`."""
+class _PerPlayer(ABC):
+    """One update, applied to each player whose turn it is; what is remembered, checkpoints hold as `player.entry`."""
 
     def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
         self._config = config
@@ -53,6 +54,20 @@ class _PerPlayer:
         }
         self._task = task
         self._made = 0  # steps, whoever moved in them
+
+    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
+        """New flat parameters; `x` (flat float32) is left as it was."""
+        decay = self._config.decay(self._made)
+        self._made += 1
+        new = x.clone()
+        for name in gradient.active:
+            p = self._players[name]
+            self._update(new[p.where], gradient.field[p.where], p.learning_rate * decay, p)
+        return with_buffers(new, self._task, gradient)
+
+    @abstractmethod
+    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
+        """Turn a player's θ_{t−1} into θ_t where it lies; `rate` is η, decay included."""
 
     def state(self) -> dict[str, Tensor]:
         """See node.checkpoint.Keeps."""
@@ -67,15 +82,6 @@ class _PerPlayer:
             p.load_state({entry: state[f"{name}.{entry}"] for entry in p.state()})
 
 
-def _adam_direction(p: _PlayerState, g: Tensor, c: OptimizerConfig, decay: float) -> Tensor:
-    """ŝ_t m_t/(√v_t+ε) once this gradient is in the moments."""
-    p.count += 1
-    p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
-    p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
-    scale = p.learning_rate * decay * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
-    return (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
-
-
 class OAdam(_PerPlayer):
     """Optimistic Adam (Daskalakis et al., "Training GANs with Optimism", as in their code).
 
@@ -83,48 +89,35 @@ class OAdam(_PerPlayer):
     θ_t = θ_{t−1} − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε).
     """
 
-    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
-        """New flat parameters; `x` (flat float32) is left as it was."""
-        c = self._config
-        decay = c.decay(self._made)
-        self._made += 1
-        new = x.clone()
-        for name in gradient.active:
-            p = self._players[name]
-            direction = _adam_direction(p, gradient.field[p.where], c, decay)
-            new[p.where].sub_(direction, alpha=2).add_(p.previous)
-            p.previous = direction
-        return with_buffers(new, self._task, gradient)
+    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
+        direction = _adam_direction(g, rate, p, self._config)
+        theta.sub_(direction, alpha=2).add_(p.previous)
+        p.previous = direction
 
 
 class Adam(_PerPlayer):
     """Adam (Kingma & Ba 2015, the form before section 2.1): θ_t = θ_{t−1} − ŝ_t m_t/(√v_t+ε), ŝ_t as in OAdam."""
 
-    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
-        """New flat parameters; `x` (flat float32) is left as it was."""
-        decay = self._config.decay(self._made)
-        self._made += 1
-        new = x.clone()
-        for name in gradient.active:
-            p = self._players[name]
-            new[p.where].sub_(_adam_direction(p, gradient.field[p.where], self._config, decay))
-        return with_buffers(new, self._task, gradient)
+    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
+        theta.sub_(_adam_direction(g, rate, p, self._config))
 
 
 class OptimisticSG(_PerPlayer):
     """Optimistic stochastic gradient: θ_t = θ_{t−1} − 2η g_t + η g_{t−1} (g_0 = 0)."""
 
-    def step(self, x: Tensor, gradient: Gradient) -> Tensor:
-        """New flat parameters; `x` (flat float32) is left as it was."""
-        decay = self._config.decay(self._made)
-        self._made += 1
-        new = x.clone()
-        for name in gradient.active:
-            p = self._players[name]
-            direction = gradient.field[p.where] * (p.learning_rate * decay)
-            new[p.where].sub_(direction, alpha=2).add_(p.previous)
-            p.previous = direction
-        return with_buffers(new, self._task, gradient)
+    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
+        direction = g * rate
+        theta.sub_(direction, alpha=2).add_(p.previous)
+        p.previous = direction
+
+
+def _adam_direction(g: Tensor, rate: float, p: _PlayerState, c: OptimizerConfig) -> Tensor:
+    """ŝ_t m_t/(√v_t+ε) once this gradient is in the moments."""
+    p.count += 1
+    p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
+    p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
+    scale = rate * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
+    return (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
 
 
 class LastGradient:

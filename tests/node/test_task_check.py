@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from experiment.task_check import findings_of
 from node.tasks.base import Evaluation
-from node.tasks.config import DataConfig, GameConfig, MintyConfig, MixtureConfig, TaskConfig, TaskSetting
+from node.tasks.config import DataConfig, GameConfig, KdganConfig, MintyConfig, MixtureConfig, TaskConfig, TaskSetting
 from node.tasks.own import Context, OwnTask
 from tests.support.checked import Sound, findings
 
@@ -70,3 +71,29 @@ def test_a_task_without_a_measure_has_no_score() -> None:
 )
 def test_what_is_built_in_passes(task: TaskSetting) -> None:
     assert findings_of(task, DataConfig(), 4) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pretrain_steps": 2, "dropout": 0.2},
+        {"pretrain_steps": 0, "adversarial": "minimax", "distillation": "kl", "samples": 2},
+        {"kind": "tagging", "classifier": "lenet"},
+        {"method": "nagan", "pretrain_steps": 1},
+        {"method": "distn", "pretrain_steps": 3},
+        {"method": "mimic", "pretrain_steps": 3, "labels": 80},
+        {"method": "classifier"},
+    ],
+    ids=repr,
+)
+def test_kdgan_passes_in_the_pretraining_and_in_the_game(settings: dict[str, Any]) -> None:
+    task = KdganConfig(**{"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, **settings})
+    data = DataConfig(compose=3 if task.kind == "tagging" else None)
+    assert findings_of(task, data, 4) == []
+
+
+def test_a_teacher_that_never_learns_is_found() -> None:
+    """Distillation moves the classifier alone: without a pretraining the teacher stays at x_0."""
+    task = KdganConfig(name="kdgan", method="mimic", hidden=8, filters=2, features=6, pretrain_steps=0)
+    found = findings_of(task, DataConfig(), 4)
+    assert [(finding.name, "player teacher" in finding.what) for finding in found] == [("left-out", True)]

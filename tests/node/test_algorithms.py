@@ -27,7 +27,7 @@ OPTIMIZER = {"learning_rate": RATE, "beta1": 0.5, "beta2": 0.9}
 
 def trajectory(algorithm: dict[str, Any], world: int, steps: int, noise: float = 0.1, **config: Any) -> np.ndarray:
     """States after every step, shape (steps, world, size), by Gannet on the virtual fabric."""
-    job = virtual_job(algorithm, world, steps, optimizer=OPTIMIZER, **config)
+    job = virtual_job(algorithm, world, steps, **{"optimizer": OPTIMIZER, **config})
     memory, outcome = play(job, [BilinearGame(rank, noise=noise, spread=0.3) for rank in range(world)])
     assert outcome.status == "finished"
     return np.stack([memory.states(step) for step in range(1, steps + 1)])
@@ -78,6 +78,35 @@ def test_dposg_on_the_complete_graph_is_cposg(rounds: int) -> None:
     ours = trajectory({"name": "dposg", "rounds": rounds}, 5, 20, topology="complete")
     reference = Reference(5)
     np.testing.assert_allclose(ours, cposg(reference.start, reference.field, RATE, 20), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_dposg_with_decay_is_the_papers_lines_with_a_rate_that_falls_to_zero(rounds: int) -> None:
+    """η_k = η (1 − (k−1)/8): 8/8, 7/8, … 1/8 of η, then none; here as the increments of one long sum.
+
+    X_k = W^{tk} X_0 − Σ_{j≤k} η_j W^{t(k−j)} ĝ(Z_j), and Z_k the same with ĝ(Z_{k−1}) as the last term.
+    """
+    world, steps, until = 5, 12, 8
+    ours = trajectory(
+        {"name": "dposg", "rounds": rounds}, world, steps, optimizer={**OPTIMIZER, "decay_steps": until}
+    )
+    reference = Reference(world)
+    w = np.linalg.matrix_power(Topology("ring", world).mixing_matrix(), rounds)
+    rates = RATE * np.array([8, 7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0]) / until
+    gradients = [reference.field(reference.start)]
+
+    def mixed(k: int) -> np.ndarray:
+        """X_{k−1} W^t, all of the past mixed to the power that it has by then."""
+        past = np.linalg.matrix_power(w, k) @ reference.start
+        return past - sum(rates[j - 1] * np.linalg.matrix_power(w, k - j) @ gradients[j] for j in range(1, k))
+
+    for k in range(1, steps + 1):
+        gradients.append(reference.field(mixed(k) - rates[k - 1] * gradients[k - 1]))
+        expected = mixed(k) - rates[k - 1] * gradients[k]
+        np.testing.assert_allclose(ours[k - 1], expected, rtol=1e-4, atol=1e-5)
+    # From there on nodes only mix: their mean stays where it was.
+    means = ours[until - 1 :].mean(axis=1)
+    np.testing.assert_allclose(means, np.broadcast_to(means[0], means.shape), atol=1e-5)
 
 
 def test_dposg_on_one_node_is_optimistic_stochastic_gradient() -> None:

@@ -11,15 +11,20 @@ import linecache
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from node.tasks.base import Task
 from node.tasks.own import Context, OwnTask, TaskMistake
 from node.tasks.own_config import ENTRY_POINTS, PythonTaskConfig
 
 _MODULE = "gannet_own_task"
+_CALLED = ("initial", "gradient", "generate", "evaluate")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class TaskFileError(ValueError):
@@ -41,7 +46,26 @@ def build_own(config: PythonTaskConfig, context: Context) -> Task:
             f"{config.title}: build gave {type(task).__name__}, which is no task: it has no {', '.join(missing)}; "
             "derive it from node.tasks.own.OwnTask"
         )
+    for name in _CALLED:
+        if (method := getattr(task, name, None)) is not None:
+            with suppress(AttributeError):  # an object whose attributes are fixed tells without its line
+                setattr(task, name, _telling(method, config.title))
     return task
+
+
+def _telling(method: Callable[P, T], title: str) -> Callable[P, T]:
+    """The method, whose errors say in which line of the file they came up: a node says no more than an error does."""
+
+    @wraps(method)
+    def telling(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (TaskFileError, TaskMistake):  # they say it already
+            raise
+        except Exception as error:
+            raise TaskFileError(told(error, title)) from error
+
+    return telling
 
 
 def told(error: BaseException, file: str) -> str:

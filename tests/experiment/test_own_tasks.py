@@ -109,6 +109,13 @@ def test_a_file_that_makes_no_task_is_one_error_with_its_line(tmp_path: Path, te
     assert "\n" not in str(error.value)
 
 
+def test_a_mistake_in_training_is_told_with_its_line(tmp_path: Path) -> None:
+    text = MINIMAL.replace("return self.noise(4, 2)", "return self.noise(4, 2 + self.calls // 3)")
+    with pytest.raises(TaskFileError, match=r"mine\.py:13: RuntimeError: mat1 and mat2 shapes") as error:
+        play(job_of(spec_with(tmp_path, text, score=None).arms["run"]))
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
 def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"mine\.py:2: .*this is not Python"):
         spec_with(tmp_path, "x = 1\ny = (\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from experiment.report import words
-from experiment.report.figures import Figure, arm_colour, axis, label, layout, legend_name, panel_title
+from experiment.report.figures import Figure, arm_colour, axis, label, layout, legend_name, panels
 from experiment.report.ledger_reader import Run
 from experiment.report.page import Number, estimate_cell
 from experiment.report.plots import arm_traces
@@ -16,10 +16,6 @@ from experiment.report.records import Score
 from experiment.report.results import ArmResult, Results, final_score
 from experiment.report.statistics import Estimate, estimate
 from experiment.scores.names import METRICS, Better, MetricName, title
-
-PANELS_A_ROW = 3
-_PANEL_HEIGHT = 190
-_GAP = 0.5  # between rows of panels, as a share of a panel's height
 
 
 @dataclass(frozen=True)
@@ -97,34 +93,13 @@ def all_scores(results: Results) -> AllScores | None:
 
 def over_time(results: Results) -> Figure | None:
     """A small panel for each score beside the deciding one, against seconds of training."""
-    panels = []
+    named = []
     for column in columns(results):
         if column.key:
             traces = arm_traces(results, lambda run, column=column: _curve(run, column), "s")  # type: ignore[misc]
             if traces:
-                panels.append((column, traces))
-    if not panels:
-        return None
-    across = min(PANELS_A_ROW, len(panels))
-    down = -(-len(panels) // across)
-    width, height = 1 / across, 1 / (down + _GAP * (down - 1))
-    data: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {"annotations": []}
-    for place, (column, traces) in enumerate(panels):
-        left, top = place % across * width, 1 - place // across * height * (1 + _GAP)
-        name = "" if place == 0 else str(place + 1)
-        below = place + across >= len(panels)  # only the lowest panel of each stack says what its axis is
-        sides, clock = [left, left + width * 0.86], "training time (s)" if below else ""
-        settings[f"xaxis{name}"] = axis(clock, domain=sides, anchor=f"y{name}", rangemode="tozero")
-        settings[f"yaxis{name}"] = axis("", domain=[max(0.0, top - height), top], anchor=f"x{name}", nticks=5)
-        heading = f"{short(column.title)} {column.arrow}".strip()
-        settings["annotations"].append(panel_title(label(heading), left, top))
-        for trace in traces:
-            data.append(trace | {"xaxis": f"x{name}", "yaxis": f"y{name}"} | ({"showlegend": False} if place else {}))
-    figure: Figure = {"data": data, "layout": layout(90 + _PANEL_HEIGHT * down, **settings)}
-    figure["layout"]["legend"]["y"] = 1 + 0.2 * height
-    figure["layout"]["margin"]["t"] = 70
-    return figure
+                named.append((label(f"{short(column.title)} {column.arrow}".strip()), traces))
+    return panels(named)
 
 
 def class_shares(results: Results) -> Figure | None:

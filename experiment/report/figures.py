@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 Figure = dict[str, Any]
@@ -18,6 +19,9 @@ ARM_COLOURS = 7
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 UNTRUSTED = "⚠ untrusted"
+PANELS_A_ROW = 3
+_PANEL_HEIGHT = 190
+_GAP = 0.5  # between rows of panels, as a share of a panel's height
 
 
 def label(text: str, width: int = 0) -> str:
@@ -88,6 +92,48 @@ def panel_title(text: str, x: float, y: float = 1.0) -> dict[str, Any]:
         "font": {"size": 13, "color": "@muted"},
         "yshift": 6,
     }
+
+
+def panels(
+    named: Sequence[tuple[str, Sequence[dict[str, Any]]]],
+    vertical: str = "",
+    panel_height: int = _PANEL_HEIGHT,
+    **vertical_settings: Any,
+) -> Figure | None:
+    """Small panels over training time, each a heading and its traces, under one legend; None where there are none.
+
+    `vertical`: the title of their vertical axes, where they share one; further settings are theirs.
+    """
+    if not named:
+        return None
+    across = min(PANELS_A_ROW, len(named))
+    down = -(-len(named) // across)
+    width, height = 1 / across, 1 / (down + _GAP * (down - 1))
+    data: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {"annotations": [], "showlegend": True}
+    in_legend: set[str] = set()
+    for place, (heading, traces) in enumerate(named):
+        left, top = place % across * width, 1 - place // across * height * (1 + _GAP)
+        name = "" if place == 0 else str(place + 1)
+        below = place + across >= len(named)  # only the lowest panel of each stack says what its axis is
+        sides, clock = [left, left + width * 0.86], "training time (s)" if below else ""
+        settings[f"xaxis{name}"] = axis(clock, domain=sides, anchor=f"y{name}", rangemode="tozero")
+        settings[f"yaxis{name}"] = axis(
+            vertical if place % across == 0 else "",
+            domain=[max(0.0, top - height), top],
+            anchor=f"x{name}",
+            nticks=5,
+            **vertical_settings,
+        )
+        settings["annotations"].append(panel_title(heading, left, top))
+        for trace in traces:
+            shown = "name" in trace and trace["name"] not in in_legend
+            in_legend |= {trace["name"]} if shown else set()
+            data.append(trace | {"xaxis": f"x{name}", "yaxis": f"y{name}", "showlegend": shown})
+    figure: Figure = {"data": data, "layout": layout(90 + panel_height * down, **settings)}
+    figure["layout"]["legend"]["y"] = 1 + 0.2 * height
+    figure["layout"]["margin"]["t"] = 70
+    return figure
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from experiment.link_timeline import planned
-from experiment.report import all_scores, link_plots, link_tables, page, plots, sentences, words
+from experiment.report import all_scores, link_plots, link_tables, page, player_plots, plots, sentences, words
 from experiment.report.conclusions import conclude
 from experiment.report.figures import ARM_COLOURS, Figure
 from experiment.report.images import strip
@@ -78,7 +78,6 @@ def run_page(results: Results) -> str:
     figures = {
         "quality-seconds": plots.quality(results, "seconds"),
         "quality-bytes": plots.quality(results, "bytes"),
-        "losses": plots.losses(run),
         "step-time": plots.step_time_by_node(run),
     }
     return _page(results, figures, kind="run", headline=sentences.run_sentences(results, run), further=[])
@@ -86,7 +85,8 @@ def run_page(results: Results) -> str:
 
 def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -> str:
     conclusion = conclude(results)
-    figures |= {"consensus": plots.consensus(results), "deviation": link_plots.deviation(results)}
+    figures |= {"losses": player_plots.losses(results), "consensus": player_plots.consensus(results)}
+    figures["deviation"] = link_plots.deviation(results)
     figures |= {"more-scores": all_scores.over_time(results), "classes": all_scores.class_shares(results)}
     activity = []
     for arm in results.arms:

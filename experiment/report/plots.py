@@ -1,5 +1,4 @@
-"""The plots of training: quality against seconds and bytes, where a step's time goes, how far nodes are
-apart.
+"""The plots of training: quality against seconds and bytes, and where a step's time goes.
 
 Each function turns results into one plotly figure (see experiment.report.figures), or None when there is
 nothing to draw. Untrusted runs are dashed and say so in the legend; failed runs are dotted.
@@ -25,7 +24,6 @@ from experiment.report.figures import (
     layout,
     legend_name,
     log_ticks,
-    panel_title,
 )
 from experiment.report.ledger_reader import Run
 from experiment.report.results import ArmResult, Results, StepCost, node_costs, score_curve
@@ -69,30 +67,6 @@ def quality(results: Results, against: str) -> Figure | None:
     return {"data": traces, "layout": layout(400, **settings)}
 
 
-def consensus(results: Results) -> Figure | None:
-    """How far the nodes are apart over time: generator on the left, discriminator on the right."""
-    traces: list[dict[str, Any]] = []
-    for side, player in enumerate(("generator", "discriminator")):
-        found = arm_traces(results, lambda run, p=player: _consensus_curve(run, p), "s")  # type: ignore[misc]
-        for trace in found:
-            if side:
-                trace |= {"xaxis": "x2", "yaxis": "y2", "showlegend": False}
-        traces += found
-    if not traces:
-        return None
-    title = "mean ‖xᵢ − x̄‖² (parameters squared)"
-    settings = {
-        "xaxis": axis("training time (s)", domain=[0, 0.46], rangemode="tozero"),
-        "xaxis2": axis("training time (s)", domain=[0.54, 1], rangemode="tozero", anchor="y2"),
-        "yaxis": axis(title, rangemode="tozero"),
-        "yaxis2": axis("", rangemode="tozero", anchor="x2"),
-        "annotations": [panel_title("Generator", 0), panel_title("Discriminator", 0.54)],
-    }
-    figure: Figure = {"data": traces, "layout": layout(360, **settings)}
-    figure["layout"]["legend"]["y"] = 1.12
-    return figure
-
-
 def step_time(results: Results) -> Figure | None:
     """Mean seconds a step: compute, waiting, other, for each arm, against the lower bound."""
     rows = [(arm.label, arm.trusted, cost, cost.bound_s) for arm in results.arms if (cost := arm.cost) is not None]
@@ -103,31 +77,6 @@ def step_time_by_node(run: Run) -> Figure | None:
     """The same for each node of one run."""
     bound = run.summary.lower_bound_s.total_s if run.summary.lower_bound_s else None
     return _cost_bars([(f"node {node}", run.trusted, cost, bound) for node, cost in node_costs(run).items()])
-
-
-def losses(run: Run, most_points: int = 400) -> Figure | None:
-    """Each player's loss over time, averaged over nodes (every n-th step, so that the page stays small)."""
-    by_step: dict[int, list[tuple[float, dict[str, float | None]]]] = {}
-    for step in run.steps:
-        by_step.setdefault(step.step, []).append((step.t_s, step.loss))
-    players = list(dict.fromkeys(player for step in run.steps for player in step.loss))
-    numbers = sorted(by_step)
-    numbers = numbers[:: max(1, -(-len(numbers) // most_points))]
-    traces = []
-    for index, player in enumerate(players):
-        points: Curve = []
-        for step_number in numbers:
-            known = [loss for _, by_player in by_step[step_number] if (loss := by_player.get(player)) is not None]
-            if known:
-                points.append((fmean(t for t, _ in by_step[step_number]), fmean(known)))
-        if points:
-            traces.append(_line(points, label(player), index, width=1.5, markers=False))
-    if not traces:
-        return None
-    return {
-        "data": traces,
-        "layout": layout(320, xaxis=axis("training time (s)"), yaxis=axis("loss (task's own unit)")),
-    }
 
 
 def band(curves: Sequence[Curve]) -> tuple[Curve, Curve, Curve]:
@@ -154,28 +103,30 @@ def _axis_value(value: float, vertical: dict[str, Any]) -> float:
     return math.log10(value) if vertical.get("type") == "log" else value
 
 
-def arm_traces(results: Results, curve: Callable[[Run], Curve], unit: str) -> list[dict[str, Any]]:
+def arm_traces(
+    results: Results, curve: Callable[[Run], Curve], unit: str, markers: bool = True
+) -> list[dict[str, Any]]:
     """A line for each arm, the mean of its counted seeds in the band that they span; each other run by itself."""
     traces: list[dict[str, Any]] = []
     for arm in results.arms:
-        traces += _counted_traces(arm, curve, unit)
+        traces += _counted_traces(arm, curve, unit, markers)
         for run in (*arm.set_aside, *arm.unfinished):
             points = curve(run)
             if points:
                 fate = UNTRUSTED if run in arm.set_aside else run.summary.status
                 name = legend_name(arm.label, f", seed {run.seed} ({fate})")
                 dash = "dash" if run in arm.set_aside else "dot"
-                traces.append(_line(points, name, arm.index, dash=dash, width=1.2, unit=unit))
+                traces.append(_line(points, name, arm.index, dash=dash, width=1.2, unit=unit, markers=markers))
     return traces
 
 
-def _counted_traces(arm: ArmResult, curve: Callable[[Run], Curve], unit: str) -> list[dict[str, Any]]:
+def _counted_traces(arm: ArmResult, curve: Callable[[Run], Curve], unit: str, markers: bool) -> list[dict[str, Any]]:
     curves = [points for run in arm.counted if (points := curve(run))]
     if not curves:
         return []
     mean, low, high = band(curves) if len(curves) > 1 else (curves[0], [], [])
     name = legend_name(arm.label, "" if arm.trusted else f" {UNTRUSTED}")
-    line = _line(mean, name, arm.index, dash="solid" if arm.trusted else "dash", unit=unit)
+    line = _line(mean, name, arm.index, dash="solid" if arm.trusted else "dash", unit=unit, markers=markers)
     if not low:
         return [line]
     shade = {
@@ -212,11 +163,6 @@ def _line(
         "marker": {"symbol": arm_symbol(index), "size": 6 if width > 2 else 4, "color": arm_colour(index)},
         "hovertemplate": f"%{{fullData.name}}<br>%{{x:.4~g}} {unit}: %{{y:.4~g}}<extra></extra>",
     }
-
-
-def _consensus_curve(run: Run, player: str) -> Curve:
-    values = [(score.t_s, getattr(score, f"consensus_{player}")) for score in run.scores if score.of == "average"]
-    return [(t_s, value) for t_s, value in values if value is not None]
 
 
 def _cost_bars(rows: Sequence[tuple[str, bool, StepCost, float | None]]) -> Figure | None:

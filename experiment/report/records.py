@@ -82,7 +82,8 @@ class Score(Record):
     """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
 
     `more`: further scores by name; the line has a list of their names, and each as a field of its own. `features`:
-    the network they were taken on. `classes`: the share of the images by class.
+    the network they were taken on. `classes`: the share of the images by class. `consensus`: each player's consensus
+    distance, in the line a field of its own.
     """
 
     step: int
@@ -97,14 +98,18 @@ class Score(Record):
     more: dict[str, Diverging] = {}
     classes: dict[str, float] | None = None
     classes_found: Diverging = None
-    consensus_generator: Diverging = None
-    consensus_discriminator: Diverging = None
+    consensus: dict[str, Diverging] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, line: Any) -> Any:
-        names = line.get("more") if isinstance(line, dict) else None
-        return line | {"more": {name: line.get(name) for name in names}} if isinstance(names, list) else line
+        if not isinstance(line, dict):
+            return line
+        prefix = "consensus_"
+        apart = {key.removeprefix(prefix): value for key, value in line.items() if key.startswith(prefix)}
+        names = line.get("more")
+        more = {"more": {name: line.get(name) for name in names}} if isinstance(names, list) else {}
+        return line | {"consensus": apart} | more
 
 
 class Edge(Record):

@@ -238,6 +238,6 @@ def test_a_browser_draws_it_without_errors(which: str, request: pytest.FixtureRe
     root = re.search(r"<html[^>]*>", result.stdout)
     assert root is not None
     drawn = re.search(r'data-plots="(\d+)/(\d+)"', root.group(0))
-    assert drawn is not None and drawn.group(1) == drawn.group(2) and int(drawn.group(1)) == 10
+    assert drawn is not None and drawn.group(1) == drawn.group(2) and int(drawn.group(1)) == 11
     assert 'data-errors="0"' in root.group(0)
     assert result.stdout.count('class="main-svg"') >= 8

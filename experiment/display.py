@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,10 @@ class _NodeView:
             return [str(rank), "–", "–", "–", "–", "–"]
         last, steps = self.recent[-1], self.recent
         span_s = sum(s.compute_s + s.wait_s + s.other_s for s in steps)
-        losses = "  ".join(f"{name[0].upper()} {value:.2f}" for name, value in sorted(last.losses.items()))
+        known: dict[str, float] = {}
+        for stats in steps:
+            known |= stats.losses  # players may move in turn: of each its last one
+        losses = "  ".join(f"{short} {known[name]:.2f}" for name, short in initials(known).items())
         return [
             str(rank),
             str(last.step),
@@ -46,6 +50,18 @@ class _NodeView:
             f"{100 * sum(s.wait_s for s in steps) / max(span_s, 1e-9):.0f}%",
             f"{sum(s.interface_bytes for s in steps) * 8 / max(span_s, 1e-9) / 1e6:.2f} Mbit/s",
         ]
+
+
+def initials(names: Iterable[str]) -> dict[str, str]:
+    """Names in order, each with as few of its first letters as tell it from the others: "generator" is G."""
+    ordered = sorted(names)
+    lengths = {
+        name: next(
+            (n for n in range(1, len(name)) if sum(other[:n] == name[:n] for other in ordered) == 1), len(name)
+        )
+        for name in ordered
+    }
+    return {name: name[: lengths[name]].capitalize() for name in ordered}
 
 
 class LiveDisplay:

@@ -67,8 +67,8 @@ def training() -> dashboard.Dashboard:
         series(
             (
                 "Losses",
-                "Mean loss of generator and discriminator over the nodes. In a healthy game neither runs away; a gap "
-                "in a curve is a loss that is not a number.",
+                "Each player's own loss, the mean over the nodes. In a healthy game none runs away; a gap in a curve "
+                "is a loss that is not a number.",
             ),
             "none",
             Query(by("avg", "arm, player", pick("gannet_loss", NODE)), "{{arm}} · {{player}}"),
@@ -82,8 +82,8 @@ def training() -> dashboard.Dashboard:
         series(
             (
                 "Consensus distance",
-                "Mean squared distance of the nodes' parameters from their mean, (1/M) Σ|xᵢ − x̄|², of generator, "
-                "discriminator and all. 0: all nodes hold the same model. Growing: they train models of their own.",
+                "Mean squared distance of the nodes' parameters from their mean, (1/M) Σ|xᵢ − x̄|², of each "
+                "player and of all. 0: all nodes hold the same model. Growing: they train models of their own.",
             ),
             "none",
             Query(by("max", "arm, player", pick("gannet_consensus_distance")), "{{arm}} · {{player}}"),

@@ -21,6 +21,7 @@ from node.tasks.architectures.layers import (
     doublings,
     effective,
     in_order,
+    on_grid,
     place_identity,
 )
 from node.tasks.config import TaskConfig
@@ -29,7 +30,19 @@ LEAK = 0.2
 DEVIATION = 0.02  # of all initial weights
 
 
-class Generator(Network):
+class DcganNetwork(Network):
+    """What both have: all weights N(0, 0.02²), as in the paper, section 4."""
+
+    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
+        """See Network."""
+        norm_of_critic = name.startswith("norms.") and name.endswith((".weight", ".bias"))
+        if norm_of_critic and tensor.dim() == 1:
+            tensor.fill_(1.0 if name.endswith(".weight") else 0.0)
+        elif not place_identity(name, tensor) and tensor.dim() > 1:
+            tensor.normal_(0.0, DEVIATION, generator=random)
+
+
+class Generator(DcganNetwork):
     """Noise (n, latent) to images (n, C, size, size): a linear layer, doublings, tanh."""
 
     def __init__(self, config: TaskConfig, shape: tuple[int, int, int]) -> None:
@@ -47,18 +60,13 @@ class Generator(Network):
         )
 
     def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
-        h: Tensor = self.project(z).view(len(z), -1, self.grid, self.grid)
-        h = in_order(h)
+        h = on_grid(self.project(z), self.grid)
         for norm, double in zip(self.norms, self.doubles, strict=True):
             h = double(F.relu(norm(h, *labels)))
         return torch.tanh(h)
 
-    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
-        """See `initialise`."""
-        initialise(name, tensor, random)
 
-
-class Critic(Network):
+class Critic(DcganNetwork):
     """Images (n, C, size, size) to scores (n,): halvings, a linear layer."""
 
     def __init__(self, config: TaskConfig, shape: tuple[int, int, int]) -> None:
@@ -89,16 +97,3 @@ class Critic(Network):
             h = F.leaky_relu(norm(h), LEAK)
         score: Tensor = self.head(h.flatten(1), *labels)
         return score
-
-    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
-        """See `initialise`."""
-        initialise(name, tensor, random)
-
-
-def initialise(name: str, tensor: Tensor, random: torch.Generator) -> None:
-    """All weights N(0, 0.02²), as in the paper, section 4."""
-    norm_of_critic = name.startswith("norms.") and name.endswith((".weight", ".bias"))
-    if norm_of_critic and tensor.dim() == 1:
-        tensor.fill_(1.0 if name.endswith(".weight") else 0.0)
-    elif not place_identity(name, tensor) and tensor.dim() > 1:
-        tensor.normal_(0.0, DEVIATION, generator=random)

@@ -24,6 +24,11 @@ def in_order(h: Tensor) -> Tensor:
     return h.contiguous(memory_format=MEMORY_FORMAT)
 
 
+def on_grid(h: Tensor, pixels: int) -> Tensor:
+    """What a generator begins with: a layer's outputs (n, C·pixels²) as features (n, C, pixels, pixels)."""
+    return in_order(h.view(len(h), -1, pixels, pixels))
+
+
 def doublings(size: int) -> int:
     """How often a generator doubles its features to reach images of `size` pixels, from 4 … 7 where that divides."""
     count = 0

@@ -17,7 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from node.tasks.architectures.base import Network
-from node.tasks.architectures.layers import Conv, Linear, Norm, Projection, doublings, in_order, place_identity
+from node.tasks.architectures.layers import (
+    Conv,
+    Linear,
+    Norm,
+    Projection,
+    doublings,
+    in_order,
+    on_grid,
+    place_identity,
+)
 from node.tasks.config import TaskConfig
 
 FULL_WIDTH_PIXELS = 32
@@ -75,7 +84,23 @@ class DownBlock(nn.Module):
         return result
 
 
-class Generator(Network):
+class ResidualNetwork(Network):
+    """What both have: a place for other blocks between their own, and what they begin with."""
+
+    def after(self, pixels: int, size: int, features: int) -> list[nn.Module]:
+        """What follows the block that ends at so many pixels a side, of images of `size`."""
+        return []
+
+    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
+        """N(0, 2/(fan_in + fan_out)), of twice that variance inside residual branches, as in WGAN-GP's code."""
+        if place_identity(name, tensor) or tensor.dim() < 2:
+            return
+        inside = ".conv1." in name or ".conv2." in name
+        fans = (tensor.shape[0] + tensor.shape[1]) * tensor[0, 0].numel()
+        tensor.normal_(0.0, ((4 if inside else 2) / fans) ** 0.5, generator=random)
+
+
+class Generator(ResidualNetwork):
     """Noise (n, latent) to images (n, C, size, size): a linear layer, doublings, norm, ReLU, 3×3, tanh."""
 
     spectral = False
@@ -85,8 +110,7 @@ class Generator(Network):
         channels, size, _ = shape
         width, count = config.generator_features, doublings(size)
         self.grid = size // 2**count
-        self.width = features_at(width, self.grid)
-        self.project = Linear(config.latent, self.width * self.grid**2, self.spectral)
+        self.project = Linear(config.latent, features_at(width, self.grid) * self.grid**2, self.spectral)
         sides = [self.grid * 2**step for step in range(count + 1)]
         blocks: list[nn.Module] = []
         for fro, to in pairwise(sides):
@@ -96,23 +120,14 @@ class Generator(Network):
         self.norm = Norm(features_at(width, size), config)
         self.image = Conv(features_at(width, size), channels, 3, self.spectral)
 
-    def after(self, pixels: int, size: int, features: int) -> list[nn.Module]:
-        """What follows the block that ends at so many pixels a side, of images of `size`."""
-        return []
-
     def forward(self, z: Tensor, *labels: Tensor) -> Tensor:
-        h: Tensor = self.project(z).view(len(z), self.width, self.grid, self.grid)
-        h = in_order(h)
+        h = on_grid(self.project(z), self.grid)
         for block in self.blocks:
             h = block(h, *labels) if isinstance(block, UpBlock) else block(h)
         return torch.tanh(self.image(F.relu(self.norm(h, *labels))))
 
-    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
-        """See `initialise`."""
-        initialise(name, tensor, random)
 
-
-class Critic(Network):
+class Critic(ResidualNetwork):
     """Images (n, C, size, size) to scores (n,): halvings, two blocks, ReLU, global pool, a linear layer; no norm."""
 
     def __init__(self, config: TaskConfig, shape: tuple[int, int, int]) -> None:
@@ -132,25 +147,8 @@ class Critic(Network):
         self.blocks = nn.Sequential(*blocks)
         self.head = Projection(width, config.classes, self.spectral)
 
-    def after(self, pixels: int, size: int, features: int) -> list[nn.Module]:
-        """What follows the block that ends at so many pixels a side, of images of `size`."""
-        return []
-
     def forward(self, images: Tensor, *labels: Tensor) -> Tensor:
         h = self.blocks(in_order(images))
         pooled = F.relu(h).sum((2, 3)) if self.spectral else F.relu(h).mean((2, 3))
         score: Tensor = self.head(pooled, *labels)
         return score
-
-    def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
-        """See `initialise`."""
-        initialise(name, tensor, random)
-
-
-def initialise(name: str, tensor: Tensor, random: torch.Generator) -> None:
-    """N(0, 2/(fan_in + fan_out)), of twice that variance inside residual branches, as in WGAN-GP's code."""
-    if place_identity(name, tensor) or tensor.dim() < 2:
-        return
-    inside = ".conv1." in name or ".conv2." in name
-    fans = (tensor.shape[0] + tensor.shape[1]) * tensor[0, 0].numel()
-    tensor.normal_(0.0, ((4 if inside else 2) / fans) ** 0.5, generator=random)

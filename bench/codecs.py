@@ -10,7 +10,6 @@ with one thread, round about in one run. Nothing is sent.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import zlib
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from support.pages import RESULTS, leave, table
 from torch import Tensor
 
 from node.codecs import NAMES, build_codec
@@ -32,7 +32,6 @@ from node.data.datasets import load_shard
 from node.tasks import build_task
 from node.tasks.config import DataConfig, TaskConfig
 
-RESULTS = Path(__file__).parent / "results"
 BASE = "fp16"  # what the others are compared with
 LITERAL = "literal NumPy QSGD, 4 bits"
 ZLIB, ZLIB_PACKED = "zlib-1 of float32", "zlib-1 of qsgd-4bit"
@@ -113,12 +112,8 @@ def main() -> None:
         "options": {"values": options.values, "repeat": options.repeat, "gradient": len(vectors["gradient"])},
         "codecs": rows,
     }
-    print(table(result))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "codecs.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "codecs.md").write_text(table(result))
-    for name in ("codecs.json", "codecs.md"):
-        print(f"wrote {options.out / name}")
+    print(markdown(result))
+    leave(options.out, "codecs", result, markdown(result))
 
 
 def parse() -> argparse.Namespace:
@@ -177,16 +172,16 @@ def speeds(what: dict[str, Contestant], v: Tensor, repeat: int) -> dict[str, dic
     }
 
 
-def table(result: dict[str, Any]) -> str:
+def markdown(result: dict[str, Any]) -> str:
     """The table in Markdown, which reads in a terminal too."""
     rows, base = result["codecs"], result["codecs"][BASE]
     literal = rows[LITERAL]
-    lines = [("codec", "bits a value", "relative variance: Gaussian", "a GAN's gradient", "encode GB/s (best)",
-              "decode GB/s (best)", f"encode ÷ {BASE}", "÷ literal", "÷ zlib-1")]  # fmt: skip
-    lines.append(("---", *["---:"] * (len(lines[0]) - 1)))
+    headings = ("codec", "bits a value", "relative variance: Gaussian", "a GAN's gradient", "encode GB/s (best)",
+                "decode GB/s (best)", f"encode ÷ {BASE}", "÷ literal", "÷ zlib-1")  # fmt: skip
+    cells = []
     for name, row in rows.items():
         way = "encode_gb_per_s"
-        lines.append((
+        cells.append((
             name, f"{row['bits_gaussian']:.2f}",
             f"{row['variance_gaussian']:.2g}", f"{row['variance_gradient']:.2g}",
             *(f"{row[f'{d}_gb_per_s']:.3g} ({row[f'{d}_best_gb_per_s']:.3g})" for d in ("encode", "decode")),
@@ -198,7 +193,7 @@ def table(result: dict[str, Any]) -> str:
         f"of the slow ones), GB of float32 a second; the gradient has {o['gradient']:,} values; load "
         f"{result['load_before']:.1f} before and {result['load_after']:.1f} after."
     )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption}\n"
+    return f"{table(headings, cells, words=('codec',))}\n\n{caption}\n"
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from support import pages
+
 from cluster import sandbox
 
 RATES_MBPS, DELAYS_MS, NODES = (1.0, 10.0, 100.0, 1000.0), (1.0, 25.0, 100.0, 300.0), (4, 8, 16, 64, 256)
 # (nodes, Mbit/s, ms one way), and how many steps of each method are run.
 SAMPLE = (((4, 10.0, 25.0), 6), ((4, 100.0, 1.0), 20), ((4, 100.0, 25.0), 20), ((8, 10.0, 25.0), 6))
 WARM_STEPS = 1  # of the sample, which do not count
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -44,16 +45,11 @@ def main() -> None:
         result["sample"] = measure(options, console)
     else:
         merge(result, predict(options, console))
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "crossover.md").write_text(crossover_page.markdown(result))
-    written = ["crossover.json", "crossover.md"]
     crossover_page.show(result, console)
+    pages.leave(options.out, "crossover", result, crossover_page.markdown(result))
     if "map" in result:
         crossover_page.write_html(result, options.out / "crossover.html")
-        written.append("crossover.html")
-    for name in written:
-        console.print(f"wrote {options.out / name}", soft_wrap=True)
+        print(f"wrote {options.out / 'crossover.html'}")
 
 
 def parse() -> argparse.Namespace:
@@ -68,7 +64,7 @@ def parse() -> argparse.Namespace:
         "--real", action="store_true", help="run a sample on the namespaces fabric instead of the map"
     )
     parser.add_argument("--engine", choices=["auto", "netem", "nfqueue"], default="auto")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for crossover.json, .md and .html")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS, help="folder for crossover.json, .md and .html")
     options = parser.parse_args()
     options.out = options.out.absolute()
     return options

@@ -11,12 +11,13 @@ same links, round about, in one run. Links are emulated by the project's agents 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from support.pages import RESULTS, leave, table
 
 from cluster import sandbox
 
@@ -26,7 +27,6 @@ METHODS = {
     "ring": "ring all-reduce",
     "gloo": "gloo all-reduce",
 }
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -56,11 +56,7 @@ def main() -> None:
         "rates": rates,
     }  # fmt: skip
     show(result, console)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "exchange.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "exchange.md").write_text(markdown(result))
-    for name in ("exchange.json", "exchange.md"):
-        console.print(f"wrote {options.out / name}", soft_wrap=True)
+    leave(options.out, "exchange", result, markdown(result))
 
 
 def parse() -> argparse.Namespace:
@@ -256,18 +252,17 @@ def show(result: dict[str, Any], console: Any) -> None:
     """The table on the terminal."""
     from rich.table import Table
 
-    table = Table(title="Exchange over shaped links", caption=caption(result))
+    shown = Table(title="Exchange over shaped links", caption=caption(result))
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "collective" else "right", no_wrap=True)
+        shown.add_column(heading, justify="left" if heading == "collective" else "right", no_wrap=True)
     for row in rows(result):
-        table.add_row(*row)
-    console.print(table)
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The same table for a document."""
-    lines = [HEADINGS, tuple("---" for _ in HEADINGS), *rows(result)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(result)}\n"
+    return f"{table(HEADINGS, rows(result))}\n\n{caption(result)}\n"
 
 
 if __name__ == "__main__":

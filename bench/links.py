@@ -26,6 +26,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from support import pages
 from support.in_vm import said_in_vm
 from support.links_lab import (
     DEVICE,
@@ -47,7 +48,6 @@ from netem.agent_client import AgentClient
 from netem.preflight import EngineUnavailable, choose_engine
 from netem.sandbox import Sandbox
 
-RESULTS = Path(__file__).parent / "results"
 PARTS = ("links", "peers", "apply")
 # Of a frame of 1514 bytes, as shapers count it, TCP's payload with timestamps.
 TCP_SHARE = 1448 / 1514
@@ -72,10 +72,7 @@ def main() -> None:
         return
     show(result, console)
     name = "links" if result["engine"] == "nfqueue" else f"links-{result['engine']}"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / f"{name}.md").write_text(markdown(result))
-    console.print(f"wrote {options.out / name}.json and .md", soft_wrap=True)
+    pages.leave(options.out, name, result, markdown(result))
 
 
 def parse() -> argparse.Namespace:
@@ -90,7 +87,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peers", type=int, nargs="+", default=[2, 8, 16, 32, 64])
     parser.add_argument("--nodes", type=int, default=16, help="of the table `apply`")
     parser.add_argument("--repeat", type=int, default=5, help="changes of each kind in the table `apply`")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for links.json and links.md")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS, help="folder for links.json and links.md")
     parser.add_argument("--json", action="store_true", help="nothing but the figures, as one line, to stdout")
     options = parser.parse_args()
     if options.vm and options.engine == "nfqueue":
@@ -297,8 +294,7 @@ def markdown(result: dict[str, Any]) -> str:
     text = []
     for name in (name for name in PARTS if name in result):
         headings, rows = TABLES[name]
-        lines = [headings, tuple("---" for _ in headings), *rows(result[name])]
-        text.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        text.append(pages.table(headings, rows(result[name])))
     return "\n\n".join([*text, caption(result)]) + "\n"
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from support.pages import RESULTS, leave, table
 
-RESULTS = Path(__file__).parent / "results"
 OVERLAPPED = {"name": "dp-oadam", "overlap": True}
 ARMS: dict[str, dict[str, Any]] = {
     "ring": {"label": "ring, float32", "algorithm": OVERLAPPED},
@@ -77,10 +77,10 @@ def read(ledger: Path, arm: str, rate_mbps: float, options: argparse.Namespace) 
 
 def markdown(result: dict[str, Any]) -> str:
     """The table of bench/results/steps.md."""
-    lines = [HEADINGS, ("---:", "---", *["---:"] * (len(HEADINGS) - 2))]
+    rows = []
     for run in result["runs"]:
         bound = run["bound"]
-        lines.append((
+        rows.append((
             f"{run['rate_mbps']:g}", run["label"], f"{run['bytes_a_step'] / 1e6:.3f}", f"{run['step_s']:.3f}",
             *(f"{bound[part]:.3f}" for part in ("compute_s", "transfer_s", "delay_s", "total_s")),
             f"{run['to_bound']:.2f}", "yes" if run["trusted"] else "NO",
@@ -92,7 +92,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"{o['fabric']}, {result['cpus']} CPUs, load {result['load_before']:.1f} before and "
         f"{result['load_after']:.1f} after."
     )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption}\n"
+    return f"{table(HEADINGS, rows, words=('arm',))}\n\n{caption}\n"
 
 
 def main() -> None:
@@ -120,10 +120,7 @@ def main() -> None:
         "runs": runs,
     }  # fmt: skip
     print(markdown(result))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "steps.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "steps.md").write_text(markdown(result))
-    print(f"wrote {options.out / 'steps'}.json and .md")
+    leave(options.out, "steps", result, markdown(result))
 
 
 if __name__ == "__main__":

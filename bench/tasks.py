@@ -20,7 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from support.pages import RESULTS, leave, table
+
 CIFAR = {"name": "cifar10", "root": "."}  # not read
 RESNET = {"architecture": "resnet", "latent": 128, "width": 128}
 TASKS: dict[str, dict[str, Any]] = {
@@ -128,10 +129,10 @@ def row(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def markdown(result: dict[str, Any]) -> str:
     """The table of bench/results/tasks.md."""
-    lines: list[tuple[str, ...]] = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1))]
+    rows = []
     for found in result["tasks"]:
         one, two = found["threads 1"], found["threads 2"]
-        lines.append((
+        rows.append((
             found["task"], str(found["batch"]), f"{found['parameters']:,}", f"{found['bytes_a_step'] / 1e6:.3f}",
             f"{found['flops'] / 1e9:.3g}", f"{one['memory_mb']:.0f}", f"{one['ms']:.3g}", f"{two['ms']:.3g}",
             f"{one['ms'] / two['ms']:.2f}", f"{found['flops'] / one['ms'] / 1e6:.3g}",
@@ -141,7 +142,7 @@ def markdown(result: dict[str, Any]) -> str:
         f"{result['cpus']} CPUs, torch {result['torch']}, load {result['load_before']:.1f} before and "
         f"{result['load_after']:.1f} after."
     )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption}\n"
+    return f"{table(HEADINGS, rows, words=('task',))}\n\n{caption}\n"
 
 
 def ratio(over: dict[str, Any] | None, under: dict[str, Any] | None) -> str:
@@ -175,10 +176,7 @@ def main() -> None:
         "torch": version("torch"), "tasks": rows,
     }  # fmt: skip
     print(markdown(result))
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "tasks.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "tasks.md").write_text(markdown(result))
-    print(f"wrote {options.out / 'tasks'}.json and .md")
+    leave(options.out, "tasks", result, markdown(result))
 
 
 if __name__ == "__main__":

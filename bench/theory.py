@@ -11,7 +11,6 @@ parameters lie apart, against ρ^t. Of QSVRG: f − f* by epochs beside 0.9^p, a
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from support import pages
 from support.theory_plots import write_page
 from torch import Tensor
 
@@ -38,7 +38,6 @@ from node.tasks.games_minty import MintyGame
 from node.topologies.rates import second_eigenvalue
 from node.topology import Topology
 
-RESULTS = Path(__file__).parent / "results"
 RATE = 0.05  # η, a tenth of 1/L
 DIMENSION = 16  # of u and of v
 START = 12.0  # ‖x_0 − x*‖: values of about 2, where the game is neither convex nor concave
@@ -251,8 +250,7 @@ def contraction(run: dict[str, Any]) -> float:
 def table(headings: list[str], rows: Sequence[tuple[Any, ...]]) -> str:
     """Markdown, with an empty line behind."""
     cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return pages.table(headings, cells, words=headings[:1]) + "\n"
 
 
 def main() -> None:
@@ -262,7 +260,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of QSVRG")
     parser.add_argument("--epochs", type=int, default=6, help="of QSVRG")
     parser.add_argument("--seed", type=int, default=0, help="of the game: A, x_0 and the noise")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for theory.json and theory.md")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS, help="folder for theory.json and theory.md")
     parser.add_argument("--page", type=Path, default=Path("runs/theory.html"), help="the plots, self-contained")
     options = parser.parse_args()
     if min(options.iterations, options.seeds, options.epochs) < 1:
@@ -275,13 +273,10 @@ def main() -> None:
         "options": {key: getattr(options, key) for key in ("iterations", "seeds", "epochs", "seed")},
     }
     print(markdown(result))
-    options.out.mkdir(parents=True, exist_ok=True)
     options.page.parent.mkdir(parents=True, exist_ok=True)
-    (options.out / "theory.json").write_text(json.dumps(result, indent=1) + "\n")
-    (options.out / "theory.md").write_text(markdown(result))
+    pages.leave(options.out, "theory", result, markdown(result))
     write_page(result, options.page)
-    for path in (options.out / "theory.json", options.out / "theory.md", options.page):
-        print(f"wrote {path}")
+    print(f"wrote {options.page}")
     print(f"in {time.perf_counter() - begin:.0f} s")
 
 

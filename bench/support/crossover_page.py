@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from support import pages
+
 SHORT = {
     "gossip-ring": "ring",
     "gossip-peer": "one peer",
@@ -117,7 +119,7 @@ def markdown(result: dict[str, Any]) -> str:
     text = []
     for nodes, rates, delays, cells in grids(result):
         rows = [(f"{rate:g}", *(words(cells[rate, delay]) for delay in delays)) for rate in rates]
-        text.append(f"**{nodes} nodes**\n\n{lines(('Mbit/s', *(f'{delay:g} ms' for delay in delays)), rows)}")
+        text.append(f"**{nodes} nodes**\n\n{pages.table(('Mbit/s', *(f'{delay:g} ms' for delay in delays)), rows)}")
     if text:
         text.append(map_caption(result))
         text.append(
@@ -125,17 +127,12 @@ def markdown(result: dict[str, Any]) -> str:
         )
         text.append(
             "Steps to the score (–: not reached, or not run):\n\n"
-            + lines(("method", *(f"{nodes} nodes" for nodes, *_ in grids(result))), steps_rows(result))
+            + pages.table(("method", *(f"{nodes} nodes" for nodes, *_ in grids(result))), steps_rows(result))
         )
     if "sample" in result:
-        text.append(f"Predicted and measured:\n\n{lines(SAMPLE_HEADINGS, sample_rows(result))}")
+        text.append(f"Predicted and measured:\n\n{pages.table(SAMPLE_HEADINGS, sample_rows(result))}")
         text.append(sample_caption(result))
     return "\n\n".join(text) + "\n"
-
-
-def lines(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A table in markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, tuple("---" for _ in headings), *rows))
 
 
 def write_html(result: dict[str, Any], path: Path) -> None:

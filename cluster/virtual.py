@@ -9,13 +9,11 @@ they are ordered.
 
 from __future__ import annotations
 
-import heapq
 import inspect
-import itertools
 import zlib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -24,10 +22,10 @@ from torch import Tensor
 
 from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
-from cluster.virtual_links import LinkModel, frame_bytes, paths_of
+from cluster.virtual_links import LinkModel, check_modelled, frame_bytes
+from cluster.virtual_time import Timeline, Timer
 from cluster.virtual_waits import FirstOf
 from netem.certificate import Certificate, expected_edge
-from netem.plan import PathPlan
 from node.checkpoint import Checkpoint
 from node.collectives import CollectiveFailed
 from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
@@ -70,7 +68,7 @@ class _Node:
     def __init__(self, fabric: _Simulation, rank: int, worker: Worker, mailbox: Mailbox) -> None:
         self.fabric, self.rank, self.worker, self.mailbox = fabric, rank, worker, mailbox
         self.wire_bytes = 0
-        self.meter = Meter(clock=lambda: fabric.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
+        self.meter = Meter(clock=lambda: fabric.time.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
         self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
         self.pace_s = worker.config.pace_s_of(rank)
         self.first_of = FirstOf(partial(fabric.expect, self))
@@ -94,23 +92,11 @@ class _Node:
         return self.fabric.stop_step
 
 
-@dataclass(order=True)
-class _Timer:
-    """Something that happens at a moment of virtual time, in the order it was asked for; None: cancelled."""
-
-    t_s: float
-    number: int
-    action: Callable[[], None] | None = field(compare=False)
-
-
 class _Simulation:
     def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[Task] | None) -> None:
         self.job, self.sink = job, sink
-        self.now_s = 0.0
+        self.time = Timeline()
         self.stop_step: int | None = None
-        self._order = itertools.count()
-        self._events: list[_Timer] = []
-        self._cancelled = 0
         self._graph = WaitGraph()
         self.lost: dict[int, str] = {}
         self._given_up: set[int] = set()
@@ -133,15 +119,15 @@ class _Simulation:
             for player, number in enumerate(worker.rounds):
                 mailbox.enter_round(number, player)
             self.nodes.append(_Node(self, rank, worker, mailbox))
-            self._at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
+            self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
         for change in changes:
             begins, ends = not change.name or change is first[change.name], change is last[change.name]
             if begins or ends:  # of a series, the steps between are not told
                 words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
-                self._at(change.at_s, partial(self._tell_change, change, words))
+                self.time.at(change.at_s, partial(self._tell_change, change, words))
         for fault in faults:
-            self._at(fault.at_s, partial(self._strike, fault))
+            self.time.at(fault.at_s, partial(self._strike, fault))
 
     def run(self) -> None:
         try:
@@ -153,18 +139,15 @@ class _Simulation:
 
     def _step(self) -> bool:
         """Let the next thing happen, if there is one: at a moment, what nodes do comes before what links do."""
-        soon_s = self._events[0].t_s if self._events else inf
-        if soon_s > self.now_s:
-            links_s = self._links.next_s(self.now_s)
+        soon_s = self.time.next_s
+        if soon_s > self.time.now_s:
+            links_s = self._links.next_s(self.time.now_s)
             if links_s <= soon_s:
-                self.now_s = max(self.now_s, links_s)
-                for arrives_s, deliver in self._links.advance(self.now_s) if links_s < inf else ():
-                    self._at(arrives_s, deliver)
+                self.time.now_s = max(self.time.now_s, links_s)
+                for arrives_s, deliver in self._links.advance(self.time.now_s) if links_s < inf else ():
+                    self.time.at(arrives_s, deliver)
                 return links_s < inf
-        event = heapq.heappop(self._events)
-        if event.action is not None:
-            self.now_s = event.t_s
-            event.action()
+        self.time.go_on()
         return True
 
     def _end(self, node: _Node) -> None:
@@ -173,21 +156,6 @@ class _Simulation:
             node.ended = True
             with suppress(_Ended, StopIteration):
                 node.coroutine.throw(_Ended())
-
-    def _at(self, t_s: float, action: Callable[[], None]) -> _Timer:
-        timer = _Timer(t_s, next(self._order), action)
-        heapq.heappush(self._events, timer)
-        return timer
-
-    def _cancel(self, timers: list[_Timer]) -> None:
-        """Forget deadlines that are met; the heap is swept when most of it is such."""
-        for timer in timers:
-            timer.action = None
-        self._cancelled += len(timers)
-        if self._cancelled > 1000 and self._cancelled > len(self._events) / 2:
-            self._events = [event for event in self._events if event.action is not None]
-            heapq.heapify(self._events)
-            self._cancelled = 0
 
     def _resume(self, node: _Node, answer: Any, lost: PeerLost | None) -> None:
         """Run a node until it waits for something that is not there yet."""
@@ -208,7 +176,7 @@ class _Simulation:
                     answer = work()
                     if node.pace_s:
                         node.meter.compute_s += share * node.pace_s
-                        self._at(self.now_s + share * node.pace_s, partial(self._resume, node, answer, None))
+                        self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
                         return
                 case Send(to, tag, body, _):
                     header = Header(
@@ -237,7 +205,7 @@ class _Simulation:
             header, body = corrupt.damage(header, body)
         wire = frame_bytes(len(body), self._segments)
         node.wire_bytes += int(wire)
-        self._links.send(self.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
+        self._links.send(self.time.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
 
     def _deliver(self, to: int, header: Header, body: memoryview) -> None:
         try:
@@ -246,34 +214,33 @@ class _Simulation:
             self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
 
     def _receive(self, node: _Node, source: int, tag: Tag) -> None:
-        since_s = self.now_s
+        since_s = self.time.now_s
 
         def settle(outcome: memoryview | PeerLost) -> None:
-            node.meter.wait_s += self.now_s - since_s
+            node.meter.wait_s += self.time.now_s - since_s
             lost = outcome if isinstance(outcome, PeerLost) else None
             answer = None if lost else outcome
-            self._at(self.now_s, lambda: self._resume(node, answer, lost))
+            self.time.after(0.0, lambda: self._resume(node, answer, lost))
 
         self.expect(node, source, tag, settle)
 
     def _receive_first(self, node: _Node, wanted: Sequence[tuple[int, Tag]]) -> None:
-        since_s = self.now_s
+        since_s = self.time.now_s
 
         def tell(number: int, outcome: memoryview | PeerLost) -> None:
-            node.meter.wait_s += self.now_s - since_s
-            self._at(self.now_s, partial(self._resume, node, (number, outcome), None))
+            node.meter.wait_s += self.time.now_s - since_s
+            self.time.after(0.0, partial(self._resume, node, (number, outcome), None))
 
         node.first_of.first(wanted, tell)
 
     def expect(self, node: _Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
         """Have a part told when it comes or cannot come, with the deadlines of a wait."""
-        since_s = self.now_s
-        timers: list[_Timer] = []
+        timers: list[Timer] = []
         settled: list[bool] = []
 
         def settle(outcome: memoryview | PeerLost) -> None:
             settled.append(True)
-            self._cancel(timers)
+            self.time.cancel(timers)
             tell(outcome)
 
         limits = self.job.config.exchange
@@ -281,19 +248,20 @@ class _Simulation:
         if settled:
             return
         reason = f"no parcel within {limits.round_deadline_s:.1f} s"
-        timers.append(self._at(since_s + limits.patience_s, partial(self._grow_impatient, node, source)))
-        timers.append(self._at(since_s + limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason)))
+        timers.append(self.time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
+        give_up = partial(node.mailbox.give_up, source, tag, reason)
+        timers.append(self.time.after(limits.round_deadline_s, give_up))
 
     def _collect(self, node: _Node) -> None:
         assert isinstance(node.mailbox, Tray)
-        since_s = self.now_s
+        since_s = self.time.now_s
 
         def settle(arrivals: list[Arrival]) -> None:
-            self._cancel([deadline])
-            node.meter.wait_s += self.now_s - since_s
-            self._at(self.now_s, partial(self._resume, node, arrivals, None))
+            self.time.cancel([deadline])
+            node.meter.wait_s += self.time.now_s - since_s
+            self.time.after(0.0, partial(self._resume, node, arrivals, None))
 
-        deadline = self._at(since_s + self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
+        deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
         node.mailbox.collect(settle)
 
     def _grow_impatient(self, node: _Node, source: int) -> None:
@@ -302,7 +270,7 @@ class _Simulation:
         culprit = self._graph.culprit(node.rank)
         if culprit is not None:
             step = self.nodes[culprit].steps
-            self._at(self.now_s + self.job.config.exchange.patience_s / 4, partial(self._judge, culprit, step))
+            self.time.after(self.job.config.exchange.patience_s / 4, partial(self._judge, culprit, step))
 
     def _judge(self, rank: int, step: int) -> None:
         """Give up a node that has neither moved nor waited since it was suspected (see cluster.liveness).
@@ -312,12 +280,12 @@ class _Simulation:
         suspect = self.nodes[rank]
         if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
             return
-        if (healed_s := self._links.cut_until_s(self.now_s)) > self.now_s:
+        if (healed_s := self._links.cut_until_s(self.time.now_s)) > self.time.now_s:
             if healed_s < inf:
-                self._at(healed_s + self.job.config.exchange.patience_s / 4, partial(self._judge, rank, step))
+                self.time.at(healed_s + self.job.config.exchange.patience_s / 4, partial(self._judge, rank, step))
             return
         self._given_up.add(rank)
-        self._strike(Kill(rank, self.now_s))
+        self._strike(Kill(rank, self.time.now_s))
 
     def _strike(self, fault: Fault) -> None:
         if isinstance(fault, Corrupt):
@@ -333,17 +301,17 @@ class _Simulation:
             if node.rank != fault.rank:
                 reason = f"ended at {fault.at_s:.1f} s"
                 self.lost.setdefault(fault.rank, reason)
-                self._at(self.now_s + fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
+                self.time.after(fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
 
     def _tell_change(self, change: LinkChange, operation: str) -> None:
         line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
-        self.sink.links({"t_s": self.now_s, **line})
+        self.sink.links({"t_s": self.time.now_s, **line})
 
     def on_step(self, rank: int, stats: StepStats) -> None:
         self._graph.moves(rank)
         self.sink.step(rank, stats)
         stop_s = self.job.stop_s
-        if stop_s is not None and self.stop_step is None and self.now_s >= stop_s:
+        if stop_s is not None and self.stop_step is None and self.time.now_s >= stop_s:
             self._stop_soon()
 
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
@@ -352,7 +320,7 @@ class _Simulation:
 
     def _stop_soon(self) -> None:
         config = self.job.config
-        farthest = max(progress(config, node.steps, self.now_s) for node in self.nodes)
+        farthest = max(progress(config, node.steps, self.time.now_s) for node in self.nodes)
         self.stop_step = whole_exchanges(farthest + 1, steps_between(config))
 
 
@@ -361,7 +329,7 @@ def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Seque
 
     Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.
     """
-    check_virtual(job)
+    check_modelled(job)
     simulation = _Simulation(job, sink, faults, tasks)
     edges = exchange_edges(job.config, job.world)
     certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])
@@ -372,25 +340,3 @@ def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Seque
     if simulation.failure is not None:
         return Outcome("failed", simulation.failure, certificate=certificate, lost=simulation.lost)
     return Outcome("finished", certificate=certificate, lost=simulation.lost)
-
-
-def check_virtual(job: Job) -> None:
-    """Raise ValueError when the job asks for what this fabric cannot model."""
-    if job.config.pace_ms is None:
-        raise ValueError(
-            "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
-            "set it, for example pace_ms: 40"
-        )
-    if job.config.algorithm.name == "ddp":
-        raise ValueError(
-            "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
-        )
-    for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
-        for path in paths_of(plans):
-            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
-            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
-                rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
-                raise ValueError(
-                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
-                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
-                )

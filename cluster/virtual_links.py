@@ -2,7 +2,7 @@
 
 Parcels from one node to another follow each other in order, as on one TCP connection; those of different pairs share
 the links that they have in common (see cluster.fair_shares). Rates, delays and cuts change at moments that are known
-from the beginning.
+from the beginning. What these links do not model is refused by `check_modelled`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import heapq
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Generic, TypeVar
 
+from cluster.fabric import Job
 from cluster.fair_shares import Flow, Link, reshare
 from netem.plan import InterfacePlan, PathPlan
 
@@ -192,3 +194,25 @@ def paths_of(plans: Iterable[InterfacePlan]) -> Collection[PathPlan]:
 
 def _capacity(rate_bps: int | None) -> float:
     return inf if rate_bps is None else float(rate_bps)
+
+
+def check_modelled(job: Job) -> None:
+    """Raise ValueError when the job asks for what this fabric cannot model."""
+    if job.config.pace_ms is None:
+        raise ValueError(
+            "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
+            "set it, for example pace_ms: 40"
+        )
+    if job.config.algorithm.name == "ddp":
+        raise ValueError(
+            "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
+        )
+    for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
+        for path in paths_of(plans):
+            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
+            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+                rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
+                raise ValueError(
+                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
+                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                )

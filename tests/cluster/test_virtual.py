@@ -235,4 +235,4 @@ def test_deadlines_that_are_met_are_forgotten() -> None:
     job = virtual_job({"name": "dp-oadam"}, 50, 60, snapshot_every=60)
     simulation = virtual._Simulation(job, Memory(), (), [BilinearGame(r) for r in range(50)])
     simulation.run()
-    assert len(simulation._events) < 3000  # not the 6,000 receives that there were, with two deadlines each
+    assert len(simulation.time) < 3000  # not the 6,000 receives that there were, with two deadlines each

@@ -29,6 +29,7 @@ from pydantic import (
 from cluster.fabric import LinkChange
 from experiment.links import LinksSpec, unmodelled
 from experiment.scores.config import ScoreSpec
+from experiment.spec_text import merge, nest, parse
 from experiment.task_files import TaskFileMissing, with_text
 from netem.profile import LinkProfile
 from netem.state import LinkState
@@ -215,35 +216,12 @@ def load_spec(source: str | Path, overrides: Sequence[str] = (), base: Mapping[s
     """
     text, where = _read(str(source))
     try:
-        raw = _parse(text)
+        raw = parse(text)
     except yaml.YAMLError as error:
         raise SpecError(f"{where}: not YAML: {error}") from None
     if not isinstance(raw, dict):
         raise SpecError(f"{where}: a spec is a mapping such as `nodes: 4`, not {type(raw).__name__}")
     return resolve({**raw, **(base or {})}, where, overrides)
-
-
-class _OneOfEachKey(yaml.SafeLoader):
-    """YAML that says a key twice is a mistake: the second would silently replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int)) and key in seen:
-                where = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {where}: {key!r} is there twice; keep one of them")
-            if isinstance(key, (str, int)):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text: str) -> Any:
-    loader = _OneOfEachKey(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Comparison:
@@ -258,7 +236,7 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
         if head in ("seed", "seeds"):  # two names of one thing: the command line's wins
             base.pop("seed", None)
             base.pop("seeds", None)
-        base = _merge(base, _nest(key, value))
+        base = merge(base, nest(key, value))
     arms = base.pop("arms", None)
     seeds = _seeds(base, where)
     if arms is None:
@@ -276,10 +254,10 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
         if fixed := sorted({"seed", "seeds", "name", "arm", "arms"} & set(override or {})):
             mistakes.append(f"arms.{arm}.{fixed[0]}: belongs to the whole comparison, not to an arm")
             continue
-        merged = _merge(base, override or {})
+        merged = merge(base, override or {})
         for key, value in sets:
             if key.split(".")[0] not in ("arms", "seed", "seeds", "name"):
-                merged = _merge(merged, _nest(key, value))
+                merged = merge(merged, nest(key, value))
         merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
         prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
         try:
@@ -356,27 +334,3 @@ def _parse_override(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {text}: the value is not YAML: {error}") from None
-
-
-def _nest(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge, all else replaces. A mapping whose `name` changes is another thing: it replaces too."""
-    merged = dict(base)
-    for key, value in override.items():
-        old = merged.get(key)
-        if (
-            isinstance(value, Mapping)
-            and isinstance(old, Mapping)
-            and value.get("name", old.get("name")) == old.get("name")
-        ):
-            merged[key] = _merge(old, value)
-        elif isinstance(value, Mapping) and isinstance(old, str) and key == "links" and "profile" not in value:
-            merged[key] = {"profile": old, **value}
-        else:
-            merged[key] = value
-    return merged

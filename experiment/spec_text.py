@@ -1,0 +1,57 @@
+"""The text of a spec as nested mappings: read strictly, and overridden by arms and by --set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """YAML that says a key twice is a mistake: the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int)) and key in seen:
+                where = key_node.start_mark.line + 1
+                raise yaml.YAMLError(f"line {where}: {key!r} is there twice; keep one of them")
+            if isinstance(key, (str, int)):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse(text: str) -> Any:
+    """What the YAML says. Raises YAMLError, for a key that is there twice too."""
+    loader = _OneOfEachKey(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """The override that a dotted key means: a.b=1 is {a: {b: 1}}."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings merge, all else replaces. A mapping whose `name` changes is another thing: it replaces too."""
+    merged = dict(base)
+    for key, value in override.items():
+        old = merged.get(key)
+        if (
+            isinstance(value, Mapping)
+            and isinstance(old, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
+            merged[key] = merge(old, value)
+        elif isinstance(value, Mapping) and isinstance(old, str) and key == "links" and "profile" not in value:
+            merged[key] = {"profile": old, **value}
+        else:
+            merged[key] = value
+    return merged

@@ -1,4 +1,4 @@
-"""One run on nodes of flesh and blood: from links in force to the last node's goodbye.
+"""One run on nodes that are processes: from links in force to the last node's goodbye.
 
 What is the same whatever the nodes live in: processes of this machine or containers of many. The ground
 (see Ground) knows where they come from and how their link agents are reached. Order of a run: links in

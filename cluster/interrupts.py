@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -13,33 +13,33 @@ _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM and a closed terminal are Ctrl-C meanwhile, and Ctrl-C is heard even where it was ignored before."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in _ALL}
-    try:
+    with _handled_by(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def deaf() -> Iterator[None]:
     """Neither Ctrl-C nor SIGTERM meanwhile: a second one must not leave half a cluster behind."""
+    with _handled_by(signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    """All these signals go there meanwhile; in another thread than the main one, where they were."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ALL}
+    before = {number: signal.signal(number, handler) for number in _ALL}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def note_signals() -> list[int]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from cluster import registry, sandbox
 from experiment import net_nodes  # noqa: F401  (commands of `net`)
 from experiment.net_cli import net
+from experiment.said import fail
 from experiment.scores.names import METRICS
 from experiment.spec import Comparison, SpecError, load_spec, shipped_specs
 from experiment.task_cli import task
@@ -36,7 +37,6 @@ app.add_typer(net)
 app.add_typer(task)
 add_topology(app)
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 SetOption = Annotated[
     list[str] | None,
@@ -65,12 +65,12 @@ def run(
     """Train one run and report on it."""
     comparison = _load(spec, set_, fabric)
     if arm is None and len(comparison.arms) > 1:
-        _fail(f"{spec} has several arms: choose one with --arm ({', '.join(comparison.arms)}), or use gannet compare")
+        fail(f"{spec} has several arms: choose one with --arm ({', '.join(comparison.arms)}), or use gannet compare")
     if arm is not None and arm not in comparison.arms:
-        _fail(f"{spec} has no arm {arm!r}; it has {', '.join(comparison.arms)}")
+        fail(f"{spec} has no arm {arm!r}; it has {', '.join(comparison.arms)}")
     chosen = comparison.arms[arm] if arm else next(iter(comparison.arms.values()))
     if seed is not None and not 0 <= seed < 2**31:
-        _fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
+        fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
     seeds = comparison.seeds[:1] if seed is None else (seed,)
     single = comparison.model_copy(update={"arms": {chosen.arm: chosen}, "seeds": seeds})
     _dry_run(single) if dry else _execute(single, _folder(out, comparison.name))
@@ -90,7 +90,7 @@ def compare(
     if arms is not None:
         wanted = [name.strip() for name in arms.split(",")]
         if unknown := [name for name in wanted if name not in comparison.arms]:
-            _fail(f"{spec} has no arm {unknown[0]!r}; it has {', '.join(comparison.arms)}")
+            fail(f"{spec} has no arm {unknown[0]!r}; it has {', '.join(comparison.arms)}")
         chosen = {name: arm for name, arm in comparison.arms.items() if name in wanted}
         comparison = comparison.model_copy(update={"arms": chosen})
     _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
@@ -212,7 +212,7 @@ def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> Com
 def _folder(out: Path | None, name: str) -> Path:
     folder = (out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        _fail(f"{folder} is not empty: choose another --out, or remove it")
+        fail(f"{folder} is not empty: choose another --out, or remove it")
     return folder
 
 
@@ -228,7 +228,7 @@ def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None =
     with _said_plainly():
         if fabrics & {"compose", "swarm"}:
             if remainder is not None:
-                _fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
+                fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
             status = _execute_in_containers(comparison, folder, fabrics)
         else:
             if "namespaces" in fabrics:
@@ -247,9 +247,7 @@ def _execute_in_containers(comparison: Comparison, folder: Path, fabrics: set[st
     from experiment.own_tasks import check_own_tasks
 
     if len(fabrics) > 1:
-        _fail(
-            f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms"
-        )
+        fail(f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms")
     check_own_tasks(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
@@ -303,16 +301,11 @@ def _said_plainly() -> Iterator[None]:
         FileExistsError,
         ValueError,
     ) as error:
-        _fail(str(error))
+        fail(str(error))
     except RuntimeError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
-
-
-def _fail(message: str, status: int = 2) -> Any:
-    errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(status)
+        fail("interrupted", 130)
 
 
 def main() -> None:

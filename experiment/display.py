@@ -14,10 +14,10 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from experiment.said import plain_table
 from experiment.spec import RunSpec
 from netem.certificate import Certificate
 from node.worker import StepStats
@@ -170,7 +170,7 @@ class LiveDisplay:
             self._live.update(self._render())
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False, header_style="dim")
+        table = plain_table()
         for heading in ("node", "step", "losses", "a step", "waiting", "sent"):
             table.add_column(heading, justify="right" if heading != "losses" else "left")
         for rank, view in self._nodes.items():

@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from experiment import net_profiles
+from experiment.said import errors, fail, milliseconds, plain_table, rate
 from netem.certificate import Certificate
 from netem.profile import LinkProfile, ProfileError, load_profile
 from netem.trace import TraceError, load_trace
@@ -32,7 +33,6 @@ net = typer.Typer(
 )
 net_profiles.register(net)
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -86,7 +86,7 @@ def apply(
     chosen, for_s = _profile(profile), _seconds(for_)
     links = [{"source": a, "target": b} for text in link or () for a, b in _links(text)]
     if wrong := [rank for rank in node or () if rank < 0]:
-        _fail(f"--node {wrong[0]}: nodes are numbered from 0")
+        fail(f"--node {wrong[0]}: nodes are numbered from 0")
     order = {"profile_json": chosen.model_dump_json(), "nodes": node or [], "links": links}
     _change(controller, for_s, apply=order)
 
@@ -120,7 +120,7 @@ def isolate(
 ) -> None:
     """Cut every link of some nodes, both ways, whatever is cut besides."""
     if wrong := [rank for rank in nodes if rank < 0]:
-        _fail(f"{wrong[0]}: nodes are numbered from 0")
+        fail(f"{wrong[0]}: nodes are numbered from 0")
     _change(controller, _seconds(for_), isolate={"nodes": nodes})
 
 
@@ -139,9 +139,9 @@ def replay(
     try:
         chosen = load_trace(trace)
     except TraceError as error:
-        _fail(str(error))
+        fail(str(error))
     if wrong := [rank for rank in node or () if rank < 0]:
-        _fail(f"--node {wrong[0]}: nodes are numbered from 0")
+        fail(f"--node {wrong[0]}: nodes are numbered from 0")
     order = {"name": chosen.name, "csv": chosen.to_csv(), "nodes": node or []}
     _change(controller, for_s or chosen.duration_s, replay=order)
 
@@ -167,16 +167,16 @@ def verify(
     links = [pair for text in link or () for pair in _links(text)]
     with _controller(controller) as client:
         certificate = Certificate.from_json(json.loads(client.verify(links).certificate_json))
-    table = _table("link", "rate", "ordered", "median", "sure to", "5% to 95%", "round trip", "loss", "")
+    table = plain_table("link", "rate", "ordered", "median", "sure to", "5% to 95%", "round trip", "loss", "")
     for edge in certificate.edges:
         table.add_row(
             f"{edge.src} → {edge.dst}",
-            _rate(edge.expected_rate_bps),
+            rate(edge.expected_rate_bps),
             _delay(edge.expected_delay_ms, edge.expected_jitter_ms),
-            _ms(edge.delay_p50_ms),
+            milliseconds(edge.delay_p50_ms),
             _half_width(edge.delay_interval_ms),
-            "–" if edge.delay_p5_ms is None else f"{edge.delay_p5_ms:.1f} to {_ms(edge.delay_p95_ms)}",
-            _ms(edge.rtt_p50_ms),
+            "–" if edge.delay_p5_ms is None else f"{edge.delay_p5_ms:.1f} to {milliseconds(edge.delay_p95_ms)}",
+            milliseconds(edge.rtt_p50_ms),
             "cut" if edge.expected_loss_percent == 100 else f"{edge.expected_loss_percent:.4g}%",
             "[green]ok[/green]" if edge.ok else "[red]wrong[/red]",
         )
@@ -201,9 +201,9 @@ def _change(controller: str | None, for_s: float | None, **operation: Any) -> No
 
 
 def _nodes_table(nodes: Sequence[NodeLinks]) -> Table:
-    table = _table("node", "down", "up", "arrives from", "read back after", "")
+    table = plain_table("node", "down", "up", "arrives from", "read back after", "")
     for node in nodes:
-        caps = [_rate(getattr(node, f"{way}_bps") if node.HasField(f"{way}_bps") else None) for way in ("down", "up")]
+        caps = [rate(getattr(node, f"{way}_bps") if node.HasField(f"{way}_bps") else None) for way in ("down", "up")]
         if node.gone:
             table.add_row(str(node.rank), "–", "–", "–", "–", "lost earlier", style="dim")
         elif node.error:
@@ -244,16 +244,16 @@ def _controller(address: str | None) -> Iterator[OperatorClient]:
         with OperatorClient(address or find_controller(token), token) as client:
             yield client
     except NoController as error:
-        _fail(f"{error}\nstart a run (gannet run, docker compose up), or say where it is: --controller ADDRESS", 1)
+        fail(f"{error}\nstart a run (gannet run, docker compose up), or say where it is: --controller ADDRESS", 1)
     except Refused as error:
-        _fail(str(error), 2 if error.usage else 1)
+        fail(str(error), 2 if error.usage else 1)
 
 
 def _profile(name: str) -> LinkProfile:
     try:
         return load_profile(name)
     except ProfileError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _seconds(text: str | None) -> float | None:
@@ -262,7 +262,7 @@ def _seconds(text: str | None) -> float | None:
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
     if not seconds > 0:
-        _fail(f"--for {text}: a time above 0, such as 30s, 500ms or 2m")
+        fail(f"--for {text}: a time above 0, such as 30s, 500ms or 2m")
     return seconds
 
 
@@ -270,41 +270,16 @@ def _links(text: str) -> list[tuple[int, int]]:
     """The directed links that "A:B" or "A>B" means."""
     ends = re.split("[:>]", text)
     if len(ends) != 2:
-        _fail(f"--link {text}: write A:B for both directions, or 'A>B' for one")
+        fail(f"--link {text}: write A:B for both directions, or 'A>B' for one")
     a, b = (_rank(end, f"--link {text}") for end in ends)
     return [(a, b)] if ">" in text else [(a, b), (b, a)]
 
 
 def _rank(text: str, where: str) -> int:
     if not re.fullmatch(r"\s*\d{1,6}\s*", text):
-        _fail(f"{where}: {text!r} is no node's number")
+        fail(f"{where}: {text!r} is no node's number")
     return int(text)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in headings:
-        table.add_column(heading)
-    return table
-
-
-def _rate(bps: float | None) -> str:
-    if bps is None:
-        return "no cap"
-    unit, size = next(
-        (u, s) for u, s in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1)) if bps >= s
-    )
-    return f"{bps / size:.4g} {unit}"
 
 
 def _delay(delay_ms: float, jitter_ms: float) -> str:
     return f"{delay_ms:g}" + (f" ± {jitter_ms:g}" if jitter_ms else "") + " ms"
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} ms"
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(status)

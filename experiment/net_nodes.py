@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from cluster.sandbox import SandboxError
-from experiment.net_cli import ControllerOption, _fail, console, errors, net
+from experiment.net_cli import ControllerOption, console, net
+from experiment.said import fail, say_error
 from netem.profile import ProfileError
 
 
@@ -45,7 +46,7 @@ def up(
     try:
         hold(spec_of(source, nodes, set_ or (), arm), certify, console)
     except (SpecError, ProfileError, SandboxError) as error:
-        _fail(str(error))
+        fail(str(error))
     except (EngineUnavailable, RuntimeError, OSError) as error:
         _leave(str(error), 1)
     _leave("", 0)
@@ -54,7 +55,7 @@ def up(
 def _leave(message: str, status: int) -> NoReturn:
     """End this process, and with it the sandbox, without waiting for threads that a signal left at a lock."""
     if message:
-        errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
+        say_error(message)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -82,5 +83,5 @@ def exec_(
     try:
         status = enter_and_run(controller, node, command, root)
     except CannotEnter as error:
-        _fail(str(error), error.status)
+        fail(str(error), error.status)
     raise typer.Exit(status)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiment.said import errors, fail, plain_table, rate
 from netem.profile import LinkProfile, ProfileError, list_profiles, load_profile, user_profiles
 from netem.regions import LinkMatrix, MatrixError, list_matrices, load_matrix
 from netem.schema import schema_text
@@ -33,7 +34,7 @@ def profiles(
         return
     console = Console(highlight=False)
     wide = not console.is_terminal or console.width >= _WIDE
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = plain_table()
     for heading in ("profile", "down", "up", "one way", "jitter", "loss", "buffer", "queue"):
         table.add_column(heading, no_wrap=heading == "profile")
     for heading in ("source", "assumed") if wide else ():
@@ -54,7 +55,7 @@ def profiles(
     if not wide:
         console.print("sources, and what is assumed: gannet net profiles NAME, or a wider window", style="dim")
     for complaint in dict.fromkeys(broken):
-        Console(stderr=True, highlight=False).print(complaint, style="red", markup=False, soft_wrap=True)
+        errors.print(complaint, style="red", markup=False, soft_wrap=True)
     if broken:
         raise typer.Exit(1)
 
@@ -74,7 +75,7 @@ def schema(
     try:
         out.write_text(schema_text(), encoding="utf-8")
     except OSError as error:
-        _fail(f"{out}: {error.strerror}")
+        fail(f"{out}: {error.strerror}")
 
 
 def regions(
@@ -84,7 +85,7 @@ def regions(
 
     With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where there are.
     """
-    table = Table(box=None, pad_edge=False, header_style="dim")
+    table = plain_table()
     try:
         if name is None:
             for heading in ("matrix", "regions", "source", "assumed"):
@@ -100,7 +101,7 @@ def regions(
             for row, label in enumerate(labels):
                 table.add_row(escape(label), *(_cell(matrix, row, column) for column in range(len(labels))))
     except MatrixError as error:
-        _fail(str(error))
+        fail(str(error))
     _print(table, always_whole=name is not None)
 
 
@@ -133,7 +134,7 @@ def _show(name: str) -> None:
     try:
         profile = load_profile(name)
     except ProfileError as error:
-        _fail(str(error))
+        fail(str(error))
     rows: list[tuple[str, Callable[[LinkProfile], str]]] = [
         ("down", lambda p: rate(p.down_bps)),
         ("up", lambda p: rate(p.up_bps)),
@@ -153,21 +154,6 @@ def _show(name: str) -> None:
     for heading, text in rows:
         table.add_row(heading, escape(text(profile)))
     console.print(table)
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True, highlight=False).print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(2)
-
-
-def rate(bps: float | None) -> str:
-    """A rate with its unit; None is no cap."""
-    if bps is None:
-        return "no cap"
-    unit, size = next(
-        (u, s) for u, s in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3), ("bit/s", 1)) if bps >= s
-    )
-    return f"{bps / size:.4g} {unit}"
 
 
 def delay(profile: LinkProfile) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from cluster import layout, sandbox
+from experiment.said import milliseconds, plain_table, rate
 from experiment.spec import RunSpec, SpecError, load_spec, resolve, shipped_specs
 from netem.profile import list_profiles
 
@@ -127,19 +127,17 @@ def _tell(news: dict[str, Any], console: Console) -> None:
 
 def _show(certificate: Certificate, console: Console) -> None:
     """What every link was ordered to be and measured as; of many links, those that are wrong."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("link", "rate", "measured", "one way", "median", "95%", "loss", "measured", ""):
-        table.add_column(heading, no_wrap=True)
+    table = plain_table("link", "rate", "measured", "one way", "median", "95%", "loss", "measured", "", no_wrap=True)
     edges = certificate.edges
     shown = edges if len(edges) <= _MOST_ROWS else [edge for edge in edges if not edge.ok]
     for edge in shown:
         table.add_row(
             f"{edge.src} → {edge.dst}",
-            _rate(edge.expected_rate_bps),
-            _rate(edge.measured_rate_bps, "–"),
+            rate(edge.expected_rate_bps),
+            rate(edge.measured_rate_bps, "–"),
             f"{edge.expected_delay_ms:g} ms",
-            _ms(edge.delay_p50_ms),
-            _ms(edge.delay_p95_ms),
+            milliseconds(edge.delay_p50_ms),
+            milliseconds(edge.delay_p95_ms),
             f"{edge.expected_loss_percent:.3g}%",
             "–" if edge.loss_percent is None else f"{edge.loss_percent:.3g}%",
             "[green]ok[/green]" if edge.ok else "[red]wrong[/red]",
@@ -152,16 +150,6 @@ def _show(certificate: Certificate, console: Console) -> None:
     )
     for reason in certificate.reasons:
         console.print(reason, style="red", markup=False, soft_wrap=True)
-
-
-def _rate(bps: float | None, none: str = "no cap") -> str:
-    from experiment.net_cli import _rate as words  # which imports this module's commands
-
-    return none if bps is None else words(bps)
-
-
-def _ms(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} ms"
 
 
 def _say(console: Console, text: str) -> None:

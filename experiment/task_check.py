@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from experiment.said import fail
 from experiment.spec import Comparison, SpecError, load_spec, resolve
 from node.tasks.config import DataConfig, PythonTaskConfig, TaskSetting
 
@@ -32,14 +33,13 @@ def check(
     batch: Annotated[int | None, typer.Option(min=1, help="Minibatch; default 16, or the spec's.")] = None,
 ) -> None:
     """Look for the common mistakes in a task: shapes, random numbers, state, gradients, scores. Status 1: some."""
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console = Console(highlight=False)
     try:
         found = 0
         for title, task, data, size in _tasks(file, settings or [], batch):
             found += _report(console, title, task, data, size)
     except (SpecError, ValueError, FileNotFoundError) as error:
-        errors.print(f"gannet: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        fail(str(error), 1)
     raise typer.Exit(1 if found else 0)
 
 

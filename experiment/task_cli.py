@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from experiment.said import fail
 from experiment.spec import Comparison, SpecError, load_spec, resolve, shipped_specs
 from experiment.task_check import add_check
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 task = typer.Typer(name="task", help="Tasks: what they are made of and what they cost.", no_args_is_help=True)
 add_check(task)
@@ -72,7 +72,7 @@ def show(
         ]
         console.print(cost_table({title: (spec, cost_of(spec)) for title, spec in specs}))
     except (SpecError, ValueError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     console.print()
     console.print(NOTES, style="dim", markup=False)
 
@@ -87,8 +87,3 @@ def _comparisons(name: str | None, overrides: list[str]) -> list[tuple[str, Comp
         if name in shipped_specs() or "." in name:
             raise
         raise SpecError(f"{error}; and tasks: {', '.join(EXAMPLES)}") from None
-
-
-def _fail(message: str) -> NoReturn:
-    errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(2)

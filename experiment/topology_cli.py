@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from experiment.said import fail
 from node.topologies.config import NAMES, AnyTopology, FileTopology, topology_config
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from node.topology import Matrix, Topology
 
 console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
 
 _NODES = 16
 _LARGEST_PICTURE = 128  # nodes; beyond it a terminal is too narrow
@@ -67,11 +67,11 @@ def topology(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        _fail((f"{where}: " if where else "") + first["msg"].removeprefix("Value error, "))
+        fail((f"{where}: " if where else "") + first["msg"].removeprefix("Value error, "))
     except (ValueError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     except RuntimeError as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
 
 
 def choice_of(text: str) -> AnyTopology:
@@ -177,11 +177,6 @@ def _show(graphs: list[Topology], world: int) -> None:
             console.print(line, markup=False, no_wrap=True, crop=False, overflow="ignore")
         console.print()
     console.print(_NOTES, style="dim", markup=False)
-
-
-def _fail(message: str, status: int = 2) -> NoReturn:
-    errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
-    raise typer.Exit(status)
 
 
 def add_topology(app: typer.Typer) -> Any:

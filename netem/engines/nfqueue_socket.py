@@ -41,8 +41,8 @@ _PACKET = Struct("=4xH12xH4xI")
 _TIMESTAMP_HEADER = unpack("=I", pack("=HH", 20, _ATTRIBUTE_TIMESTAMP))[0]
 _FIRST_OPTIONAL = 32  # where the attributes behind NFQA_PACKET_HDR begin
 _SO_TIMESTAMP = 29
-# A packet that seems older than this, or to come from the future, has arrived now: somebody has set the clock.
-_OLDEST_S = 1.0
+# Somebody has set the clock when CLOCK_REALTIME jumps so far against CLOCK_MONOTONIC.
+_SET_S = 0.01
 # Both clocks are read within this time, or again.
 _CLOCKS_S, _CLOCKS_ATTEMPTS = 10e-6, 10
 _ERROR = Struct("=16xi")
@@ -112,6 +112,7 @@ class QueueSocket:
         widen_receive_buffer(self.socket, _RECEIVE_BUFFER_BYTES)
         self.refused = self.overruns = 0
         self.unstamped = 0
+        self._ahead_s, self._set_s = _realtime_ahead_s(), monotonic()
         self._slots = _packets(_FIRST_OPTIONAL)
         self._pending = bytearray()
         self._buffer = bytearray(BATCH * _SLOT_BYTES)
@@ -169,7 +170,9 @@ class QueueSocket:
     def receive(self) -> list[tuple[int, int, int, float]]:
         """Packets that wait, at most BATCH: (slot, queue key, packet, when it arrived by CLOCK_MONOTONIC in seconds).
 
-        `payload` tells a slot's content. A packet that the kernel put no time on has arrived now.
+        `payload` tells a slot's content. A packet that the kernel put no time on has arrived now, and so has one that
+        came before somebody set the clock, or seems to come from the future. How old a packet is says nothing: a
+        machine may stand still for seconds.
         """
         count = self._receive(*self._arguments)
         if count <= 0:
@@ -178,7 +181,9 @@ class QueueSocket:
             return []
         found = []
         ahead_s, now_s, ntohl = _realtime_ahead_s(), monotonic(), socket.ntohl
-        oldest_s = now_s - _OLDEST_S
+        if abs(ahead_s - self._ahead_s) > _SET_S:
+            self._set_s = now_s
+        self._ahead_s, set_s = ahead_s, self._set_s
         for slot, (kind, key, packet, header, seconds, microseconds) in enumerate(
             self._slots.iter_unpack(self._view[: count * _SLOT_BYTES])
         ):
@@ -187,7 +192,7 @@ class QueueSocket:
                     arrival_s = ntohl(seconds) + 1e-6 * ntohl(microseconds) - ahead_s
                 else:
                     arrival_s = self._stamped_s(slot) - ahead_s
-                found.append((slot, key, packet, arrival_s if oldest_s < arrival_s < now_s else now_s))
+                found.append((slot, key, packet, arrival_s if set_s < arrival_s < now_s else now_s))
             elif kind == _NLMSG_ERROR:
                 self.refused += 1
         return found

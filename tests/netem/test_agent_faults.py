@@ -124,17 +124,21 @@ def test_a_delay_process_that_dies_is_replaced(lab: Lab) -> None:
 def test_a_delay_process_that_is_kept_from_running_delays_nobody(lab: Lab) -> None:
     """What arrives while it stands still is due as the kernel has noted, and neither later nor before."""
     agent = lab.agents[0]
-    lab.apply("nfqueue", [node_plan(0, delay_ms=2000)])
+    lab.apply("nfqueue", [node_plan(0, delay_ms=4000)])
     (worker,) = children(agent.process.pid, "nfqueue_worker")
     endpoint = lab.endpoint(0)
     output = lab.start_tool(0, "sink", endpoint, 100, 10)
     os.kill(worker, signal.SIGSTOP)
     lab.tool(1, "send", endpoint, 100, 2)
+    time.sleep(1.5)  # as long as a busy host may keep it from running
     os.kill(worker, signal.SIGCONT)
     delays_ms = [delay_ms for _, delay_ms in json.loads(output.readline())]
-    assert len(delays_ms) == 100 and min(delays_ms) > 1999.9
-    assert median(delays_ms) < 2010  # the first of them waited 200 ms, and half of them 100, to be heard of
-    assert agent.request("counters")["unstamped"] == 0
+    assert len(delays_ms) == 100 and min(delays_ms) > 3999.9
+    counters = agent.request("counters")
+    # They waited 1.5 s and more to be heard of. Of a machine that stands still when they are due the engine tells;
+    # had it noted their arrival too late, they would not be late by its account.
+    assert median(delays_ms) < 4010 + counters["late_max_ms"]
+    assert counters["unstamped"] == 0
 
 
 def children(pid: int, what: str) -> list[int]:

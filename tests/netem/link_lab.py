@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import IO, Any
 
 from netem.agent_client import AgentClient
@@ -21,6 +21,9 @@ TOOL = str(Path(__file__).with_name("wire_tool.py"))
 TCP_SHARE = 1448 / 1514
 # What an IP packet of full size is of that frame.
 IP_SHARE = 1500 / 1514
+INTERVAL_S = 0.25
+# Its human words in JSON's stead, since a server that speaks JSON does not say when it is ready.
+SERVER = ("iperf3", "-s", "-1", "-f", "k", "--forceflush", "-i", str(INTERVAL_S))
 _INTERVAL = re.compile(r"^\[ *\d+\] +([\d.]+)-[\d.]+ +sec .*? ([\d.]+) Kbits/sec", re.MULTILINE)
 
 
@@ -74,38 +77,50 @@ class Lab:
     def start_tool(self, rank: int, *argv: object) -> IO[str]:
         return self.start(rank, sys.executable, TOOL, *map(str, argv))
 
-    def start_background(self, rank: int, *argv: object) -> subprocess.Popen[str]:
-        """Start wire_tool.py on a node without waiting for a word from it."""
-        command = [*self.sandbox.prefix(f"node{rank}"), sys.executable, TOOL, *map(str, argv)]
-        process = subprocess.Popen(command, text=True)
+    def start_program(self, rank: int, *argv: str) -> subprocess.Popen[str]:
+        """Start a program on a node without waiting for a word from it, nor listening to it."""
+        process = subprocess.Popen([*self.sandbox.prefix(f"node{rank}"), *argv], stdout=subprocess.DEVNULL, text=True)
         self._started.append(process)
         return process
 
-    def tcp_bps(self, sender: int, receiver: int, seconds: int) -> float:
-        """TCP goodput between two nodes as iperf3's receiver sees it, from its second second on."""
-        return self._iperf_bps(sender, receiver, seconds, "-l", "8K")
+    def start_background(self, rank: int, *argv: object) -> subprocess.Popen[str]:
+        """Start wire_tool.py on a node, likewise."""
+        return self.start_program(rank, sys.executable, TOOL, *map(str, argv))
+
+    def tcp_bps(self, sender: int, receiver: int, seconds: int, block: str = "1K") -> float:
+        """TCP goodput between two nodes as iperf3's receiver sees it, from its second second on.
+
+        The median of half seconds: a moment in which the machine stands still, and TCP's recovery from it, are in few
+        of them. iperf3 counts whole blocks of data, so that small ones tell slow rates.
+        """
+        return self._iperf_bps(sender, receiver, seconds, 0.5, "-l", block)
 
     def udp_bps(self, sender: int, receiver: int, seconds: int, offered_bps: int, size: int) -> float:
         """What arrives of a stream of datagrams with `size` bytes of payload, as tcp_bps."""
-        return self._iperf_bps(sender, receiver, seconds, "-u", "-b", str(offered_bps), "-l", str(size))
+        window_s = max(0.5, 100 * 8 * size / offered_bps)
+        return self._iperf_bps(sender, receiver, seconds, window_s, "-u", "-b", str(offered_bps), "-l", str(size))
 
     @staticmethod
     def intervals(output: str) -> list[tuple[str, str]]:
         """Begin (s) and goodput (kbit/s) of the intervals that iperf3's receiver reports."""
         return [(str(begin), str(kbps)) for begin, kbps in _INTERVAL.findall(output)]
 
-    def _iperf_bps(self, sender: int, receiver: int, seconds: int, *options: str) -> float:
+    @classmethod
+    def steady_bps(cls, output: str, window_s: float) -> float:
+        """The median of what iperf3 reports from its second second on, over all windows of so long."""
+        found = [1000 * float(kbps) for begin, kbps in cls.intervals(output) if float(begin) >= 1]
+        count = round(window_s / INTERVAL_S)
+        assert len(found) > count, output
+        return median(fmean(found[first : first + count]) for first in range(len(found) - count + 1))
+
+    def _iperf_bps(self, sender: int, receiver: int, seconds: int, window_s: float, *options: str) -> float:
         address, port = self.endpoint(receiver).split(":")
-        # Its human words in JSON's stead, since a server that speaks JSON does not say when it is ready.
-        output = self.start(receiver, "iperf3", "-s", "-1", "-p", port, "-f", "k", "--forceflush")
+        output = self.start(receiver, *SERVER, "-p", port)
         argv = ["iperf3", "-c", address, "-p", port, "-t", str(seconds + 1), *options]
         client = subprocess.Popen([*self.sandbox.prefix(f"node{sender}"), *argv], stdout=subprocess.PIPE, text=True)
         self._started.append(client)
         client.communicate(timeout=seconds + 60)
-        intervals = self.intervals(output.read())
-        found = [1000 * float(kbps) for begin, kbps in intervals if 1 <= float(begin) < seconds + 0.5]
-        assert len(found) >= seconds, intervals
-        return fmean(found[:seconds])
+        return self.steady_bps(output.read(), window_s)
 
     def fan_in_bps(self, senders: Sequence[int], receiver: int, seconds: int) -> float:
         """IP packets that arrive at one node while all senders send to it at once, by the kernel's count.

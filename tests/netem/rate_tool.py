@@ -43,15 +43,19 @@ def catch(address, quiet_s):
         sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
     sock.bind(address)
     print("ready", flush=True)
-    rows = []
+    rows, quiet = [], 0
     while True:
         try:
             data = sock.recv(2048)
         except TimeoutError:
-            print(json.dumps(rows), flush=True)
-            return
+            quiet += 1
+            if quiet == 2:  # once may be because this process stood still itself
+                print(json.dumps(rows), flush=True)
+                return
+            continue
         rows.append([time.monotonic(), STAMP.unpack_from(data)[0]])
-        sock.settimeout(quiet_s)
+        quiet = 0
+        sock.settimeout(quiet_s / 2)
 
 
 def buckets(device, seconds):

@@ -1,11 +1,15 @@
 """A second opinion on links: plain sockets, no code of ours.
 
 wire_tool.py echo ADDRESS:PORT                        answer for ever with the arrival time
-wire_tool.py ask ADDRESS:PORT COUNT INTERVAL_MS       print [[one-way ms, round-trip ms], …]
+wire_tool.py ask ADDRESS:PORT COUNT INTERVAL_MS [S]   print [[one-way ms, round-trip ms], …], each within S s (10)
 wire_tool.py sink ADDRESS:PORT COUNT QUIET_S          print [[number, one-way ms], …] as they arrived
 wire_tool.py send ADDRESS:PORT COUNT INTERVAL_MS [N]  send numbered datagrams, N bytes longer
 wire_tool.py gather ADDRESS:PORT SENDERS SECONDS      read what TCP senders send; print the bit/s of IP packets
 wire_tool.py flood ADDRESS:PORT 0 0                   send over TCP until the other side closes
+
+Made for machines that stand still now and then. Intervals are the least there are: what a sender has missed it does
+not make up for in a burst, which would overflow a queue, or have packets wait for each other. And quiet is what is so
+twice, or a sink that stood still for long would end before it looks at what has come meanwhile.
 """
 
 import contextlib
@@ -17,18 +21,21 @@ import socket
 import struct
 import sys
 import time
+from statistics import median
 
 STAMP = struct.Struct("!IQQ")
+WINDOW_S = 0.5
 
 
 def numbered(address, count, interval_ms, more=0):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect(address)
-    start = time.monotonic()
+    due = time.monotonic()
     for number in range(count):
-        time.sleep(max(0.0, start + number * interval_ms / 1000 - time.monotonic()))
+        time.sleep(max(0.0, due - time.monotonic()))
         sock.send(STAMP.pack(number, time.monotonic_ns(), 0) + bytes(more))
         yield sock
+        due = max(due + interval_ms / 1000, time.monotonic())
 
 
 def ip_octets():
@@ -39,18 +46,19 @@ def ip_octets():
 
 
 def gather(address, senders, seconds):
-    """The rate of all that arrives over one window of time, which starts a second after the last sender was heard.
+    """The median rate of all that arrives over windows of time, the first a second after the last sender was heard.
 
-    The kernel's count and not what was read: TCP hands over what it held back behind a loss all at once.
+    The kernel's count and not what was read: TCP hands over what it held back behind a loss all at once. The median,
+    since a moment in which the machine stands still is in a few windows only.
     """
     waiting, heard = selectors.DefaultSelector(), set()
     server = socket.create_server(address, backlog=senders)
     waiting.register(server, selectors.EVENT_READ)
     print("ready", flush=True)
-    start, before = float("inf"), None
+    start, counts = float("inf"), []
     while (now := time.monotonic()) < start + seconds:
-        if before is None and now >= start:
-            start, before = now, ip_octets()
+        if now >= start and (not counts or now - counts[-1][0] >= WINDOW_S / 20):
+            counts.append((now, ip_octets()))
         for key, _ in waiting.select(0.01):
             if key.fileobj is server:
                 waiting.register(server.accept()[0], selectors.EVENT_READ)
@@ -59,7 +67,13 @@ def gather(address, senders, seconds):
             heard.add(key.fd)
             if len(heard) == senders and start == float("inf"):
                 start = time.monotonic() + 1
-    print((ip_octets() - before) * 8 / (time.monotonic() - start), flush=True)
+    rates, first = [], 0
+    for at_s, octets in counts:
+        if at_s - counts[first][0] >= WINDOW_S:
+            rates.append((octets - counts[first][1]) * 8 / (at_s - counts[first][0]))
+        while at_s - counts[first][0] >= WINDOW_S:
+            first += 1
+    print(median(rates), flush=True)
 
 
 def main():
@@ -87,7 +101,7 @@ def main():
     if mode == "ask":
         rows = []
         for sock in numbered(address, count, last):
-            sock.settimeout(10)
+            sock.settimeout(float(rest[2]) if rest[2:] else 10)
             _, departure, arrival = STAMP.unpack(sock.recv(64))
             rows.append([(arrival - departure) / 1e6, (time.monotonic_ns() - departure) / 1e6])
         print(json.dumps(rows))
@@ -99,18 +113,21 @@ def main():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     sock.bind(address)
     print("ready", flush=True)
-    rows = []
+    rows, quiet = [], 0
     while mode == "echo" or len(rows) < count:
         try:
             data, sender = sock.recvfrom(STAMP.size)
         except TimeoutError:
-            break
-        now = time.monotonic_ns()
+            quiet += 1
+            if quiet == 2:
+                break
+            continue
+        now, quiet = time.monotonic_ns(), 0
         number, departure, _ = STAMP.unpack(data)
         if mode == "echo":
             sock.sendto(STAMP.pack(number, departure, now), sender)
         else:
-            sock.settimeout(last)
+            sock.settimeout(last / 2)
             rows.append([number, (now - departure) / 1e6])
     print(json.dumps(rows))
 

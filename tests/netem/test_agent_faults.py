@@ -102,11 +102,11 @@ def test_rules_that_vanish_are_put_back(lab: Lab) -> None:
 
 def test_what_changes_without_a_notice_is_found_by_looking(lab: Lab, engine: str) -> None:
     lab.apply(engine, [PLAN])
-    before_s = time.monotonic()
     lab.sandbox.run("ip link set dev mesh0 gso_max_segs 9", "node0")
+    after_s = time.monotonic()
     (repair,) = wait_for(lambda: repairs(lab.agents[0]))
     # Since when cannot be known: the time since it was last known to be right is all under suspicion.
-    assert repair["since_s"] <= before_s + 1 and "up to 9, not 1" in repair["what"]
+    assert repair["since_s"] <= after_s and "up to 9, not 1" in repair["what"]
     assert "gso_max_segs 1 " in lab.sandbox.run("ip -d link show mesh0", "node0")
 
 
@@ -174,7 +174,7 @@ def test_a_hundred_changes_in_ten_seconds_end_as_ordered(lab: Lab, engine: str) 
     agent.request("apply", engine=engine, plan=PLAN.to_json())
     assert agent.request("read_back")["differences"] == []
     assert in_force(lab.sandbox) == as_ordered
-    sending.wait(60)
+    sending.wait(120)
     arrived = [number for number, _ in json.loads(output.readline())]
     assert len(arrived) > 2500  # engine netem loses what is on its way when its links change
     if engine == "nfqueue":  # a link without any delay lets packets overtake those that are held
@@ -263,7 +263,7 @@ def test_a_killed_agents_links_never_open(node: Sandbox, lab: Lab, engine: str) 
         (inner,) = children(agent.process.pid, "netem.agent")
         workers = children(agent.process.pid, "nfqueue_worker")
         os.kill(inner, signal.SIGKILL)
-        agent.process.wait(10)
+        agent.process.wait(60)
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     script = (
         "import socket, sys, time; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('', 9000)); "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support import docker, images
 # How long an example takes to make or to try is the machine's affair, and no test of ours judges it.
 settings.register_profile("gannet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gannet")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NOTES: list[str] = []
 

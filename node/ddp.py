@@ -38,7 +38,7 @@ from node.methods import DdpConfig
 from node.tasks.base import BUFFERS, TensorSpec
 
 T = TypeVar("T")
-_NEWS_S = 3.0  # for the controller to say which node is gone, once gloo has noticed that one is
+_NEWS_S = 10.0  # for the controller to say which node is gone, once gloo has noticed that one is
 # Keeps PowerSGD from 0 ÷ 0 where a column of a gradient is all zero (PowerSGDState's own advice).
 _ORTHOGONALIZATION_EPSILON = 1e-8
 

@@ -28,7 +28,7 @@ def scrape(metrics: NodeMetrics) -> Values:
     """What is served, by name and the labels beyond run, arm and node."""
     server, port = metrics.serve("127.0.0.1", 0)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
     finally:
         server.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,9 +50,9 @@ class Slow(BilinearGame):
         return super().gradient(x)
 
 
-def run(task: Any, notes: Notes, world: int = 1, **config: Any) -> int:
+def run(task: Any, notes: Notes, world: int = 1, clock: Callable[[], float] = time.monotonic, **config: Any) -> int:
     settings = NodeConfig.model_validate({"run": "r", "algorithm": {"name": "dp-oadam"}, **config})
-    meter = Meter(clock=time.monotonic)
+    meter = Meter(clock=clock)
     return WallClock(Silence(), meter, settings.pace_s_of(0)).run(
         train(Worker(settings, 0, world, task), meter, notes)
     )
@@ -91,12 +92,12 @@ def test_the_training_clock_holds_nothing_but_training() -> None:
     class SlowFirstSnapshot(Notes):
         def snapshot(self, step: int, t_s: float, codec_bytes: int, x: torch.Tensor) -> None:
             if step == 0:
-                time.sleep(0.3)
+                spent_s.append(1000.0)
             super().snapshot(step, t_s, codec_bytes, x)
 
-    notes = SlowFirstSnapshot()
-    run(NoPictures(0), notes, max_steps=3, snapshot_every=1)
-    assert notes.kept[0][1] == 0 and notes.stats[-1].t_s < 0.3
+    notes, spent_s = SlowFirstSnapshot(), [0.0]
+    run(NoPictures(0), notes, clock=lambda: time.monotonic() + sum(spent_s), max_steps=3, snapshot_every=1)
+    assert notes.kept[0][1] == 0 and sum(spent_s) == 1000 and notes.stats[-1].t_s < 1000
 
 
 def test_alone_in_silence_every_weight_goes_to_oneself() -> None:

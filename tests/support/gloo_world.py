@@ -17,7 +17,7 @@ import torch
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["node.ddp", "numpy", "pytest"])
 _BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in struct tcp_info, linux/tcp.h
-_PATIENCE_S = 60.0
+_PATIENCE_S = 240.0
 
 
 def free_address() -> str:

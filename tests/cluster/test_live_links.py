@@ -16,6 +16,7 @@ import pytest
 from cluster.fabric import Berth, LinkChange
 from cluster.live_links import LinksBusy, LiveLinks
 from netem.agent_client import AgentClient, AgentError
+from netem.certificate import Certificate
 from netem.plan import path_rate_bps
 from netem.preflight import choose_engine
 from netem.profile import LinkProfile
@@ -23,6 +24,7 @@ from netem.stack import Stack
 from netem.state import LinkState
 from tests.netem.link_lab import ADDRESSES
 from tests.support.live import RING, SLOW, SWIFT, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
+from tests.support.patience import seen_right
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +112,8 @@ def test_a_trace_is_told_in_few_lines_and_only_to_those_it_concerns(shared: Live
     """Twenty steps at node 2, ten a second; then its end, which all agents confirm."""
     rates = [4_000_000 + 100_000 * step for step in range(20)]
     states = [LinkState(profile=SWIFT, nodes={2: SWIFT.model_copy(update={"up_bps": rate})}) for rate in rates]
-    changes = [LinkChange(1 + step / 10, state, "trace up") for step, state in enumerate(states)]
-    changes.insert(10, LinkChange(1.95, states[9].partition([[3]], WORLD)))  # something else happens in between
+    changes = [LinkChange(4 + step / 10, state, "trace up") for step, state in enumerate(states)]
+    changes.insert(10, LinkChange(4.95, states[9].partition([[3]], WORLD)))  # something else happens in between
     changes[11:] = [replace(c, links=c.links.partition([[3]], WORLD)) for c in changes[11:]]
     heard = [Heard(agent) for agent in shared.agents]
     berths = [Berth(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
@@ -135,7 +137,7 @@ def test_a_trace_is_told_in_few_lines_and_only_to_those_it_concerns(shared: Live
     node = series["nodes"]["2"]
     assert len(series["at_s"]) == len(series["late_ms"]) == end["steps"] and node["up_bps"][-1] == rates[-1]
     for step, rate in zip(node["step"], node["up_bps"], strict=True):
-        assert rate == rates[round(10 * (series["at_s"][step] - 1))]
+        assert rate == rates[round(10 * (series["at_s"][step] - 4))]
     # Node 1 heard of the trace's begin, of the partition and of the end, and of no step; node 2 of each.
     assert heard[1].asked.count("apply") <= 1 + 1 + 2
     assert heard[2].asked.count("apply") >= end["steps"]
@@ -148,12 +150,12 @@ def test_a_trace_is_told_in_few_lines_and_only_to_those_it_concerns(shared: Live
 def test_a_change_by_hand_may_go_on_in_steps_and_ends(shared: LiveLab, live: LiveLinks) -> None:
     slower = [SWIFT.model_copy(update={"down_bps": rate, "up_bps": rate}) for rate in (8_000_000, 6_000_000)]
     steps = [
-        (0.5 * (n + 1), partial(LinkState.apply, profile=profile, nodes=[1])) for n, profile in enumerate(slower)
+        (2.0 * (n + 1), partial(LinkState.apply, profile=profile, nodes=[1])) for n, profile in enumerate(slower)
     ]
-    live.change("replay", lambda state: state.apply(SLOW, [1]), for_s=2.0, steps=[(s, c) for s, c in steps])
+    live.change("replay", lambda state: state.apply(SLOW, [1]), for_s=6.0, steps=[(s, c) for s, c in steps])
     series = wait_for_line(live, event="series")
     assert series["nodes"]["1"]["up_bps"] == [8_000_000, 6_000_000]
-    wait_for_line(live, event="links", operation="end of replay for 2 s")
+    wait_for_line(live, event="links", operation="end of replay for 6 s")
     assert live.show().state == LinkState(profile=SWIFT)
     assert "20Mbit" in shared.sandbox.run("tc class show dev mesh0", "node1")
 
@@ -179,11 +181,11 @@ def test_a_stack_that_cannot_be_had_is_one_clear_error(shared: LiveLab) -> None:
 
 
 def test_a_change_for_a_time_is_undone_and_what_came_after_it_stays(shared: LiveLab, live: LiveLinks) -> None:
-    live.change("apply slow", slow, for_s=1.5)
+    live.change("apply slow", slow, for_s=6.0)
     live.change("apply at 3", lambda state: state.apply(SLOW, [3]))
-    assert [what for _, what in live.show().ends] in (["apply slow for 1.5 s"], [])
-    line = wait_for_line(live, event="links", operation="end of apply slow for 1.5 s")
-    assert line["detail"] == "swift, node 3: slow" and line["by"] == "operator" and line["t_s"] >= 1.5
+    assert [what for _, what in live.show().ends] in (["apply slow for 6 s"], [])
+    line = wait_for_line(live, event="links", operation="end of apply slow for 6 s")
+    assert line["detail"] == "swift, node 3: slow" and line["by"] == "operator" and line["t_s"] >= 6
     assert shared.one_way_ms(0, 1) == pytest.approx(5, abs=2)
     assert shared.one_way_ms(0, 3) == pytest.approx((5 + 40) / 2, abs=2)
     assert live.show().ends == []
@@ -191,12 +193,12 @@ def test_a_change_for_a_time_is_undone_and_what_came_after_it_stays(shared: Live
 
 def test_the_schedule_goes_on_beside_operators(shared: LiveLab) -> None:
     """It replaces what was applied by hand before; what was cut by hand stays cut."""
-    with live_links(shared, changes=[LinkChange(2.0, LinkState(profile=SLOW))]) as live:
+    with live_links(shared, changes=[LinkChange(6.0, LinkState(profile=SLOW))]) as live:
         mixed = lambda state: state.apply(LinkProfile(name="odd"), [0]).partition([[3]], WORLD)  # noqa: E731
         live.change("odd", mixed)
         assert [what for _, what in live.show().schedule] == ["slow"]
         line = wait_for_line(live, event="links", by="schedule")
-        assert line["detail"] == "slow, partition 0,1,2 | 3" and line["t_s"] >= 2.0
+        assert line["detail"] == "slow, partition 0,1,2 | 3" and line["t_s"] >= 6.0
         assert shared.one_way_ms(0, 1) == pytest.approx(40, abs=2)
         assert shared.arrived(0, 3) == []
         assert live.show().schedule == []
@@ -261,10 +263,14 @@ def test_retransmissions_are_counted(shared: LiveLab, live: LiveLinks) -> None:
 
 
 def test_verify_tells_true_links_from_false_ones_and_counts_a_cut_as_ordered(live: LiveLinks) -> None:
-    certificate = live.verify()
-    assert certificate.trusted, certificate.reasons
+
+    def right(certificate: Certificate) -> bool:
+        return certificate.trusted and all(4 < (edge.delay_p50_ms or 0) < 8 for edge in certificate.edges)
+
+    # Forty echoes of a link are over in a fifth of a second, in which the machine may stand still.
+    certificate = seen_right(live.verify, right)
+    assert right(certificate), (certificate.reasons, certificate.edges)
     assert [(edge.src, edge.dst) for edge in certificate.edges] == sorted(RING)
-    assert all(4 < (edge.delay_p50_ms or 0) < 8 for edge in certificate.edges)
     live.change("partition", lambda state: state.partition([[0]], WORLD))
     certificate = live.verify([(0, 1), (1, 0), (1, 2)])
     assert certificate.trusted, certificate.reasons

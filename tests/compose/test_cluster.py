@@ -33,7 +33,7 @@ FAST = {"rate": "20Mbit", "delay_ms": 5}
 SLOW = {"name": "slow", "rate": "4Mbit", "delay_ms": 60}
 SPEC: dict[str, Any] = {
     "name": "short", "nodes": NODES, "links": {"profile": FAST}, "task": {"loss": "hinge", "width": 8}, "batch": 8,
-    "pace_ms": 100, "stop": {"seconds": 60}, "snapshot_every": 1000, "score": None,
+    "pace_ms": 100, "stop": {"seconds": 120}, "snapshot_every": 1000, "score": None,
     "algorithm": {"name": "dp-oadam"}, "topology": "ring",
     "arms": {
         "first": {"label": "First"},
@@ -63,6 +63,7 @@ class Seen:
     killed: str = ""
     killed_rank: int = -1
     killed_at_s: float = 0.0
+    killed_by_s: float = 0.0
     restarts: int = 0
     status: int = -1
     leftovers: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +100,12 @@ def seen(
     yield seen
 
 
+def health(cluster: ComposeCluster, name: str) -> str:
+    """What Docker's checks have found; "" while none has."""
+    status = cluster.inspect(name)["State"]["Health"]["Status"]
+    return "" if status == "starting" else str(status)
+
+
 def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     begun = time.monotonic()
     cluster.compose("up", "-d", "--no-build", "--pull", "never", "controller", "node", "prometheus")
@@ -106,10 +113,10 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     note(f"from `docker compose up` to the first training step of {NODES} nodes: {time.monotonic() - begun:.0f} s")
     nodes = cluster.containers("node")
     (controller,) = cluster.containers("controller")
-    wait_until("ten seconds of training", lambda: clock_s(cluster) > 10, 60)
+    wait_until("ten seconds of training", lambda: clock_s(cluster) > 10, 180)
 
     for name in [*nodes, controller]:
-        seen.health[name] = cluster.inspect(name)["State"]["Health"]["Status"]
+        seen.health[name] = wait_until("it is healthy, or not", lambda name=name: health(cluster, name), 180)  # type: ignore[misc]
         seen.processes[name] = cluster.processes(name)
         for path in ("/written", "/opt/gannet/written", "/usr/bin/written"):
             try:
@@ -121,7 +128,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     seen.targets = wait_until(
         "Prometheus has found all nodes",
         lambda: targets if len(targets := cluster.query('up{job="node"} == 1')) == NODES else None,
-        60,
+        180,
     )
     seen.steps_counted = cluster.query("gannet_steps_total")
 
@@ -132,7 +139,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     seen.changed_at_s = clock_s(cluster)
     seen.applied = net(cluster, "apply", str(profile))
     seen.shown = cluster.compose("exec", "-T", "controller", "gannet", "net", "show")
-    wait_until("steps over slow links", lambda: clock_s(cluster) > seen.changed_at_s + 12, 90)
+    wait_until("steps over slow links", lambda: clock_s(cluster) > seen.changed_at_s + 12, 180)
     seen.round_trip_s.append(cluster.round_trip_s(nodes[0], nodes[1]))
 
     seen.killed = nodes[2]
@@ -140,8 +147,9 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     (member,) = [p for p in seen.processes[seen.killed] if p["command"].startswith("python -m cluster.member")]
     seen.killed_at_s = clock_s(cluster)
     cluster.engine.docker("exec", "-u", "root", seen.killed, "sh", "-c", f"kill -9 {member['pid']}")
-    wait_until("Docker starts it again", lambda: cluster.inspect(seen.killed)["RestartCount"], 30)
-    wait_until("the third arm trains", lambda: clock_s(cluster, "third") > 1, 180)
+    seen.killed_by_s = clock_s(cluster)
+    wait_until("Docker starts it again", lambda: cluster.inspect(seen.killed)["RestartCount"], 180)
+    wait_until("the third arm trains", lambda: clock_s(cluster, "third") > 1, 400)
     cluster.compose("stop", "controller")
     seen.status = int(cluster.engine.docker("wait", controller, timeout_s=300))
     seen.restarts = cluster.inspect(seen.killed)["RestartCount"]
@@ -211,12 +219,12 @@ def test_a_profile_applied_while_training_changes_round_trips_as_ordered(seen: S
 def test_a_profile_applied_while_training_changes_steps_as_its_rate_says(seen: Seen) -> None:
     lines = [line for line in seen.cluster.lines("first", "steps.jsonl") if line["wait_s"] is not None]
 
-    def step_s(begin: float, end: float) -> float:
+    def steps_s(begin: float, end: float) -> list[float]:
         times = {n: [x["t_s"] for x in lines if x["node"] == n and begin < x["t_s"] < end] for n in range(NODES)}
-        return statistics.median(b - a for t in times.values() for a, b in itertools.pairwise(t))
+        return [b - a for t in times.values() for a, b in itertools.pairwise(t)]
 
-    before = step_s(1.0, seen.changed_at_s)
-    after = step_s(seen.changed_at_s + 4.0, seen.killed_at_s)
+    before = min(steps_s(1.0, seen.changed_at_s))  # a busy machine makes many a step longer than slow links do
+    after = statistics.median(steps_s(seen.changed_at_s + 4.0, seen.killed_at_s))
     sent = statistics.median(line["interface_bytes"] for line in lines)
     least = sent * 8 / 4e6  # what the new rate needs for a step's bytes, whatever else a step takes
     assert before < least <= after * 1.05, (before, least, after)  # HTB lets a burst pass
@@ -250,9 +258,9 @@ def test_a_killed_node_is_missed_by_the_run_and_back_in_the_next(seen: Seen) -> 
     assert seen.restarts >= 1
     first = seen.cluster.lines("first", "steps.jsonl")
     last = {node: max(line["t_s"] for line in first if line["node"] == node) for node in range(NODES)}
-    assert last[seen.killed_rank] < seen.killed_at_s + 5
+    assert last[seen.killed_rank] < seen.killed_by_s + 2  # the last lines may have been on their way
     others = [t for node, t in last.items() if node != seen.killed_rank]
-    assert min(others) > seen.killed_at_s + 5  # they went on without it
+    assert min(others) > last[seen.killed_rank] + 5  # they went on without it
     lost = [line for line in seen.cluster.lines("first", "links.jsonl") if line.get("event") == "agent-lost"]
     assert [line["node"] for line in lost] == [seen.killed_rank]
     second = seen.cluster.lines("second", "steps.jsonl")

@@ -44,7 +44,7 @@ class Containers:
     def exec(self, *arguments: str, stdin: str = "") -> tuple[int, str, str]:
         """Exit status, standard output and standard error."""
         process = self.start(*arguments)
-        said, complained = process.communicate(stdin, timeout=60)
+        said, complained = process.communicate(stdin, timeout=180)
         return process.returncode, said, complained
 
 
@@ -112,7 +112,7 @@ def test_what_ends_the_caller_ends_the_program(containers: Containers, number: i
     try:
         wait_until("the program runs", lambda: asleep(containers, seconds), 60)
         process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        assert process.wait(180) == 128 + number
         assert not asleep(containers, seconds)
     finally:
         process.kill()

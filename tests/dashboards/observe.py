@@ -123,7 +123,7 @@ def start_prometheus(folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*argv, "--web.listen-address=127.0.0.1:9090"], stdout=log, stderr=log)
 
 
-def wait_for(done: Callable[[], Any], timeout_s: float = 60.0) -> None:
+def wait_for(done: Callable[[], Any], timeout_s: float = 180.0) -> None:
     end = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() > end:
@@ -158,6 +158,8 @@ def observe(folder: Path) -> None:
     metrics.serve("0.0.0.0", layout.METRICS_PORT)
     finished = execute(resolve(SPEC, "observed"), folder / "out", Console(), None, [metrics, Trouble()])
     wait_for(lambda: len(values("gannet_run_state == 2")) == len(SPEC["arms"]))
+    # Scored with what processor time is left over, which may be none before the runs have ended.
+    wait_for(lambda: values("last_over_time(gannet_quality_score[1h])"), 240.0)
     end_s = time.time()
     answers = check.ask_all(URL, start_s, end_s)
 

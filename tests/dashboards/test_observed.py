@@ -23,7 +23,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("observed")
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
     argv = [sys.executable, "-m", "tests.dashboards.observe", str(folder)]
-    ran = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    ran = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=800)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     result: dict[str, Any] = json.loads((folder / "found.json").read_text())
     return result

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
 
 
 def wait_until(what: str, true: Callable[[], bool], patience_s: float = _PATIENCE_S) -> None:

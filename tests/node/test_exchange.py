@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import threading
 import zlib
@@ -14,57 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from node.codecs import build_codec
-from node.config import ExchangeConfig
 from node.effects import RAW_PART, PeerLost, Tag
-from node.exchange import GrpcExchange
-from node.mailbox import Mailbox
 from proto import exchange_pb2, exchange_pb2_grpc
-
-SCHEMA = 7
-
-
-class Pair:
-    """Two or more nodes' exchanges in one process, over real sockets."""
-
-    def __init__(self, world: int, count: int, **limits: Any) -> None:
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.codec = build_codec("fp32")
-        self.refusals: list[tuple[int, int, str, str]] = []
-        self.waits: list[tuple[int, int, int]] = []
-        settings = {
-            "chunk_bytes": 1000,
-            "chunk_deadline_s": 5.0,
-            "patience_s": 5.0,
-            "round_deadline_s": 20.0,
-            **limits,
-        }
-        self.config = ExchangeConfig(**settings)
-        self.nodes = [self._node(rank, world, count) for rank in range(world)]
-        self.addresses = [self.call(node.serve("127.0.0.1:0")) for node in self.nodes]
-        for rank, node in enumerate(self.nodes):
-            self.call(node.connect(self.addresses, set(range(world)) - {rank}))
-
-    def _node(self, rank: int, world: int, count: int) -> GrpcExchange:
-        size = self.codec.wire_bytes(count)
-        box = Mailbox("run", rank, world, SCHEMA, self.codec, size, self.config.window_rounds)
-        return GrpcExchange(
-            rank,
-            world,
-            box,
-            self.config,
-            lambda *news: self.refusals.append(news),
-            lambda source, number: self.waits.append((rank, source, number)),
-        )
-
-    def call(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
-
-    def close(self) -> None:
-        for node in self.nodes:
-            self.call(node.close())
-        self.loop.call_soon_threadsafe(self.loop.stop)
+from tests.support.exchanges import SCHEMA, Pair
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from math import sqrt
 
+from cluster.virtual_links import frame_bytes
 from netem.plan import InterfacePlan
 from node.collectives import SEGMENTS_AHEAD
 from node.config import ExchangeConfig
@@ -17,6 +18,9 @@ _CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may notice that a cut has ended
 _LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
 _LIVE_ROUND_S = 600.0  # how long an operator may keep nodes apart before they give each other up
 _CHUNK_S = 0.05  # a chunk takes at most this long on its link, so that control and acknowledgements get in
+
+# So much earlier than news need to get there and back a node says that it is ready: messages take time to handle.
+_TURN_SLACK_S = 0.01
 
 # What handling one more segment costs a node, in seconds of work that the link does not hide.
 _SEGMENT_COST_S = 5e-5
@@ -73,6 +77,30 @@ def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
     delay_ms = max((path.delay_ms + path.jitter_ms for path in paths), default=0.0)
     losses = (path.any_loss_percent for path in paths if path.loss_percent < 100)
     return min(rates, default=1e10), delay_ms, max(losses, default=0.0)
+
+
+def with_turns(
+    limits: ExchangeConfig,
+    states: Iterable[tuple[float, Sequence[InterfacePlan]]],
+    parcel_bytes: int,
+    compute_s: float,
+) -> ExchangeConfig:
+    """The limits, and how gossip on graphs that change takes turns (see node.turns); `states` as in limits_over_time.
+
+    No parcel that the fastest link could have on its way in twice the longest delay waits for its turn: the news
+    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two parcels.
+    """
+    pipe_bytes, turn_s = 0.0, 0.0
+    for _, plans in states:
+        rate_bps, delay_ms, loss_percent = _worst(plans)
+        up_bps = max(1e10 if plan.up_bps is None else plan.up_bps for plan in plans)
+        down_bps = max(1e10 if plan.down_bps is None else plan.down_bps for plan in plans)
+        delay_s = delay_ms / 1000
+        frames = min(up_bps, down_bps) / 8 * (2 * delay_s + _TURN_SLACK_S)
+        pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1))
+        parcel_s = 8 * parcel_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
+        turn_s = max(turn_s, compute_s + 2 * (parcel_s + 2 * delay_s))
+    return limits.model_copy(update={"pipe_bytes": max(1, int(pipe_bytes)), "turn_s": max(turn_s, 0.001)})
 
 
 def _is_cut(plans: Iterable[InterfacePlan]) -> bool:

@@ -24,11 +24,12 @@ from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
 from cluster.liveness import WaitGraph
 from cluster.virtual_links import LinkModel, check_modelled, frame_bytes
 from cluster.virtual_time import Timeline, Timer
+from cluster.virtual_turns import VirtualTurns
 from cluster.virtual_waits import FirstOf
 from netem.certificate import Certificate, expected_edge
 from node.checkpoint import Checkpoint
 from node.collectives import CollectiveFailed
-from node.effects import Arrival, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
+from node.effects import Arrival, BeginRound, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
 from node.mailbox import Header, Mailbox, Refusal
 from node.players.traffic import steps_between
 from node.tasks.base import Task
@@ -104,6 +105,8 @@ class _Simulation:
         self._links: LinkModel[Callable[[], None]] = LinkModel(
             job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
         )
+        edges, limits = exchange_edges(job.config, job.world), job.config.exchange
+        self._turns = VirtualTurns(job.world, edges, limits, self._links, self.time)
         self._segments = min(plan.segments for plan in job.plans)
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
@@ -178,6 +181,8 @@ class _Simulation:
                         node.meter.compute_s += share * node.pace_s
                         self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
                         return
+                case BeginRound(number, sources, after):
+                    self._turns.of[node.rank].begin(number, sources, after)
                 case Send(to, tag, body, _):
                     header = Header(
                         node.mailbox.run, node.rank, tag, node.mailbox.schema, len(body), zlib.crc32(body)
@@ -205,7 +210,11 @@ class _Simulation:
             header, body = corrupt.damage(header, body)
         wire = frame_bytes(len(body), self._segments)
         node.wire_bytes += int(wire)
-        self._links.send(self.time.now_s, node.rank, to, wire, partial(self._deliver, to, header, body))
+        deliver = partial(self._deliver, to, header, body)
+        if node.worker.peers.in_turns:
+            self._turns.send(node.rank, to, header.tag.round, len(body), wire, deliver)
+        else:
+            self._links.send(self.time.now_s, node.rank, to, wire, deliver)
 
     def _deliver(self, to: int, header: Header, body: memoryview) -> None:
         try:
@@ -295,6 +304,7 @@ class _Simulation:
         if struck.alive and not struck.done:
             self._active -= 1
         struck.alive = False
+        self._turns.end(fault.rank)
         self._graph.moves(fault.rank)
         self._end(struck)
         for node in self.nodes:
@@ -302,6 +312,7 @@ class _Simulation:
                 reason = f"ended at {fault.at_s:.1f} s"
                 self.lost.setdefault(fault.rank, reason)
                 self.time.after(fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
+                self.time.after(fault.notice_s, partial(self._turns.of[node.rank].lose, fault.rank))
 
     def _tell_change(self, change: LinkChange, operation: str) -> None:
         line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}

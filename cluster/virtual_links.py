@@ -34,7 +34,7 @@ PART_OVERHEAD_BYTES = 150
 ACK_BYTES, ACKED_FRAMES = 66, 2
 
 
-def frame_bytes(body_bytes: int, segments: int) -> float:
+def frame_bytes(body_bytes: float, segments: int) -> float:
     """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
     acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
     return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
@@ -127,6 +127,11 @@ class LinkModel(Generic[Parcel]):
         while self._number + 1 < len(self._times) and self._times[self._number + 1] <= now_s:
             self._change(self._times[self._number + 1])
         return through
+
+    def news_s(self, now_s: float, source: int, to: int) -> float:
+        """When a word said now arrives, that takes nothing of the links; infinity for never."""
+        path = self._plans[self._number][to].paths[self._plans[self._number][source].address]
+        return (self.cut_until_s(now_s) if path.loss_percent == 100 else now_s) + path.delay_ms / 1000
 
     def cut_until_s(self, now_s: float) -> float:
         """Until when any link is cut; `now_s` where none is."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from cluster.deadlines import limits_over_time, with_room_for_operators
+from cluster.deadlines import limits_over_time, with_room_for_operators, with_turns
 from cluster.fabric import Fabric, Job, Outcome, Sink, mesh_plans
 from experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from experiment.data_record import data_of
@@ -164,7 +164,7 @@ def job_of(spec: RunSpec) -> Job:
         max_steps=spec.stop.steps,
     )
     size = parcel_bytes(config, sampler.layout)
-    limits = limits_over_time(planned, size, spec.nodes, compute_s)
+    limits = with_turns(limits_over_time(planned, size, spec.nodes, compute_s), planned, size, compute_s)
     limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
     config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine

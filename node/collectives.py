@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from node.codecs import Codec, build_codec
-from node.effects import RAW_PART, PeerLost, Receive, Send, Tag
+from node.effects import RAW_PART, BeginRound, PeerLost, Receive, Send, Tag
 from node.topology import Neighbourhood
 
 # Of a server average: enough to fill a worker's share of the path where cluster.deadlines sizes segments.
@@ -43,11 +43,22 @@ class Peers:
     codec_bytes: int = 0
     missing: set[int] = field(default_factory=set)
     raw_codec: Codec = field(default_factory=lambda: build_codec("fp32"))
+    in_turns: bool = False  # whether gossip's graph changes, so that parcels take turns (see node.turns)
+    _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and who was sent to
 
     def next_round(self) -> int:
         """Number of the next exchange round; all nodes of a synchronous algorithm count alike."""
         self.round += 1
         return self.round
+
+    async def begin_round(self, number: int, here: Neighbourhood) -> None:
+        """Have the parcels of a gossip round take turns with those of the round before, where the graph changes."""
+        if not self.in_turns:
+            return
+        before, sent_to = self._gossiped
+        after = sent_to | {*here.outgoing} if before == number - 1 and sent_to != {*here.outgoing} else ()
+        self._gossiped = number, frozenset(here.outgoing)
+        await BeginRound(number, tuple(here.incoming), tuple(sorted(after)))
 
     async def send(self, to: int, tag: Tag, body: memoryview, last: bool = True) -> None:
         """Hand an encoded body to the network."""
@@ -80,6 +91,7 @@ class GossipRound:
 
     async def begin(self) -> GossipRound:
         """Send x (flat float32) to the out-neighbours."""
+        await self._peers.begin_round(self._tag.round, self._neighbours)
         if self._neighbours.outgoing:
             body = self._peers.codec.encode(self._x)
             rank, world = self._peers.rank, self._peers.world

@@ -42,6 +42,8 @@ class ExchangeConfig(Settings):
 
     `patience_s`: a node that has waited so long for a peer says so, and whoever holds everybody up is
     found out and given up; only where that fails does a wait go on to the round's deadline.
+    `pipe_bytes`: what a link may carry while news go there and back; no longer parcel ever waits for its turn, and
+    none for longer than `turn_s` (see node.turns). None: no parcel at all.
     """
 
     chunk_bytes: PositiveInt = 65536
@@ -51,6 +53,8 @@ class ExchangeConfig(Settings):
     round_deadline_s: PositiveFloat = 60.0
     liveness_s: PositiveFloat = 120.0
     window_rounds: PositiveInt = 4
+    pipe_bytes: PositiveInt | None = None
+    turn_s: PositiveFloat = 10.0
 
     @model_validator(mode="after")
     def _in_order(self) -> ExchangeConfig:

@@ -59,6 +59,18 @@ class Compute(Effect[T]):
 
 
 @dataclass(frozen=True)
+class BeginRound(Effect[None]):
+    """A round of gossip begins on a graph that changes: what is sent in it waits for its turn (see node.turns).
+
+    `sources`: who sends to this node in it. `after`: the peers that must be ready for it before this node sends.
+    """
+
+    number: int
+    sources: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Send(Effect[None]):
     """Hand a parcel's body to the network. Returns once the fabric has room for it, not when it arrived.
 

@@ -125,7 +125,7 @@ class _Life:
                     case "stop_after":
                         self._stop_after = order.stop_after.step
                     case "peer_lost" if self._exchange is not None:
-                        self._exchange.shelf.lose(order.peer_lost.rank, order.peer_lost.reason)
+                        self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._collective is not None:
                             self._collective.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._metrics is not None:
@@ -178,7 +178,7 @@ class _Life:
             window_rounds=worker.window_rounds,
         )
         self._exchange = exchange = GrpcExchange(
-            worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting
+            worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting, peers.in_turns
         )
         if isinstance(config.algorithm, DdpConfig):
             from node.ddp import DdpMean  # what it imports takes a second and memory

@@ -211,6 +211,8 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
 GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "power-gossip", "ad-psgd"})
 # Those whose nodes have no common rounds: each makes its steps at its own speed.
 ASYNCHRONOUS = frozenset({"ad-psgd"})
+# Those whose parcels of a round take turns with the round before, where the graph changes in between.
+TAKING_TURNS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "deepsqueeze"})
 _COMPRESSED_GOSSIP = ("choco", "deepsqueeze")
 _BY_PAIRS = (*_COMPRESSED_GOSSIP, "power-gossip", "ad-psgd")  # what one node of an edge does, the other takes back
 

@@ -25,6 +25,7 @@ from node.gloo import ring_sent_bytes, vectors_of
 from node.methods import (
     ASYNCHRONOUS,
     GOSSIPS,
+    TAKING_TURNS,
     CpOadamConfig,
     DdpConfig,
     DilocoConfig,
@@ -105,6 +106,14 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
     collective = _collective(config)
     ahead = _farthest(_edges(collective, world)) if collective else 0
     return ahead + (Topology(config.topology, world).rounds_ahead() if config.algorithm.name in GOSSIPS else 0)
+
+
+def in_turns(config: NodeConfig, world: int, values: int, layout: Sequence[TensorSpec]) -> bool:
+    """Whether parcels take turns (see node.turns): where gossip's graph changes, and a parcel fills its link."""
+    pipe_bytes = config.exchange.pipe_bytes
+    if pipe_bytes is None or config.players or config.algorithm.name not in TAKING_TURNS:
+        return False
+    return Topology(config.topology, world).period != 1 and largest_body(config, values, layout) > pipe_bytes
 
 
 def _collective(config: NodeConfig) -> Literal["server", "ring"] | None:

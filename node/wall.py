@@ -8,7 +8,19 @@ from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from node.effects import AllReduce, Arrival, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
+from node.effects import (
+    AllReduce,
+    Arrival,
+    BeginRound,
+    Collect,
+    Compute,
+    Effect,
+    PeerLost,
+    Receive,
+    ReceiveFirst,
+    Send,
+    Tag,
+)
 from node.worker import Meter
 
 T = TypeVar("T")
@@ -16,6 +28,8 @@ T = TypeVar("T")
 
 class Exchange(Protocol):
     """What the wall-clock fabric needs of a network."""
+
+    def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None: ...
 
     def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
 
@@ -67,6 +81,8 @@ class WallClock:
                     time.sleep(rest)
                 self._meter.compute_s += time.monotonic() - begin
                 return result
+            case BeginRound(number, sources, after):
+                self._exchange.begin_round(number, sources, after)
             case Send(to, tag, body, last):
                 self._exchange.send(to, tag, body, last)
             case Receive(source, tag):

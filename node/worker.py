@@ -32,7 +32,7 @@ from node.players.peers import PlayersPeers
 from node.tasks import build_task, needs_data
 from node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from node.topology import Neighbourhood, Topology
-from node.traffic import largest_body, rounds_ahead
+from node.traffic import in_turns, largest_body, rounds_ahead
 
 Kept = TypeVar("Kept", bound=Keeps)
 
@@ -154,7 +154,8 @@ class Worker:
                 f"and {type(self.task).__name__} is none: use task gan, or another algorithm"
             )
         codec = build_codec(config.codec, config.seed, rank)
-        self.peers = Peers(rank, world, codec, config.exchange.segment_bytes)
+        turns = in_turns(config, world, self.task.size, self.task.layout)
+        self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
         self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
         self._from: Checkpoint | None = None
         self._keepers: dict[str, Keeps] = {"task": self.task, "codec": codec}

@@ -39,6 +39,20 @@ class Piece(_message.Message):
     data: bytes
     def __init__(self, header: _Optional[_Union[Header, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
+class Listener(_message.Message):
+    __slots__ = ("run", "rank")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    rank: int
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ("round",)
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    def __init__(self, round: _Optional[int] = ...) -> None: ...
+
 class Header(_message.Message):
     __slots__ = ("run", "sender", "round", "part", "schema", "bytes", "crc32", "player")
     RUN_FIELD_NUMBER: _ClassVar[int]

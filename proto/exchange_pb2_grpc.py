@@ -39,6 +39,11 @@ class ExchangeStub:
                 request_serializer=proto_dot_exchange__pb2.Piece.SerializeToString,
                 response_deserializer=proto_dot_exchange__pb2.Receipt.FromString,
                 _registered_method=True)
+        self.Attend = channel.unary_stream(
+                '/gannet.exchange.v1.Exchange/Attend',
+                request_serializer=proto_dot_exchange__pb2.Listener.SerializeToString,
+                response_deserializer=proto_dot_exchange__pb2.Ready.FromString,
+                _registered_method=True)
 
 
 class ExchangeServicer:
@@ -50,6 +55,14 @@ class ExchangeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attend(self, request, context):
+        """Where a graph changes from round to round: a sender hears, as long as it likes, for which round the receiver is
+        ready, so that its parcel does not meet those of the round before (see node/turns.py).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +70,11 @@ def add_ExchangeServicer_to_server(servicer, server):
                     servicer.Deliver,
                     request_deserializer=proto_dot_exchange__pb2.Piece.FromString,
                     response_serializer=proto_dot_exchange__pb2.Receipt.SerializeToString,
+            ),
+            'Attend': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=proto_dot_exchange__pb2.Listener.FromString,
+                    response_serializer=proto_dot_exchange__pb2.Ready.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +104,33 @@ class Exchange:
             '/gannet.exchange.v1.Exchange/Deliver',
             proto_dot_exchange__pb2.Piece.SerializeToString,
             proto_dot_exchange__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gannet.exchange.v1.Exchange/Attend',
+            proto_dot_exchange__pb2.Listener.SerializeToString,
+            proto_dot_exchange__pb2.Ready.FromString,
             options,
             channel_credentials,
             insecure,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cluster.deadlines import limits_of
+from cluster.deadlines import limits_of, with_turns
 from cluster.fabric import Job
 from cluster.virtual import run_virtual
 from netem.certificate import Certificate
@@ -160,7 +160,9 @@ def timing_job(name: str, world: int, rate_mbps: float, delay_ms: float, steps: 
     config, parcel_bytes = NodeConfig.model_validate(settings), 4 * GAN_VALUES
     compute_s = 10 * pace_ms / 1000 * method.every
     job = Job(config, world, links, parcel_bytes=parcel_bytes, compute_s=compute_s)
-    limits = limits_of(job.plans, parcel_bytes, world, compute_s)
+    limits = with_turns(
+        limits_of(job.plans, parcel_bytes, world, compute_s), [(0.0, job.plans)], parcel_bytes, compute_s
+    )
     return Job(
         config.model_copy(update={"exchange": limits}), world, links, parcel_bytes=parcel_bytes, compute_s=compute_s
     )

@@ -33,6 +33,7 @@ async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerat
         x = oadam.step(x, g)
         number = peers.next_round()
         here = worker.neighbours(number)
+        await peers.begin_round(number, here)
         own = await channel.send(number, x, here, memory)
         for j, weight in here.incoming.items():
             try:

@@ -48,6 +48,7 @@ class PushSum:
         """Push to the round's out-neighbours, and add up what comes in."""
         number = peers.next_round()
         here = neighbours(number)
+        await peers.begin_round(number, here)
         p = 1.0 / (1 + len(here.outgoing))
         share, part = self.x * p, np.float32(self.weight * p)
         for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):

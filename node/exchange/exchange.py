@@ -15,6 +15,7 @@ from node.exchange.counters import Counters
 from node.exchange.sender import Outgoing, PeerStream, channel_options
 from node.exchange.server import ExchangeServer
 from node.exchange.shelf import RunAborted, Shelf
+from node.exchange.turns import TurnKeeper
 from node.mailbox import Mailbox, Refusal
 from proto import exchange_pb2, exchange_pb2_grpc
 
@@ -35,6 +36,7 @@ class GrpcExchange:
         config: ExchangeConfig,
         on_refusal: RefusalReport,
         on_wait: WaitReport,
+        in_turns: bool = False,
     ) -> None:
         self.rank, self.world, self._config = rank, world, config
         self.shelf = Shelf(mailbox, on_wait)
@@ -50,6 +52,7 @@ class GrpcExchange:
         # By peer and player: the last round, and if there was room.
         self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
         self.counters = Counters()
+        self._turns = TurnKeeper(config, in_turns)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -57,7 +60,7 @@ class GrpcExchange:
         """Open the server on host:port (port 0: any); returns the address with its port."""
         self._loop = asyncio.get_running_loop()
         self._server = grpc.aio.server(options=channel_options(self._config))
-        servicer = ExchangeServer(self.shelf, self._refused_here)
+        servicer = ExchangeServer(self.shelf, self._turns, self._header.run, self._refused_here)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
@@ -72,6 +75,7 @@ class GrpcExchange:
                 self._header,
                 self._config,
                 self.counters,
+                self._turns,
                 self._undelivered,
                 self._round_over,
             )
@@ -91,6 +95,17 @@ class GrpcExchange:
     def grpc_bytes(self) -> int:
         """Serialised exchange messages handed to gRPC so far, bytes."""
         return self.counters.sent_bytes
+
+    def lose(self, rank: int, reason: str) -> None:
+        """That peer is gone for good: all who wait for it are told, and nothing waits for its turn. For the loop."""
+        self.shelf.lose(rank, reason)
+        self._turns.turns.lose(rank)
+
+    def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None:
+        """What is sent in this round waits for its turn; see node.turns."""
+        if self._loop is None:
+            raise RuntimeError("a round before serve")
+        self._loop.call_soon_threadsafe(self._turns.turns.begin, number, sources, after)
 
     def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None:
         """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""

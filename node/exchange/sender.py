@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import grpc.aio
@@ -18,6 +19,7 @@ import grpc.aio
 from node.config import ExchangeConfig
 from node.effects import Tag
 from node.exchange.counters import Counters
+from node.exchange.turns import TurnKeeper
 from proto import exchange_pb2, exchange_pb2_grpc
 
 
@@ -43,17 +45,19 @@ class PeerStream:
         header: exchange_pb2.Header,
         config: ExchangeConfig,
         counters: Counters,
+        turns: TurnKeeper,
         on_undelivered: Callable[[int, int, str], None],
         on_round_over: Callable[[int, int], None],
     ) -> None:
         self._peer, self._header, self._config = peer, header, config
-        self._counters = counters
+        self._counters, self._turns = counters, turns
         self._on_undelivered, self._on_round_over = on_undelivered, on_round_over
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
         self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         self._rounds: dict[_Round, asyncio.Queue[Outgoing]] = {}
         self._under_way: Counter[_Round] = Counter()  # parts without a receipt
         self._tasks: set[asyncio.Task[None]] = set()
+        self._listening: asyncio.Task[None] | None = None
 
     def submit(self, outgoing: Outgoing) -> None:
         """Queue a part; opens the round's stream at its first part."""
@@ -71,6 +75,9 @@ class PeerStream:
     async def connect(self, deadline_s: float) -> None:
         """Wait until the channel is up."""
         await asyncio.wait_for(self._channel.channel_ready(), deadline_s)
+        if self._turns.pipe_bytes is not None:
+            hearing = self._turns.listen(self._peer, self._stub, self._header.run, self._header.sender)
+            self._listening = asyncio.get_running_loop().create_task(hearing)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every open round is delivered and acknowledged."""
@@ -79,22 +86,24 @@ class PeerStream:
 
     async def close(self) -> None:
         """End all streams; what is still on its way is dropped."""
-        for task in set(self._tasks):
+        for task in {*self._tasks, *([self._listening] if self._listening else [])}:
             task.cancel()
         await self._channel.close()
 
     async def _carry(self, key: _Round, queue: asyncio.Queue[Outgoing]) -> None:
+        outgoing = await queue.get()
+        await self._turns.turn(outgoing.tag, len(outgoing.body))
         call = self._stub.Deliver(timeout=self._config.round_deadline_s)
         receipts = asyncio.create_task(self._receipts(call, key))
         try:
-            last = False
-            while not last:
-                outgoing = await queue.get()
-                last = outgoing.last
-                for message in pieces(self._header, outgoing, self._config.chunk_bytes):
+            while True:
+                for message in pieces(self._header, outgoing, self._config.chunk_bytes, self._turns.pipe_bytes):
                     async with asyncio.timeout(self._config.chunk_deadline_s):  # wait_for makes a task a chunk
                         await call.write(message)
                     self._counters.sent(self._peer, message.ByteSize())
+                if outgoing.last:
+                    break
+                outgoing = await queue.get()
             await call.done_writing()
             await receipts
         except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
@@ -115,16 +124,24 @@ class PeerStream:
                 print(f"rank {self._peer} refused a part: {verdict}: {receipt.detail}", flush=True)
 
 
-def pieces(template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int) -> Iterator[exchange_pb2.Piece]:
-    """The messages of one part: a header with the first chunk, then the other chunks, each copied as it leaves."""
+def pieces(
+    template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int, pipe_bytes: int | None = None
+) -> Iterator[exchange_pb2.Piece]:
+    """The messages of one part: a header with the first chunk, then the other chunks, each copied as it leaves.
+
+    One chunk ends where `pipe_bytes` are left: the receiver gets whole messages, and is to know that much at once.
+    """
     body = outgoing.body
     header = exchange_pb2.Header()
     header.CopyFrom(template)
     header.round, header.part, header.player = outgoing.tag
     header.bytes, header.crc32 = len(body), zlib.crc32(body)
-    yield exchange_pb2.Piece(header=header, data=bytes(body[:chunk_bytes]))
-    for start in range(chunk_bytes, len(body), chunk_bytes):
-        yield exchange_pb2.Piece(data=bytes(body[start : start + chunk_bytes]))
+    ends = [*range(chunk_bytes, len(body), chunk_bytes), len(body)]
+    if pipe_bytes is not None and len(body) > pipe_bytes:
+        ends = sorted({*ends, len(body) - pipe_bytes})
+    yield exchange_pb2.Piece(header=header, data=bytes(body[: ends[0]]))
+    for start, end in pairwise(ends):
+        yield exchange_pb2.Piece(data=bytes(body[start:end]))
 
 
 def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:

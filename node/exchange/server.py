@@ -11,6 +11,7 @@ import grpc.aio
 
 from node.effects import Tag
 from node.exchange.shelf import Shelf
+from node.exchange.turns import TurnKeeper
 from node.mailbox import Header, Refusal, Verdict
 from proto import exchange_pb2, exchange_pb2_grpc
 
@@ -21,9 +22,16 @@ MESSAGE_SLACK_BYTES = 4096
 class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     """Takes Deliver streams. Every part gets one receipt; a refused part is reported and never used."""
 
-    def __init__(self, shelf: Shelf, on_refusal: Callable[[int, Refusal], None]) -> None:
-        self._shelf = shelf
+    def __init__(self, shelf: Shelf, turns: TurnKeeper, run: str, on_refusal: Callable[[int, Refusal], None]) -> None:
+        self._shelf, self._turns, self._run = shelf, turns, run
         self._on_refusal = on_refusal
+
+    async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
+        """Tell a sender for which rounds this node is ready."""
+        if request.run != self._run:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"run {request.run!r}, here {self._run!r}")
+        async for number in self._turns.tell():
+            yield exchange_pb2.Ready(round=number)
 
     async def Deliver(
         self, request_iterator: AsyncIterator[exchange_pb2.Piece], context: Any
@@ -40,6 +48,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a part begins with a header")
                 return
             part.take(piece.data)
+            if part.refusal is None:
+                self._turns.came(part.header.sender, part.header.tag, part.header.bytes - part.taken)
             if part.whole:
                 yield self._end(part)
                 part = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -16,6 +17,7 @@ from cluster.deadlines import (
     limits_over_time,
     longest_transfer_s,
     with_room_for_operators,
+    with_turns,
 )
 from netem.plan import InterfacePlan
 from netem.profile import load_profile
@@ -119,6 +121,25 @@ def test_rounds_wait_out_a_cut_and_a_final_one_for_no_longer(length_s: float) ->
         assert limits.round_deadline_s == pytest.approx(calm.round_deadline_s + longer_s)
         assert limits.chunk_deadline_s == pytest.approx(calm.chunk_deadline_s + longer_s)
         type(limits).model_validate(with_room_for_operators(limits).model_dump())
+
+
+def test_turns_are_for_parcels_longer_than_the_fastest_pipe() -> None:
+    """10 Mbit/s carry 62.5 kB in twice 25 ms, some of it headers; what is slower for a while must not lower that."""
+    limits = limits_of(plans(FAST), PARCEL_BYTES, 4, COMPUTE_S)
+    assert limits.pipe_bytes is None  # unless asked for, no turns
+    states = [(0.0, plans(FAST)), (9.0, plans(FAST.apply(load_profile("2g"), nodes=[2])))]
+    fast, both = (with_turns(limits, some, PARCEL_BYTES, COMPUTE_S) for some in (states[:1], states))
+    assert fast.pipe_bytes is not None and both.pipe_bytes is not None
+    assert 62_500 < fast.pipe_bytes < 1.2 * 62_500
+    assert both.pipe_bytes > fast.pipe_bytes  # delays are longer then
+    # Two parcels, each with a delay, after the longest gradient.
+    assert fast.turn_s == pytest.approx(COMPUTE_S + 2 * (8 * PARCEL_BYTES / 10e6 + 2 * 0.025))
+    assert both.turn_s > fast.turn_s
+    free = tuple(replace(plan, up_bps=None, down_bps=None, paths={}) for plan in plans(FAST))
+    assert (
+        with_turns(limits, [(0.0, free)], PARCEL_BYTES, COMPUTE_S).pipe_bytes > 10**7
+    )  # no caps: no turns in practice
+    type(both).model_validate(with_room_for_operators(both).model_dump())
 
 
 def test_the_limits_of_shipped_traces_are_minutes_at_most() -> None:

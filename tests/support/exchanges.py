@@ -17,7 +17,8 @@ SCHEMA = 7
 class Pair:
     """Two or more nodes' exchanges in one process, over real sockets."""
 
-    def __init__(self, world: int, count: int, **limits: Any) -> None:
+    def __init__(self, world: int, count: int, in_turns: bool = False, **limits: Any) -> None:
+        self._in_turns = in_turns
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.codec = build_codec("fp32")
@@ -46,6 +47,7 @@ class Pair:
             self.config,
             lambda *news: self.refusals.append(news),
             lambda source, number: self.waits.append((rank, source, number)),
+            self._in_turns,
         )
 
     def call(self, coroutine: Any) -> Any:

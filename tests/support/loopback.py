@@ -50,7 +50,15 @@ def over_grpc(job: Job, tasks: Sequence[Task]) -> tuple[np.ndarray, list[int], l
         box = Mailbox(job.config.run, worker.rank, job.world, *rules)
         limits = job.config.exchange
         exchanges.append(
-            GrpcExchange(worker.rank, job.world, box, limits, lambda *news: refused.append(news), lambda *waits: None)
+            GrpcExchange(
+                worker.rank,
+                job.world,
+                box,
+                limits,
+                lambda *news: refused.append(news),
+                lambda *waits: None,
+                worker.peers.in_turns,
+            )
         )
     notes = [Notes() for _ in workers]
 

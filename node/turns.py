@@ -1,0 +1,103 @@
+"""Whose parcel is on its turn where a graph changes from round to round: what keeps its nodes within a round.
+
+On such a graph a node waits in each round for that round's senders alone, so one that is late holds up one other,
+and the rest go on. Their next parcels then meet the late one, in its receiver's downlink or in its sender's uplink,
+and share it: what was late takes twice as long, and is twice as late in the round after. So a parcel of a round
+goes onto the wire when two kinds of peers are ready for that round: those it is for, and those that this node sent
+to in the round before. A peer is ready for a round when what it was to get in the one before is there, or so nearly
+that the news need as long to get here as the rest needs to get there (ExchangeConfig.pipe_bytes): where nobody is
+late nobody waits. Nothing that decides a trajectory is touched; who does not hear of a peer for
+ExchangeConfig.turn_s sends all the same.
+
+This is the rule alone, without a thread or a clock, as the mailbox is: the gRPC exchange calls it from its loop,
+the virtual fabric from its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import inf
+
+
+@dataclass(eq=False)
+class Held:
+    """A parcel that waits for its turn: its round, the peers that are not ready for it, and what sends it."""
+
+    number: int
+    peers: set[int]
+    send: Callable[[], None]
+
+
+class Turns:
+    """One node's view. `announce` tells all who send to this node that it is ready for a round; numbers only grow."""
+
+    def __init__(self, announce: Callable[[int], None]) -> None:
+        self._announce = announce
+        self.ready = 0
+        self._number = 0
+        self._awaited: set[int] = set()  # senders of the current round whose parcels are not nearly there
+        self._nearly: set[tuple[int, int]] = set()
+        self._after: frozenset[int] = frozenset()
+        self._peers: dict[int, float] = {}  # for which round they are ready
+        self._held: list[Held] = []
+
+    def begin(self, number: int, sources: Iterable[int], after: Iterable[int]) -> None:
+        """This node's round begins: it will get parcels from `sources`, and its own go after `after` are ready."""
+        self._number, self._after = number, frozenset(after)
+        self._nearly = {(source, which) for source, which in self._nearly if which >= number}
+        self._awaited = {
+            rank for rank in sources if (rank, number) not in self._nearly and self._peers.get(rank) != inf
+        }
+        self._be_ready(number)
+        self._look()
+
+    def nearly(self, source: int, number: int) -> None:
+        """That peer's parcel of a round is there but for the last `pipe_bytes`."""
+        self._nearly.add((source, number))
+        if number == self._number:
+            self._awaited.discard(source)
+            self._look()
+
+    def hear(self, peer: int, number: float) -> None:
+        """That peer is ready for a round, and for all before it."""
+        self._peers[peer] = max(number, self._peers.get(peer, 0))
+        for held in list(self._held):
+            if held.number <= number and peer in held.peers:
+                held.peers.discard(peer)
+                if not held.peers:
+                    self.let_go(held)
+
+    def lose(self, peer: int) -> None:
+        """That peer will not be heard of any more: nobody waits for it, nor for what it would send."""
+        self.hear(peer, inf)
+        if peer in self._awaited:
+            self._awaited.discard(peer)
+            self._look()
+
+    def take(self, number: int, send: Callable[[], None]) -> Held | None:
+        """Call `send`, now if it is this round's turn, or as soon as it is: then what is held until then."""
+        late = (
+            {peer for peer in self._after if self._peers.get(peer, 0) < number} if number == self._number else set()
+        )
+        if not late:
+            send()
+            return None
+        held = Held(number, late, send)
+        self._held.append(held)
+        return held
+
+    def let_go(self, held: Held) -> None:
+        """Send it now, whoever is ready; nothing if it has been sent."""
+        if held in self._held:
+            self._held.remove(held)
+            held.send()
+
+    def _look(self) -> None:
+        if not self._awaited:
+            self._be_ready(self._number + 1)
+
+    def _be_ready(self, number: int) -> None:
+        if number > self.ready:
+            self.ready = number
+            self._announce(number)

@@ -68,6 +68,8 @@ class Wire:
                 )
             )
         self._reorder, self._corrupt = path.reorder_percent / 100, path.corrupt_percent / 100
+        # Below this no packet comes due: one that skips the delay, or draws the least of it, may at once.
+        self.least_delay_s = 0.0 if path.jitter_ms or path.reorder_percent else self.delay_s
         self._draw: Callable[[], float] | None = None
         if path.jitter_ms:
             self._draw = sampler(path.jitter_distribution, path.jitter_correlation_percent / 100, self._jitter)

@@ -88,7 +88,8 @@ def with_turns(
     """The limits, and how gossip on graphs that change takes turns (see node.turns); `states` as in limits_over_time.
 
     No parcel that the fastest link could have on its way in twice the longest delay waits for its turn: the news
-    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two parcels.
+    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two parcels, and
+    well before anybody who waits for what is held would lose patience.
     """
     pipe_bytes, turn_s = 0.0, 0.0
     for _, plans in states:
@@ -100,6 +101,7 @@ def with_turns(
         pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1))
         parcel_s = 8 * parcel_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
         turn_s = max(turn_s, compute_s + 2 * (parcel_s + 2 * delay_s))
+    turn_s = min(turn_s, limits.patience_s / 2)
     return limits.model_copy(update={"pipe_bytes": max(1, int(pipe_bytes)), "turn_s": max(turn_s, 0.001)})
 
 

@@ -55,8 +55,9 @@ class VirtualTurns:
             self._time.after(self._limits.turn_s, partial(self.of[source].let_go, held))
 
     def end(self, rank: int) -> None:
-        """That node is no more: it says nothing."""
+        """That node is no more: it says nothing, and what waits for its turn is gone with it."""
         self._gone.add(rank)
+        self.of[rank].drop()
 
     def _announce(self, rank: int, number: int) -> None:
         for source in self._senders[rank] if rank not in self._gone else ():

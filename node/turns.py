@@ -39,16 +39,15 @@ class Turns:
         self._awaited: set[int] = set()  # senders of the current round whose parcels are not nearly there
         self._nearly: set[tuple[int, int]] = set()
         self._after: frozenset[int] = frozenset()
-        self._peers: dict[int, float] = {}  # for which round they are ready
+        self._peers: dict[int, float] = {}  # for which round they are ready; inf: they cannot be heard
+        self._lost: set[int] = set()
         self._held: list[Held] = []
 
     def begin(self, number: int, sources: Iterable[int], after: Iterable[int]) -> None:
         """This node's round begins: it will get parcels from `sources`, and its own go after `after` are ready."""
         self._number, self._after = number, frozenset(after)
         self._nearly = {(source, which) for source, which in self._nearly if which >= number}
-        self._awaited = {
-            rank for rank in sources if (rank, number) not in self._nearly and self._peers.get(rank) != inf
-        }
+        self._awaited = {rank for rank in sources if (rank, number) not in self._nearly and rank not in self._lost}
         self._be_ready(number)
         self._look()
 
@@ -61,16 +60,24 @@ class Turns:
 
     def hear(self, peer: int, number: float) -> None:
         """That peer is ready for a round, and for all before it."""
-        self._peers[peer] = max(number, self._peers.get(peer, 0))
+        if peer in self._lost:
+            return
+        known = self._peers.get(peer, 0)
+        self._peers[peer] = number if known == inf else max(number, known)
         for held in list(self._held):
             if held.number <= number and peer in held.peers:
                 held.peers.discard(peer)
                 if not held.peers:
                     self.let_go(held)
 
-    def lose(self, peer: int) -> None:
-        """That peer will not be heard of any more: nobody waits for it, nor for what it would send."""
+    def silence(self, peer: int) -> None:
+        """That peer cannot be heard, for now: nothing waits until it is ready. What it sends is awaited."""
         self.hear(peer, inf)
+
+    def lose(self, peer: int) -> None:
+        """That peer is gone for good: nothing waits until it is ready, nor for what it would send."""
+        self.silence(peer)
+        self._lost.add(peer)
         if peer in self._awaited:
             self._awaited.discard(peer)
             self._look()
@@ -92,6 +99,10 @@ class Turns:
         if held in self._held:
             self._held.remove(held)
             held.send()
+
+    def drop(self) -> None:
+        """Forget what is held: this node is no more, and sends nothing."""
+        self._held.clear()
 
     def _look(self) -> None:
         if not self._awaited:

@@ -91,8 +91,16 @@ class PeerStream:
         await self._channel.close()
 
     async def _carry(self, key: _Round, queue: asyncio.Queue[Outgoing]) -> None:
-        outgoing = await queue.get()
-        await self._turns.turn(outgoing.tag, len(outgoing.body))
+        try:
+            outgoing = await queue.get()
+            await self._turns.turn(outgoing.tag, len(outgoing.body))
+            await self._deliver(key, outgoing, queue)
+        finally:
+            self._rounds.pop(key, None)
+            self._counters.settled(self._peer, self._under_way.pop(key, 0))
+            self._on_round_over(self._peer, key[0])
+
+    async def _deliver(self, key: _Round, outgoing: Outgoing, queue: asyncio.Queue[Outgoing]) -> None:
         call = self._stub.Deliver(timeout=self._config.round_deadline_s)
         receipts = asyncio.create_task(self._receipts(call, key))
         try:
@@ -111,9 +119,6 @@ class PeerStream:
             self._on_undelivered(self._peer, key[1], _reason(error))
         finally:
             receipts.cancel()
-            self._rounds.pop(key, None)
-            self._counters.settled(self._peer, self._under_way.pop(key, 0))
-            self._on_round_over(self._peer, key[0])
 
     async def _receipts(self, call: Any, key: _Round) -> None:
         async for receipt in call:

@@ -1,7 +1,7 @@
 """Turns on the wire (see node.turns): tells senders for which round this node is ready, and hears it of receivers.
 
 Lives in gRPC's event loop. A sender listens to each peer that it ever sends to, on one long stream; a stream that
-breaks sets it free, for turns are there to save time and nothing depends on them.
+breaks sets it free until the next one stands, for turns are there to save time and nothing depends on them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from node.config import ExchangeConfig
 from node.effects import Tag
 from node.turns import Turns
 from proto import exchange_pb2, exchange_pb2_grpc
+
+# After a stream broke, until the next is tried.
+_AGAIN_S = 1.0
 
 
 class TurnKeeper:
@@ -45,13 +48,17 @@ class TurnKeeper:
                 self.turns.let_go(held)
 
     async def listen(self, peer: int, stub: exchange_pb2_grpc.ExchangeStub, run: str, rank: int) -> None:
-        """Hear for which rounds a peer is ready until its stream ends."""
-        try:
-            async for ready in stub.Attend(exchange_pb2.Listener(run=run, rank=rank)):
-                self.turns.hear(peer, ready.round)
-        except grpc.aio.AioRpcError:
-            pass
-        self.turns.lose(peer)
+        """Hear for which rounds a peer is ready, for ever; one that does not know turns is not asked again."""
+        while True:
+            try:
+                async for ready in stub.Attend(exchange_pb2.Listener(run=run, rank=rank)):
+                    self.turns.hear(peer, ready.round)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
+                    self.turns.silence(peer)
+                    return
+            self.turns.silence(peer)
+            await asyncio.sleep(_AGAIN_S)
 
     async def tell(self) -> AsyncIterator[int]:
         """For which round this node is ready, now and whenever it is ready for another."""

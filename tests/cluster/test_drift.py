@@ -5,8 +5,9 @@ On the virtual clock, over links that are the least bound but for headers and on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import pytest
 from cluster.deadlines import limits_over_time, with_turns
 from cluster.fabric import Job, LinkChange
 from cluster.virtual import Fault, Kill
+from cluster.virtual_links import LinkModel
+from cluster.virtual_time import Timeline
+from cluster.virtual_turns import VirtualTurns
 from netem.profile import LinkProfile
 from netem.state import LinkState
 from tests.support.games import Wide
@@ -154,3 +158,24 @@ def test_a_partition_that_heals_holds_nothing_up_after_it() -> None:
     ends = times_of(memory).max(0)
     assert not any(step.missing for steps in memory.steps.values() for step in steps)
     assert (ends[-1] - ends[-11]) / 10 < 1.1 * (8 * Half.VALUES * 8 / RATE_BPS + DELAY_S)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_parcel_that_waits_for_its_turn_dies_with_its_sender(killed: bool) -> None:
+    job, time = job_of(Half, 4, (), turns=True), Timeline()
+    links: LinkModel[Callable[[], None]] = LinkModel(job.plans, ())
+    turns = VirtualTurns(4, [(0, 1), (1, 0)], job.config.exchange, links, time)
+    turns.of[0].begin(2, sources=(), after=(1,))
+    turns.send(0, 1, 2, 46_000, 48_000.0, lambda: None)
+    assert links.next_s(0.0) == inf  # held
+    if killed:
+        turns.end(0)
+    while time.next_s < inf:  # until it is given up, at the latest
+        time.go_on()
+    assert (links.next_s(time.now_s) == inf) is killed
+
+
+def test_a_turn_is_given_up_long_before_anybody_loses_patience() -> None:
+    """Also where a link is very slow for a moment only: limits know that it is a moment."""
+    job = job_of(Whole, 8, falters(5, 2.0, 1_000, 1.0), turns=True)
+    assert 0 < 2 * job.config.exchange.turn_s <= job.config.exchange.patience_s

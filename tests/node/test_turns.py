@@ -93,6 +93,34 @@ def test_nobody_waits_for_a_lost_peer() -> None:
     assert node.announced == [1, 2, 3] and node.send(2) is None
 
 
+def test_a_peer_that_cannot_be_heard_for_a_while_is_awaited_again() -> None:
+    node = Node()
+    node.turns.begin(1, sources=[2], after=[2])
+    assert node.send(1) is not None
+    node.turns.silence(2)
+    assert node.sent == [1] and node.announced == [1]  # what it sends still decides when this node is ready
+    node.turns.nearly(2, 1)
+    node.turns.begin(2, sources=[2], after=[2])
+    assert node.send(2) is None  # it is not waited for
+    node.turns.hear(2, 2)
+    node.turns.begin(3, sources=[2], after=[2])
+    assert node.send(3) is not None and node.announced == [1, 2, 3]
+    node.turns.lose(2)
+    node.turns.hear(2, 3)  # a word that was on its way
+    node.turns.begin(4, sources=[2], after=[2])
+    assert node.send(4) is None and node.announced[-1] == 5
+
+
+def test_who_is_no_more_sends_nothing_of_what_it_held() -> None:
+    node = Node()
+    node.turns.begin(1, sources=[2], after=[2])
+    held = node.send(1)
+    node.turns.drop()
+    node.turns.hear(2, 1)
+    node.turns.let_go(held)  # type: ignore[arg-type]
+    assert held is not None and node.sent == []
+
+
 def test_one_that_lets_go_sends_once() -> None:
     node = Node()
     node.turns.begin(1, sources=[], after=[2])

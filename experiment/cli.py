@@ -293,6 +293,8 @@ def _said_plainly() -> Iterator[None]:
 
     try:
         yield
+    except typer.Exit:  # said already; it is a RuntimeError
+        raise
     except (
         SpecError,
         ProfileError,

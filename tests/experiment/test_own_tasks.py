@@ -215,3 +215,11 @@ def test_a_comparison_can_do_with_some_of_its_arms(tmp_path: Path) -> None:
     code, said = compare("dposg, dp-oadam")
     assert code == 0, said
     assert sorted(path.parent.name for path in (tmp_path / "out").glob("*/seed-*")) == ["dp-oadam", "dposg"]
+
+
+def test_an_error_is_said_once_and_ends_with_its_own_status(tmp_path: Path) -> None:
+    argv = ["compare", "games", "--set", "arms.dposg.fabric=compose", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, argv, env={"COLUMNS": "300"})
+    torch.set_num_threads(1)
+    assert done.exit_code == 2 and done.output.count("gannet:") == 1, done.output
+    assert "the arms name compose and virtual" in done.output

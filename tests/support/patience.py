@@ -33,7 +33,10 @@ def seen_right(look: Callable[[], Found], right: Callable[[Found], bool], looks:
 
 
 class Processors:
-    """How busy this machine's processors have been since this was made; what a hypervisor took counts as busy."""
+    """How busy this machine's processors have been since this was made.
+
+    What a hypervisor took counts as busy; work of low priority does not, for it yields.
+    """
 
     def __init__(self) -> None:
         self._begin = self._read()
@@ -41,7 +44,7 @@ class Processors:
     @staticmethod
     def _read() -> tuple[int, int]:
         ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        return ticks[3] + ticks[4], sum(ticks)  # idle and waiting for disks, of all up to `steal` (proc(5))
+        return ticks[1] + ticks[3] + ticks[4], sum(ticks)  # nice, idle, iowait; of all up to steal
 
     def busy_share(self) -> float:
         idle, total = (now - then for now, then in zip(self._read(), self._begin, strict=True))

@@ -66,7 +66,7 @@ def test_what_a_node_raises_in_the_file_ends_the_run_with_the_line(tmp_path: Pat
     """Nodes are other processes: their mistake has to come back to whoever asked for the run."""
     folder = tmp_path / "wrong"
     folder.mkdir()
-    sound, wrong = "batch.images.flatten(1)", "batch.images.flatten(9 * self.context.rank)"  # rank 0 gets past it
+    sound, wrong = "batch.images.flatten(1)", "batch.images.flatten(1 + 8 * self.context.rank)"  # rank 0 is right
     text = EXAMPLE.read_text(encoding="utf-8").replace(f"real = {sound}", f"real = {wrong}", 1)
     (folder / EXAMPLE.name).write_text(text, encoding="utf-8")
     settings = {name: value for name, value in SETTINGS.items() if name != "arms"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -44,6 +45,18 @@ class _PlayerState:
         self.moment, self.square, self.previous = state["moment"], state["square"], state["previous"]
 
 
+# (d_t, d_{t−1}): the parameters move by −2 d_t + d_{t−1}; by −d_t where there is no d_{t−1}.
+Directions = tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Move:
+    """A step that waits for its parameters only: for each player that moves, its place and its directions."""
+
+    directions: list[tuple[slice, Directions]]
+    gradient: Gradient
+
+
 class _PerPlayer(ABC):
     """One update, applied to each player whose turn it is; what is remembered, checkpoints hold as `player.entry`."""
 
@@ -57,17 +70,31 @@ class _PerPlayer(ABC):
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
+        return self.move(x, self.prepare(gradient))
+
+    def prepare(self, gradient: Gradient) -> Move:
+        """All of a step that needs no parameters, so that it can be done while parcels travel."""
         decay = self._config.decay(self._made)
         self._made += 1
+        players = [self._players[name] for name in gradient.active]
+        directions = [
+            (p.where, self._directions(gradient.field[p.where], p.learning_rate * decay, p)) for p in players
+        ]
+        return Move(directions, gradient)
+
+    def move(self, x: Tensor, move: Move) -> Tensor:
+        """New flat parameters from x (flat float32), which is left as it was, and what `prepare` made."""
         new = x.clone()
-        for name in gradient.active:
-            p = self._players[name]
-            self._update(new[p.where], gradient.field[p.where], p.learning_rate * decay, p)
-        return with_buffers(new, self._task, gradient)
+        for where, (now, before) in move.directions:
+            if before is None:
+                new[where].sub_(now)
+            else:
+                new[where].sub_(now, alpha=2).add_(before)
+        return with_buffers(new, self._task, move.gradient)
 
     @abstractmethod
-    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
-        """Turn a player's θ_{t−1} into θ_t where it lies; `rate` is η, decay included."""
+    def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
+        """Where a player's gradient leads; `rate` is η, decay included."""
 
     def state(self) -> dict[str, Tensor]:
         """See node.checkpoint.Keeps."""
@@ -89,26 +116,28 @@ class OAdam(_PerPlayer):
     θ_t = θ_{t−1} − 2 ŝ_t m_t/(√v_t+ε) + ŝ_{t−1} m_{t−1}/(√v_{t−1}+ε).
     """
 
-    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
-        direction = _adam_direction(g, rate, p, self._config)
-        theta.sub_(direction, alpha=2).add_(p.previous)
-        p.previous = direction
+    def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
+        return _after_the_last(_adam_direction(g, rate, p, self._config), p)
 
 
 class Adam(_PerPlayer):
     """Adam (Kingma & Ba 2015, the form before section 2.1): θ_t = θ_{t−1} − ŝ_t m_t/(√v_t+ε), ŝ_t as in OAdam."""
 
-    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
-        theta.sub_(_adam_direction(g, rate, p, self._config))
+    def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
+        return _adam_direction(g, rate, p, self._config), None
 
 
 class OptimisticSG(_PerPlayer):
     """Optimistic stochastic gradient: θ_t = θ_{t−1} − 2η g_t + η g_{t−1} (g_0 = 0)."""
 
-    def _update(self, theta: Tensor, g: Tensor, rate: float, p: _PlayerState) -> None:
-        direction = g * rate
-        theta.sub_(direction, alpha=2).add_(p.previous)
-        p.previous = direction
+    def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
+        return _after_the_last(g * rate, p)
+
+
+def _after_the_last(direction: Tensor, p: _PlayerState) -> Directions:
+    """(d_t, d_{t−1}), and d_t is remembered."""
+    before, p.previous = p.previous, direction
+    return direction, before
 
 
 def _adam_direction(g: Tensor, rate: float, p: _PlayerState, c: OptimizerConfig) -> Tensor:
@@ -117,7 +146,8 @@ def _adam_direction(g: Tensor, rate: float, p: _PlayerState, c: OptimizerConfig)
     p.moment.mul_(c.beta1).add_(g, alpha=1 - c.beta1)
     p.square.mul_(c.beta2).addcmul_(g, g, value=1 - c.beta2)
     scale = rate * (1 - c.beta2**p.count) ** 0.5 / (1 - c.beta1**p.count)
-    return (p.moment / (p.square.sqrt() + c.epsilon)).mul_(scale)
+    direction = p.square.sqrt().add_(c.epsilon)
+    return torch.div(p.moment, direction, out=direction).mul_(scale)
 
 
 class LastGradient:

@@ -25,6 +25,7 @@ from node.collectives import Peers
 from node.config import NodeConfig
 from node.data.datasets import load_shard
 from node.effects import Compute
+from node.finite import all_finite
 from node.methods import MdGanConfig, check_topology, shard_of
 from node.players.config import parts_of
 from node.players.parts import players_in
@@ -285,7 +286,7 @@ class Worker:
     async def compute(self, part: Callable[[], Gradient], share: float = 1.0) -> Gradient:
         """A gradient, or a part of one that has that share of the pace."""
         g = await Compute(part, share)
-        if not bool(torch.isfinite(g.field).all()):
+        if not all_finite(g.field):
             raise Diverged(f"rank {self.rank}: the gradient is not finite; losses {g.losses}")
         return g
 

@@ -66,16 +66,19 @@ class Channel:
     ) -> Tensor:
         """C(v), with what `feedback` remembers added to v before, where it is given."""
         packed = self._split.pack(v)
+        coarse = packed[: self._coarse] if feedback is None else feedback.corrected(packed[: self._coarse])
         bodies: list[tuple[Tag, memoryview]] = []
         if self._coarse:
-            encoder = feedback if feedback is not None else self.codec
-            bodies.append((Tag(number, 0), encoder.encode(packed[: self._coarse])))
+            bodies.append((Tag(number, 0), self.codec.encode(coarse)))
         if self._raw:
             bodies.append((Tag(number, 1 | RAW_PART), self._peers.raw_codec.encode(packed[self._coarse :])))
         for to in sorted(here.outgoing, key=lambda to: (to - self._peers.rank) % self._peers.world):
             for tag, body in bodies:
                 await self._peers.send(to, tag, body, last=tag == bodies[-1][0])
+        # Only now that everything is on its way: what it became is needed when the others' is there.
         values = [(self._peers.raw_codec if tag.part else self.codec).decode(body) for tag, body in bodies]
+        if feedback is not None and self._coarse and self.codec.finite(bodies[0][1]):
+            feedback.remember(coarse, values[0])
         return self._split.unpack(torch.cat(values))
 
     async def receive(self, number: int, source: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from node.codecs.base import Stateless
+from node.finite import all_finite
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -33,10 +34,7 @@ class CastCodec(Stateless):
         return self._typed(body).to(torch.float32, copy=True)
 
     def finite(self, body: memoryview) -> bool:
-        if not len(body):
-            return True
-        # NaN spreads to both extremes and infinity is one: a pass without a temporary of the body's size.
-        return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(self._typed(body)))
+        return all_finite(self._typed(body))
 
     def _typed(self, body: memoryview) -> Tensor:
         if len(body) % self._dtype.itemsize:

@@ -29,14 +29,22 @@ class ErrorFeedback:
 
         What is not finite stays out of the memory: the body is refused, and the next one must not be.
         """
+        corrected = self.corrected(values, start)
+        body = self.codec.encode(corrected)
+        if self.codec.finite(body):
+            self.remember(corrected, self.codec.decode(body), start)
+        return body
+
+    def corrected(self, values: Tensor, start: int = 0) -> Tensor:
+        """x + e, for who encodes and decodes by itself, and has this `remember` what came of it."""
         memory = self.memory[start : start + len(values)]
         if len(memory) != len(values):
             raise ValueError(f"values {start} to {start + len(values)} of a vector of {len(self.memory)}")
-        corrected = flat(values) + memory
-        body = self.codec.encode(corrected)
-        if self.codec.finite(body):
-            torch.sub(corrected, self.codec.decode(body), out=memory)
-        return body
+        return flat(values) + memory
+
+    def remember(self, corrected: Tensor, decoded: Tensor, start: int = 0) -> None:
+        """e ← corrected − decoded."""
+        torch.sub(corrected, decoded, out=self.memory[start : start + len(corrected)])
 
     def state(self) -> dict[str, Tensor]:
         """The memory, and where the codec is in its random stream."""

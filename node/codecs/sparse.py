@@ -16,6 +16,7 @@ from torch import Tensor
 
 from node.codecs.base import Stateless
 from node.codecs.dither import Dither, Dithered, flat
+from node.finite import all_finite
 
 _HEADER = 4  # the count
 
@@ -49,7 +50,7 @@ class TopKCodec(Stateless):
             return body.data
         where = _largest(np.abs(x), k)
         picked = x[where]
-        if not _all_finite(x):
+        if not all_finite(torch.from_numpy(x)):  # those that do not travel too: a vector with NaN must not look whole
             picked[0] = np.nan
         places = body[_HEADER : -4 * k]
         if 4 * k <= -(-len(x) // 8):
@@ -89,11 +90,6 @@ class TopKCodec(Stateless):
         return count, where, picked.astype(np.float32)
 
 
-def _all_finite(x: NDArray[np.float32]) -> bool:
-    """Whether all are, those that do not travel too: the body of a vector with NaN must not look whole."""
-    return not len(x) or bool(np.isfinite(x.min()) and np.isfinite(x.max()))  # NaN spreads to both
-
-
 def _largest(magnitudes: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Places of the k largest, ascending; of equals the first."""
     threshold = np.partition(magnitudes, len(magnitudes) - k)[len(magnitudes) - k]
@@ -127,7 +123,7 @@ class RandomKCodec(Dithered):
         where, lengths = _picks(len(x), kept(len(x), self.ratio), seed)
         with np.errstate(over="ignore"):  # what overflows is not finite, and refused
             picked = x[where] * lengths
-        if not _all_finite(x):
+        if not all_finite(torch.from_numpy(x)):
             picked[:1] = np.nan
         body[_HEADER + 8 :] = picked.astype("<f4", copy=False).view(np.uint8)
         return body.data

@@ -97,9 +97,14 @@ class GrpcExchange:
         return self.counters.sent_bytes
 
     def lose(self, rank: int, reason: str) -> None:
-        """That peer is gone for good: all who wait for it are told, and nothing waits for its turn. For the loop."""
+        """That peer is gone for good: all who wait for it are told, nothing waits for its turn or to reach it.
+
+        For the loop.
+        """
         self.shelf.lose(rank, reason)
         self._turns.turns.lose(rank)
+        if rank in self._streams:
+            self._streams[rank].lose()
 
     def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None:
         """What is sent in this round waits for its turn; see node.turns."""

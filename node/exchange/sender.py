@@ -58,9 +58,12 @@ class PeerStream:
         self._under_way: Counter[_Round] = Counter()  # parts without a receipt
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
+        self._lost = False
 
     def submit(self, outgoing: Outgoing) -> None:
         """Queue a part; opens the round's stream at its first part."""
+        if self._lost:
+            return
         key = (outgoing.tag.player, outgoing.tag.round)
         queue = self._rounds.get(key)
         if queue is None:
@@ -83,6 +86,12 @@ class PeerStream:
         """Wait until every open round is delivered and acknowledged."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
+    def lose(self) -> None:
+        """The peer is gone for good: nothing that is on its way to it is waited for, nor sent any more."""
+        self._lost = True
+        for task in set(self._tasks):
+            task.cancel()
 
     async def close(self) -> None:
         """End all streams; what is still on its way is dropped."""
@@ -117,6 +126,9 @@ class PeerStream:
         except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
             call.cancel()
             self._on_undelivered(self._peer, key[1], _reason(error))
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
         finally:
             receipts.cancel()
 

@@ -181,6 +181,23 @@ def test_a_dead_peer_never_blocks_the_sender(pair: Callable[..., Pair]) -> None:
     assert {(rank, source) for rank, source, _ in p.waits} == {(0, 1)}
 
 
+def test_what_is_on_its_way_to_a_lost_peer_is_waited_for_no_longer(pair: Callable[..., Pair]) -> None:
+    """A node that hangs takes nothing and closes nothing: who leaves would wait for its receipts to the deadline."""
+    p = pair(window_rounds=1, chunk_deadline_s=300.0, patience_s=300.0, round_deadline_s=600.0, liveness_s=1200.0)
+    body = p.codec.encode(torch.ones(5000))
+    p.nodes[0].send(1, Tag(1, 0), body, False)  # its stream stays open
+    p.nodes[1].receive(0, Tag(1, 0))
+    more = threading.Thread(target=p.nodes[0].send, args=(1, Tag(2, 0), body, True))
+    more.start()  # there is no room for a second round
+    more.join(0.1)
+    assert more.is_alive()
+    p.loop.call_soon_threadsafe(p.nodes[0].lose, 1, "it hangs")
+    more.join(30)
+    assert not more.is_alive()
+    p.call(p.nodes[0].drain(600.0))
+    assert p.nodes[0].counters.read() == p.nodes[0].counters.read()  # nothing is under way
+
+
 def test_the_sender_waits_where_the_receiver_does_not_read(pair: Callable[..., Pair]) -> None:
     """Backpressure: no more rounds leave than the window allows while none is acknowledged."""
     p = pair(window_rounds=2)

@@ -162,16 +162,3 @@ class Outcome:
 
 
 Fabric = Callable[[Job, Sink], Outcome]
-
-
-def whole_exchanges(step: int, every: int) -> int:
-    """The first step from `step` on that ends with an exchange, so that a run ends on equal terms."""
-    return -(-step // every) * every
-
-
-def steps_ahead(step_s: float, notice_s: float, apart: int) -> int:
-    """How many steps past the farthest node the last step must lie, so that the order to stop is in time.
-
-    `apart`: how many steps two nodes can be apart at most.
-    """
-    return apart + int(notice_s / max(step_s, 1e-4)) + 1

@@ -14,17 +14,16 @@ from typing import Any, Protocol
 
 from cluster.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
 from cluster.deadlines import Suspects
-from cluster.fabric import Berth, Job, LinkAgent, Outcome, Sink, steps_ahead, whole_exchanges
+from cluster.fabric import Berth, Job, LinkAgent, Outcome, Sink
 from cluster.live_links import LiveLinks
 from cluster.liveness import WaitGraph
 from cluster.operator import Operator
+from cluster.stopping import Stopping
 from netem.measure import measure_links
-from node.players.traffic import steps_apart, steps_between
 from node.traffic import exchange_edges
 from node.worker import StepStats, progress
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
-_NOTICE_S = 0.5  # for an order to reach a busy node
 _LEAVE_S = 60.0
 _POLL_S = 0.1
 _UNWATCHED_S = 20.0  # for a node to be known as lost after its agent is
@@ -85,7 +84,7 @@ class Session:
         self.graph = WaitGraph()
         self.suspects = Suspects(job.config.exchange, job.parcel_bytes, job.compute_s)
         self.stop_wanted = False
-        self.stop_step: int | None = None
+        self.stopping = Stopping(job.config.exchange.patience_s)
         self.outcome = Outcome("failed")
 
     def go(self) -> Outcome:
@@ -171,14 +170,16 @@ class Session:
         self.controller.order(start={})
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
-        quiet_since = time.monotonic()
+        quiet_since = begin = time.monotonic()
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
             self._take_link_lines()
             if self.failure is not None:
                 raise Failed(self.failure)
-            if self.stop_wanted and self.controller.events.empty():  # what nodes have said so far is known
+            if self.job.stop_s is not None and self.job.begin_s + time.monotonic() - begin >= self.job.stop_s:
+                self.stop_wanted = True
+            if self.stop_wanted:
                 self._stop_soon()
             self._lose_who_hangs()
             if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
@@ -259,13 +260,13 @@ class Session:
                 self.steps[rank], self.t_s[rank] = stats.step, stats.t_s
                 self.sink.step(rank, stats)
                 self.graph.moves(rank)
-                if self.job.stop_s is not None and stats.t_s >= self.job.stop_s:
-                    self.stop_wanted = True
             case "waiting":
                 self.graph.waits(rank, report.waiting.source)
                 culprit = self.graph.culprit(rank)
                 if culprit is not None and culprit in self.alive:
                     self.suspects.add(culprit, self.steps[culprit])
+            case "can_leave":
+                self.stopping.answer(rank, report.can_leave.step)
             case "finished":
                 finished, sent = report.finished, self.outcome.sent_bytes
                 self.outcome.memory_mb[rank] = finished.memory_mb
@@ -280,14 +281,10 @@ class Session:
 
     def _stop_soon(self) -> None:
         assert self.controller is not None
-        if self.stop_step is not None or not any(self.steps.values()):
-            return  # how far ahead the last step must lie is known only when a step's time is
-        config = self.job.config
-        farthest = max(progress(config, self.steps[rank], self.t_s[rank]) for rank in self.steps)
-        step_s = max(self.t_s.values()) / max(1, farthest)
-        apart = steps_apart(config, self.job.world)
-        self.stop_step = whole_exchanges(farthest + steps_ahead(step_s, _NOTICE_S, apart), steps_between(config))
-        self.controller.order(stop_after={"step": self.stop_step})
+        if self.stopping.ask(time.monotonic()):
+            self.controller.order(where_to_leave={})
+        if (last := self.stopping.name(self.alive)) is not None:
+            self.controller.order(stop_after={"step": last})
 
     def _lose_who_hangs(self) -> None:
         """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
@@ -296,12 +293,18 @@ class Session:
         """
         assert self.live is not None and self.controller is not None
         for rank, step in self.suspects.steps().items():
-            if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank):
+            if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank) or self._held(rank):
                 self.suspects.drop(rank)
         for rank in self.suspects.hanging(self.live.plans, time.monotonic()):
             self.suspects.drop(rank)
             self.controller.order(rank, abort={"reason": "the others have waited for this node too long"})
             self._lose(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
+        for rank in self.stopping.silent(self.alive, time.monotonic()):
+            self.controller.order(rank, abort={"reason": "this node has not answered for too long"})
+            self._lose(rank, "it hangs: it does not say where it can leave")
+
+    def _held(self, rank: int) -> bool:
+        return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
 
     def _lose(self, rank: int, reason: str) -> None:
         assert self.controller is not None

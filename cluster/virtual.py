@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cluster.fabric import Job, LinkChange, Outcome, Sink, whole_exchanges
+from cluster.fabric import Job, LinkChange, Outcome, Sink
 from cluster.liveness import WaitGraph
 from cluster.virtual_links import LinkModel, check_modelled, frame_bytes
 from cluster.virtual_time import Timeline, Timer
@@ -30,6 +30,7 @@ from netem.certificate import Certificate, expected_edge
 from node.checkpoint import Checkpoint
 from node.collectives import CollectiveFailed
 from node.effects import Arrival, BeginRound, Collect, Compute, Effect, PeerLost, Receive, ReceiveFirst, Send, Tag
+from node.leaving import Leaving
 from node.mailbox import Header, Mailbox, Refusal
 from node.players.traffic import steps_between
 from node.tasks.base import Task
@@ -74,12 +75,14 @@ class _Node:
         self.pace_s = worker.config.pace_s_of(rank)
         self.first_of = FirstOf(partial(fabric.expect, self))
         self.steps = worker.made
+        self.leaving = Leaving(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
         self.alive = True
         self.done = False
         self.ended = False
 
     def step(self, stats: StepStats) -> None:
         self.steps = stats.step
+        self.leaving.reach(progress(self.worker.config, stats.step, stats.t_s))
         self.fabric.on_step(self.rank, stats)
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
@@ -90,14 +93,14 @@ class _Node:
             self.fabric.sink.checkpoint(self.rank, checkpoint.step, checkpoint.pack())
 
     def stop_after(self) -> int | None:
-        return self.fabric.stop_step
+        return self.leaving.last_step()
 
 
 class _Simulation:
     def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[Task] | None) -> None:
         self.job, self.sink = job, sink
         self.time = Timeline()
-        self.stop_step: int | None = None
+        self._stopping = False
         self._graph = WaitGraph()
         self.lost: dict[int, str] = {}
         self._given_up: set[int] = set()
@@ -129,6 +132,8 @@ class _Simulation:
             if begins or ends:  # of a series, the steps between are not told
                 words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
                 self.time.at(change.at_s, partial(self._tell_change, change, words))
+        if job.stop_s is not None:
+            self.time.at(job.stop_s, self._stop_soon)
         for fault in faults:
             self.time.at(fault.at_s, partial(self._strike, fault))
 
@@ -321,18 +326,18 @@ class _Simulation:
     def on_step(self, rank: int, stats: StepStats) -> None:
         self._graph.moves(rank)
         self.sink.step(rank, stats)
-        stop_s = self.job.stop_s
-        if stop_s is not None and self.stop_step is None and self.time.now_s >= stop_s:
-            self._stop_soon()
 
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
-        if self.sink.snapshot(rank, step, t_s, codec_bytes, x) and self.stop_step is None:
+        if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
             self._stop_soon()
 
     def _stop_soon(self) -> None:
-        config = self.job.config
-        farthest = max(progress(config, node.steps, self.time.now_s) for node in self.nodes)
-        self.stop_step = whole_exchanges(farthest + 1, steps_between(config))
+        there = [node.leaving for node in self.nodes if node.alive and not node.done]
+        if not self._stopping and there:
+            self._stopping = True
+            last = max([leaving.ask() for leaving in there])  # on this fabric, news take no time
+            for leaving in there:
+                leaving.tell(last)
 
 
 def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:

@@ -26,13 +26,15 @@ from node.config import NodeConfig
 from node.control import ControlLine
 from node.exchange import GrpcExchange
 from node.exchange.shelf import RunAborted
+from node.leaving import Leaving
 from node.mailbox import Mailbox
 from node.methods import DdpConfig
 from node.metrics import NodeMetrics
+from node.players.traffic import steps_between
 from node.traffic import exchange_edges
 from node.tray import Tray
 from node.wall import WallClock
-from node.worker import Diverged, Meter, StepStats, Worker, train
+from node.worker import Diverged, Meter, StepStats, Worker, progress, train
 from proto import control_pb2
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class _Life:
         self._orders: queue.SimpleQueue[control_pb2.Order | None] = queue.SimpleQueue()
         self._exchange: GrpcExchange | None = None
         self._collective: DdpMean | None = None
-        self._stop_after: int | None = None
+        self._leaving: Leaving | None = None
         self._metrics: NodeMetrics | None = None
         self._steps = 0
         self._refused_entry = False
@@ -122,8 +124,10 @@ class _Life:
         try:
             async for order in line.orders():
                 match order.WhichOneof("kind"):
-                    case "stop_after":
-                        self._stop_after = order.stop_after.step
+                    case "where_to_leave" if self._leaving is not None:
+                        line.post(can_leave=control_pb2.CanLeave(step=self._leaving.ask()))
+                    case "stop_after" if self._leaving is not None:
+                        self._leaving.tell(order.stop_after.step)
                     case "peer_lost" if self._exchange is not None:
                         self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._collective is not None:
@@ -144,6 +148,8 @@ class _Life:
             self._exchange.shelf.abort(why)
         if self._collective is not None:
             self._collective.abort(why)
+        if self._leaving is not None:
+            self._leaving.release()
         self._why_closed = why
         self._orders.put(None)
 
@@ -163,6 +169,8 @@ class _Life:
         if assignment.checkpoint_bytes:
             fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
             worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
+        self._config = config
+        self._leaving = Leaving(steps_between(config), progress(config, worker.made, worker.begin_s))
         rehearse(worker)
         peers = worker.peers
         metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
@@ -265,7 +273,9 @@ class _Life:
 
     def step(self, stats: StepStats) -> None:
         """Report a step to the controller and the metrics."""
+        assert self._leaving is not None
         self._steps = stats.step
+        self._leaving.reach(progress(self._config, stats.step, stats.t_s))
         if self._metrics is not None:
             self._metrics.step(stats)
         self._line.post(
@@ -282,8 +292,7 @@ class _Life:
                 missing=stats.missing,
             )
         )
-        if (why := self._exchange and self._exchange.shelf.aborted()) is not None and why:
-            raise RunAborted(why)
+        self._go_on()
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         """Send a snapshot to the controller in the background."""
@@ -298,8 +307,15 @@ class _Life:
         self._line.deposit_checkpoint(header, checkpoint)
 
     def stop_after(self) -> int | None:
-        """The last step, once the controller has named it."""
-        return self._stop_after
+        """The last step, once the controller has named it; waits for that where this node may not go on before."""
+        assert self._leaving is not None
+        last = self._leaving.last_step()
+        self._go_on()
+        return last
+
+    def _go_on(self) -> None:
+        if (why := self._exchange and self._exchange.shelf.aborted()) is not None and why:
+            raise RunAborted(why)
 
 
 def rehearse(worker: Worker) -> None:

@@ -45,7 +45,7 @@ class AgentAnswer(_message.Message):
     def __init__(self, json: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting")
+    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class Report(_message.Message):
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     WARMED_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    CAN_LEAVE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ready: Ready
     step: Step
@@ -62,7 +63,8 @@ class Report(_message.Message):
     refused: Refused
     warmed: Warmed
     waiting: Waiting
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ...) -> None: ...
+    can_leave: CanLeave
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("token", "wanted_rank", "pid", "host")
@@ -99,6 +101,12 @@ class Waiting(_message.Message):
     source: int
     round: int
     def __init__(self, source: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+
+class CanLeave(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("step", "t_s", "loss", "compute_s", "wait_s", "other_s", "codec_bytes", "grpc_bytes", "interface_bytes", "missing")
@@ -168,7 +176,7 @@ class Refused(_message.Message):
     def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye")
+    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +184,7 @@ class Order(_message.Message):
     PEER_LOST_FIELD_NUMBER: _ClassVar[int]
     ABORT_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_TO_LEAVE_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     warm: Warm
     start: Start
@@ -183,7 +192,8 @@ class Order(_message.Message):
     peer_lost: PeerLost
     abort: Abort
     goodbye: Goodbye
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    where_to_leave: WhereToLeave
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes")
@@ -206,6 +216,10 @@ class Warm(_message.Message):
     def __init__(self, mesh_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Start(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WhereToLeave(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -13,7 +13,7 @@ from node.config import NodeConfig
 from node.players.config import REST, parts_of
 from node.players.parts import layout_of, players_in
 from node.tasks.base import TensorSpec
-from node.traffic import Traffic, exchange_traffic, rounds_ahead, size_of
+from node.traffic import Traffic, exchange_traffic, size_of
 
 
 def traffic_by_player(config: NodeConfig, world: int, layout: Sequence[TensorSpec]) -> dict[str, Traffic]:
@@ -76,12 +76,3 @@ def _exchanged(config: NodeConfig) -> list[NodeConfig]:
 def steps_between(config: NodeConfig) -> int:
     """Steps from one exchange to the next; of several players, those of the one that is exchanged least."""
     return max((getattr(part.algorithm, "every", 1) for part in _exchanged(config)), default=1)
-
-
-def steps_apart(config: NodeConfig, world: int) -> int:
-    """How many steps two nodes can be apart at most: what any player's exchange allows, each node waiting for it."""
-    if config.asynchronous:
-        return 0
-    parts = _exchanged(config)
-    allowed = [getattr(part.algorithm, "every", 1) * max(world, rounds_ahead(part, world)) for part in parts]
-    return min(allowed, default=world)

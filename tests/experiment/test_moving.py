@@ -83,6 +83,7 @@ def test_real_nodes_live_through_a_trace_a_cut_and_a_flap(tmp_path: Path) -> Non
     summary = done.summary()
     assert summary["status"] == "finished" and summary["missing_parcels"] == 0 and summary["refused"] == {}
     assert not any("lost" in reason for reason in summary["reasons"])
+    assert len({max(line["step"] for line in done.steps() if line["node"] == node) for node in range(3)}) == 1
     told = [json.loads(line) for line in (done.run() / "links.jsonl").read_text().splitlines()]
     applied = [line["operation"] for line in told if line.get("event") == "links"]
     assert applied.count("apply") == 6 and applied[0] == "trace lte-walk at node 2"

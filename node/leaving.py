@@ -1,0 +1,64 @@
+"""Where a node leaves: after a step that is the same for all, and is named while they are at different ones.
+
+Every node is asked where it can leave. It answers with the end of the exchange that it is in, and does not go past
+that before it is told; the latest of all answers is the last step. So nobody has gone past the last step, however
+long questions, answers and orders are on their way. And no earlier one would do: who gave that answer is in that
+exchange, and has the ones before it behind itself.
+"""
+
+from __future__ import annotations
+
+from threading import Condition
+
+
+class Leaving:
+    """One node's part. `every`: steps from one exchange to the next. `there`: the last step that it has made.
+
+    Steps are counted as `progress` does. `reach` and `last_step` are for the training thread, the others for any.
+    """
+
+    def __init__(self, every: int, there: int) -> None:
+        self._every, self._there = every, there
+        self._answer: int | None = None
+        self._last: int | None = None
+        self._released = False
+        self._changed = Condition()
+
+    def reach(self, there: int) -> None:
+        """This node has made that step."""
+        with self._changed:
+            self._there = there
+
+    def ask(self) -> int:
+        """The first step from now on that ends with an exchange, so that a run ends on equal terms."""
+        with self._changed:
+            if self._answer is None:
+                self._answer = self._every * (self._there // self._every + 1)
+            return self._answer
+
+    def tell(self, last: int) -> None:
+        """That is the last step, for all."""
+        with self._changed:
+            self._last = last
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """Nobody will tell any more: wait for nothing."""
+        with self._changed:
+            self._released = True
+            self._changed.notify_all()
+
+    @property
+    def held(self) -> bool:
+        """Whether this node has made the step that it has named, and not been told: it must not go on."""
+        with self._changed:
+            return self._held()
+
+    def last_step(self) -> int | None:
+        """The last step, once it is known. Waits while this node is held, which takes as long as news take."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._released or not self._held())
+            return self._last
+
+    def _held(self) -> bool:
+        return self._answer is not None and self._there >= self._answer and self._last is None

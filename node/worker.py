@@ -111,7 +111,7 @@ class Meter:
 
 
 class Reporter(Protocol):
-    """Where the loop's news goes. None of it may hold up the training thread."""
+    """Where the loop's news goes. None of it may hold up the training thread, but for `stop_after`."""
 
     def step(self, stats: StepStats) -> None: ...
 
@@ -124,7 +124,10 @@ class Reporter(Protocol):
         ...
 
     def stop_after(self) -> int | None:
-        """The step after which to leave, once it is known; steps as `progress` counts them."""
+        """The step after which to leave, once it is known; steps as `progress` counts them.
+
+        Waits where a node must not go on before it knows; see node.leaving.
+        """
         ...
 
 

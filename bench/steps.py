@@ -1,6 +1,6 @@
 """How long a training step of each gossip arm takes over shaped links, beside the least time possible.
 
-    python bench/steps.py                           # 10 and 100 Mbit/s, 25 ms one way, 4 nodes and 2: four minutes
+    python bench/steps.py                           # 10 and 100 Mbit/s, 25 ms one way, 4 nodes and 2: six minutes
     python bench/steps.py --rates 10 --steps 40
 
 Runs `gannet compare` itself on the default GAN, with an exchange at every step, and reads each run's ledger: the

@@ -29,7 +29,10 @@ lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/mypy
 
 proto: $(VENV)/.dev  ## the Python of proto/*.proto, after a change there
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. proto/*.proto
+	$(BIN)/python -m grpc_tools.protoc -Igannet/node/wire=proto --python_out=. --pyi_out=. --grpc_python_out=. \
+	  gannet/node/wire/control.proto gannet/node/wire/exchange.proto
+	$(BIN)/python -m grpc_tools.protoc -Igannet/fabrics/links=proto --python_out=. --pyi_out=. --grpc_python_out=. \
+	  gannet/fabrics/links/operator.proto
 
 dashboards: $(VENV)/.dev  ## the JSON of dashboards/, after a change there
 	$(BIN)/python -m dashboards

@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from support.shaped import shaped
 
-from netem.certificate import Certificate, Edge
-from netem.measure import measure_links
-from netem.preflight import choose_engine
+from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.measure.certify import measure_links
+from gannet.netem.preflight import choose_engine
 
 TARGET_S = 20.0
 

@@ -24,13 +24,13 @@ import torch
 from support.pages import RESULTS, leave, table
 from torch import Tensor
 
-from node.codecs import NAMES, build_codec
-from node.codecs.base import Codec
-from node.codecs.dither import Dither
-from node.codecs.elias import EliasQsgd
-from node.data.datasets import load_shard
-from node.tasks import build_task
-from node.tasks.config import DataConfig, TaskConfig
+from gannet.node.codecs import NAMES, build_codec
+from gannet.node.codecs.base import Codec
+from gannet.node.codecs.dither import Dither
+from gannet.node.codecs.elias import EliasQsgd
+from gannet.node.data.datasets import load_shard
+from gannet.node.tasks import build_task
+from gannet.node.tasks.config import DataConfig, TaskConfig
 
 BASE = "fp16"  # what the others are compared with
 LITERAL = "literal NumPy QSGD, 4 bits"

@@ -21,7 +21,7 @@ from typing import Any
 
 from support import pages
 
-from cluster import sandbox
+from gannet.fabrics.namespaces import sandbox
 
 RATES_MBPS, DELAYS_MS, NODES = (1.0, 10.0, 100.0, 1000.0), (1.0, 25.0, 100.0, 300.0), (4, 8, 16, 64, 256)
 # (nodes, Mbit/s, ms one way), and how many steps of each method are run.
@@ -138,8 +138,8 @@ def measure(options: argparse.Namespace, console: Any) -> dict[str, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from support import crossover_cells as cells
 
-    from cluster.namespaces import NamespacesFabric
-    from netem.preflight import choose_engine
+    from gannet.fabrics.namespaces.fabric import NamespacesFabric
+    from gannet.netem.preflight import choose_engine
 
     engine = choose_engine(options.engine)
     sample = [(cell, steps) for cell, steps in SAMPLE if not options.nodes or cell[0] in options.nodes]

@@ -3,9 +3,10 @@
     python bench/crowded.py [--nodes 8] [--trainers 8] [--profile demo-10mbit] [--engine auto] [--seconds 10]
 
 A ring of nodes, links in force. Trainers are processes of normal priority that multiply matrices without a pause, as
-many as there are nodes: on two cores each gets a quarter of one. Echoes (netem.probe) cross every link all the while.
-The link engine and whoever stamps arrivals have priority over trainers (netem.process.raise_priority); what that is
-worth shows as the delay's quantiles, the engine's own lateness, and its wait for a processor.
+many as there are nodes: on two cores each gets a quarter of one. Echoes (gannet.netem.agent.probe) cross every link
+all the while. The link engine and whoever stamps arrivals have priority over trainers
+(gannet.netem.process.raise_priority); what that is worth shows as the delay's quantiles, the engine's own lateness,
+and its wait for a processor.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from rich.console import Console
 from rich.table import Table
 from support.shaped import shaped
 
-from netem.agent_client import AgentClient
-from netem.certificate import TOLERANCES
-from netem.intervals import quantile
-from netem.plan import InterfacePlan
-from netem.preflight import choose_engine
-from netem.profile import load_profile
+from gannet.netem.agent.client import AgentClient
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.profile import load_profile
+from gannet.netem.measure.certificate import TOLERANCES
+from gannet.netem.measure.intervals import quantile
+from gannet.netem.preflight import choose_engine
 
 ECHOES_PER_S = 50  # over each link
 # The multiplication ends in a line, so that its trainer is known to be at work.

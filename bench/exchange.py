@@ -19,7 +19,7 @@ from typing import Any
 
 from support.pages import RESULTS, leave, table
 
-from cluster import sandbox
+from gannet.fabrics.namespaces import sandbox
 
 METHODS = {
     "gossip": "gossip round, ring",
@@ -37,7 +37,7 @@ def main() -> None:
     os.environ |= {"GRPC_VERBOSITY": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     from rich.console import Console
 
-    from netem.preflight import choose_engine
+    from gannet.netem.preflight import choose_engine
 
     console = Console(highlight=False)
     console.width = max(console.width, 112)  # the table's
@@ -88,9 +88,9 @@ def override(text: str) -> tuple[str, float]:
 
 def build_network(world: int) -> list[Any]:
     """A namespace for each node on one bridge, as the namespaces fabric makes them; returns their agents."""
-    from cluster import layout
-    from cluster.network import ip
-    from netem.agent_client import AgentClient
+    from gannet.fabrics import addresses as layout
+    from gannet.fabrics.namespaces.ip import ip
+    from gannet.netem.agent.client import AgentClient
 
     ip(layout.build_hub())
     ip([command for rank in range(world) for command in layout.build_node(rank)])
@@ -104,15 +104,15 @@ def measure_rate(
     """Links in force and certified, processes started, rounds in alternation, processes ended."""
     from support import exchange_nodes
 
-    from cluster import layout
-    from cluster.crew import Crew
-    from cluster.deadlines import exchange_config
-    from cluster.readings import link_line
-    from netem.certificate import run_reasons
-    from netem.measure import measure_links
-    from netem.plan import network_plan
-    from netem.profile import LinkProfile
-    from netem.stack import Stack
+    from gannet.fabrics import addresses as layout
+    from gannet.fabrics.links.agent_pool import Crew
+    from gannet.fabrics.links.monitor import link_line
+    from gannet.fabrics.session.deadlines import exchange_config
+    from gannet.netem.links.plan import network_plan
+    from gannet.netem.links.profile import LinkProfile
+    from gannet.netem.links.stack import Stack
+    from gannet.netem.measure.certificate import run_reasons
+    from gannet.netem.measure.certify import measure_links
 
     world, rate_bps, delay_ms = options.nodes, round(rate_mbps * 1e6), options.delay_ms
     profile = LinkProfile(up_bps=rate_bps, down_bps=rate_bps, up_delay_ms=delay_ms, down_delay_ms=delay_ms)
@@ -168,8 +168,8 @@ def measure_rate(
 
 def traffic_of(method: str, world: int, values: int) -> Any:
     """Who sends how much to whom; gloo's ring carries what ours does."""
-    from node.config import NodeConfig
-    from node.traffic import exchange_traffic
+    from gannet.node.config import NodeConfig
+    from gannet.node.traffic.exchange import exchange_traffic
 
     collective = "server" if method == "server" else "ring"
     algorithm = {"name": "dp-oadam"} if method == "gossip" else {"name": "cp-oadam", "collective": collective}
@@ -179,7 +179,7 @@ def traffic_of(method: str, world: int, values: int) -> Any:
 
 def summarise(name: str, rounds: list[Any], traffic: Any, plans: Any, gloo: list[Any] | None) -> dict[str, Any]:
     """Times of the slowest node in each round, against the bound and against gloo's round beside it."""
-    from experiment.bounds import lower_bound
+    from gannet.experiment.bounds import lower_bound
 
     check(name, rounds)
     times = [max(answer["s"] for answer in answers) for answers in rounds]

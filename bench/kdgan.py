@@ -31,11 +31,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy import stats
 from torch import Tensor
 
-from node.data.datasets import Shard, load_split
-from node.tasks.base import Gradient
-from node.tasks.config import DataConfig
-from node.tasks.kdgan.config import PLAYERS, KdganConfig
-from node.tasks.kdgan.task import KdganTask
+from gannet.node.data.datasets import Shard, load_split
+from gannet.node.tasks.base import Gradient
+from gannet.node.tasks.config import DataConfig
+from gannet.node.tasks.kdgan.config import PLAYERS, KdganConfig
+from gannet.node.tasks.kdgan.task import KdganTask
 
 RESULTS = Path(__file__).parent / "results"
 PAPER = {

@@ -43,10 +43,10 @@ from support.links_lab import (
     plans_of,
 )
 
-from cluster.crew import Crew
-from netem.agent_client import AgentClient
-from netem.preflight import EngineUnavailable, choose_engine
-from netem.sandbox import Sandbox
+from gannet.fabrics.links.agent_pool import Crew
+from gannet.netem.agent.client import AgentClient
+from gannet.netem.preflight import EngineUnavailable, choose_engine
+from gannet.netem.sandbox import Sandbox
 
 PARTS = ("links", "peers", "apply")
 # Of a frame of 1514 bytes, as shapers count it, TCP's payload with timestamps.

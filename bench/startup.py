@@ -29,7 +29,7 @@ def measure(nodes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         settings = [f"nodes={nodes}", "stop={steps: 2}", "score=null", "snapshot_every=2", "pace_ms=null"]
-        argv = [sys.executable, "-m", "experiment.cli", "run", "demo", "--arm", "gossip", "--out", str(out)]
+        argv = [sys.executable, "-m", "gannet", "run", "demo", "--arm", "gossip", "--out", str(out)]
         begin = time.monotonic()
         subprocess.run([*argv, *(word for s in settings for word in ("--set", s))], check=True, capture_output=True)
         summary: dict[str, Any] = json.loads((out / "gossip" / "seed-1" / "summary.json").read_text())

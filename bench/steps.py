@@ -50,7 +50,7 @@ def measure(world: int, rate_mbps: float, options: argparse.Namespace) -> list[d
     with tempfile.TemporaryDirectory() as folder:
         file, out = Path(folder) / "steps.yaml", Path(folder) / "out"
         file.write_text(yaml.safe_dump(spec))
-        argv = [sys.executable, "-m", "experiment.cli", "compare", str(file), "--out", str(out)]
+        argv = [sys.executable, "-m", "gannet", "compare", str(file), "--out", str(out)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{world} nodes at {rate_mbps:g} Mbit/s failed:\n{done.stdout}{done.stderr}")

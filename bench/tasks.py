@@ -40,7 +40,7 @@ HEADINGS = ("task", "batch", "parameters", "MB a step", "GFLOP", "MB memory", "m
 
 def spec_of(name: str) -> Any:
     """The task as a run has it."""
-    from experiment.spec import RunSpec
+    from gannet.spec.run_spec import RunSpec
 
     base = {"nodes": 4, "links": "datacenter", "algorithm": {"name": "dp-oadam"}, "stop": {"steps": 1}}
     return RunSpec.model_validate(base | TASKS[name])
@@ -50,9 +50,9 @@ def measure_here(name: str, threads: int, variant: str, seconds: float) -> dict[
     """Median milliseconds of a gradient and the memory it took, in this process."""
     import torch
 
-    from node.data.datasets import Shard
-    from node.tasks import build_task, needs_data
-    from node.tasks.architectures import layers
+    from gannet.node.data.datasets import Shard
+    from gannet.node.tasks import build_task, needs_data
+    from gannet.node.tasks.gan.architectures import layers
 
     torch.set_num_threads(threads)
     spec = spec_of(name)
@@ -109,7 +109,7 @@ def measure(name: str, threads: int, variant: str, seconds: float) -> dict[str, 
 
 def row(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of a task."""
-    from experiment.task_cost import cost_of
+    from gannet.experiment.task_cost import cost_of
 
     spec = spec_of(name)
     cost = cost_of(spec)

@@ -25,18 +25,18 @@ from support import pages
 from support.theory_plots import write_page
 from torch import Tensor
 
-from cluster.fabric import Job
-from cluster.virtual import run_virtual
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.algorithms.theory import rounds_needed, stationarity_bound
-from node.codecs.qsvrg import epoch_bits, qsvrg
-from node.config import NodeConfig
-from node.tasks.base import Gradient
-from node.tasks.convex import FiniteSum, LogisticRegression, Ridge
-from node.tasks.games_minty import MintyGame
-from node.topologies.rates import second_eigenvalue
-from node.topology import Topology
+from gannet.fabrics.job import Job
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.algorithms.theory import rounds_needed, stationarity_bound
+from gannet.node.codecs.qsvrg import epoch_bits, qsvrg
+from gannet.node.config import NodeConfig
+from gannet.node.tasks.base import Gradient
+from gannet.node.tasks.games.convex import FiniteSum, LogisticRegression, Ridge
+from gannet.node.tasks.games.minty import MintyGame
+from gannet.node.topologies.rates import second_eigenvalue
+from gannet.node.topologies.topology import Topology
 
 RATE = 0.05  # η, a tenth of 1/L
 DIMENSION = 16  # of u and of v

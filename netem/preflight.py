@@ -16,13 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from netem.agent_client import AgentClient, AgentError
-from netem.commands import ENGINE_NAMES, EngineName
-from netem.plan import InterfacePlan, PathPlan
-from netem.sandbox import Sandbox, SandboxError
+from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.sandbox import Sandbox, SandboxError
+from gannet.netem.shaping.commands import ENGINE_NAMES, EngineName
 
 if TYPE_CHECKING:
-    from netem.profile import LinkProfile
+    from gannet.netem.links.profile import LinkProfile
 
 _DELAY_MS = 20.0
 _ADDRESSES = ("10.99.0.1", "10.99.0.2")

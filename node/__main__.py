@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 
-from node.control import until_reachable
-from node.life import NOT_WANTED, Place, live
+from gannet.node.process.controller_client import until_reachable
+from gannet.node.process.node_process import NOT_WANTED, Place, live
 
 _TRAINER_NICENESS = 10
 _PAUSE_S = 0.5
@@ -39,7 +39,7 @@ def stay(place: Place) -> int:
     """
     import torch
 
-    import node.algorithms  # noqa: F401
+    import gannet.node.algorithms.registry  # noqa: F401
 
     torch.set_num_threads(1)
     os.nice(_TRAINER_NICENESS)  # below the link engine, whose lateness would lengthen every link

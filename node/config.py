@@ -9,11 +9,11 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from node.codecs.names import CodecName
-from node.methods import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
-from node.players.config import PlayerConfig, check_methods
-from node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting, check_data
-from node.topologies.config import FixedTopology, TopologyConfig
+from gannet.node.codecs.names import CodecName
+from gannet.node.methods.registry import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
+from gannet.node.players.config import PlayerConfig, check_methods
+from gannet.node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting, check_data
+from gannet.node.topologies.config import FixedTopology, TopologyConfig
 
 
 class OptimizerConfig(Settings):
@@ -43,7 +43,7 @@ class ExchangeConfig(Settings):
     `patience_s`: a node that has waited so long for a peer says so, and whoever holds everybody up is
     found out and given up; only where that fails does a wait go on to the round's deadline.
     `pipe_bytes`: what a link may carry while news go there and back; no longer parcel ever waits for its turn, and
-    none for longer than `turn_s` (see node.turns). None: no parcel at all.
+    none for longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no parcel at all.
     """
 
     chunk_bytes: PositiveInt = 65536

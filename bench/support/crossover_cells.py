@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cluster.deadlines import limits_of, with_turns
-from cluster.fabric import Job
-from cluster.virtual import run_virtual
-from netem.certificate import Certificate
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.config import NodeConfig
-from node.worker import StepStats
+from gannet.fabrics.job import Job
+from gannet.fabrics.session.deadlines import limits_of, with_turns
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.netem.measure.certificate import Certificate
+from gannet.node.config import NodeConfig
+from gannet.node.training.worker import StepStats
 
 PACE_MS = 60.0
 GAN_VALUES, GAN_RAW = (
     228_962,
     3_682,
-)  # of the default task: all, and those that quantizers leave alone (node.codecs.split)
+)  # of the default task: all, and those that quantizers leave alone (gannet.node.codecs.split)
 TIMED_GAME = {"name": "game", "dimension": GAN_RAW // 2, "padding": GAN_VALUES - GAN_RAW}
 GAME = {"name": "game", "dimension": 256, "curvature": 0.5, "noise": 1.0, "spread": 1.5}
 OPTIMIZER = {"learning_rate": 0.05}

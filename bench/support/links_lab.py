@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from netem.agent_client import AgentClient
-from netem.plan import InterfacePlan, network_plan
-from netem.profile import LinkProfile
-from netem.sandbox import Sandbox, SandboxError
+from gannet.netem.agent.client import AgentClient
+from gannet.netem.links.plan import InterfacePlan, network_plan
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.sandbox import Sandbox, SandboxError
 
 DEVICE = "mesh0"
 _HERE = Path(__file__).parent

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from netem.agent_client import AgentClient
-from netem.plan import InterfacePlan, network_plan
-from netem.profile import load_profile
-from netem.sandbox import Sandbox
+from gannet.netem.agent.client import AgentClient
+from gannet.netem.links.plan import InterfacePlan, network_plan
+from gannet.netem.links.profile import load_profile
+from gannet.netem.sandbox import Sandbox
 
 
 @contextmanager

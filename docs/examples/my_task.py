@@ -7,9 +7,9 @@ critic has a hinge loss. Train it with `gannet run docs/examples/my_task.yaml`.
 import torch
 from torch import Tensor, nn
 
-from node.tasks.base import Evaluation
-from node.tasks.own import Batch, OwnTask
-from node.tasks.settings import Settings
+from gannet.node.settings import Settings
+from gannet.node.tasks.base import Evaluation
+from gannet.node.tasks.custom.base import Batch, OwnTask
 
 
 class Choices(Settings):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from struct import unpack_from
 from typing import Any, Protocol
 
-from netem.commands import Command, EngineName, InForce, apply_commands, clear_commands, ifb_name
-from netem.engines import netlink
-from netem.engines.netlink import Node
-from netem.plan import FRAME_BYTES, InterfacePlan
-from netem.shaping import BUCKET, CLASSIFIER, UNLIMITED_BPS
+from gannet.netem.engines import netlink
+from gannet.netem.engines.netlink import Node
+from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
+from gannet.netem.shaping.commands import Command, EngineName, InForce, apply_commands, clear_commands, ifb_name
+from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, UNLIMITED_BPS
 
 
 class EngineError(RuntimeError):

@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from struct import unpack_from
 from typing import Any
 
-from netem.commands import Command, EngineName, chain_name, ifb_name, parent_rules, tee_rules
-from netem.engines import netlink
-from netem.engines.base import Interface, run
-from netem.engines.netlink import Node
-from netem.plan import BurstPlan, InterfacePlan, PathPlan
-from netem.shaping import CLASSIFIER, netem_cannot, netem_jitter_ms, netem_loss
+from gannet.netem.engines import netlink
+from gannet.netem.engines.base import Interface, run
+from gannet.netem.engines.netlink import Node
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.shaping.commands import Command, EngineName, chain_name, ifb_name, parent_rules, tee_rules
+from gannet.netem.shaping.tc import CLASSIFIER, netem_cannot, netem_jitter_ms, netem_loss
 
 # Attributes of netem's options (include/uapi/linux/pkt_sched.h), behind the 24 bytes of struct tc_netem_qopt.
 _REORDER, _CORRUPT, _LOSS, _LATENCY64, _JITTER64 = 3, 4, 5, 10, 11

@@ -1,7 +1,8 @@
 """What tc shows and changes, by netlink in this process: a fork takes a thousand times as long.
 
 Reads every qdisc and class of this network namespace with its counters, and carries out the two kinds of changes
-that follow a rate in time (netem.shaping.Rate and Fifo). Structures: include/uapi/linux/pkt_sched.h, rtnetlink.h.
+that follow a rate in time (gannet.netem.shaping.tc.Rate and Fifo). Structures: include/uapi/linux/pkt_sched.h,
+rtnetlink.h.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from struct import Struct, calcsize, pack, unpack_from
 
-from netem.plan import FRAME_BYTES
-from netem.shaping import BUCKET, Fifo, Rate
+from gannet.netem.links.plan import FRAME_BYTES
+from gannet.netem.shaping.tc import BUCKET, Fifo, Rate
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 1, 4, 0x300, 0x100, 0x400

@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from netem.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
-from netem.engines.base import EngineError, Interface, run
-from netem.engines.netem import duplicates_in_force
-from netem.plan import InterfacePlan, PathPlan
-from netem.shaping import wire_limit_packets
+from gannet.netem.engines.base import EngineError, Interface, run
+from gannet.netem.engines.netem import duplicates_in_force
+from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.shaping.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
+from gannet.netem.shaping.tc import wire_limit_packets
 
-_ROOT = str(Path(__file__).parents[2])
+_ROOT = str(Path(__file__).parents[3])
 _QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
 
 
@@ -150,7 +150,7 @@ class NfqueueEngine:
         return self._ask({"op": "statistics"}) if self._worker else {}
 
     def _start(self) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "netem.engines.nfqueue_worker", str(os.getpid())]
+        argv = [sys.executable, "-m", "gannet.netem.engines.nfqueue_worker", str(os.getpid())]
         environment = {**os.environ, "PYTHONPATH": _ROOT}
         return subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd="/"

@@ -17,7 +17,7 @@ from struct import Struct, pack, unpack
 from time import monotonic, time
 from typing import Any
 
-from netem.process import widen_receive_buffer
+from gannet.netem.process import widen_receive_buffer
 
 _NETLINK_NETFILTER = 12
 _NLMSG_ERROR, _NLM_F_REQUEST, _NLM_F_ACK = 2, 1, 4

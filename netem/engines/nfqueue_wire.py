@@ -13,9 +13,9 @@ from random import Random
 from socket import htonl, ntohl
 from typing import Any
 
-from netem.engines.nfqueue_socket import QueueSocket, queue_key
-from netem.jitter import sampler
-from netem.plan import PathPlan
+from gannet.netem.engines.nfqueue_socket import QueueSocket, queue_key
+from gannet.netem.links.jitter import sampler
+from gannet.netem.links.plan import PathPlan
 
 _IDEAL = PathPlan()
 

@@ -21,10 +21,10 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from netem.engines.nfqueue_socket import BATCH, QueueSocket
-from netem.engines.nfqueue_wire import Wire, read_path
-from netem.plan import PathPlan
-from netem.process import RunQueue, die_with_parent, precise_timers, raise_priority
+from gannet.netem.engines.nfqueue_socket import BATCH, QueueSocket
+from gannet.netem.engines.nfqueue_wire import Wire, read_path
+from gannet.netem.links.plan import PathPlan
+from gannet.netem.process import RunQueue, die_with_parent, precise_timers, raise_priority
 
 # Releasing this much early saves wake-ups on fast links; the accuracy promised is 0.5 ms.
 _COALESCE_S = 0.00005

@@ -1,4 +1,5 @@
-"""Makes the shipped traces: `python -m netem.traces.make [FOLDER]`. Seeded, so that the same files come every time.
+"""Makes the shipped traces: `python -m gannet.netem.traces.make [FOLDER]`. Seeded, so that the same files come every
+time.
 
 They are models with figures of their own, not recordings; what they take from elsewhere is said at each.
 """
@@ -11,7 +12,7 @@ from math import exp, log
 from pathlib import Path
 from random import Random
 
-from netem.trace import TRACE_FOLDER
+from gannet.netem.links.trace import TRACE_FOLDER
 
 
 def _wander(random: Random, steps: int, memory: float, deviation: float) -> Iterator[float]:
@@ -30,7 +31,7 @@ def lte_drive() -> str:
     """
     random, step_s, steps = Random("lte-drive"), 0.5, 240
     lines = [
-        "# source: model of a drive through an LTE network, made by netem.traces.make",
+        "# source: model of a drive through an LTE network, made by gannet.netem.traces.make",
         f"# duration_s: {step_s * steps:g}",
         "time_s,down,up,delay_ms",
     ]
@@ -56,7 +57,7 @@ def starlink() -> str:
     """
     random, slots = Random("starlink"), 8
     lines = [
-        "# source: model of a Starlink terminal with reconfigurations every 15 s, made by netem.traces.make",
+        "# source: model of a Starlink terminal with reconfigurations every 15 s, made by gannet.netem.traces.make",
         f"# duration_s: {15 * slots}",
         "time_s,down,up,delay_ms,loss_percent",
     ]

@@ -20,20 +20,20 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from node.effects import Arrival, Collect, PeerLost, Tag
-from node.methods import AdPsgdConfig
-from node.optimizers import OAdam
-from node.tasks.base import random_stream
-from node.topologies.sides import asking_side
-from node.traffic import exchange_edges
-from node.tray import LANES
-from node.worker import Step, Worker
+from gannet.node.exchange.async_mailbox import LANES
+from gannet.node.methods.registry import AdPsgdConfig
+from gannet.node.tasks.base import random_stream
+from gannet.node.topologies.sides import asking_side
+from gannet.node.traffic.exchange import exchange_edges
+from gannet.node.training.effects import Arrival, Collect, PeerLost, Tag
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 _PARTNER_STREAM = 0x5047  # of random numbers, beside those of the task
 
 
 class Lane(IntEnum):
-    """What a parcel is for; see node.tray."""
+    """What a parcel is for; see gannet.node.exchange.async_mailbox."""
 
     QUESTION = 0
     ANSWER = 1

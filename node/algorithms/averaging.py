@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from node.codecs.split import Split
-from node.collectives import ring_all_reduce, server_average
-from node.worker import Worker
+from gannet.node.algorithms.collectives import ring_all_reduce, server_average
+from gannet.node.codecs.split import Split
+from gannet.node.training.worker import Worker
 
 
 def mean_of(worker: Worker, collective: Literal["server", "ring"]) -> Callable[[Tensor], Awaitable[Tensor]]:

@@ -17,11 +17,11 @@ from collections.abc import AsyncGenerator, Mapping
 import torch
 from torch import Tensor
 
-from node.algorithms.compressed import Channel
-from node.effects import PeerLost
-from node.methods import ChocoConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.compressed import Channel
+from gannet.node.methods.registry import ChocoConfig
+from gannet.node.training.effects import PeerLost
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 class Replicas:

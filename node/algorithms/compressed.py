@@ -11,14 +11,14 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from node.codecs import Codec
-from node.codecs.feedback import ErrorFeedback
-from node.codecs.names import CodecConfig, QsgdConfig, RandomKConfig, codec_config
-from node.codecs.split import Split
-from node.codecs.theory import variance_bound
-from node.effects import RAW_PART, Tag
-from node.topology import Neighbourhood
-from node.worker import Worker
+from gannet.node.codecs import Codec
+from gannet.node.codecs.feedback import ErrorFeedback
+from gannet.node.codecs.names import CodecConfig, QsgdConfig, RandomKConfig, codec_config
+from gannet.node.codecs.split import Split
+from gannet.node.codecs.theory import variance_bound
+from gannet.node.topologies.topology import Neighbourhood
+from gannet.node.training.effects import RAW_PART, Tag
+from gannet.node.training.worker import Worker
 
 
 def damping_of(config: CodecConfig) -> float:

@@ -15,10 +15,10 @@ from collections.abc import AsyncGenerator
 
 import torch
 
-from node.algorithms.averaging import mean_of
-from node.methods import CpOadamConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.averaging import mean_of
+from gannet.node.methods.registry import CpOadamConfig
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 async def cp_oadam(worker: Worker, config: CpOadamConfig) -> AsyncGenerator[Step, None]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.effects import AllReduce
-from node.gloo import ring_sent_bytes, vectors_of
-from node.methods import DdpConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
+from gannet.node.methods.registry import DdpConfig
+from gannet.node.training.effects import AllReduce
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 async def ddp(worker: Worker, config: DdpConfig) -> AsyncGenerator[Step, None]:

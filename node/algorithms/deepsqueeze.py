@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.algorithms.compressed import Channel
-from node.codecs.feedback import ErrorFeedback
-from node.effects import PeerLost
-from node.methods import DeepSqueezeConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.compressed import Channel
+from gannet.node.codecs.feedback import ErrorFeedback
+from gannet.node.methods.registry import DeepSqueezeConfig
+from gannet.node.training.effects import PeerLost
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerator[Step, None]:

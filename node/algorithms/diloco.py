@@ -16,10 +16,10 @@ from collections.abc import AsyncGenerator, Mapping
 import torch
 from torch import Tensor
 
-from node.algorithms.averaging import mean_of
-from node.methods import DilocoConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.averaging import mean_of
+from gannet.node.methods.registry import DilocoConfig
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 class Outer:

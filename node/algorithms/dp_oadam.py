@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.collectives import GossipRound, gossip
-from node.methods import DpOadamConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.collectives import GossipRound, gossip
+from gannet.node.methods.registry import DpOadamConfig
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 async def dp_oadam(worker: Worker, config: DpOadamConfig) -> AsyncGenerator[Step, None]:

@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator
 
 from torch import Tensor
 
-from node.collectives import gossip
-from node.methods import DposgConfig
-from node.optimizers import LastGradient, with_buffers
-from node.tasks.base import Gradient
-from node.worker import Step, Worker
+from gannet.node.algorithms.collectives import gossip
+from gannet.node.methods.registry import DposgConfig
+from gannet.node.tasks.base import Gradient
+from gannet.node.training.optimizers import LastGradient, with_buffers
+from gannet.node.training.worker import Step, Worker
 
 
 async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, None]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.algorithms.cp_oadam import cp_oadam
-from node.methods import FedganConfig
-from node.worker import Step, Worker
+from gannet.node.algorithms.cp_oadam import cp_oadam
+from gannet.node.methods.registry import FedganConfig
+from gannet.node.training.worker import Step, Worker
 
 
 def fedgan(worker: Worker, config: FedganConfig) -> AsyncGenerator[Step, None]:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.algorithms.averaging import mean_of
-from node.collectives import gossip
-from node.methods import GossipPgaConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.averaging import mean_of
+from gannet.node.algorithms.collectives import gossip
+from gannet.node.methods.registry import GossipPgaConfig
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 async def gossip_pga(worker: Worker, config: GossipPgaConfig) -> AsyncGenerator[Step, None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from node.methods import LocalConfig
-from node.optimizers import OPTIMIZERS
-from node.worker import Step, Worker
+from gannet.node.methods.registry import LocalConfig
+from gannet.node.training.optimizers import OPTIMIZERS
+from gannet.node.training.worker import Step, Worker
 
 
 async def local(worker: Worker, config: LocalConfig) -> AsyncGenerator[Step, None]:

@@ -11,7 +11,7 @@ Hardy, Le Merrer, Sericola, "MD-GAN: Multi-Discriminator Generative Adversarial 
 Images travel, not parameters: the traffic grows with the batch and not with the generator. Rank 0 is the server and
 trains on no data; the shards are the workers'. The state of a step has the whole layout on every node: the server's
 generator and running statistics are the model, its discriminator stays as it was at first, and so does the workers'
-generator (experiment.snapshots.comparable knows that).
+generator (gannet.ledger.snapshots.comparable knows that).
 A worker that is lost is left out of the mean. A discriminator on its way to or from a lost worker is lost too: who
 should have got one keeps its own.
 Reconstructed: optimistic Adam, with moments that stay on their node when discriminators move; new real images for
@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.collectives import CollectiveFailed
-from node.effects import Compute, PeerLost, Tag
-from node.methods import MdGanConfig
-from node.optimizers import OAdam
-from node.tasks.base import SplitTask
-from node.worker import Step, Worker
+from gannet.node.algorithms.collectives import CollectiveFailed
+from gannet.node.methods.registry import MdGanConfig
+from gannet.node.tasks.base import SplitTask
+from gannet.node.training.effects import Compute, PeerLost, Tag
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 SERVER = 0
 PART_OF_PACE = 0.25  # of making samples, judging them, their slopes, and the generator's gradient

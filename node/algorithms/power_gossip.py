@@ -22,14 +22,14 @@ from collections.abc import AsyncGenerator, Mapping
 import torch
 from torch import Tensor
 
-from node.codecs.low_rank import LowRank
-from node.effects import RAW_PART, PeerLost, Tag
-from node.methods import PowerGossipConfig
-from node.optimizers import OAdam
-from node.tasks.base import random_stream
-from node.worker import Step, Worker
+from gannet.node.codecs.low_rank import LowRank
+from gannet.node.methods.registry import PowerGossipConfig
+from gannet.node.tasks.base import random_stream
+from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
-EDGE_STREAM = 3  # beside those of node.tasks.gan
+EDGE_STREAM = 3  # beside those of gannet.node.tasks.gan.task
 _NOTHING = memoryview(b"")  # instead of a product: this edge is no more
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.collectives import Mixing, Peers
-from node.effects import RAW_PART, PeerLost, Tag
-from node.methods import SgpConfig
-from node.optimizers import OAdam
-from node.worker import Step, Worker
+from gannet.node.algorithms.collectives import Mixing, Peers
+from gannet.node.methods.registry import SgpConfig
+from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.optimizers import OAdam
+from gannet.node.training.worker import Step, Worker
 
 
 class PushSum:

@@ -5,8 +5,8 @@ Importing this package imports neither torch nor numpy, so that a spec's codec c
 
 from __future__ import annotations
 
-from node.codecs.base import Codec
-from node.codecs.names import (
+from gannet.node.codecs.base import Codec
+from gannet.node.codecs.names import (
     CodecConfig,
     NaturalConfig,
     QsgdConfig,
@@ -29,12 +29,12 @@ def build_codec(codec: str | CodecConfig, seed: int = 0, rank: int = 0) -> Codec
     `seed` and `rank` begin the stream of a codec that rounds or picks at random: equal ones give equal bodies,
     other ranks' errors are independent. Raises ValueError for a name that is none.
     """
-    from node.codecs.cast import CastCodec
-    from node.codecs.dither import Dither
-    from node.codecs.natural import NaturalCodec
-    from node.codecs.qsgd import QsgdCodec
-    from node.codecs.sign import SignCodec
-    from node.codecs.sparse import RandomKCodec, TopKCodec
+    from gannet.node.codecs.cast import CastCodec
+    from gannet.node.codecs.dither import Dither
+    from gannet.node.codecs.natural import NaturalCodec
+    from gannet.node.codecs.qsgd import QsgdCodec
+    from gannet.node.codecs.sign import SignCodec
+    from gannet.node.codecs.sparse import RandomKCodec, TopKCodec
 
     config = codec_config(codec) if isinstance(codec, str) else codec
     match config:

@@ -3,7 +3,7 @@
 The exact size on the wire is known before anything is encoded, so that deadlines, byte counts, limits of the
 mailbox and the virtual fabric's clock never depend on the values. A code whose length does depend on them
 (Elias, entropy coders) has `fixed_size = False`, and `wire_bytes` is an upper bound; such a codec can be compared
-and measured, but no exchange is given one (see node.codecs.elias).
+and measured, but no exchange is given one (see gannet.node.codecs.elias).
 """
 
 from __future__ import annotations

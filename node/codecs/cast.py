@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from node.codecs.base import Stateless
-from node.finite import all_finite
+from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.finite import all_finite
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

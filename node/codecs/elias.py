@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.codecs.dither import Dither, Dithered, flat
-from node.codecs.qsgd import quantize
+from gannet.node.codecs.dither import Dither, Dithered, flat
+from gannet.node.codecs.qsgd import quantize
 
 _HEADER = 4  # the count
 _STRIDE_LOG2 = 8  # of 2^8 codes, one is found by walking and the others from it, all at once

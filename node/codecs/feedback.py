@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from node.codecs.base import Codec
-from node.codecs.dither import flat
+from gannet.node.codecs.base import Codec
+from gannet.node.codecs.dither import flat
 
 
 class ErrorFeedback:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from node.tasks.config import Settings
+from gannet.node.tasks.config import Settings
 
 Bucket = Annotated[int, Field(ge=8, le=1 << 20, multiple_of=8)]
 Ratio = Annotated[float, Field(gt=0, le=1)]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.codecs.dither import CHUNK, Dither, Dithered, flat
+from gannet.node.codecs.dither import CHUNK, Dither, Dithered, flat
 
 _NOT_FINITE = 255  # the exponent of NaN and infinity
 _RANGE = 127  # exponents of the 8-bit form, and zero

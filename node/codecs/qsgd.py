@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.codecs.dither import CHUNK, Dither, Dithered, flat
-from node.codecs.packing import has_unused, pack, pack_last, packed_bytes, unpack, unpack_last
+from gannet.node.codecs.dither import CHUNK, Dither, Dithered, flat
+from gannet.node.codecs.packing import has_unused, pack, pack_last, packed_bytes, unpack, unpack_last
 
 # A bucket whose scale is less counts as zeros: s ÷ scale would be no finite float32.
 SMALLEST_SCALE = 2.0**-100

@@ -10,8 +10,8 @@ With T = O(L/ℓ) and η = O(1/L), E[f(y)] − f* ≤ 0.9^p (f(y_1) − f*) afte
 are those of Bubeck's proof for SVRG without quantization, and y as the mean of the x of its epoch.
 
 It stands beside the codec that it is about, and not among the algorithms of a spec: it minimises finite sums, where
-a spec trains games, and its messages have no length before they are written (see node.codecs.elias). All processors
-decode the same K messages and hold the same x, so one x is kept here for all.
+a spec trains games, and its messages have no length before they are written (see gannet.node.codecs.elias). All
+processors decode the same K messages and hold the same x, so one x is kept here for all.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from math import ceil, sqrt
 import numpy as np
 import torch
 
-from node.codecs.dither import Dither
-from node.codecs.elias import code_bits, dense_bits
-from node.codecs.qsgd import quantize
-from node.tasks.convex import Array, FiniteSum
+from gannet.node.codecs.dither import Dither
+from gannet.node.codecs.elias import code_bits, dense_bits
+from gannet.node.codecs.qsgd import quantize
+from gannet.node.tasks.games.convex import Array, FiniteSum
 
 FLOAT_BITS = 32
 

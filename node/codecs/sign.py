@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.codecs.base import Stateless
-from node.codecs.dither import flat
+from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.dither import flat
 
 _HEADER = 4
 

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.codecs.base import Stateless
-from node.codecs.dither import Dither, Dithered, flat
-from node.finite import all_finite
+from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.dither import Dither, Dithered, flat
+from gannet.node.codecs.finite import all_finite
 
 _HEADER = 4  # the count
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from node.codecs.names import CastConfig, codec_config
-from node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.codecs.names import CastConfig, codec_config
+from gannet.node.tasks.base import BUFFERS, TensorSpec
 
 
 class Split:

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from node.data.sharding import partition
-from node.tasks.config import DataConfig
+from gannet.node.data.sharding import partition
+from gannet.node.tasks.config import DataConfig
 
 EMBEDDED_SHA256 = "1064eff4cef408fe773c6040772d7cb7c114c2d2b60accb705d268cbecb8d44e"
 IDX_NAMES = {True: "train", False: "t10k"}
@@ -62,7 +62,7 @@ def _composed(shard: Shard, config: DataConfig, seed: int) -> Shard:
     """The shard, or canvases of its own images where the configuration asks for those."""
     if config.compose is None:
         return shard
-    from node.data.composed import compose
+    from gannet.node.data.composed import compose
 
     return compose(shard, config.compose, seed)
 
@@ -130,7 +130,7 @@ def _source(config: DataConfig, train: bool) -> _Source:
 def _embedded(train: bool) -> _Source:
     """5,000 training or 1,000 test images (4 MB): kept, as many nodes may share a process."""
     split = "train" if train else "test"
-    path = files("node.data") / "assets" / "fashion_mnist_mini.npz"
+    path = files("gannet.node.data") / "assets" / "fashion_mnist_mini.npz"
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != EMBEDDED_SHA256:
         raise ValueError(f"{path} is damaged: its SHA-256 is {found}; install gannet-testbed anew")

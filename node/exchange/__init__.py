@@ -4,6 +4,6 @@
 comes in) and `shelf` (where the training thread finds it).
 """
 
-from node.exchange.exchange import GrpcExchange
+from gannet.node.exchange.grpc_exchange import GrpcExchange
 
 __all__ = ["GrpcExchange"]

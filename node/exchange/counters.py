@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from node.effects import Tag
+from gannet.node.training.effects import Tag
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from node.effects import Tag
-from node.exchange.shelf import Shelf
-from node.exchange.turns import TurnKeeper
-from node.mailbox import Header, Refusal, Verdict
-from proto import exchange_pb2, exchange_pb2_grpc
+from gannet.node.exchange.blocking_mailbox import Shelf
+from gannet.node.exchange.mailbox import Header, Refusal, Verdict
+from gannet.node.exchange.turn_streams import TurnKeeper
+from gannet.node.training.effects import Tag
+from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 # Frames around a chunk (headers, protobuf keys) are small: this much above a chunk is generous.
 MESSAGE_SLACK_BYTES = 4096

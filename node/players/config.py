@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
-from node.codecs.names import CodecName
-from node.methods import ALGORITHM_NAMES, AlgorithmConfig, check_codec
-from node.tasks.config import Settings
-from node.topologies.config import TopologyConfig
+from gannet.node.codecs.names import CodecName
+from gannet.node.methods.registry import ALGORITHM_NAMES, AlgorithmConfig, check_codec
+from gannet.node.tasks.config import Settings
+from gannet.node.topologies.config import TopologyConfig
 
 # Why an algorithm cannot be that of one player among others.
 _WHOLE = {

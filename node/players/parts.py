@@ -12,7 +12,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from node.tasks.base import BUFFERS, Gradient, Task, TensorSpec
+from gannet.node.tasks.base import BUFFERS, Gradient, Task, TensorSpec
 
 
 def players_in(layout: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class PartTask:
         """Nothing to continue from."""
 
     def gradient(self, x: Tensor) -> NoReturn:
-        """A player's gradient depends on the other players too: see node.players.driver."""
+        """A player's gradient depends on the other players too: see gannet.node.algorithms.by_player."""
         raise TypeError(f"the gradient of {self._player} alone is not defined")
 
     def generate(self, x: Tensor, n: int, seed: int) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from node.tasks.config import (
+from gannet.node.tasks.config import (
     DataConfig,
     GameConfig,
     KdganConfig,
@@ -18,9 +18,9 @@ from node.tasks.config import (
 if TYPE_CHECKING:
     import torch
 
-    from node.data.datasets import Shard
-    from node.tasks.base import Task
-    from node.tasks.own import Context
+    from gannet.node.data.datasets import Shard
+    from gannet.node.tasks.base import Task
+    from gannet.node.tasks.custom.base import Context
 
 
 def needs_data(config: TaskSetting) -> bool:
@@ -48,23 +48,23 @@ def build_task(
         raise ValueError(f"task {config.name} trains on data: give it a shard")
     match config:
         case GameConfig():
-            from node.tasks.game import GameTask
+            from gannet.node.tasks.games.game import GameTask
 
             return GameTask(config, rank, world, seed)
         case MintyConfig():
-            from node.tasks.games_minty import minty_task
+            from gannet.node.tasks.games.minty import minty_task
 
             return minty_task(config, rank, seed, batch)
         case MixtureConfig():
-            from node.tasks.mixture import MixtureTask
+            from gannet.node.tasks.games.mixture import MixtureTask
 
             return MixtureTask(config, _context(rank, world, seed, batch, device))
         case PythonTaskConfig():
-            from node.tasks.python_file import build_own
+            from gannet.node.tasks.custom.load import build_own
 
             return build_own(config, _context(rank, world, seed, batch, device, shard))
         case TaskConfig():
-            from node.tasks.gan import GanTask
+            from gannet.node.tasks.gan.task import GanTask
 
             assert shard is not None
             channels, height, width = shard.images.shape[1:]
@@ -79,7 +79,7 @@ def build_task(
                 device=device,
             )
         case KdganConfig():
-            from node.tasks.kdgan.task import KdganTask
+            from gannet.node.tasks.kdgan.task import KdganTask
 
             assert shard is not None
             shape = (shard.images.shape[1], shard.images.shape[2], shard.images.shape[3])
@@ -90,28 +90,28 @@ def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | 
     """The same task without training data: its layout says what lies where in x, and it generates or evaluates."""
     match config:
         case GameConfig():
-            from node.tasks.game import GameTask
+            from gannet.node.tasks.games.game import GameTask
 
             return GameTask(config, rank=0, world=1, seed=0)
         case MintyConfig():
-            from node.tasks.games_minty import minty_task
+            from gannet.node.tasks.games.minty import minty_task
 
             return minty_task(config, rank=0, seed=0, batch=1)
         case MixtureConfig():
-            from node.tasks.mixture import MixtureTask
+            from gannet.node.tasks.games.mixture import MixtureTask
 
             return MixtureTask(config, _context(0, 1, 0, 1, device))
         case PythonTaskConfig():
-            from node.tasks.python_file import build_own
+            from gannet.node.tasks.custom.load import build_own
 
             return build_own(config, _context(0, 1, 0, 1, device, data=data))
         case TaskConfig():
-            from node.tasks.gan import GanTask
+            from gannet.node.tasks.gan.task import GanTask
 
             return GanTask(config, data.image_shape, seed=0, device=device)
         case KdganConfig():
-            from node.data.datasets import load_split
-            from node.tasks.kdgan.task import KdganTask
+            from gannet.node.data.datasets import load_split
+            from gannet.node.tasks.kdgan.task import KdganTask
 
             return KdganTask(
                 config, data.image_shape, seed=0, test=lambda: load_split(data, train=False), device=device
@@ -129,6 +129,6 @@ def _context(
 ) -> Context:
     import torch
 
-    from node.tasks.own import Context
+    from gannet.node.tasks.custom.base import Context
 
     return Context(rank, world, seed, batch, torch.device(device), shard, data)

@@ -90,14 +90,15 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class Evaluates(Protocol):
-    """A task that scores itself; images of a GAN are scored by experiment.scoring instead."""
+    """A task that scores itself; images of a GAN are scored by gannet.scores.score_run instead."""
 
     score_name: str
 
     def evaluate(self, x: Tensor) -> Evaluation:
         """Score x, flat float32 on the CPU, always the same for one x. Leaves x and `state` alone.
 
-        Asked of a task that `node.tasks.build_sampler` made: it has no training data, but may read the test split.
+        Asked of a task that `gannet.node.tasks.build_sampler` made: it has no training data, but may read the test
+        split.
         """
         ...
 

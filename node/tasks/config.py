@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from node.tasks.games_config import MintyConfig, MixtureConfig
-from node.tasks.kdgan.config import KdganConfig
-from node.tasks.own_config import PythonTaskConfig
-from node.tasks.settings import Settings
+from gannet.node.settings import Settings
+from gannet.node.tasks.custom.config import PythonTaskConfig
+from gannet.node.tasks.games.config import MintyConfig, MixtureConfig
+from gannet.node.tasks.kdgan.config import KdganConfig
 
 __all__ = [
     "TASK_NAMES",

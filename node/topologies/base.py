@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from node.topologies.weights import Row
+from gannet.node.topologies.weights import Row
 
 # A round among some of the nodes: rows of those that take part, over the whole set's numbers.
 Part = dict[int, dict[int, float]]

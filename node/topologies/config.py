@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from node.tasks.config import Settings
+from gannet.node.tasks.config import Settings
 
 FixedName = Literal["ring", "torus", "complete", "star", "hypercube", "exponential", "one-peer-exponential"]
 
@@ -64,7 +64,7 @@ class ErdosRenyiTopology(_Choice):
 
 
 class FileTopology(_Choice):
-    """An edge list or a weight matrix, see node.topologies.from_file.
+    """An edge list or a weight matrix, see gannet.node.topologies.from_file.
 
     `content` is the file's own text. It is read where the spec is, and travels with it: nodes on other
     machines do not have the file, and the ledger must hold all that a run depends on.
@@ -88,7 +88,7 @@ class FileTopology(_Choice):
 
     @model_validator(mode="after")
     def _sound(self) -> FileTopology:
-        from node.topologies.from_file import parse
+        from gannet.node.topologies.from_file import parse
 
         parse(self.content, self.path)
         return self

@@ -6,7 +6,7 @@ Both are directed and circulant, so W is normal, doubly stochastic, and the orde
 
 from __future__ import annotations
 
-from node.topologies.weights import Row
+from gannet.node.topologies.weights import Row
 
 
 def _hops(world: int) -> list[int]:

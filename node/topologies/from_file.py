@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import gcd, isfinite
 
-from node.topologies.weights import Row, metropolis_hastings, reached
+from gannet.node.topologies.weights import Row, metropolis_hastings, reached
 
 TOLERANCE = 1e-6  # of a sum that should be 1: six digits are often all that a file gives
 _POLISH = 50

@@ -6,7 +6,7 @@ from itertools import combinations
 from math import isqrt, log
 from random import Random
 
-from node.topologies.weights import Adjacency, reached
+from gannet.node.topologies.weights import Adjacency, reached
 
 _DRAWS = 1000  # attempts at a connected random graph
 

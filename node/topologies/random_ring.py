@@ -10,8 +10,8 @@ from functools import lru_cache
 from itertools import permutations
 from random import Random
 
-from node.topologies.graphs import ring
-from node.topologies.weights import Edge, Round, metropolis_hastings, round_of
+from gannet.node.topologies.graphs import ring
+from gannet.node.topologies.weights import Edge, Round, metropolis_hastings, round_of
 
 
 class RandomRing:

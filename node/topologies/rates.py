@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from node.topology import Topology
+    from gannet.node.topologies.topology import Topology
 
 Matrix = npt.NDArray[np.float64]
 EXACT = 1e-12  # disagreement that is rounding only

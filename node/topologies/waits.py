@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from node.topologies.weights import Neighbourhood, Round
+from gannet.node.topologies.weights import Neighbourhood, Round
 
 # The sum over many rounds is at least that over fewer, again and again: so any number of rounds gives a mean that
 # is sure, and more of them a better one. An even number, since a star's rounds come in pairs.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.live_links import LiveLinks
+from gannet.fabrics.links.live_links import LiveLinks
 from tests.support.live import LiveLab, live_lab, live_links
 
 

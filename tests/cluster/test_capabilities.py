@@ -8,7 +8,7 @@ import sys
 
 _CODE = """
 import subprocess
-from cluster.capabilities import keep_only
+from gannet.fabrics.containers.capabilities import keep_only
 keep_only(*[{kept}])
 print(open("/proc/self/status").read())
 print(subprocess.check_output(["cat", "/proc/self/status"], text=True))

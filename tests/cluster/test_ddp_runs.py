@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from node.gloo import ring_sent_bytes, vectors_of
-from node.methods import DdpConfig
-from node.tasks import build_sampler
-from node.tasks.config import DataConfig, TaskConfig
+from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
+from gannet.node.methods.registry import DdpConfig
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.config import DataConfig, TaskConfig
 from tests.support.gannet import QUICK, Ran, gannet, processes, start
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ def test_without_a_node_the_run_ends_and_says_why(tmp_path: Path) -> None:
     while not steps.exists() or len(steps.read_text().splitlines()) < 20:
         assert time.monotonic() < end and process.poll() is None, "no steps"
         time.sleep(0.1)
-    os.kill(processes(str(tmp_path), "cluster.zygote")[-1], signal.SIGKILL)
+    os.kill(processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in output
     summary = Ran(1, output, tmp_path).summary()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.deadlines import (
+from gannet.fabrics.session.deadlines import (
     Suspects,
     exchange_config,
     grace_of,
@@ -19,11 +19,11 @@ from cluster.deadlines import (
     with_room_for_operators,
     with_turns,
 )
-from netem.plan import InterfacePlan
-from netem.profile import load_profile
-from netem.schedule import isolated, replayed, unrolled
-from netem.state import LinkState
-from netem.trace import Trace, TracePoint, load_trace
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.profile import load_profile
+from gannet.netem.links.schedule import isolated, replayed, unrolled
+from gannet.netem.links.state import LinkState
+from gannet.netem.links.trace import Trace, TracePoint, load_trace
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
 PARCEL_BYTES, COMPUTE_S = 600_000, 2.0

@@ -1,6 +1,7 @@
 """Nodes on a graph that changes stay together: steps do not grow once a link has faltered, whoever is lost or slow.
 
-On the virtual clock, over links that are the least bound but for headers and one delay; see node.turns.
+On the virtual clock, over links that are the least bound but for headers and one delay; see
+gannet.node.exchange.turn_rule.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.deadlines import limits_over_time, with_turns
-from cluster.fabric import Job, LinkChange
-from cluster.virtual import Fault, Kill
-from cluster.virtual_links import LinkModel
-from cluster.virtual_time import Timeline
-from cluster.virtual_turns import VirtualTurns
-from netem.profile import LinkProfile
-from netem.state import LinkState
+from gannet.fabrics.job import Job, LinkChange
+from gannet.fabrics.session.deadlines import limits_over_time, with_turns
+from gannet.fabrics.virtual.clock import Timeline
+from gannet.fabrics.virtual.fabric import Fault, Kill
+from gannet.fabrics.virtual.link_model import LinkModel
+from gannet.fabrics.virtual.turns import VirtualTurns
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
 from tests.support.games import Wide
 from tests.support.runs import Memory, play, virtual_job
 

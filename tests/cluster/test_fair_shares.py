@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.fair_shares import Flow, Link, reshare
+from gannet.fabrics.virtual.fair_share import Flow, Link, reshare
 
 
 def shared(capacities: dict[str, float], *ways: str) -> list[float]:

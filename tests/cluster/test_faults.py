@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cluster.live_links import LiveLinks
+from gannet.fabrics.links.live_links import LiveLinks
 from tests.support.gannet import Ran, processes, start
 from tests.support.live import SLOW, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 
@@ -106,7 +106,7 @@ def test_a_run_does_not_outlive_an_agent_for_long(tmp_path: Path) -> None:
     process = start(tmp_path, ["run"], stop={"steps": 100_000}, pace_ms=20, nodes=4)
     run = tmp_path / "out" / "run" / "seed-1"
     wait_until(lambda: step_count(run) > 40)
-    os.kill(processes(str(tmp_path), "netem.agent")[-1], signal.SIGKILL)
+    os.kill(processes(str(tmp_path), "gannet.netem.agent.server")[-1], signal.SIGKILL)
     wait_until(lambda: "agent-lost" in (run / "links.jsonl").read_text())
     try:
         output, _ = process.communicate(timeout=90)
@@ -145,13 +145,13 @@ def test_two_runs_at_once_have_their_own_links_and_names(tmp_path: Path) -> None
             assert all(at_least_ms < edge["delay_p50_ms"] < at_least_ms + 50 for edge in edges)
         running["near"].kill()
         running["near"].communicate()
-        clean = [*same_user, sys.executable, "-m", "experiment.cli", "clean"]
+        clean = [*same_user, sys.executable, "-m", "gannet", "clean"]
         said = subprocess.check_output(clean, text=True, cwd=Path(__file__).parents[2]).splitlines()
         assert len(said) == 2 and sum(line.endswith("still running, left alone") for line in said) == 1
         before = step_count(runs["far"])
         wait_until(lambda: step_count(runs["far"]) > before + 3)
-        assert processes(str(tmp_path / "near"), "netem.agent") == []
-        assert len(processes(str(tmp_path / "far"), "netem.agent")) == 3
+        assert processes(str(tmp_path / "near"), "gannet.netem.agent.server") == []
+        assert len(processes(str(tmp_path / "far"), "gannet.netem.agent.server")) == 3
     finally:
         for process in running.values():
             process.send_signal(signal.SIGINT)

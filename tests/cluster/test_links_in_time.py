@@ -11,12 +11,12 @@ from statistics import median
 
 import pytest
 
-from cluster.fabric import LinkChange
-from cluster.live_links import LiveLinks
-from netem.profile import LinkProfile
-from netem.schedule import Layer, applied, flapping, replayed, unrolled
-from netem.state import LinkState
-from netem.trace import Trace, TracePoint, load_trace
+from gannet.fabrics.job import LinkChange
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.schedule import Layer, applied, flapping, replayed, unrolled
+from gannet.netem.links.state import LinkState
+from gannet.netem.links.trace import Trace, TracePoint, load_trace
 from tests.support.live import SWIFT, WORLD, LiveLab, live_lab, live_links
 
 pytestmark = pytest.mark.slow

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from cluster.fabric import Berth, LinkChange
-from cluster.live_links import LinksBusy, LiveLinks
-from netem.agent_client import AgentClient, AgentError
-from netem.certificate import Certificate
-from netem.plan import path_rate_bps
-from netem.preflight import choose_engine
-from netem.profile import LinkProfile
-from netem.stack import Stack
-from netem.state import LinkState
+from gannet.fabrics.job import Berth, LinkChange
+from gannet.fabrics.links.live_links import LinksBusy, LiveLinks
+from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.links.plan import path_rate_bps
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.stack import Stack
+from gannet.netem.links.state import LinkState
+from gannet.netem.measure.certificate import Certificate
+from gannet.netem.preflight import choose_engine
 from tests.netem.link_lab import ADDRESSES
 from tests.support.live import RING, SLOW, SWIFT, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 from tests.support.patience import seen_right

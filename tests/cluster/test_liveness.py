@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.liveness import WaitGraph
+from gannet.fabrics.session.wait_graph import WaitGraph
 
 
 def test_a_chain_ends_at_the_one_that_does_not_wait() -> None:

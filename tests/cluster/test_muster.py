@@ -13,10 +13,10 @@ import grpc
 import pytest
 from rich.console import Console
 
-from cluster.containers import Muster, RemoteAgent
-from experiment.serve import ServeError, count_nodes
-from netem.agent_client import AgentError, AgentGone
-from proto import control_pb2, control_pb2_grpc
+from gannet.experiment.serve import ServeError, count_nodes
+from gannet.fabrics.containers.fabric import Muster, RemoteAgent
+from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.node.wire import control_pb2, control_pb2_grpc
 
 
 class Line:

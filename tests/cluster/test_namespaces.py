@@ -140,7 +140,7 @@ def test_a_killed_node_costs_gossip_its_weight_and_no_more(tmp_path: Path) -> No
     process = start(tmp_path, ["run"], stop={"steps": 150}, nodes=4, pace_ms=20)
     run = tmp_path / "out" / "run" / "seed-1"
     wait_for(lambda: lines(run) > 40)
-    victim = processes(str(tmp_path), "cluster.zygote")[-1]  # the last node that was forked
+    victim = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1]  # the last node that was forked
     os.kill(victim, signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     ran = Ran(process.returncode, output, tmp_path)
@@ -154,7 +154,7 @@ def test_a_killed_node_costs_gossip_its_weight_and_no_more(tmp_path: Path) -> No
 def test_a_ring_that_loses_a_node_fails_and_says_why(tmp_path: Path) -> None:
     process = start(tmp_path, ["run"], stop={"steps": 2000}, algorithm={"name": "cp-oadam", "collective": "ring"})
     wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 20)
-    os.kill(processes(str(tmp_path), "cluster.zygote")[-1], signal.SIGKILL)
+    os.kill(processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     summary = Ran(1, output, tmp_path).summary()
@@ -170,7 +170,9 @@ def test_many_failures_at_once_are_one_failed_run_and_the_next_arm_goes_on(tmp_p
     }
     process = start(tmp_path, ["compare"], arms=arms, nodes=4)
     wait_for(lambda: lines(tmp_path / "out" / "server" / "seed-1") > 20)
-    os.kill(processes(str(tmp_path), "cluster.zygote")[1], signal.SIGKILL)  # rank 0; the fork server comes first
+    os.kill(
+        processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[1], signal.SIGKILL
+    )  # rank 0; the fork server comes first
     output, _ = process.communicate(timeout=200)
     ran = Ran(process.returncode, output, tmp_path)
     assert ran.status == 1 and "Traceback" not in output, output
@@ -188,7 +190,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, number: signal.Signa
         if moment == "training":
             wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 10)
         else:
-            wait_for(lambda: processes(str(tmp_path), "cluster.zygote"))
+            wait_for(lambda: processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server"))
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)
     finally:
@@ -214,7 +216,7 @@ def test_clean_ends_what_a_killed_run_left_and_nothing_else(tmp_path: Path) -> N
         state = tmp_path / "a" / "state" / "gannet" / "sandboxes"
         shutil.copytree(state, tmp_path / "b" / "state" / "gannet" / "sandboxes", dirs_exist_ok=True)
         environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "b" / "state"), "COLUMNS": "300"}
-        argv = [sys.executable, "-m", "experiment.cli", "clean"]
+        argv = [sys.executable, "-m", "gannet", "clean"]
         said = subprocess.check_output(argv, env=environment, text=True)
         assert sorted(line.rpartition(": ")[2] for line in said.splitlines()) == [
             "nothing was left of it; its entry is removed",
@@ -250,12 +252,14 @@ def test_metrics_are_served_on_the_management_network_of_a_running_node(tmp_path
     process = start(tmp_path, ["run"], stop={"steps": 100_000})
     try:
         wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 10)
-        inside = processes(str(tmp_path), "cluster.zygote")[0]
+        inside = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[0]
         scrape = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).read().decode())"
         enter = ["nsenter", f"--net=/proc/{inside}/ns/net", "--", sys.executable, "-c", scrape]
         text = subprocess.check_output([*enter, "http://10.78.0.3:9400/metrics"], text=True)
         assert 'gannet_steps_total{arm="run",node="1",run="quick/run/seed-1/' in text
-        node = processes(str(tmp_path), "cluster.zygote")[2]  # the fork server comes first, then nodes by rank
+        node = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[
+            2
+        ]  # the fork server comes first, then nodes by rank
         in_node = ["nsenter", f"--net=/proc/{node}/ns/net", *enter[2:]]
         refused = subprocess.run([*in_node, "http://10.77.0.3:9400/metrics"], capture_output=True, text=True)
         assert refused.returncode != 0 and "refused" in refused.stderr

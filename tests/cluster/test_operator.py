@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from cluster.live_links import LiveLinks
-from cluster.operator import Operator, live_folder, local_socket
-from cluster.operator_client import NoController, OperatorClient, Refused, find_controller, local_sockets
-from netem.certificate import Certificate
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller, local_sockets
+from gannet.fabrics.links.operator_server import Operator, live_folder, local_socket
+from gannet.netem.measure.certificate import Certificate
 from tests.support.live import SLOW, SWIFT, WORLD, lines
 
 APPLY_SLOW = {"profile_json": SLOW.model_dump_json()}
@@ -172,7 +172,7 @@ def test_which_controller_is_meant(operator: Operator) -> None:
 
 def test_the_socket_of_a_killed_run_is_forgotten(operator: Operator) -> None:
     script = (
-        "from cluster.operator import Operator, local_socket\nimport time\n"
+        "from gannet.fabrics.links.operator_server import Operator, local_socket\nimport time\n"
         "print(Operator().serve([local_socket()]) and 'ready', flush=True)\ntime.sleep(60)"
     )
     root = str(Path(__file__).parents[2])

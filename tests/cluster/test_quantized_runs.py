@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from node.codecs.split import Split
-from node.config import NodeConfig
-from node.tasks import build_sampler
-from node.tasks.config import DataConfig, TaskConfig
-from node.traffic import exchange_traffic
+from gannet.node.codecs.split import Split
+from gannet.node.config import NodeConfig
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.gannet import QUICK, Ran, gannet
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cluster.virtual import run_virtual
-from experiment.checkpoints import CheckpointFolder
-from experiment.runner import job_of
-from experiment.spec import RunSpec
+from gannet.experiment.runner import job_of
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.spec.run_spec import RunSpec
 from tests.support.gannet import QUICK, resume, start
 from tests.support.runs import Memory
 

@@ -17,12 +17,12 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from cluster.fabric import Job
-from cluster.stopping import Stopping
-from cluster.virtual import Kill
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.leaving import Leaving
+from gannet.fabrics.job import Job
+from gannet.fabrics.session.last_step import Stopping
+from gannet.fabrics.virtual.fabric import Kill
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.process.last_step import Leaving
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import play, virtual_job
 

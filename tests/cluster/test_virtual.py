@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.fabric import LinkChange
-from cluster.virtual import Corrupt, Kill
-from cluster.virtual_links import PART_OVERHEAD_BYTES
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.mailbox import Header
+from gannet.fabrics.job import LinkChange
+from gannet.fabrics.virtual.fabric import Corrupt, Kill
+from gannet.fabrics.virtual.link_model import PART_OVERHEAD_BYTES
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.exchange.mailbox import Header
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
 
@@ -230,7 +230,7 @@ def test_one_hung_node_does_not_make_healthy_ones_lose_each_other() -> None:
 
 
 def test_deadlines_that_are_met_are_forgotten() -> None:
-    from cluster import virtual
+    from gannet.fabrics.virtual import fabric as virtual
 
     job = virtual_job({"name": "dp-oadam"}, 50, 60, snapshot_every=60)
     simulation = virtual._Simulation(job, Memory(), (), [BilinearGame(r) for r in range(50)])

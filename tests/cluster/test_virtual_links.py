@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.fabric import LinkChange, mesh_plans
-from cluster.virtual import Kill
-from cluster.virtual_links import LinkModel, frame_bytes
-from netem.profile import LinkProfile
-from netem.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
-from netem.state import LinkState
-from netem.trace import Trace, TracePoint, load_trace
+from gannet.fabrics.job import LinkChange, mesh_plans
+from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.link_model import LinkModel, frame_bytes
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
+from gannet.netem.links.state import LinkState
+from gannet.netem.links.trace import Trace, TracePoint, load_trace
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
 

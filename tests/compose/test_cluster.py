@@ -76,7 +76,7 @@ def clock_s(cluster: ComposeCluster, arm: str = "first") -> float:
 
 def net(cluster: ComposeCluster, *words: str, token: str = "sesame") -> subprocess.CompletedProcess[str]:
     """`gannet net …` on the host."""
-    argv = [sys.executable, "-m", "experiment.cli", "net", *words, "--controller", f"127.0.0.1:{cluster.port}"]
+    argv = [sys.executable, "-m", "gannet", "net", *words, "--controller", f"127.0.0.1:{cluster.port}"]
     environment = {**os.environ, "GANNET_TOKEN": token, "COLUMNS": "160"}
     return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
@@ -144,7 +144,11 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
 
     seen.killed = nodes[2]
     host = cluster.inspect(seen.killed)["Config"]["Hostname"]
-    (member,) = [p for p in seen.processes[seen.killed] if p["command"].startswith("python -m cluster.member")]
+    (member,) = [
+        p
+        for p in seen.processes[seen.killed]
+        if p["command"].startswith("python -m gannet.fabrics.containers.node_container")
+    ]
     seen.killed_at_s = clock_s(cluster)
     cluster.engine.docker("exec", "-u", "root", seen.killed, "sh", "-c", f"kill -9 {member['pid']}")
     seen.killed_by_s = clock_s(cluster)
@@ -186,7 +190,7 @@ def test_no_other_process_holds_more_than_the_compose_file_gives(seen: Seen) -> 
 
 def test_the_link_agent_alone_holds_net_admin(seen: Seen) -> None:
     net_admin, sys_nice, kill = 1 << 12, 1 << 23, 1 << 5
-    held = {"netem.agent": net_admin | sys_nice, "cluster.member": kill}
+    held = {"gannet.netem.agent.server": net_admin | sys_nice, "gannet.fabrics.containers.node_container": kill}
     for name, processes in seen.processes.items():
         if "-node-" in name:
             for module, capabilities in held.items():

@@ -23,7 +23,8 @@ from typing import Any
 
 import yaml
 
-from cluster import layout, sandbox
+from gannet.fabrics import addresses as layout
+from gannet.fabrics.namespaces import sandbox
 from tests.support.gannet import processes
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def stranger(target: str) -> None:
     """Send five parts that no node of this run has made."""
     import grpc
 
-    from proto import exchange_pb2, exchange_pb2_grpc
+    from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
     body = b"none of yours"
     pieces = [
@@ -103,7 +104,7 @@ def stranger(target: str) -> None:
 
 def kill_last_node() -> None:
     """The last node that was forked ends without a word."""
-    os.kill(processes("", "cluster.zygote")[-1], signal.SIGKILL)
+    os.kill(processes("", "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
 
 
 def start_prometheus(folder: Path) -> subprocess.Popen[bytes]:
@@ -148,9 +149,9 @@ def observe(folder: Path) -> None:
     from rich.console import Console
 
     from dashboards import check
-    from experiment.compare import execute
-    from experiment.metrics import MetricsSink
-    from experiment.spec import resolve
+    from gannet.experiment.compare import execute
+    from gannet.metrics.run_metrics import MetricsSink
+    from gannet.spec.run_spec import resolve
 
     prometheus = start_prometheus(folder)
     start_s = time.time()

@@ -17,9 +17,9 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards import check
 from dashboards.__main__ import write
-from experiment.board import COUNTERS, GAUGES
-from node.metrics import NodeMetrics
-from node.worker import StepStats
+from gannet.metrics.registry import COUNTERS, GAUGES
+from gannet.node.process.metrics import NodeMetrics
+from gannet.node.training.worker import StepStats
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose" / "prometheus"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from experiment.board import COUNTERS, GAUGES
+from gannet.metrics.registry import COUNTERS, GAUGES
 from tests.dashboards.observe import FAST, ROOT, SLOW
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiment.bounds import hidden_s, lower_bound
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.traffic import exchange_traffic
+from gannet.experiment.bounds import hidden_s, lower_bound
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import play, virtual_job
 

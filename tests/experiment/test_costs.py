@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cluster.virtual import run_virtual
-from experiment.runner import run_one
-from experiment.spec import load_spec
+from gannet.experiment.runner import run_one
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.spec.run_spec import load_spec
 
 SMALL = ("fabric=virtual", "score=null", "task.width=4", "task.latent=4", "batch=2", "stop.seconds=6")
 EVERY = 2

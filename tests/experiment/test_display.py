@@ -6,9 +6,9 @@ import io
 
 from rich.console import Console
 
-from experiment.display import LiveDisplay, initials
-from experiment.spec import RunSpec
-from node.worker import StepStats
+from gannet.experiment.progress import LiveDisplay, initials
+from gannet.node.training.worker import StepStats
+from gannet.spec.run_spec import RunSpec
 
 
 def test_players_are_told_apart_by_as_few_letters_as_will_do() -> None:

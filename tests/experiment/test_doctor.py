@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from experiment.cli import app
-from experiment.doctor import Finding, engine_used
-from netem.sandbox import Sandbox, SandboxError
+from gannet.cli.doctor import Finding, engine_used
+from gannet.cli.main import app
+from gannet.netem.sandbox import Sandbox, SandboxError
 
 
 def kernel_has_netem() -> bool:

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from experiment.cli import app
-from experiment.export import export
-from node.tasks import build_sampler
-from node.tasks.base import random_stream
-from node.tasks.config import DataConfig, KdganConfig, TaskConfig
-from node.tasks.gan import GanTask
-from node.tasks.kdgan.networks import Mlp
-from node.tasks.kdgan.task import KdganTask
+from gannet.cli.main import app
+from gannet.experiment.export import export
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.base import random_stream
+from gannet.node.tasks.config import DataConfig, KdganConfig, TaskConfig
+from gannet.node.tasks.gan.task import GanTask
+from gannet.node.tasks.kdgan.networks import Mlp
+from gannet.node.tasks.kdgan.task import KdganTask
 
 KDGAN = {"name": "kdgan", "hidden": 12, "filters": 3, "features": 7}
 
@@ -108,6 +108,6 @@ def test_a_wrong_request_is_refused_with_the_fix(
 
 def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished(tmp_path, KDGAN)
-    monkeypatch.setattr("experiment.export.find_spec", lambda name: None)
+    monkeypatch.setattr("gannet.experiment.export.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'gannet-testbed\[export\]'"):
         export(folder, tmp_path / "c.onnx")

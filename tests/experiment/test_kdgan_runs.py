@@ -11,12 +11,12 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from experiment.cli import app
-from experiment.spec import SpecError, load_spec
-from node.config import NodeConfig
-from node.data.datasets import load_shard
-from node.optimizers import OAdam
-from node.tasks import build_task
+from gannet.cli.main import app
+from gannet.node.config import NodeConfig
+from gannet.node.data.datasets import load_shard
+from gannet.node.tasks import build_task
+from gannet.node.training.optimizers import OAdam
+from gannet.spec.run_spec import SpecError, load_spec
 from tests.support.runs import play, virtual_job
 
 TASK = {"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, "pretrain_steps": 4, "labels": 80, "dropout": 0.2}

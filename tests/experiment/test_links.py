@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from experiment.spec import RunSpec, SpecError, load_spec, resolve
-from netem.profile import load_profile
-from netem.regions import load_matrix
-from netem.state import LinkState
-from netem.trace import load_trace
+from gannet.netem.links.profile import load_profile
+from gannet.netem.links.regions import load_matrix
+from gannet.netem.links.state import LinkState
+from gannet.netem.links.trace import load_trace
+from gannet.spec.run_spec import RunSpec, SpecError, load_spec, resolve
 
 BASE: dict[str, Any] = {"algorithm": {"name": "dp-oadam"}, "stop": {"seconds": 60}, "nodes": 4}
 

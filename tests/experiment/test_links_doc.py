@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiment.links import LinksSpec
-from netem.profile import SHORTHANDS, GilbertElliott, LinkProfile, load_profile
-from netem.regions import list_matrices
-from netem.trace import list_traces, parse_csv
+from gannet.netem.links.profile import SHORTHANDS, GilbertElliott, LinkProfile, load_profile
+from gannet.netem.links.regions import list_matrices
+from gannet.netem.links.trace import list_traces, parse_csv
+from gannet.spec.links import LinksSpec
 
 TEXT = (Path(__file__).parents[2] / "docs" / "links.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

@@ -15,14 +15,14 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from experiment.board import COUNTERS, GAUGES, Board
-from experiment.metrics import MetricsSink
-from experiment.quality import SAMPLES, Proxy, QualityWatch
-from experiment.scoring import NOISE_SEED, Scorer
-from experiment.spec import RunSpec
-from netem.certificate import Certificate, EdgeResult
-from node.tasks import build_sampler
-from node.worker import StepStats
+from gannet.metrics.registry import COUNTERS, GAUGES, Board
+from gannet.metrics.run_metrics import MetricsSink
+from gannet.netem.measure.certificate import Certificate, EdgeResult
+from gannet.node.tasks import build_sampler
+from gannet.node.training.worker import StepStats
+from gannet.scores.live_score import SAMPLES, Proxy, QualityWatch
+from gannet.scores.score_run import NOISE_SEED, Scorer
+from gannet.spec.run_spec import RunSpec
 
 Labels = tuple[tuple[str, str], ...]
 

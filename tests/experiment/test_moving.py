@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from experiment.spec import load_spec
-from netem.trace import load_trace
+from gannet.netem.links.trace import load_trace
+from gannet.spec.run_spec import load_spec
 from tests.support.gannet import gannet
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ SMALL = ("score=null", "task.width=4", "task.latent=4", "batch=4", "stop.seconds
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("moving") / "out"
     sets = [word for override in SMALL for word in ("--set", override)]
-    argv = [sys.executable, "-m", "experiment.cli", "run", "moving", "--arm", "gossip", "--fabric", "virtual", *sets]
+    argv = [sys.executable, "-m", "gannet", "run", "moving", "--arm", "gossip", "--fabric", "virtual", *sets]
     done = subprocess.run([*argv, "--out", str(out)], cwd=ROOT, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stdout + done.stderr
     return out

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.live_links import LiveLinks
-from cluster.operator import Operator, local_socket
-from netem.profile import list_profiles
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.operator_server import Operator, local_socket
+from gannet.netem.links.profile import list_profiles
 from tests.support.gannet import net
 from tests.support.live import LiveLab, live_lab, live_links
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
-from netem.profile import list_profiles
-from netem.regions import list_matrices
+from gannet.netem.links.profile import list_profiles
+from gannet.netem.links.regions import list_matrices
 
 ROOT = Path(__file__).parents[2]
 
 
 def net(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "experiment.cli", "net", *arguments]
+    argv = [sys.executable, "-m", "gannet", "net", *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GANNET_")}
     variables = {**clean, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(argv, cwd=cwd, env=variables, capture_output=True, text=True, timeout=120)

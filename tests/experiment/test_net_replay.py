@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.live_links import LiveLinks
-from cluster.operator import Operator, local_socket
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.operator_server import Operator, local_socket
 from tests.support.gannet import net
 from tests.support.live import LiveLab, lines, live_lab, live_links, wait_for_line
 

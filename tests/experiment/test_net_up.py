@@ -15,7 +15,7 @@ from statistics import median
 
 import pytest
 
-from cluster.operator import live_folder
+from gannet.fabrics.links.operator_server import live_folder
 from tests.support.gannet import ORDINARY_USER, processes, start
 from tests.support.up import NET, Up, environment, up
 

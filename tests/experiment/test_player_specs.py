@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.virtual import run_virtual
-from experiment.report import read_comparison
-from experiment.report.page import describe_arm
-from experiment.report.results import measure
-from experiment.runner import begin_comparison, run_one
-from experiment.spec import resolve
+from gannet.experiment.runner import begin_comparison, run_one
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.report import read_comparison
+from gannet.report.results import measure
+from gannet.report.tables import describe_arm
+from gannet.spec.run_spec import resolve
 
 SPEC = {
     "fabric": "virtual",

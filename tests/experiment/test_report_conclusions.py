@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_factory import RunPlan, realistic_plans, write_comparison
 
-from experiment.report import sentences
-from experiment.report.conclusions import Verdict, conclude
-from experiment.report.ledger_reader import Arm, Comparison, Run, read_comparison
-from experiment.report.records import Certificate, Score, Summary
-from experiment.report.results import Results, measure
+from gannet.ledger.reader import Arm, Comparison, Run, read_comparison
+from gannet.ledger.records import Certificate, Score, Summary
+from gannet.report import sentences
+from gannet.report.results import Results, measure
+from gannet.report.verdicts import Verdict, conclude
 
 
 def run(

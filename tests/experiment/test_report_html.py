@@ -18,9 +18,9 @@ import plotly.graph_objects as go
 import pytest
 from ledger_factory import RunPlan, realistic_plans, write_comparison
 
-from experiment.report import link_plots, plots, write_report, write_run_report
-from experiment.report.ledger_reader import read_comparison, read_run
-from experiment.report.results import measure
+from gannet.ledger.reader import read_comparison, read_run
+from gannet.report import link_plots, plots, write_report, write_run_report
+from gannet.report.results import measure
 
 HOSTILE = """<img src=x onerror=alert(1)></script><script>alert(2)</script>&quot;'"{{7*7}} %{x} @arm1"""
 CHROMIUM = next(

@@ -9,10 +9,10 @@ from typing import Any
 from ledger_factory import RunPlan, write_comparison
 from test_report_html import Page
 
-from experiment.report import write_report
-from experiment.report.ledger_reader import read_run
-from experiment.report.link_tables import Cell, describe_stack, link_tables, tolerance_rows
-from netem.certificate import Certificate, EdgeResult, FanResult
+from gannet.ledger.reader import read_run
+from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult
+from gannet.report import write_report
+from gannet.report.link_tables import Cell, describe_stack, link_tables, tolerance_rows
 
 
 def written(folder: Path, **changes: Any) -> Path:

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiment.compare import execute
-from experiment.report import read_comparison, write_report
-from experiment.report.player_plots import consensus, losses
-from experiment.report.results import measure
-from experiment.spec import resolve
+from gannet.experiment.compare import execute
+from gannet.report import read_comparison, write_report
+from gannet.report.player_plots import consensus, losses
+from gannet.report.results import measure
+from gannet.spec.run_spec import resolve
 
 KDGAN = {"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, "pretrain_steps": 4, "labels": 80}
 TURNS = """
 import torch
-from node.tasks.own import OwnTask
+from gannet.node.tasks.custom.base import OwnTask
 
 class Turns(OwnTask):
     '''Five players; the first plays always, the others one after the other.'''

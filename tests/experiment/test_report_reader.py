@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ledger_factory import RunPlan, realistic_plans, write_comparison, write_run
 
-from experiment.report import LedgerError, read_comparison, read_run
-from experiment.report.results import score_curve
+from gannet.report import LedgerError, read_comparison, read_run
+from gannet.report.results import score_curve
 
 
 @pytest.fixture

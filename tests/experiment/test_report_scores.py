@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ledger_factory import realistic_plans, write_comparison
 
-from experiment.report import read_comparison, summarise, write_report
-from experiment.report.all_scores import all_scores, class_shares, columns, over_time
-from experiment.report.results import measure
+from gannet.report import read_comparison, summarise, write_report
+from gannet.report.results import measure
+from gannet.report.score_tables import all_scores, class_shares, columns, over_time
 
 TITLES = [
     "Fréchet distance (FashionNet features)",

@@ -7,13 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from experiment.report.statistics import (
-    common_target,
-    difference_effect,
-    estimate,
-    first_crossing,
-    ratio_effect,
-)
+from gannet.report.statistics import common_target, difference_effect, estimate, first_crossing, ratio_effect
 
 positive = st.floats(0.01, 1e6)
 samples = st.lists(positive, min_size=1, max_size=6)

@@ -9,8 +9,8 @@ import pytest
 from ledger_factory import CREATED, realistic_plans, write_comparison
 from rich.console import Console, RenderableType
 
-from experiment.report import comparison_table, read_comparison, summarise, write_summary
-from experiment.report.tables import conclusion_text
+from gannet.report import comparison_table, read_comparison, summarise, write_summary
+from gannet.report.summary import conclusion_text
 
 
 @pytest.fixture(scope="module")

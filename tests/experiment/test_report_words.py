@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiment.report import words
-from experiment.report.figures import byte_unit, label, legend_name, log_ticks
-from experiment.report.page import readable_time
+from gannet.report import formatting as words
+from gannet.report.figures import byte_unit, label, legend_name, log_ticks
+from gannet.report.tables import readable_time
 
 
 @pytest.mark.parametrize(

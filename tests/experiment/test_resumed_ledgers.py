@@ -10,16 +10,16 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from cluster.fabric import Job, Outcome, Resumed, Sink
-from cluster.virtual import run_virtual
-from experiment.checkpoints import CheckpointFolder
-from experiment.cli import app
-from experiment.ledger import Ledger
-from experiment.report.ledger_reader import read_run
-from experiment.resume import gone_on, remainder_of
-from experiment.runner import Tee, begin_comparison, job_of, run_one
-from experiment.spec import Comparison, RunSpec, SpecError, resolve
-from node.worker import StepStats
+from gannet.cli.main import app
+from gannet.experiment.resume import gone_on, remainder_of
+from gannet.experiment.runner import Tee, begin_comparison, job_of, run_one
+from gannet.fabrics.job import Job, Outcome, Resumed, Sink
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.ledger.reader import read_run
+from gannet.ledger.writer import Ledger
+from gannet.node.training.worker import StepStats
+from gannet.spec.run_spec import Comparison, RunSpec, SpecError, resolve
 
 SPEC: dict[str, Any] = {
     "name": "quick",

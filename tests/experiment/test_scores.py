@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from experiment.scores.enough import shortfalls
-from experiment.scores.features import FrechetToData, classifier_score, kernel_distance
-from experiment.scores.manifold import overlap
-from experiment.scores.names import METRICS, MetricName, title
+from gannet.scores.extract import FrechetToData, classifier_score, kernel_distance
+from gannet.scores.manifold import overlap
+from gannet.scores.names import METRICS, MetricName, title
+from gannet.scores.sample_size import shortfalls
 
 
 def gaussian(n: int, size: int, seed: int, mean: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -122,7 +122,7 @@ def test_overlap_agrees_with_the_papers_point_by_point(apart: float, k: int, wid
 
 @pytest.mark.parametrize("rows", [1, 50, 10_000])
 def test_precision_and_recall_are_those_of_torch_fidelity(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiment.scores.manifold.ROWS", rows)
+    monkeypatch.setattr("gannet.scores.manifold.ROWS", rows)
     real, made = torch.randn(230, 16, generator=random(1)), torch.randn(170, 16, generator=random(2)) * 0.8 + 0.1
     theirs = prc_features_to_metric(
         made, real, prc_neighborhood=3, prc_batch_size=64, save_cpu_ram=True, verbose=False

@@ -18,23 +18,23 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from typer.testing import CliRunner
 
-from experiment.cli import app
-from experiment.features.efficientnet import efficientnet_weights
-from experiment.features.fashionnet import load_fashionnet, metadata
-from experiment.features.networks import INCEPTION_FILE, feature_network, inception_weights
-from experiment.scores.config import ScoreSpec
-from experiment.scores.features import classifier_score, kernel_distance
-from experiment.scores.manifold import overlap
-from experiment.scores.measures import measurable
-from experiment.scores.names import CUSTOMARY, METRICS
-from experiment.scores.scorer import check_scoring
-from experiment.scoring import FeaturesMissing, Scorer, grid, score_run, to_bytes
-from experiment.snapshots import consensus_distance
-from experiment.spec import RunSpec, StopSpec
-from node.data.datasets import load_split
-from node.methods import AlgorithmConfig
-from node.tasks import build_sampler
-from node.tasks.config import DataConfig, GameConfig, TaskConfig
+from gannet.cli.main import app
+from gannet.ledger.snapshots import consensus_distance
+from gannet.node.data.datasets import load_split
+from gannet.node.methods.registry import AlgorithmConfig
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.config import DataConfig, GameConfig, TaskConfig
+from gannet.scores.extract import classifier_score, kernel_distance
+from gannet.scores.manifold import overlap
+from gannet.scores.measures import measurable
+from gannet.scores.names import CUSTOMARY, METRICS
+from gannet.scores.networks.efficientnet import efficientnet_weights
+from gannet.scores.networks.fashionnet import load_fashionnet, metadata
+from gannet.scores.networks.networks import INCEPTION_FILE, feature_network, inception_weights
+from gannet.scores.score_run import FeaturesMissing, Scorer, grid, score_run, to_bytes
+from gannet.scores.scorer import check_scoring
+from gannet.spec.run_spec import RunSpec, StopSpec
+from gannet.spec.score import ScoreSpec
 
 DATA = DataConfig()
 TASK = TaskConfig(loss="hinge", width=4, latent=6)

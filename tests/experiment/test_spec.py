@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.spec import RunSpec, SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.run_spec import RunSpec, SpecError, load_spec, resolve, shipped_specs
 
 BASE: dict[str, Any] = {"algorithm": {"name": "dp-oadam"}, "stop": {"steps": 10}}
 
@@ -169,7 +169,7 @@ def test_files_that_are_no_specs(tmp_path: Path) -> None:
 
 def test_checking_a_spec_needs_no_torch() -> None:
     """The sandbox must be entered by a process of one thread, so nothing heavy may be imported before."""
-    code = "import sys, experiment.cli; print([m for m in ('torch', 'numpy', 'grpc') if m in sys.modules])"
+    code = "import sys, gannet.cli.main; print([m for m in ('torch', 'numpy', 'grpc') if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

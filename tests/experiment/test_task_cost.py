@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from experiment.cli import app
-from experiment.spec import RunSpec, load_spec
-from experiment.task_cost import Flops, cost_of, dry_task, gradient_cost
-from node.tasks.base import Gradient
+from gannet.cli.main import app
+from gannet.experiment.task_cost import Flops, cost_of, dry_task, gradient_cost
+from gannet.node.tasks.base import Gradient
+from gannet.spec.run_spec import RunSpec, load_spec
 
 RUN = {"nodes": 4, "links": "datacenter", "algorithm": {"name": "dp-oadam"}, "stop": {"steps": 1}}
 CIFAR = {"name": "cifar10", "root": "nowhere"}
@@ -68,8 +68,8 @@ def test_a_gradients_flops_and_what_it_keeps_are_known_by_hand() -> None:
     ],
 )
 def test_the_dry_gradient_counts_what_torch_counts_in_a_real_one(task: dict[str, Any]) -> None:
-    from node.data.datasets import Shard
-    from node.tasks import build_task
+    from gannet.node.data.datasets import Shard
+    from gannet.node.tasks import build_task
 
     spec = spec_of(task=task, data=CIFAR | {"image_size": 16}, batch=3)
     shard = Shard(torch.zeros(9, 3, 16, 16, dtype=torch.uint8), torch.zeros(9, dtype=torch.int64))

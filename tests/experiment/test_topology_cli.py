@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiment.topology_cli import picture, pictures
-from experiment.topology_plots import drawing, graph_traces
-from node.topology import Topology
+from gannet.cli.topology import picture, pictures
+from gannet.cli.topology_plots import drawing, graph_traces
+from gannet.node.topologies.topology import Topology
 
 ROOT = Path(__file__).parents[2]
 
 
 def topology(*arguments: str, width: int = 120) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "experiment.cli", "topology", *arguments]
+    argv = [sys.executable, "-m", "gannet", "topology", *arguments]
     environment = {**os.environ, "COLUMNS": str(width)}
     return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from link_lab import ADDRESSES, Lab, node_plan
 
-from netem.plan import InterfacePlan, PathPlan
+from gannet.netem.links.plan import InterfacePlan, PathPlan
 from tests.support.patience import Processors, seen_right
 
 EMULATED = "GANNET_TEST_EMULATED" in os.environ

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from link_lab import WIDE_ADDRESSES, Lab
 
-from netem.commands import ENGINE_NAMES
-from netem.preflight import check_engine
-from netem.sandbox import Sandbox
+from gannet.netem.preflight import check_engine
+from gannet.netem.sandbox import Sandbox
+from gannet.netem.shaping.commands import ENGINE_NAMES
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A link in a few lines of its own: what becomes of each packet of a probe, by the definitions of PathPlan.
 
-An independent truth for the judges of netem.judge: no engine, no clock, no network, every draw from one seed.
+An independent truth for the judges of gannet.netem.measure.judge: no engine, no clock, no network, every draw from
+one seed.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import random
 from statistics import NormalDist
 from typing import Any
 
-from netem.arrivals import arrival_report
-from netem.plan import FRAME_BYTES, PathPlan
+from gannet.netem.agent.arrivals import arrival_report
+from gannet.netem.links.plan import FRAME_BYTES, PathPlan
 
 ECHO_BYTES = 70
 

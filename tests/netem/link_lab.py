@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import IO, Any
 
-from netem.agent_client import AgentClient
-from netem.plan import InterfacePlan, PathPlan, buffer_bytes, packet_segments
-from netem.sandbox import Sandbox
+from gannet.netem.agent.client import AgentClient
+from gannet.netem.links.plan import InterfacePlan, PathPlan, buffer_bytes, packet_segments
+from gannet.netem.sandbox import Sandbox
 
 ADDRESSES = ("10.77.1.10", "10.77.1.11", "10.77.1.12", "10.77.1.13")
 WIDE_ADDRESSES = tuple(f"10.77.2.{10 + n}" for n in range(9))

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from netem.commands import ENGINE_NAMES, EngineName, apply_commands, clear_commands
-from netem.plan import BurstPlan, InterfacePlan, PathPlan, network_plan
-from netem.profile import list_profiles, load_profile
-from netem.shaping import netem_cannot
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan, network_plan
+from gannet.netem.links.profile import list_profiles, load_profile
+from gannet.netem.shaping.commands import ENGINE_NAMES, EngineName, apply_commands, clear_commands
+from gannet.netem.shaping.tc import netem_cannot
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from link_lab import ADDRESSES, TOOL, Lab, node_plan
 
-from netem.agent_client import AgentClient, AgentError
-from netem.certificate import Certificate
-from netem.commands import ifb_name
-from netem.measure import check_links, measure_links
-from netem.plan import InterfacePlan, PathPlan
-from netem.sandbox import Sandbox, SandboxError
+from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.measure.certificate import Certificate
+from gannet.netem.measure.certify import check_links, measure_links
+from gannet.netem.sandbox import Sandbox, SandboxError
+from gannet.netem.shaping.commands import ifb_name
 from tests.support.patience import seen_right, wait_until
 
 
@@ -248,7 +248,7 @@ def test_children_die_with_a_killed_agent_and_its_links_stay_shut(node: Sandbox)
 
 def test_a_sandbox_ends_when_its_owner_is_killed() -> None:
     script = (
-        "import sys, time\nfrom netem.sandbox import Sandbox\n"
+        "import sys, time\nfrom gannet.netem.sandbox import Sandbox\n"
         "with Sandbox() as s:\n s.run('ip netns add x')\n print(s._pid, flush=True)\n time.sleep(60)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

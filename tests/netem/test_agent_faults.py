@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from link_lab import ADDRESSES, TOOL, Lab, node_plan
 
-from netem.agent_client import AgentClient, AgentError
-from netem.commands import ifb_name
-from netem.sandbox import Sandbox
+from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.sandbox import Sandbox
+from gannet.netem.shaping.commands import ifb_name
 
 IFB = ifb_name("mesh0")
 PLAN = node_plan(0, 4_000_000, 6_000_000, delay_ms=20)
@@ -260,7 +260,7 @@ def test_a_killed_agents_links_never_open(node: Sandbox, lab: Lab, engine: str) 
     """With engine nfqueue nothing passes any more; the kernel goes on holding what engine netem has built."""
     with AgentClient.spawn(node.prefix("node0"), "node0") as agent:
         agent.request("apply", engine=engine, plan=node_plan(0, 10**6, 10**6, delay_ms=150).to_json())
-        (inner,) = children(agent.process.pid, "netem.agent")
+        (inner,) = children(agent.process.pid, "gannet.netem.agent.server")
         workers = children(agent.process.pid, "nfqueue_worker")
         os.kill(inner, signal.SIGKILL)
         agent.process.wait(60)

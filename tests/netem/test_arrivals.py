@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
-from netem.arrivals import arrival_report
-from netem.plan import FRAME_BYTES
+from gannet.netem.agent.arrivals import arrival_report
+from gannet.netem.links.plan import FRAME_BYTES
 
 GAP_NS = 8 * FRAME_BYTES * 1e9 / 10e6
 

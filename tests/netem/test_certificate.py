@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from netem.certificate import Certificate, EdgeResult, FanResult, expected_edge
-from netem.plan import BurstPlan, InterfacePlan, PathPlan
-from netem.tolerances import TOLERANCES, Tolerances
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult, expected_edge
+from gannet.netem.measure.tolerances import TOLERANCES, Tolerances
 
 OLD = {
     "trusted": False,

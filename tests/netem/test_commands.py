@@ -10,7 +10,9 @@ import pytest
 from make_golden import GOLDEN, IDEAL, MANY, RATES, SLOW, UNCAPPED, golden
 from statistic import lag_1, mean_deviation
 
-from netem.commands import (
+from gannet.netem.links.jitter import deviation, quantile, sampler
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.shaping.commands import (
     ENGINE_NAMES,
     EngineName,
     apply_commands,
@@ -19,9 +21,7 @@ from netem.commands import (
     queue_rules,
     source_numbers,
 )
-from netem.jitter import deviation, quantile, sampler
-from netem.plan import BurstPlan, InterfacePlan, PathPlan
-from netem.shaping import netem_cannot, netem_loss, wire_limit_packets
+from gannet.netem.shaping.tc import netem_cannot, netem_loss, wire_limit_packets
 
 
 def test_commands_are_those_of_the_golden_files() -> None:

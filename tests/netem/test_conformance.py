@@ -24,9 +24,9 @@ from conformance import (
 from link_lab import ADDRESSES, IP_SHARE, TCP_SHARE, WIDE_ADDRESSES, Lab, node_plan
 from statistic import binomial_interval, bursts, lag_1, mean_deviation
 
-from netem.agent_client import AgentError
-from netem.jitter import deviation
-from netem.plan import BurstPlan, PathPlan
+from gannet.netem.agent.client import AgentError
+from gannet.netem.links.jitter import deviation
+from gannet.netem.links.plan import BurstPlan, PathPlan
 
 pytestmark = pytest.mark.slow
 

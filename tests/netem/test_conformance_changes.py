@@ -12,8 +12,8 @@ import pytest
 from conformance import HEADERS, SMALL, arrivals, as_planned, at_rate, with_paths
 from link_lab import ADDRESSES, SERVER, Lab, node_plan
 
-from netem.agent_client import AgentError
-from netem.plan import BurstPlan, PathPlan
+from gannet.netem.agent.client import AgentError
+from gannet.netem.links.plan import BurstPlan, PathPlan
 
 pytestmark = pytest.mark.slow
 

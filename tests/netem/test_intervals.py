@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netem.intervals import (
+from gannet.netem.links.plan import BurstPlan
+from gannet.netem.measure.intervals import (
     burst_inflation,
     burst_packets,
     mean_interval,
@@ -20,7 +21,6 @@ from netem.intervals import (
     share_is_plausible,
     wilson_interval,
 )
-from netem.plan import BurstPlan
 
 
 @pytest.mark.parametrize(

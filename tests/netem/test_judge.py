@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fates import Link
 
-from netem.certificate import FanResult, expected_edge
-from netem.judge import Order, judge_busy_edge, judge_edge, judge_fan
-from netem.plan import FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
-from netem.tolerances import TOLERANCES
+from gannet.netem.links.plan import FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.measure.certificate import FanResult, expected_edge
+from gannet.netem.measure.judge import Order, judge_busy_edge, judge_edge, judge_fan
+from gannet.netem.measure.tolerances import TOLERANCES
 
 RATE_BPS = 10_000_000
 APART_MS = 20.0

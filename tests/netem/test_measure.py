@@ -9,10 +9,10 @@ from itertools import permutations
 import pytest
 from link_lab import ADDRESSES, Lab, node_plan
 
-from netem.certificate import Certificate
-from netem.measure import measure_links
-from netem.plan import BurstPlan, InterfacePlan, PathPlan
-from netem.tolerances import TOLERANCES
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.measure.certificate import Certificate
+from gannet.netem.measure.certify import measure_links
+from gannet.netem.measure.tolerances import TOLERANCES
 from tests.support.patience import seen_right
 
 pytestmark = pytest.mark.slow

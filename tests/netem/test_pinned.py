@@ -12,9 +12,9 @@ import pytest
 from link_lab import ADDRESSES, node_plan
 from pydantic import ValidationError
 
-from netem.agent_client import AgentClient, AgentError
-from netem.sandbox import Sandbox
-from netem.stack import Stack, in_one
+from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.links.stack import Stack, in_one
+from gannet.netem.sandbox import Sandbox
 
 TALK = """
 import socket, sys

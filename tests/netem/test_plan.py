@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netem.plan import (
+from gannet.netem.links.plan import (
     FRAME_BYTES,
     BurstPlan,
     InterfacePlan,
@@ -22,7 +22,7 @@ from netem.plan import (
     path_rate_bps,
     profile_buffer_bytes,
 )
-from netem.profile import GilbertElliott, LinkProfile
+from gannet.netem.links.profile import GilbertElliott, LinkProfile
 
 ADDRESSES = [f"10.77.1.{10 + rank}" for rank in range(4)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from netem.preflight import EngineUnavailable, check_engine, check_namespaces, choose_engine, preflight
-from netem.profile import LinkProfile
-from netem.sandbox import Sandbox, SandboxError
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.preflight import EngineUnavailable, check_engine, check_namespaces, choose_engine, preflight
+from gannet.netem.sandbox import Sandbox, SandboxError
 
 
 def host_state() -> tuple[str, list[str]]:
@@ -46,7 +46,7 @@ def test_preflight_agrees_with_a_try_by_hand_and_leaves_nothing() -> None:
 
 
 def test_netem_gets_a_seed_only_where_it_tells_it() -> None:
-    ask = "from netem.engines.netem import takes_seed; print(takes_seed())"
+    ask = "from gannet.netem.engines.netem import takes_seed; print(takes_seed())"
     with Sandbox() as sandbox:
         devices = sandbox.run("ip -o link")
         said = sandbox.run([sys.executable, "-c", ask]).strip()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netem.profile import (
+from gannet.netem.links.profile import (
     PROFILE_FOLDER,
     LinkProfile,
     ProfileError,

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from netem.plan import network_plan, path_rate_bps
-from netem.profile import LinkProfile, load_profile
-from netem.regions import (
+from gannet.netem.links.plan import network_plan, path_rate_bps
+from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.regions import (
     REGIONS_FOLDER,
     LinkMatrix,
     MatrixError,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netem.plan import FRAME_BYTES, InterfacePlan, PathPlan, network_plan
-from netem.profile import LinkProfile, list_profiles, load_profile
-from netem.rounds import (
+from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan, network_plan
+from gannet.netem.links.profile import LinkProfile, list_profiles, load_profile
+from gannet.netem.measure.probe_plan import (
     calm_parts,
     echo_count,
     echo_interval_s,

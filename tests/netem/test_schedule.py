@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netem import schedule
-from netem.plan import path_plan
-from netem.profile import LinkProfile, load_profile
-from netem.schedule import Layer, Moment, ScheduleError, unrolled
-from netem.state import Journal, LinkState, difference
-from netem.trace import Trace, TracePoint
+from gannet.netem.links import schedule
+from gannet.netem.links.plan import path_plan
+from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.schedule import Layer, Moment, ScheduleError, unrolled
+from gannet.netem.links.state import Journal, LinkState, difference
+from gannet.netem.links.trace import Trace, TracePoint
 
 WORLD = 4
 NAMES = ("lte", "2g", "3g-slow", "cable", "geo-satellite")

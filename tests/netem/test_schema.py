@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from netem.profile import PROFILE_FOLDER, SHORTHANDS, LinkProfile, ProfileError, load_profile
-from netem.schema import profile_schema
+from gannet.netem.links.profile import PROFILE_FOLDER, SHORTHANDS, LinkProfile, ProfileError, load_profile
+from gannet.netem.links.schema import profile_schema
 
 SCHEMA = Draft202012Validator(profile_schema())
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netem.plan import network_plan
-from netem.profile import LinkProfile, load_profile
-from netem.state import UNSHAPED, Change, Journal, LinkState, difference
+from gannet.netem.links.plan import network_plan
+from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.state import UNSHAPED, Change, Journal, LinkState, difference
 
 WORLD = 5
 ADDRESSES = [f"10.77.1.{10 + rank}" for rank in range(WORLD)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from netem.profile import LinkProfile
-from netem.trace import (
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.trace import (
     TRACE_FOLDER,
     Trace,
     TraceError,
@@ -20,7 +20,7 @@ from netem.trace import (
     parse_mahimahi,
     profile_at,
 )
-from netem.traces import make
+from gannet.netem.traces import make
 
 CSV = """# source: a drive
 # duration_s: 3
@@ -261,7 +261,7 @@ def test_unrolled_is_what_holds_at_every_moment(trace: Trace, until_s: float) ->
 def test_shipped_traces_are_fresh_and_like_what_they_are_called(name: str) -> None:
     trace = load_trace(name)
     for file, text in make.files().items():
-        assert (TRACE_FOLDER / file).read_text() == text, f"{file} is stale: python -m netem.traces.make"
+        assert (TRACE_FOLDER / file).read_text() == text, f"{file} is stale: python -m gannet.netem.traces.make"
     assert {path.name for path in TRACE_FOLDER.iterdir() if path.suffix in (".csv", ".up", ".down")} == {
         *make.files()
     }

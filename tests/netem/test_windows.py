@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from netem.windows import BadWindow, bad_windows, clock_drift_ppm, drift_reasons, run_reasons
+from gannet.netem.measure.bad_intervals import BadWindow, bad_windows, clock_drift_ppm, drift_reasons, run_reasons
 
 BEFORE = {"released": 1000, "late": 10, "overruns": 0, "refused_verdicts": 0}
 

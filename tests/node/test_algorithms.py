@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.topologies.random_ring import RandomRing
-from node.topology import Topology
+from gannet.node.topologies.random_ring import RandomRing
+from gannet.node.topologies.topology import Topology
 from tests.reference.cp_oadam_reference import average_gradients, average_parameters
 from tests.reference.dp_oadam_reference import dp_oadam
 from tests.reference.dposg_reference import cposg, dposg

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from node.tasks import build_sampler
-from node.tasks.architectures import build_networks
-from node.tasks.architectures.sagan import Attention
-from node.tasks.config import DataConfig, TaskConfig
-from node.tasks.gan import GanTask
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.gan.architectures import build_networks
+from gannet.node.tasks.gan.architectures.sagan import Attention
+from gannet.node.tasks.gan.task import GanTask
 from tests.support.gan import images, trained
 
 CIFAR = DataConfig(name="cifar10", root="nowhere")
@@ -316,7 +316,7 @@ def test_a_conditional_gan_makes_its_classes_in_turn(architecture: str, loss: st
     made = task.generate(x, 7, seed=5)
     task.model.load(x)
     task.generator.eval()
-    from node.tasks.base import random_stream
+    from gannet.node.tasks.base import random_stream
 
     noise = torch.randn(7, 3, generator=random_stream(5, 2))
     with torch.no_grad():
@@ -383,7 +383,7 @@ def test_a_moving_average_stays_on_its_node_and_is_what_leaves_it() -> None:
 
 def test_the_mean_of_the_nodes_averages_is_the_average_of_their_mean() -> None:
     """What makes it right to keep averages at home: scored is the nodes' mean."""
-    from node.tasks.averages import MovingAverage
+    from gannet.node.tasks.gan.moving_average import MovingAverage
 
     random = torch.Generator().manual_seed(0)
     states = torch.randn(6, 3, 10, generator=random)  # (steps, nodes, values)

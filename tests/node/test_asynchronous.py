@@ -13,17 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.virtual import Corrupt, Fault, Kill
-from experiment.spec import SpecError, resolve
-from node.algorithms.ad_psgd import _PARTNER_STREAM
-from node.codecs import build_codec
-from node.config import NodeConfig
-from node.effects import Arrival, PeerLost, Tag
-from node.mailbox import Header, Refusal, Verdict
-from node.tasks.base import Gradient, random_stream
-from node.topologies.sides import asking_side
-from node.traffic import exchange_traffic
-from node.tray import LANES, Tray
+from gannet.fabrics.virtual.fabric import Corrupt, Fault, Kill
+from gannet.node.algorithms.ad_psgd import _PARTNER_STREAM
+from gannet.node.codecs import build_codec
+from gannet.node.config import NodeConfig
+from gannet.node.exchange.async_mailbox import LANES, Tray
+from gannet.node.exchange.mailbox import Header, Refusal, Verdict
+from gannet.node.tasks.base import Gradient, random_stream
+from gannet.node.topologies.sides import asking_side
+from gannet.node.traffic.exchange import exchange_traffic
+from gannet.node.training.effects import Arrival, PeerLost, Tag
+from gannet.spec.run_spec import SpecError, resolve
 from tests.reference.ad_psgd_reference import ad_psgd
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame

@@ -16,12 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.fabric import Job, Resumed
-from cluster.virtual import Kill
-from node.checkpoint import Checkpoint, CheckpointError, Owner, config_hash
-from node.config import NodeConfig
-from node.methods import ALGORITHM_NAMES
-from node.worker import Worker
+from gannet.fabrics.job import Job, Resumed
+from gannet.fabrics.virtual.fabric import Kill
+from gannet.node.config import NodeConfig
+from gannet.node.methods.registry import ALGORITHM_NAMES
+from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Owner, config_hash
+from gannet.node.training.worker import Worker
 from tests.support.runs import Memory, play, virtual_job
 
 WORLD, BEFORE, STEPS = 4, 5, 10

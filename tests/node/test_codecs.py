@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from node.codecs import NAMES, build_codec
-from node.codecs.elias import EliasQsgd
-from node.codecs.feedback import ErrorFeedback
-from node.codecs.names import codec_config
+from gannet.node.codecs import NAMES, build_codec
+from gannet.node.codecs.elias import EliasQsgd
+from gannet.node.codecs.feedback import ErrorFeedback
+from gannet.node.codecs.names import codec_config
 
 CASTS = ("fp32", "fp16", "bf16")
 FORMS = (

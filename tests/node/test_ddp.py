@@ -17,20 +17,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.virtual import run_virtual
-from node.collectives import CollectiveFailed
-from node.config import ExchangeConfig, NodeConfig
-from node.exchange.shelf import RunAborted
-from node.gloo import Vector, ring_sent_bytes, vectors_of
-from node.methods import DdpConfig
-from node.tasks.base import BUFFERS, TensorSpec
-from node.traffic import exchange_edges, exchange_traffic
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.node.algorithms.collectives import CollectiveFailed
+from gannet.node.config import ExchangeConfig, NodeConfig
+from gannet.node.exchange.blocking_mailbox import RunAborted
+from gannet.node.methods.gloo import Vector, ring_sent_bytes, vectors_of
+from gannet.node.methods.registry import DdpConfig
+from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
 from tests.reference.powersgd_reference import PowerSGD
 from tests.support.gloo_world import free_address, in_a_world, received_bytes
 from tests.support.runs import Memory, virtual_job
 
 if TYPE_CHECKING:
-    from node.ddp import DdpMean
+    from gannet.node.process.torch_ddp import DdpMean
 
 STEPS = 6
 CONVOLUTION, BIAS = (24, 10, 3, 3), (50,)
@@ -59,7 +59,7 @@ def gradient(rank: int, step: int) -> np.ndarray:
 
 def member(rank: int, world: int, address: str, config: DdpConfig) -> tuple[DdpMean, list[tuple[int, int]]]:
     """A node that has joined, and where it writes whom it waits for, at which step."""
-    from node.ddp import DdpMean  # only in processes that have imported it already
+    from gannet.node.process.torch_ddp import DdpMean  # only in processes that have imported it already
 
     waits: list[tuple[int, int]] = []
     mean = DdpMean(config, LAYOUT, rank, world, ExchangeConfig(), lambda *wait: waits.append(wait))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from node.config import OptimizerConfig
-from node.optimizers import OPTIMIZERS
-from node.tasks.base import Gradient
+from gannet.node.config import OptimizerConfig
+from gannet.node.tasks.base import Gradient
+from gannet.node.training.optimizers import OPTIMIZERS
 
 PLAYERS = {"generator": slice(0, 3), "discriminator": slice(3, 8)}
 TASK: Any = SimpleNamespace(players=PLAYERS, buffers=slice(8, 8))

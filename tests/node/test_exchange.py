@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from node.effects import RAW_PART, PeerLost, Tag
-from proto import exchange_pb2, exchange_pb2_grpc
+from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 from tests.support.exchanges import SCHEMA, Pair
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from node.config import NodeConfig
-from node.tasks.config import GameConfig
-from node.tasks.game import GameTask
+from gannet.node.config import NodeConfig
+from gannet.node.tasks.config import GameConfig
+from gannet.node.tasks.games.game import GameTask
 from tests.support.runs import play, virtual_job
 
 

@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from node.data.composed import compose
-from node.data.datasets import Shard, load_shard
-from node.tasks import build_sampler, build_task
-from node.tasks.base import Evaluates, random_stream
-from node.tasks.config import DataConfig
-from node.tasks.kdgan.augment import augment
-from node.tasks.kdgan.config import KdganConfig
-from node.tasks.kdgan.labels import choose_labelled, label_vectors
-from node.tasks.kdgan.scores import mean_average_precision, precision_at
-from node.tasks.kdgan.task import STREAMS, KdganTask
+from gannet.node.data.composed import compose
+from gannet.node.data.datasets import Shard, load_shard
+from gannet.node.tasks import build_sampler, build_task
+from gannet.node.tasks.base import Evaluates, random_stream
+from gannet.node.tasks.config import DataConfig
+from gannet.node.tasks.kdgan.augment import augment
+from gannet.node.tasks.kdgan.config import KdganConfig
+from gannet.node.tasks.kdgan.labels import choose_labelled, label_vectors
+from gannet.node.tasks.kdgan.scores import mean_average_precision, precision_at
+from gannet.node.tasks.kdgan.task import STREAMS, KdganTask
 from tests.reference.kdgan_reference import kdgan
 from tests.support.kdgan import SHAPE, shard, small_config, small_task
 

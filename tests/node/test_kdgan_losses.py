@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from node.tasks.kdgan.losses import (
+from gannet.node.tasks.kdgan.losses import (
     discriminator_loss,
     distillation,
     fooling_loss,

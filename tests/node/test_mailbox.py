@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.codecs import build_codec
-from node.effects import PeerLost, Tag
-from node.mailbox import Header, Mailbox, Refusal, Verdict
+from gannet.node.codecs import build_codec
+from gannet.node.exchange.mailbox import Header, Mailbox, Refusal, Verdict
+from gannet.node.training.effects import PeerLost, Tag
 
 BODY = memoryview(np.arange(5, dtype="<f4").tobytes())
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.virtual import Kill, run_virtual
-from experiment.agreement import Agreement
-from experiment.bounds import lower_bound
-from experiment.snapshots import comparable
-from experiment.spec import RunSpec
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.algorithms.md_gan import SWAP_STREAM
-from node.data.datasets import load_shard
-from node.methods import MdGanConfig, shard_of
-from node.tasks import build_sampler
-from node.tasks.base import SplitTask
-from node.tasks.config import DataConfig
-from node.traffic import exchange_edges, exchange_traffic, largest_body, parcel_bytes
+from gannet.experiment.bounds import lower_bound
+from gannet.fabrics.virtual.fabric import Kill, run_virtual
+from gannet.ledger.snapshots import comparable
+from gannet.metrics.consensus import Agreement
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.algorithms.md_gan import SWAP_STREAM
+from gannet.node.data.datasets import load_shard
+from gannet.node.methods.registry import MdGanConfig, shard_of
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.base import SplitTask
+from gannet.node.tasks.config import DataConfig
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
+from gannet.spec.run_spec import RunSpec
 from tests.reference.md_gan_reference import md_gan
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame

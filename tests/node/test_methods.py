@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from node.topology import Topology
+from gannet.node.topologies.topology import Topology
 from tests.node.test_algorithms import Reference
 from tests.reference.choco_reference import choco, scaled_sign, top_k
 from tests.reference.deepsqueeze_reference import deepsqueeze
@@ -167,7 +167,7 @@ PLAIN = {"learning_rate": 1.0, "beta1": 0.0, "beta2": 0.0, "epsilon": 1.0}
 )  # fmt: skip
 def test_choco_converges_where_quantized_parameters_do_not(codec: str, gamma: float) -> None:
     """To the average of all nodes, over the wire in that codec; x ← W Q(x) and x ← x + (W − I) Q(x) stay away."""
-    from node.codecs import build_codec
+    from gannet.node.codecs import build_codec
 
     world, steps, codec = 6, 1500, f"{codec},raw_below=0"
     job = virtual_job({"name": "choco", "gamma": gamma}, world, steps, codec=codec, optimizer=PLAIN)

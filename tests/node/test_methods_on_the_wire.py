@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.virtual import Kill
-from experiment.bounds import lower_bound
-from experiment.spec import RunSpec
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.algorithms.sgp import PushSum
-from node.codecs import build_codec
-from node.codecs.split import Split
-from node.collectives import Peers
-from node.config import NodeConfig
-from node.effects import PeerLost, Receive, Send
-from node.methods import check_codec
-from node.tasks.base import Gradient
-from node.topologies.weights import Neighbourhood, round_of
-from node.traffic import exchange_edges, exchange_traffic
+from gannet.experiment.bounds import lower_bound
+from gannet.fabrics.virtual.fabric import Kill
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.algorithms.collectives import Peers
+from gannet.node.algorithms.sgp import PushSum
+from gannet.node.codecs import build_codec
+from gannet.node.codecs.split import Split
+from gannet.node.config import NodeConfig
+from gannet.node.methods.registry import check_codec
+from gannet.node.tasks.base import Gradient
+from gannet.node.topologies.weights import Neighbourhood, round_of
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
+from gannet.node.training.effects import PeerLost, Receive, Send
+from gannet.spec.run_spec import RunSpec
 from tests.support.games import BilinearGame
 from tests.support.runs import play, virtual_job
 

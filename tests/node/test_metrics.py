@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.effects import Tag
-from node.exchange.counters import Counters, PeerCounts
-from node.mailbox import Verdict
-from node.metrics import NodeMetrics
-from node.usage import Scheduling, resident_bytes, throttled_seconds
-from node.worker import StepStats
+from gannet.node.exchange.counters import Counters, PeerCounts
+from gannet.node.exchange.mailbox import Verdict
+from gannet.node.process.metrics import NodeMetrics
+from gannet.node.process.usage import Scheduling, resident_bytes, throttled_seconds
+from gannet.node.training.effects import Tag
+from gannet.node.training.worker import StepStats
 
 Values = dict[tuple[str, ...], float]
 

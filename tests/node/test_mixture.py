@@ -9,13 +9,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from node.config import OptimizerConfig
-from node.optimizers import OptimisticSG
-from node.tasks import build_sampler, build_task, needs_data
-from node.tasks.base import Evaluates
-from node.tasks.config import DataConfig, GameConfig, MintyConfig, MixtureConfig, TaskSetting
-from node.tasks.mixture import Mixture, MixtureTask, count_modes, mixture, wasserstein
-from node.tasks.own import Context
+from gannet.node.config import OptimizerConfig
+from gannet.node.tasks import build_sampler, build_task, needs_data
+from gannet.node.tasks.base import Evaluates
+from gannet.node.tasks.config import DataConfig, GameConfig, MintyConfig, MixtureConfig, TaskSetting
+from gannet.node.tasks.custom.base import Context
+from gannet.node.tasks.games.mixture import Mixture, MixtureTask, count_modes, mixture, wasserstein
+from gannet.node.training.optimizers import OptimisticSG
 
 
 @pytest.mark.parametrize(

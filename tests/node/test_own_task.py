@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from node.data.datasets import load_shard
-from node.tasks.base import Evaluation
-from node.tasks.config import DataConfig
-from node.tasks.own import Batch, Context, OwnTask, TaskMistake
-from node.tasks.settings import Settings
+from gannet.node.data.datasets import load_shard
+from gannet.node.settings import Settings
+from gannet.node.tasks.base import Evaluation
+from gannet.node.tasks.config import DataConfig
+from gannet.node.tasks.custom.base import Batch, Context, OwnTask, TaskMistake
 
 
 class Width(Settings):

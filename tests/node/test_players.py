@@ -12,13 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cluster.fabric import Job, Resumed
-from cluster.virtual import Kill
-from node.config import NodeConfig
-from node.players.driver import PartWorker
-from node.tasks.base import BUFFERS, TensorSpec
-from node.topology import Topology
-from node.worker import Worker
+from gannet.fabrics.job import Job, Resumed
+from gannet.fabrics.virtual.fabric import Kill
+from gannet.node.algorithms.by_player import PartWorker
+from gannet.node.config import NodeConfig
+from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.topologies.topology import Topology
+from gannet.node.training.worker import Worker
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame, MatrixGame
 from tests.support.gan import small_task

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from node.codecs import build_codec
-from node.effects import RAW_PART, PeerLost, Tag
-from node.exchange.shelf import RunAborted, Shelf
-from node.mailbox import Header, Mailbox, Refusal, Verdict
+from gannet.node.codecs import build_codec
+from gannet.node.exchange.blocking_mailbox import RunAborted, Shelf
+from gannet.node.exchange.mailbox import Header, Mailbox, Refusal, Verdict
+from gannet.node.training.effects import RAW_PART, PeerLost, Tag
 
 EXACT, COARSE = build_codec("fp32"), build_codec("qsgd-4bit")
 FOUR = memoryview(np.ones(4, dtype="<f4").tobytes())

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.virtual import Corrupt
-from experiment.bounds import joint_bound
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.mailbox import Header
-from node.players.traffic import bytes_per_step, steps_between, together, traffic_by_player
-from node.tasks.base import TensorSpec
-from node.traffic import exchange_edges, exchange_traffic, largest_body, parcel_bytes
-from node.worker import Worker
+from gannet.experiment.bounds import joint_bound
+from gannet.fabrics.virtual.fabric import Corrupt
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.exchange.mailbox import Header
+from gannet.node.tasks.base import TensorSpec
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
+from gannet.node.traffic.players import bytes_per_step, steps_between, together, traffic_by_player
+from gannet.node.training.worker import Worker
 from tests.support.games import MatrixGame, Wide
 from tests.support.runs import play, virtual_job
 
@@ -144,7 +144,7 @@ def test_alike_players_have_the_traffic_of_the_whole_vector() -> None:
         assert together(list(parts.values()), 30) == exchange_traffic(whole, 4, 54)
         assert traffic_by_player(whole, 4, layout) == {"": exchange_traffic(whole, 4, 54)}
         assert parcel_bytes(config, layout) == parcel_bytes(whole, layout) == 4 * 54
-    with pytest.raises(ValueError, match=r"node\.players\.traffic"):
+    with pytest.raises(ValueError, match=r"node\.traffic\.players"):
         exchange_traffic(config, 4, 54)
 
 

@@ -13,19 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.virtual import Corrupt, Kill
-from experiment.bounds import lower_bound
-from experiment.spec import RunSpec
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.algorithms.power_gossip import EDGE_STREAM
-from node.codecs.low_rank import LowRank
-from node.mailbox import Header
-from node.tasks import build_sampler
-from node.tasks.base import Gradient, TensorSpec, random_stream
-from node.tasks.config import DataConfig, TaskConfig
-from node.topology import Topology
-from node.traffic import exchange_edges, exchange_traffic, parcel_bytes
+from gannet.experiment.bounds import lower_bound
+from gannet.fabrics.virtual.fabric import Corrupt, Kill
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.node.algorithms.power_gossip import EDGE_STREAM
+from gannet.node.codecs.low_rank import LowRank
+from gannet.node.exchange.mailbox import Header
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.base import Gradient, TensorSpec, random_stream
+from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.topologies.topology import Topology
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, parcel_bytes
+from gannet.spec.run_spec import RunSpec
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.reference.power_gossip_reference import PowerGossip, power_gossip
 from tests.support.games import MatrixGame

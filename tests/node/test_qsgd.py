@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.codecs import build_codec
-from node.codecs.dither import Dither
-from node.codecs.elias import (
+from gannet.node.codecs import build_codec
+from gannet.node.codecs.dither import Dither
+from gannet.node.codecs.elias import (
     EliasQsgd,
     code_bits,
     decode_levels,
@@ -21,8 +21,8 @@ from node.codecs.elias import (
     omega_lengths,
     write_bits,
 )
-from node.codecs.qsgd import QsgdCodec, quantize
-from node.codecs.theory import length_bound, packed_bits, sparsity_bound, variance_bound
+from gannet.node.codecs.qsgd import QsgdCodec, quantize
+from gannet.node.codecs.theory import length_bound, packed_bits, sparsity_bound, variance_bound
 from tests.reference import qsgd_reference as reference
 
 gaussian = np.random.default_rng(11).standard_normal

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime, minimize
 
-from node.codecs.dither import Dither
-from node.codecs.qsvrg import epoch_bits, qsvrg, sqrt_levels
-from node.codecs.theory import variance_bound
-from node.tasks.convex import LogisticRegression, Ridge
+from gannet.node.codecs.dither import Dither
+from gannet.node.codecs.qsvrg import epoch_bits, qsvrg, sqrt_levels
+from gannet.node.codecs.theory import variance_bound
+from gannet.node.tasks.games.convex import LogisticRegression, Ridge
 from tests.reference.qsvrg_reference import qsvrg as reference
 
 SUMS: list[Any] = [Ridge, LogisticRegression]

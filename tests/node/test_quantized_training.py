@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from experiment.spec import SpecError, resolve
-from node.codecs import build_codec
-from node.codecs.names import codec_config
-from node.codecs.split import Split
-from node.collectives import Peers, ring_all_reduce, ring_pieces, server_average, server_pieces
-from node.config import NodeConfig
-from node.effects import RAW_PART, Receive, Send
-from node.tasks.base import BUFFERS, TensorSpec
-from node.traffic import exchange_traffic
+from gannet.node.algorithms.collectives import Peers, ring_all_reduce, ring_pieces, server_average, server_pieces
+from gannet.node.codecs import build_codec
+from gannet.node.codecs.names import codec_config
+from gannet.node.codecs.split import Split
+from gannet.node.config import NodeConfig
+from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.traffic.exchange import exchange_traffic
+from gannet.node.training.effects import RAW_PART, Receive, Send
+from gannet.spec.run_spec import SpecError, resolve
 from tests.support.games import BilinearGame
 from tests.support.runs import play, virtual_job
 

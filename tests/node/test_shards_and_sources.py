@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from experiment.data_record import data_of
-from experiment.runner import run_one
-from experiment.spec import RunSpec
-from node.config import NodeConfig
-from node.data import datasets
-from node.data.datasets import fingerprint, load_shard, load_split
-from node.data.sharding import partition
-from node.tasks.config import DataConfig
-from node.worker import Worker
+from gannet.experiment.runner import run_one
+from gannet.ledger.data_fingerprint import data_of
+from gannet.node.config import NodeConfig
+from gannet.node.data import datasets
+from gannet.node.data.datasets import fingerprint, load_shard, load_split
+from gannet.node.data.sharding import partition
+from gannet.node.tasks.config import DataConfig
+from gannet.node.training.worker import Worker
+from gannet.spec.run_spec import RunSpec
 
 LABELS = st.lists(st.integers(0, 6), min_size=1, max_size=150).map(np.array)
 
@@ -185,7 +185,7 @@ VIRTUAL = {
 def test_a_runs_ledger_says_what_it_was_trained_on(tmp_path: Path) -> None:
     import json
 
-    from cluster.virtual import run_virtual
+    from gannet.fabrics.virtual.fabric import run_virtual
 
     def record(name: str, **changes: Any) -> Any:
         run_one(RunSpec.model_validate(VIRTUAL | changes), tmp_path / name, run_virtual)
@@ -206,8 +206,8 @@ def test_absent_data_ends_a_run_before_it_begins(tmp_path: Path) -> None:
 
 
 DOWNLOAD = """
-from node.data.datasets import load_split
-from node.tasks.config import DataConfig
+from gannet.node.data.datasets import load_split
+from gannet.node.tasks.config import DataConfig
 import sys
 for name in ("mnist", "cifar10"):
     try:

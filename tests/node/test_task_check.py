@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from experiment.task_check import findings_of
-from node.tasks.base import Evaluation
-from node.tasks.config import DataConfig, GameConfig, KdganConfig, MintyConfig, MixtureConfig, TaskConfig, TaskSetting
-from node.tasks.own import Context, OwnTask
+from gannet.cli.task_check import findings_of
+from gannet.node.tasks.base import Evaluation
+from gannet.node.tasks.config import (
+    DataConfig,
+    GameConfig,
+    KdganConfig,
+    MintyConfig,
+    MixtureConfig,
+    TaskConfig,
+    TaskSetting,
+)
+from gannet.node.tasks.custom.base import Context, OwnTask
 from tests.support.checked import Sound, findings
 
 

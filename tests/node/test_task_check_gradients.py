@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from node.tasks.base import Evaluation, Gradient
+from gannet.node.tasks.base import Evaluation, Gradient
 from tests.support.checked import Sound, findings
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from node.tasks.base import BUFFERS, TensorSpec, random_stream
+from gannet.node.tasks.base import BUFFERS, TensorSpec, random_stream
 from tests.support.checked import Sound, findings
 
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from node.data.datasets import Shard
-from node.tasks import build_sampler, build_task
-from node.tasks.architectures.small import Critic, Generator
-from node.tasks.architectures.spectral import spectral_norm
-from node.tasks.base import BUFFERS, FlatModel
-from node.tasks.config import DataConfig, TaskConfig
-from node.tasks.gan import gradient_penalty
+from gannet.node.data.datasets import Shard
+from gannet.node.tasks import build_sampler, build_task
+from gannet.node.tasks.base import BUFFERS, FlatModel
+from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.gan.architectures.small import Critic, Generator
+from gannet.node.tasks.gan.architectures.spectral import spectral_norm
+from gannet.node.tasks.gan.task import gradient_penalty
 from tests.support.gan import LOSSES, Loss, Reference, images, minibatch, small_task, trained
 
 SETTINGS = [

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.topologies.rates import figures
-from node.topology import NAMES, Topology, consensus_rate, mixing_rate, spectral_gap
+from gannet.node.topologies.rates import figures
+from gannet.node.topologies.topology import NAMES, Topology, consensus_rate, mixing_rate, spectral_gap
 
 CHOICES: list[Any] = [
     *NAMES,

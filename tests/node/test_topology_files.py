@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiment.spec import SpecError, resolve
-from node.config import NodeConfig
-from node.topologies.config import NAMES, topology_config
-from node.topologies.from_file import parse
-from node.topology import Topology, consensus_rate
+from gannet.node.config import NodeConfig
+from gannet.node.topologies.config import NAMES, topology_config
+from gannet.node.topologies.from_file import parse
+from gannet.node.topologies.topology import Topology, consensus_rate
+from gannet.spec.run_spec import SpecError, resolve
 
 RING = "# five nodes\n0 1\n1, 2\n2;3\n3\t4\n\n4 0  # and back\n"
 
@@ -59,7 +59,7 @@ def test_a_directed_graph_that_is_exact_after_two_rounds() -> None:
     text = "0.5 0.5 0 0\n0 0 0.5 0.5\n0.5 0.5 0 0\n0 0 0.5 0.5\n"
     topology = Topology({"name": "file", "path": "debruijn", "content": text}, 4)
     np.testing.assert_allclose(np.linalg.matrix_power(topology.mixing_matrix(), 2), 0.25)
-    from node.topologies.rates import figures
+    from gannet.node.topologies.rates import figures
 
     assert figures(topology).exact_after == 2 and not topology.symmetric
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.topologies.waits import Waits
-from node.topology import Topology
+from gannet.node.topologies.topology import Topology
+from gannet.node.topologies.waits import Waits
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from node.config import NodeConfig
-from node.effects import Tag
-from node.traffic import in_turns
-from node.turns import Turns
-from proto import exchange_pb2, exchange_pb2_grpc
+from gannet.node.config import NodeConfig
+from gannet.node.exchange.turn_rule import Turns
+from gannet.node.traffic.exchange import in_turns
+from gannet.node.training.effects import Tag
+from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 from tests.support.exchanges import Pair
 from tests.support.games import BilinearGame
 from tests.support.loopback import over_grpc

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from node.config import NodeConfig
-from node.effects import PeerLost, Tag
-from node.tasks.base import Gradient
-from node.wall import WallClock
-from node.worker import Diverged, Meter, StepStats, Worker, device_of, train
+from gannet.node.config import NodeConfig
+from gannet.node.process.wall_clock import WallClock
+from gannet.node.tasks.base import Gradient
+from gannet.node.training.effects import PeerLost, Tag
+from gannet.node.training.worker import Diverged, Meter, StepStats, Worker, device_of, train
 from tests.support.games import BilinearGame
 
 

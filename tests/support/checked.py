@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from node.tasks.base import Evaluation, FlatModel, Gradient, Task, random_stream
-from node.tasks.check import check
+from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, Task, random_stream
+from gannet.node.tasks.custom.check import check
 
 
 class Sound:

@@ -6,10 +6,10 @@ import asyncio
 import threading
 from typing import Any
 
-from node.codecs import build_codec
-from node.config import ExchangeConfig
-from node.exchange import GrpcExchange
-from node.mailbox import Mailbox
+from gannet.node.codecs import build_codec
+from gannet.node.config import ExchangeConfig
+from gannet.node.exchange import GrpcExchange
+from gannet.node.exchange.mailbox import Mailbox
 
 SCHEMA = 7
 

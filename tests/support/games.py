@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.tasks.base import Gradient, TensorSpec
+from gannet.node.tasks.base import Gradient, TensorSpec
 
 
 class BilinearGame:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from node.tasks.config import TaskConfig
-from node.tasks.gan import GanTask
+from gannet.node.tasks.config import TaskConfig
+from gannet.node.tasks.gan.task import GanTask
 
 Loss = Literal["wgan-gp", "hinge"]
 LOSSES: list[Loss] = ["wgan-gp", "hinge"]

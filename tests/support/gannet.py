@@ -33,7 +33,7 @@ ORDINARY_USER = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--
 
 def net(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`gannet net ARGUMENTS`, of a user who has set nothing but `environment`."""
-    argv = [sys.executable, "-m", "experiment.cli", "net", *arguments]
+    argv = [sys.executable, "-m", "gannet", "net", *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GANNET_")}
     variables = {**clean, "COLUMNS": "160", **environment}
     return subprocess.run(argv, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
@@ -44,7 +44,7 @@ def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **change
     folder.mkdir(exist_ok=True)
     spec = folder / "spec.yaml"
     spec.write_text(yaml.safe_dump({**QUICK, **changes}))
-    argv = [*prefix, sys.executable, "-m", "experiment.cli", *command, str(spec), "--out", str(folder / "out")]
+    argv = [*prefix, sys.executable, "-m", "gannet", *command, str(spec), "--out", str(folder / "out")]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
@@ -53,7 +53,7 @@ def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **change
 
 def resume(folder: Path) -> Ran:
     """`gannet resume folder/out`, to its end."""
-    argv = [sys.executable, "-m", "experiment.cli", "resume", str(folder / "out")]
+    argv = [sys.executable, "-m", "gannet", "resume", str(folder / "out")]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
     done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
     return Ran(done.returncode, done.stdout + done.stderr, folder)

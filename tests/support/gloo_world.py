@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["node.ddp", "numpy", "pytest"])
+_CONTEXT.set_forkserver_preload(["gannet.node.process.torch_ddp", "numpy", "pytest"])
 _BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in struct tcp_info, linux/tcp.h
 _PATIENCE_S = 240.0
 

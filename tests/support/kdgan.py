@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from node.data.datasets import Shard
-from node.tasks.kdgan.config import KdganConfig
-from node.tasks.kdgan.task import KdganTask
+from gannet.node.data.datasets import Shard
+from gannet.node.tasks.kdgan.config import KdganConfig
+from gannet.node.tasks.kdgan.task import KdganTask
 
 SHAPE = (1, 8, 8)
 

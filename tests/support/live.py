@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from cluster.fabric import Berth, LinkChange
-from cluster.live_links import LiveLinks
-from netem.preflight import choose_engine
-from netem.profile import LinkProfile
-from netem.sandbox import Sandbox
-from netem.state import LinkState
+from gannet.fabrics.job import Berth, LinkChange
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.netem.preflight import choose_engine
+from gannet.netem.sandbox import Sandbox
 from tests.netem.link_lab import ADDRESSES, Lab
 
 WORLD = len(ADDRESSES)

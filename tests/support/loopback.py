@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cluster.fabric import Job
-from node.exchange import GrpcExchange
-from node.mailbox import Mailbox
-from node.tasks.base import Task
-from node.traffic import exchange_edges
-from node.wall import WallClock
-from node.worker import Meter, StepStats, Worker, train
+from gannet.fabrics.job import Job
+from gannet.node.exchange import GrpcExchange
+from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.process.wall_clock import WallClock
+from gannet.node.tasks.base import Task
+from gannet.node.traffic.exchange import exchange_edges
+from gannet.node.training.worker import Meter, StepStats, Worker, train
 
 
 class Notes:

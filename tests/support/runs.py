@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cluster.fabric import Job, Outcome
-from cluster.virtual import Fault, run_virtual
-from netem.certificate import Certificate
-from netem.profile import LinkProfile
-from netem.state import LinkState
-from node.config import NodeConfig
-from node.tasks.base import Task
-from node.worker import StepStats
+from gannet.fabrics.job import Job, Outcome
+from gannet.fabrics.virtual.fabric import Fault, run_virtual
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import LinkState
+from gannet.netem.measure.certificate import Certificate
+from gannet.node.config import NodeConfig
+from gannet.node.tasks.base import Task
+from gannet.node.training.worker import StepStats
 
 
 class Memory:

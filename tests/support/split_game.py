@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from node.tasks.base import Gradient, TensorSpec
+from gannet.node.tasks.base import Gradient, TensorSpec
 
 SIDE, LATENT = 8, 2
 VALUES = SIDE * SIDE  # of a sample: a grey image of that side

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-NET = [sys.executable, "-m", "experiment.cli", "net"]
+NET = [sys.executable, "-m", "gannet", "net"]
 
 
 def environment(state: Path, **more: str) -> dict[str, str]:

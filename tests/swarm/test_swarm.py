@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from two_engines import Engine, TwoEngines, wait_until
 
-from cluster.swarm import FILE as STACK
-from cluster.swarm import run_swarm
+from gannet.fabrics.containers.swarm import FILE as STACK
+from gannet.fabrics.containers.swarm import run_swarm
 from tests.support import docker
 from tests.support.gannet import start
 from tests.support.images import BuiltImage
@@ -219,7 +219,7 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         return a.docker("network", "inspect", "docker_gwbridge", "-f", place).split("/")[0]
 
     def gannet(token: str, *words: str) -> subprocess.CompletedProcess[str]:
-        argv = [*on_the_manager, sys.executable, "-m", "experiment.cli", "net", *words]
+        argv = [*on_the_manager, sys.executable, "-m", "gannet", "net", *words]
         environment = {**os.environ, "GANNET_TOKEN": token, "GANNET_OPERATOR": f"{address('controller')}:7001"}
         return subprocess.run(argv, env=environment, capture_output=True, text=True)
 

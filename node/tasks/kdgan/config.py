@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from node.tasks.settings import Settings
+from gannet.node.settings import Settings
 
 CLASSIFIER, TEACHER, DISCRIMINATOR = "classifier", "teacher", "discriminator"
 Method = Literal["kdgan", "classifier", "mimic", "distn", "nagan"]

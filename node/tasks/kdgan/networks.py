@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from node.tasks.kdgan.config import KdganConfig, Network
+from gannet.node.tasks.kdgan.config import KdganConfig, Network
 
 KERNEL = 5
 Uniform = Callable[[Tensor], Tensor]

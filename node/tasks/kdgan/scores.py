@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multilabel_ranking_average_precision
 
-from node.tasks.kdgan.config import KdganConfig
-from node.tasks.kdgan.labels import tag_matrix
+from gannet.node.tasks.kdgan.config import KdganConfig
+from gannet.node.tasks.kdgan.labels import tag_matrix
 
 PRECISION_AT = (1, 3)
 

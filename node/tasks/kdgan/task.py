@@ -12,12 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from node.data.datasets import Shard
-from node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
-from node.tasks.kdgan.augment import augment
-from node.tasks.kdgan.config import CLASSIFIER, DISCRIMINATOR, TEACHER, KdganConfig
-from node.tasks.kdgan.labels import choose_labelled, label_vectors, share_of
-from node.tasks.kdgan.losses import (
+from gannet.node.data.datasets import Shard
+from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
+from gannet.node.tasks.kdgan.augment import augment
+from gannet.node.tasks.kdgan.config import CLASSIFIER, DISCRIMINATOR, TEACHER, KdganConfig
+from gannet.node.tasks.kdgan.labels import choose_labelled, label_vectors, share_of
+from gannet.node.tasks.kdgan.losses import (
     discriminator_loss,
     distillation,
     fooling_loss,
@@ -25,8 +25,8 @@ from node.tasks.kdgan.losses import (
     supervised_loss,
     value,
 )
-from node.tasks.kdgan.networks import build_network
-from node.tasks.kdgan.scores import scores_of
+from gannet.node.tasks.kdgan.networks import build_network
+from gannet.node.tasks.kdgan.scores import scores_of
 
 INITIAL_STREAM = 0
 # Own streams, so that methods that draw different noise still see the same minibatches.
@@ -36,7 +36,7 @@ EVALUATION_BATCH = 500
 
 
 class KdganTask:
-    """The players on one shard. See `node.tasks.base.Task` for the contract.
+    """The players on one shard. See `gannet.node.tasks.base.Task` for the contract.
 
     shard: this node's training data; None for a task that only evaluates. batch: images a move, drawn with
     replacement from the labelled ones. test: loads what `evaluate` scores on, when it is asked for.

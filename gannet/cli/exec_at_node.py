@@ -1,0 +1,45 @@
+"""`gannet net exec`: any program on the links of what is up, in a node's namespace or its container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from gannet.fabrics.namespaces.exec import NoNode, NoProgram, become, find_place
+
+# As env, chroot and docker have it: the command itself could not do its work; 126 and 127 are the program's.
+FAILED = 125
+
+
+class CannotEnter(RuntimeError):
+    """The program was not started; `status` is what to end with."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def enter_and_run(controller: str | None, rank: int, command: Sequence[str], as_root: bool) -> int:
+    """Run `command` at node `rank` of the live network that is meant; returns its exit status, or becomes it.
+
+    Raises CannotEnter.
+    """
+    from gannet.fabrics.links.operator_client import NoController, find_controller
+
+    try:
+        address = controller or find_controller(os.environ.get("GANNET_TOKEN", ""))
+        if address.startswith("unix:"):
+            become(find_place(address, rank), command, os.environ, as_root)
+        from gannet.fabrics.containers.exec import find_container, run_in
+
+        port = address.rpartition(":")[2]
+        place = find_container(int(port) if port.isdigit() else None, rank)
+        if as_root:
+            raise NoNode(
+                f"--root is for namespaces; in a container: docker exec --privileged {place.container[:12]} …"
+            )
+        return run_in(place, command)
+    except (NoNode, NoController) as error:
+        raise CannotEnter(str(error), FAILED) from None
+    except NoProgram as error:
+        raise CannotEnter(str(error), error.status) from None

@@ -1,0 +1,322 @@
+"""The `gannet` command. Each subcommand checks its input, then hands over to the room that does the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
+from gannet.cli.net import net
+from gannet.cli.task import task
+from gannet.cli.topology import add_topology
+from gannet.console import fail
+from gannet.fabrics import sandbox_registry as registry
+from gannet.fabrics.namespaces import sandbox
+from gannet.scores.names import METRICS
+from gannet.spec.run_spec import Comparison, SpecError, load_spec, shipped_specs
+
+if TYPE_CHECKING:
+    from gannet.experiment.resume import Remainder
+
+app = typer.Typer(
+    name="gannet",
+    help="Train GANs over slow, far and lossy networks, decentralized and centralized, and see which wins.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(net)
+app.add_typer(task)
+add_topology(app)
+console = Console(highlight=False)
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. --set nodes=8 --set algorithm.every=4"),
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the ledger; default runs/NAME-TIME.")]
+FabricOption = Annotated[
+    str | None, typer.Option("--fabric", help="namespaces, compose, swarm or virtual; default: the spec's.")
+]
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", help="Build the models in shapes only and print the plan; train nothing.")
+]
+SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec."
+
+
+@app.command(epilog="Example: [bold]gannet run my.yaml --arm gossip --seed 2 --set links=3g-slow[/bold]")
+def run(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
+    arm: Annotated[str | None, typer.Option(help="Which arm, where the spec has several.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the spec's first.")] = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    fabric: FabricOption = None,
+    dry: DryOption = False,
+) -> None:
+    """Train one run and report on it."""
+    comparison = _load(spec, set_, fabric)
+    if arm is None and len(comparison.arms) > 1:
+        fail(f"{spec} has several arms: choose one with --arm ({', '.join(comparison.arms)}), or use gannet compare")
+    if arm is not None and arm not in comparison.arms:
+        fail(f"{spec} has no arm {arm!r}; it has {', '.join(comparison.arms)}")
+    chosen = comparison.arms[arm] if arm else next(iter(comparison.arms.values()))
+    if seed is not None and not 0 <= seed < 2**31:
+        fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
+    seeds = comparison.seeds[:1] if seed is None else (seed,)
+    single = comparison.model_copy(update={"arms": {chosen.arm: chosen}, "seeds": seeds})
+    _dry_run(single) if dry else _execute(single, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
+def compare(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
+    arms: Annotated[str | None, typer.Option(help="Only these arms, with commas between; default: all.")] = None,
+    set_: SetOption = None,
+    out: OutOption = None,
+    fabric: FabricOption = None,
+    dry: DryOption = False,
+) -> None:
+    """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
+    comparison = _load(spec, set_, fabric)
+    if arms is not None:
+        wanted = [name.strip() for name in arms.split(",")]
+        if unknown := [name for name in wanted if name not in comparison.arms]:
+            fail(f"{spec} has no arm {unknown[0]!r}; it has {', '.join(comparison.arms)}")
+        chosen = {name: arm for name, arm in comparison.arms.items() if name in wanted}
+        comparison = comparison.model_copy(update={"arms": chosen})
+    _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The folder of an interrupted comparison or run.")],
+) -> None:
+    """Go on from the last checkpoints (checkpoint_every in the spec), bit for bit as if nothing had happened."""
+    from gannet.experiment.resume import remainder_of
+
+    with _said_plainly():
+        remainder = remainder_of(folder)
+    _execute(remainder.comparison, remainder.folder, remainder)
+
+
+@app.command()
+def demo(set_: SetOption = None, out: OutOption = None) -> None:
+    """The comparison of the README: gossip against server and all-reduce over 10 Mbit/s, 25 ms links."""
+    comparison = _load("demo", set_, None)
+    _execute(comparison, _folder(out, comparison.name))
+
+
+@app.command(epilog="Example: [bold]gannet report runs/demo-20260102-120000[/bold]")
+def report(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
+    rescore: Annotated[bool, typer.Option(help="Score the snapshots again first.")] = False,
+) -> None:
+    """Write the report of a finished comparison or run again."""
+    from gannet.experiment.compare import report_on
+
+    with _said_plainly():
+        path = report_on(folder, console, rescore)
+        if path.parent != folder:
+            console.print(f"report: {path}", markup=False)
+
+
+@app.command(epilog="Example: [bold]gannet score runs/demo-20260102-120000 --samples 10000 --device cuda:1[/bold]")
+def score(
+    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
+    samples: Annotated[int | None, typer.Option(help="Images for each snapshot; default: the spec's.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help=f"Which, with commas between: {', '.join(METRICS)}; default: the spec's.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="auto, fashionnet, inception or efficientnet-lite0; default: the spec's.")
+    ] = None,
+    points: Annotated[int | None, typer.Option(help="Snapshots of a run; default: the spec's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the spec's.")] = None,
+) -> None:
+    """Score the snapshots of a finished comparison or run again, perhaps otherwise, and write its report again."""
+    from gannet.experiment.compare import report_on, score_again
+
+    given = {"samples": samples, "features": features, "points": points, "device": device}
+    wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if metrics is not None:
+        wishes["metrics"] = [name.strip() for name in metrics.split(",")]
+    with _said_plainly():
+        score_again(folder, console, wishes)
+        path = report_on(folder, console)
+        if path.parent != folder:
+            console.print(f"report: {path}", markup=False)
+
+
+@app.command(epilog="Example: [bold]gannet export runs/kdgan-…/kdgan/seed-1 --to classifier.onnx[/bold]")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
+    player: Annotated[str | None, typer.Option(help="Whose network; default: the classifier or generator.")] = None,
+) -> None:
+    """Write a trained network to a file, for use elsewhere: the mean of the nodes at the last snapshot."""
+    with _said_plainly():
+        from gannet.experiment.export import export as write
+
+        console.print(str(write(folder, to, player)), markup=False, soft_wrap=True)
+
+
+@app.command()
+def clean() -> None:
+    """End what a killed run left behind, and nothing else."""
+    with _said_plainly():
+        done = registry.clean()
+    for item in done:
+        words = {
+            "running": "still running, left alone",
+            "ended": "its processes and namespaces were ended",
+            "gone": "nothing was left of it; its entry is removed",
+        }
+        console.print(f"{item.entry.command} (pid {item.entry.outer.pid}): {words[item.state]}", markup=False)
+    if not done:
+        console.print("nothing to clean: no run has left anything")
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine can do: engines, namespaces, Docker, GPU; each with the fix."""
+    from gannet.cli.doctor import engine_used, examine, table
+
+    findings = examine()
+    console.print(table(findings))
+    console.print(engine_used(findings), markup=False)
+    if not any(finding.ok and finding.name.startswith("engine") for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def specs() -> None:
+    """Names of the shipped specs."""
+    for name in shipped_specs():
+        console.print(name)
+
+
+def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> Comparison:
+    with _said_plainly():
+        return load_spec(spec, [*(overrides or ()), *([f"fabric={fabric}"] if fabric else [])])
+
+
+def _folder(out: Path | None, name: str) -> Path:
+    folder = (out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        fail(f"{folder} is not empty: choose another --out, or remove it")
+    return folder
+
+
+def _dry_run(comparison: Comparison) -> None:
+    from gannet.experiment.dry_run import dry_run
+
+    with _said_plainly():
+        dry_run(comparison, console)
+
+
+def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None = None) -> None:
+    fabrics: set[str] = {arm.fabric for arm in comparison.arms.values()}
+    with _said_plainly():
+        if fabrics & {"compose", "swarm"}:
+            if remainder is not None:
+                fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
+            status = _execute_in_containers(comparison, folder, fabrics)
+        else:
+            if "namespaces" in fabrics:
+                sandbox.enter()  # before anything starts a thread
+            from gannet.experiment.compare import execute
+
+            status = 0 if execute(comparison, folder, console, remainder=remainder) else 1
+    raise typer.Exit(status)
+
+
+def _execute_in_containers(comparison: Comparison, folder: Path, fabrics: set[str]) -> int:
+    import yaml
+
+    from gannet.experiment.check_tasks import check_own_tasks
+    from gannet.fabrics.containers.compose import run_compose
+    from gannet.fabrics.containers.swarm import run_swarm
+
+    if len(fabrics) > 1:
+        fail(f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms")
+    check_own_tasks(comparison)
+    folder.mkdir(parents=True, exist_ok=True)
+    nodes = max(arm.nodes for arm in comparison.arms.values())
+    text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
+    run_there = run_compose if fabrics == {"compose"} else run_swarm
+    try:
+        status = run_there(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
+    finally:
+        sandbox.own_as_caller(folder)
+    if (folder / "report.html").exists():
+        console.print(f"report: {folder / 'report.html'}", markup=False)
+    return status
+
+
+@app.command(hidden=True)
+def serve(
+    spec: Annotated[str, typer.Argument(help=SPEC_HELP)] = "cluster",
+    out: Annotated[str, typer.Option(help="Folder for the ledger; with / at its end, a new one in it.")] = "/runs/",
+) -> None:
+    """Run a spec over the node containers that join: what the controller's container does."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    # `docker compose stop`, or Ctrl-C on the host: what was measured so far is worth its report. Before the slow
+    # imports, since the first process of a container ignores what it has no handler for; SIGINT too, since an engine
+    # that was started in the background hands on that it ignores it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
+    from gannet.experiment.serve import serve as run_served
+
+    # A log has no width of its own, and 80 columns break every line of it.
+    wide = console if console.is_terminal else Console(highlight=False, width=132)
+    with _said_plainly():
+        finished = run_served(spec, out, os.environ, wide)
+    raise typer.Exit(0 if finished else 1)
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and exit status 2."""
+    from gannet.netem.links.profile import ProfileError
+
+    try:
+        yield
+    except typer.Exit:  # said already; it is a RuntimeError
+        raise
+    except (
+        SpecError,
+        ProfileError,
+        sandbox.SandboxError,
+        FileNotFoundError,
+        FileExistsError,
+        ValueError,
+    ) as error:
+        fail(str(error))
+    except RuntimeError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+
+
+def main() -> None:
+    """Entry point of the `gannet` command."""
+    # A user namespace is entered with one thread, and OpenBLAS starts more as soon as NumPy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    app(prog_name="gannet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""`gannet net`: look at the links of a live run and change them while it trains."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gannet.cli import net_profiles
+from gannet.console import errors, fail, milliseconds, plain_table, rate
+from gannet.netem.links.profile import LinkProfile, ProfileError, load_profile
+from gannet.netem.links.trace import TraceError, load_trace
+from gannet.netem.measure.certificate import Certificate
+
+if TYPE_CHECKING:
+    from gannet.fabrics.links.operator_client import OperatorClient
+    from gannet.fabrics.links.operator_pb2 import NodeLinks
+
+net = typer.Typer(
+    name="net",
+    help="See and change the links of a live run: profiles, partitions, what is in force. "
+    "Takes effect at once, is acknowledged by every node, and is written into the run's ledger.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog="Exit status: 0 done, 1 a node differs from the order or did not answer, 2 the command was wrong.",
+)
+net_profiles.register(net)
+console = Console(highlight=False)
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+ControllerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--controller",
+        metavar="ADDRESS",
+        help="Host:port or unix:/path of the controller; default: [bold]GANNET_OPERATOR[/bold], the live run of "
+        "this machine, or the cluster at 127.0.0.1:7701 ([bold]GANNET_PORT[/bold]).",
+    ),
+]
+ForOption = Annotated[
+    str | None,
+    typer.Option("--for", metavar="TIME", help="Undo it after this time, for example 30s, 500ms or 2m."),
+]
+LINK_HELP = "A:B is the links from A to B and from B to A; 'A>B' is the one from A to B (quote the >). Repeatable."
+
+
+@net.command()
+def show(controller: ControllerOption = None) -> None:
+    """What is in force at every node, read back from its kernel, and what will change by itself."""
+    with _controller(controller) as client:
+        shown = client.show()
+    console.print(f"{shown.run} at {shown.t_s:.1f} s: {shown.state}", markup=False)
+    console.print(_nodes_table(shown.nodes))
+    for change in shown.upcoming:
+        console.print(f"in {change.in_s:.1f} s: {change.what}", markup=False)
+    _exit_unless_all(shown.nodes)
+
+
+@net.command(epilog="Examples: [bold]gannet net apply 3g-slow --node 2 --for 30s[/bold], "
+             "[bold]gannet net apply lte --link 0:3[/bold]")  # fmt: skip
+def apply(
+    profile: Annotated[str, typer.Argument(help="A profile by name (see profiles), or the path of a .yaml file.")],
+    node: Annotated[list[int] | None, typer.Option("--node", metavar="N", help="Only this node. Repeatable.")] = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--link", metavar="A:B", help=f"Delay, jitter and loss of a link only; rates are nodes'. {LINK_HELP}"
+        ),
+    ] = None,
+    for_: ForOption = None,
+    controller: ControllerOption = None,
+) -> None:
+    """Put a profile in force: at some nodes or links, or everywhere (in place of all other profiles).
+
+    What is partitioned stays so.
+    """
+    chosen, for_s = _profile(profile), _seconds(for_)
+    links = [{"source": a, "target": b} for text in link or () for a, b in _links(text)]
+    if wrong := [rank for rank in node or () if rank < 0]:
+        fail(f"--node {wrong[0]}: nodes are numbered from 0")
+    order = {"profile_json": chosen.model_dump_json(), "nodes": node or [], "links": links}
+    _change(controller, for_s, apply=order)
+
+
+@net.command()
+def clear(for_: ForOption = None, controller: ControllerOption = None) -> None:
+    """Unshaped links everywhere, and no partition."""
+    _change(controller, _seconds(for_), clear={})
+
+
+@net.command(epilog="Examples: [bold]gannet net partition 0,1:2,3[/bold]; [bold]gannet net partition 2[/bold] "
+             "isolates node 2")  # fmt: skip
+def partition(
+    groups: Annotated[str, typer.Argument(help="Nodes by commas, groups by colons.", metavar="GROUPS")],
+    for_: ForOption = None,
+    controller: ControllerOption = None,
+) -> None:
+    """Cut every link between two groups, both ways: not a packet passes. Links within a group stay as they are.
+
+    Nodes that are not named are one more group. A partition replaces the one before.
+    """
+    cut = [[_rank(rank, f"partition {groups}") for rank in group.split(",")] for group in groups.split(":")]
+    _change(controller, _seconds(for_), partition={"groups": [{"nodes": group} for group in cut]})
+
+
+@net.command(epilog="Example: [bold]gannet net isolate 2 --for 30s[/bold]")
+def isolate(
+    nodes: Annotated[list[int], typer.Argument(help="Nodes that neither hear nor are heard.", metavar="NODE...")],
+    for_: ForOption = None,
+    controller: ControllerOption = None,
+) -> None:
+    """Cut every link of some nodes, both ways, whatever is cut besides."""
+    if wrong := [rank for rank in nodes if rank < 0]:
+        fail(f"{wrong[0]}: nodes are numbered from 0")
+    _change(controller, _seconds(for_), isolate={"nodes": nodes})
+
+
+@net.command(epilog="Example: [bold]gannet net replay lte-drive --node 2[/bold]")
+def replay(
+    trace: Annotated[str, typer.Argument(help="A shipped trace, or a file .csv, or of Mahimahi .down, .up, .trace.")],
+    node: Annotated[list[int] | None, typer.Option("--node", metavar="N", help="Only this node. Repeatable.")] = None,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="So long, over and over; default: once, then undo it."),
+    ] = None,
+    controller: ControllerOption = None,
+) -> None:
+    """Have the access links of some nodes, or of all, do what a trace says: rates, delay, loss, outages."""
+    for_s = _seconds(for_)
+    try:
+        chosen = load_trace(trace)
+    except TraceError as error:
+        fail(str(error))
+    if wrong := [rank for rank in node or () if rank < 0]:
+        fail(f"--node {wrong[0]}: nodes are numbered from 0")
+    order = {"name": chosen.name, "csv": chosen.to_csv(), "nodes": node or []}
+    _change(controller, for_s or chosen.duration_s, replay=order)
+
+
+@net.command()
+def heal(controller: ControllerOption = None) -> None:
+    """End the partition; profiles stay. TCP notices when it next tries, which may be as long as the cut lasted."""
+    _change(controller, None, heal={})
+
+
+@net.command()
+def verify(
+    link: Annotated[
+        list[str] | None, typer.Option("--link", metavar="A:B", help=f"Only this link. {LINK_HELP}")
+    ] = None,
+    controller: ControllerOption = None,
+) -> None:
+    """Measure delays and losses by small echoes while training goes on, and read rates back from every kernel.
+
+    Training shares the links, so echoes may wait in queues: no echo may be quicker than planned, nor slower
+    than full queues explain, and a link that is cut must carry none.
+    """
+    links = [pair for text in link or () for pair in _links(text)]
+    with _controller(controller) as client:
+        certificate = Certificate.from_json(json.loads(client.verify(links).certificate_json))
+    table = plain_table("link", "rate", "ordered", "median", "sure to", "5% to 95%", "round trip", "loss", "")
+    for edge in certificate.edges:
+        table.add_row(
+            f"{edge.src} → {edge.dst}",
+            rate(edge.expected_rate_bps),
+            _delay(edge.expected_delay_ms, edge.expected_jitter_ms),
+            milliseconds(edge.delay_p50_ms),
+            _half_width(edge.delay_interval_ms),
+            "–" if edge.delay_p5_ms is None else f"{edge.delay_p5_ms:.1f} to {milliseconds(edge.delay_p95_ms)}",
+            milliseconds(edge.rtt_p50_ms),
+            "cut" if edge.expected_loss_percent == 100 else f"{edge.expected_loss_percent:.4g}%",
+            "[green]ok[/green]" if edge.ok else "[red]wrong[/red]",
+        )
+    console.print(table)
+    for reason in certificate.reasons:
+        console.print(reason, style="red", markup=False)
+    raise typer.Exit(0 if certificate.trusted else 1)
+
+
+def _half_width(interval: tuple[float, float] | None) -> str:
+    """How far the true median may be from the one measured, at 95%."""
+    return "–" if interval is None else f"± {(interval[1] - interval[0]) / 2:.2f} ms"
+
+
+def _change(controller: str | None, for_s: float | None, **operation: Any) -> None:
+    with _controller(controller) as client:
+        changed = client.change(for_s, **operation)
+    until = f" for {for_s:g} s" if for_s else ""
+    console.print(f"{changed.run} at {changed.t_s:.1f} s: {changed.state}{until}", markup=False)
+    console.print(_nodes_table(changed.nodes))
+    _exit_unless_all(changed.nodes)
+
+
+def _nodes_table(nodes: Sequence[NodeLinks]) -> Table:
+    table = plain_table("node", "down", "up", "arrives from", "read back after", "")
+    for node in nodes:
+        caps = [rate(getattr(node, f"{way}_bps") if node.HasField(f"{way}_bps") else None) for way in ("down", "up")]
+        if node.gone:
+            table.add_row(str(node.rank), "–", "–", "–", "–", "lost earlier", style="dim")
+        elif node.error:
+            table.add_row(str(node.rank), "?", "?", "?", "–", "[red]no answer[/red]")
+        else:
+            verdict = "[red]differs[/red]" if node.differences else "[green]in force[/green]"
+            table.add_row(str(node.rank), *caps, _arrivals(node), f"{1000 * node.seconds:.0f} ms", verdict)
+    return table
+
+
+def _arrivals(node: NodeLinks) -> str:
+    """Paths that are alike share a line: "0,1: 25 ms ± 2 ms, loss 1%"."""
+    alike: dict[str, list[int]] = {}
+    for path in node.paths:
+        parts = [_delay(path.delay_ms, path.jitter_ms)]
+        if path.loss_percent:
+            parts.append(f"loss {path.loss_percent:g}%")
+        alike.setdefault("cut" if path.loss_percent >= 100 else ", ".join(parts), []).append(path.source)
+    return "\n".join(f"{','.join(map(str, ranks))}: {what}" for what, ranks in alike.items()) or "no delay"
+
+
+def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
+    """Status 1, naming who differs or has not answered; a node that was lost earlier is no news."""
+    wrong = [node for node in nodes if not node.gone and (node.error or node.differences)]
+    for node in wrong:
+        errors.print(f"node {node.rank}: {node.error or '; '.join(node.differences)}", style="red", markup=False)
+    if wrong:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _controller(address: str | None) -> Iterator[OperatorClient]:
+    """A line to the controller; what goes wrong on it is one message, and status 1 or 2."""
+    from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller
+
+    token = os.environ.get("GANNET_TOKEN", "")
+    try:
+        with OperatorClient(address or find_controller(token), token) as client:
+            yield client
+    except NoController as error:
+        fail(f"{error}\nstart a run (gannet run, docker compose up), or say where it is: --controller ADDRESS", 1)
+    except Refused as error:
+        fail(str(error), 2 if error.usage else 1)
+
+
+def _profile(name: str) -> LinkProfile:
+    try:
+        return load_profile(name)
+    except ProfileError as error:
+        fail(str(error))
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
+    if not seconds > 0:
+        fail(f"--for {text}: a time above 0, such as 30s, 500ms or 2m")
+    return seconds
+
+
+def _links(text: str) -> list[tuple[int, int]]:
+    """The directed links that "A:B" or "A>B" means."""
+    ends = re.split("[:>]", text)
+    if len(ends) != 2:
+        fail(f"--link {text}: write A:B for both directions, or 'A>B' for one")
+    a, b = (_rank(end, f"--link {text}") for end in ends)
+    return [(a, b)] if ">" in text else [(a, b), (b, a)]
+
+
+def _rank(text: str, where: str) -> int:
+    if not re.fullmatch(r"\s*\d{1,6}\s*", text):
+        fail(f"{where}: {text!r} is no node's number")
+    return int(text)
+
+
+def _delay(delay_ms: float, jitter_ms: float) -> str:
+    return f"{delay_ms:g}" + (f" ± {jitter_ms:g}" if jitter_ms else "") + " ms"

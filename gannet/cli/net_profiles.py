@@ -1,0 +1,201 @@
+"""`gannet net profiles`, `regions` and `schema`: which links there are by name, and what a file may say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gannet.console import errors, fail, plain_table, rate
+from gannet.netem.links.profile import LinkProfile, ProfileError, list_profiles, load_profile, user_profiles
+from gannet.netem.links.regions import LinkMatrix, MatrixError, list_matrices, load_matrix
+from gannet.netem.links.schema import schema_text
+
+# A pipe gets whole lines, so that grep and awk find a profile's source on the line of its name.
+_PIPE_WIDTH = 10_000
+_WIDE = 150
+
+
+def profiles(
+    name: Annotated[str | None, typer.Argument(help="Only this one, in full: a name, or a .yaml file.")] = None,
+) -> None:
+    """The profiles that there are by name, shipped and your own: what `apply` and a spec's `links` take.
+
+    Your own are .yaml files in ./profiles, or in the folders that GANNET_PROFILES lists (colons between them).
+    """
+    if name is not None:
+        _show(name)
+        return
+    console = Console(highlight=False)
+    wide = not console.is_terminal or console.width >= _WIDE
+    table = plain_table()
+    for heading in ("profile", "down", "up", "one way", "jitter", "loss", "buffer", "queue"):
+        table.add_column(heading, no_wrap=heading == "profile")
+    for heading in ("source", "assumed") if wide else ():
+        table.add_column(heading, overflow="fold")
+    own, shipped = user_profiles(), list_profiles()
+    broken: list[str] = []
+    for each, path in sorted([*((each, None) for each in shipped), *own.items()], key=lambda row: row[0]):
+        try:
+            profile = load_profile(each)
+        except ProfileError as error:
+            broken.append(str(error))
+            continue
+        cells = [rate(profile.down_bps), rate(profile.up_bps), delay(profile), jitter(profile), loss(profile)]
+        told = [(f"{path}: " if path else "") + (profile.source or "no source"), "; ".join(profile.assumed) or "–"]
+        row = [each, *cells, buffer(profile), profile.queue, *(told if wide else ())]
+        table.add_row(*map(escape, row))
+    _print(table)
+    if not wide:
+        console.print("sources, and what is assumed: gannet net profiles NAME, or a wider window", style="dim")
+    for complaint in dict.fromkeys(broken):
+        errors.print(complaint, style="red", markup=False, soft_wrap=True)
+    if broken:
+        raise typer.Exit(1)
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write it to this file; default: standard output.")
+    ] = None,
+) -> None:
+    """The JSON Schema of profile files, for editors.
+
+    In a file of your own, say where it is: # yaml-language-server: $schema=FILE
+    """
+    if out is None:
+        sys.stdout.write(schema_text())
+        return
+    try:
+        out.write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        fail(f"{out}: {error.strerror}")
+
+
+def regions(
+    name: Annotated[str | None, typer.Argument(help="Only this matrix, cell by cell: a name, .yaml or .csv.")] = None,
+) -> None:
+    """The matrices of delays between regions of the world: what a spec's `links.regions` takes.
+
+    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where there are.
+    """
+    table = plain_table()
+    try:
+        if name is None:
+            for heading in ("matrix", "regions", "source", "assumed"):
+                table.add_column(heading, overflow="fold")
+            for matrix in map(load_matrix, list_matrices()):
+                told = [", ".join(matrix.regions), matrix.source, "; ".join(matrix.assumed)]
+                table.add_row(*map(escape, (matrix.name, *told)))
+        else:
+            matrix = load_matrix(name)
+            labels = matrix.regions or [str(rank) for rank in range(len(matrix.delays_ms))]
+            for heading in ("from", *labels):
+                table.add_column(escape(heading), no_wrap=True, justify="left" if heading == "from" else "right")
+            for row, label in enumerate(labels):
+                table.add_row(escape(label), *(_cell(matrix, row, column) for column in range(len(labels))))
+    except MatrixError as error:
+        fail(str(error))
+    _print(table, always_whole=name is not None)
+
+
+def _cell(matrix: LinkMatrix, row: int, column: int) -> str:
+    delay_ms, loss_percent = matrix.delays_ms[row][column], matrix.loss_percent(row, column)
+    if delay_ms is None or (row == column and not matrix.regions):
+        return "–"
+    return f"{delay_ms:.4g}" + (f" {loss_percent:.3g}%" if loss_percent else "")
+
+
+def _print(table: Table, always_whole: bool = False) -> None:
+    """To a terminal as it fits; to a pipe, or where a row must not break, in lines as long as they are."""
+    console = Console(highlight=False)
+    if always_whole or not console.is_terminal:
+        console = Console(highlight=False, width=_PIPE_WIDTH)
+    with console.capture() as printed:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `gannet net`."""
+    app.command(epilog="Example: [bold]gannet net profiles starlink[/bold]")(profiles)
+    app.command(epilog="Example: [bold]gannet net regions aws[/bold]")(regions)
+    app.command()(schema)
+
+
+def _show(name: str) -> None:
+    console = Console(highlight=False)
+    try:
+        profile = load_profile(name)
+    except ProfileError as error:
+        fail(str(error))
+    rows: list[tuple[str, Callable[[LinkProfile], str]]] = [
+        ("down", lambda p: rate(p.down_bps)),
+        ("up", lambda p: rate(p.up_bps)),
+        ("one way", delay),
+        ("jitter", jitter),
+        ("loss", loss),
+        ("reordered, doubled, corrupt", lambda p: ", ".join(_oddities(p)) or "–"),
+        ("buffer", buffer),
+        ("queue", lambda p: p.queue),
+        ("source", lambda p: p.source or "–"),
+        ("assumed", lambda p: "\n".join(p.assumed) or "–"),
+    ]
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("profile", escape(profile.name))
+    for heading, text in rows:
+        table.add_row(heading, escape(text(profile)))
+    console.print(table)
+
+
+def delay(profile: LinkProfile) -> str:
+    """The delay of one direction; where the two differ, of what arrives (↓) and what leaves (↑)."""
+    down_ms, up_ms = profile.down_delay_ms, profile.up_delay_ms
+    return f"{down_ms:g} ms" if down_ms == up_ms else f"↓ {down_ms:g} ↑ {up_ms:g} ms"
+
+
+def jitter(profile: LinkProfile) -> str:
+    """For example "± 5 ms normal, 25% correlated"."""
+    if not profile.jitter_ms:
+        return "–"
+    correlated = profile.jitter_correlation_percent
+    return f"± {profile.jitter_ms:g} ms {profile.jitter_distribution}" + (
+        f", {correlated:g}% correlated" if correlated else ""
+    )
+
+
+def loss(profile: LinkProfile) -> str:
+    """For example "1% in bursts of 8", and what else happens to packets."""
+    bursts = profile.gilbert_elliott
+    lost = f"{profile.mean_loss_percent:.3g}%"
+    if bursts is not None:
+        parts = [f"{lost} in bursts of {bursts.bad_packets:.3g}"]
+    else:
+        parts = [lost] if profile.loss_percent else []
+    return ", ".join([*parts, *_oddities(profile)]) or "–"
+
+
+def _oddities(profile: LinkProfile) -> Iterable[str]:
+    shares = (
+        (profile.reorder_percent, "reordered"),
+        (profile.duplicate_percent, "doubled"),
+        (profile.corrupt_percent, "corrupt"),
+    )
+    return [f"{share:g}% {what}" for share, what in shares if share]
+
+
+def buffer(profile: LinkProfile) -> str:
+    """The buffer in front of each rate limit, in the unit of its file."""
+    if profile.buffer_bytes is not None:
+        return f"{profile.buffer_bytes} B"
+    if profile.buffer_packets is not None:
+        return f"{profile.buffer_packets} packets"
+    return f"{100 if profile.buffer_ms is None else profile.buffer_ms:g} ms"

@@ -1,0 +1,112 @@
+"""`gannet task check`: finds the common mistakes in a task of one's own before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gannet.console import fail
+from gannet.node.tasks.config import DataConfig, PythonTaskConfig, TaskSetting
+from gannet.spec.run_spec import Comparison, SpecError, load_spec, resolve
+
+if TYPE_CHECKING:
+    from gannet.node.tasks.custom.findings import Finding
+
+_WORLD, _SEED = 2, 1
+
+
+def add_check(app: typer.Typer) -> None:
+    """Give `gannet task` this command."""
+    app.command(epilog="Example: [bold]gannet task check my_task.py --settings width=24[/bold]")(check)
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="A task's .py file; or a spec's .yaml, for the tasks of its arms.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--settings", metavar="KEY=VALUE", help="A setting of the task.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Minibatch; default 16, or the spec's.")] = None,
+) -> None:
+    """Look for the common mistakes in a task: shapes, random numbers, state, gradients, scores. Status 1: some."""
+    console = Console(highlight=False)
+    try:
+        found = 0
+        for title, task, data, size in _tasks(file, settings or [], batch):
+            found += _report(console, title, task, data, size)
+    except (SpecError, ValueError, FileNotFoundError) as error:
+        fail(str(error), 1)
+    raise typer.Exit(1 if found else 0)
+
+
+def _tasks(file: Path, settings: Sequence[str], batch: int | None) -> list[tuple[str, TaskSetting, DataConfig, int]]:
+    """(title, task, data, batch) of each different task."""
+    if file.suffix in (".yaml", ".yml"):
+        if settings:
+            raise ValueError("--settings: a spec has its task's settings itself; change them there")
+        arms = load_spec(file).arms
+    else:
+        arms = _spec_around(file, settings).arms
+    seen: list[tuple[str, TaskSetting, DataConfig, int]] = []
+    for name, spec in arms.items():
+        entry = (spec.task, spec.data, batch or spec.batch)
+        if all(entry != other[1:] for other in seen):
+            title = getattr(spec.task, "title", f"task {spec.task.name}")
+            seen.append((title if len(arms) == 1 else f"{title} (arm {name})", *entry))
+    return seen
+
+
+def _spec_around(file: Path, settings: Sequence[str]) -> Comparison:
+    """A spec that trains this file."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give a task's .py file, or a spec's .yaml")
+    raw = {
+        "task": {"name": "python", "file": file.name},
+        "algorithm": {"name": "local"},
+        "stop": {"steps": 1},
+    }
+    if bad := [text for text in settings if "=" not in text]:
+        raise ValueError(f"--settings {bad[0]}: write key=value")
+    return resolve(raw, str(file), [f"task.settings.{text}" for text in settings])
+
+
+def _report(console: Console, title: str, task: TaskSetting, data: DataConfig, batch: int) -> int:
+    """Check one task and say what was found; returns how many findings there are."""
+    findings = findings_of(task, data, batch)
+    for name, what, fix in findings:
+        console.print(f"[red]{name}[/red]: {escape(what)}\n    fix: {escape(fix)}", soft_wrap=True)
+    words = "no mistake was found" if not findings else f"{len(findings)} found; mend them and check again"
+    console.print(f"{title}: {words}", style="green" if not findings else "red", markup=False)
+    return len(findings)
+
+
+def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding]:
+    """What is wrong with a spec's task. Raises TaskFileError where it cannot be built at all."""
+    import torch
+
+    from gannet.node.data.datasets import load_shard
+    from gannet.node.tasks import build_sampler, build_task, needs_data
+    from gannet.node.tasks.base import Task
+    from gannet.node.tasks.custom.check import check as find
+    from gannet.node.tasks.custom.load import TaskFileError, told
+
+    torch.set_num_threads(1)
+    shards = [load_shard(data, rank, _WORLD, _SEED) if needs_data(task) else None for rank in range(_WORLD)]
+
+    def make(rank: int, training: bool = True) -> Task:
+        if training:
+            return build_task(task, shards[rank], rank, _WORLD, _SEED, batch)
+        return build_sampler(task, data)
+
+    try:
+        return find(make)
+    except TaskFileError:
+        raise
+    except Exception as error:
+        if not isinstance(task, PythonTaskConfig):
+            raise
+        raise TaskFileError(told(error, task.title)) from error

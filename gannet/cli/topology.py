@@ -1,0 +1,186 @@
+"""`gannet topology`: graphs to gossip over, in figures side by side and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from gannet.console import fail
+from gannet.node.topologies.config import NAMES, AnyTopology, FileTopology, topology_config
+
+if TYPE_CHECKING:
+    from gannet.node.topologies.rates import Figures
+    from gannet.node.topologies.topology import Matrix, Topology
+
+console = Console(highlight=False)
+
+_NODES = 16
+_LARGEST_PICTURE = 128  # nodes; beyond it a terminal is too narrow
+_LARGEST_SHADED = 32
+_SHADES = "░▒▓█"
+_NOTES = """\
+period, exact: rounds until it begins again; until every node holds the average itself
+degree: most peers that a node sends to in a round
+edges: directed, in a round, / all that are ever used
+ρ: max(|λ2|, |λM|) of a round's W
+rate: how a round shrinks disagreement in the long run; gap: 1 − rate
+copies: of the model, sent by a node in a round (by the busiest node)"""
+
+NameArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME...",
+        help=f"{', '.join(NAMES)}, with parameters as in [bold]base:degree=2[/bold] or "
+        "[bold]erdos-renyi:p=0.5,seed=3[/bold]; or a file with an edge list or a weight matrix.",
+    ),
+]
+
+
+def topology(
+    names: NameArgument,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", "-n", min=1, max=1024, help=f"Default: {_NODES}, or as many as a file has."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Draw into FILE.html, or .svg or .png.")
+    ] = None,
+) -> None:
+    """Figures of one topology, or of several side by side: degree, spectral gap, rounds to consensus, copies sent."""
+    try:
+        choices = [choice_of(name) for name in names]
+        if out is not None:
+            check_target(out)
+        world = nodes or next((size for choice in choices if (size := own_size(choice))), _NODES)
+        graphs = build(choices, world)
+        _show(graphs, world)
+        if out is not None:
+            from gannet.cli.topology_plots import write
+
+            write(graphs, out)
+            console.print(f"drawn: {out}", markup=False, soft_wrap=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        fail((f"{where}: " if where else "") + first["msg"].removeprefix("Value error, "))
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    except RuntimeError as error:
+        fail(str(error), 1)
+
+
+def choice_of(text: str) -> AnyTopology:
+    """What NAME, NAME:KEY=VALUE,… or a path stands for. Raises ValueError for what is none of them."""
+    name, colon, rest = text.partition(":")
+    if name not in NAMES and (Path(text).is_file() or "/" in text or Path(text).suffix):
+        return topology_config({"name": "file", "path": text})
+    if not colon:
+        return topology_config(name)
+    if name not in NAMES:
+        topology_config(name)  # which says what there is
+    pairs = [pair.partition("=") for pair in rest.split(",")]
+    if wrong := [key for key, equals, value in pairs if not (key and equals and value)]:
+        raise ValueError(f"{text}: write NAME:KEY=VALUE, for example base:degree=2 (got {wrong[0]!r})")
+    return topology_config({"name": name, **{key.strip(): value.strip() for key, _, value in pairs}})
+
+
+def own_size(choice: AnyTopology) -> int | None:
+    """How many nodes the choice itself is about, where it is."""
+    if not isinstance(choice, FileTopology):
+        return None
+    from gannet.node.topologies.from_file import parse
+
+    return len(parse(choice.content, choice.path))
+
+
+def check_target(out: Path) -> None:
+    """Raise ValueError, before anything is computed, for a file that cannot be drawn into."""
+    if out.suffix not in (".html", ".svg", ".png"):
+        raise ValueError(f"--out {out}: draws .html, .svg or .png")
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}")
+
+
+def build(choices: list[AnyTopology], world: int) -> list[Topology]:
+    """The topologies over `world` nodes."""
+    from gannet.node.topologies.topology import Topology
+
+    return [Topology(choice, world) for choice in choices]
+
+
+def table(rows: list[Figures]) -> Table:
+    """One row a topology."""
+    made = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    made.add_column("topology", overflow="fold")
+    for heading in ("period", "degree", "edges", "exact", "ρ", "gap", "rate", "copies"):
+        made.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        ever = f"/{row.edges_ever}" if row.period != 1 else ""
+        made.add_row(
+            row.name,
+            {None: "random", 1: "–"}.get(row.period, str(row.period)),
+            str(row.degree),
+            f"{row.edges:.1f}".removesuffix(".0") + ever,
+            "never" if row.exact_after is None else str(row.exact_after),
+            f"{row.rho:.4f}",
+            f"{row.spectral_gap:.4f}" if row.spectral_gap >= 1e-3 else f"{row.spectral_gap:.1e}",
+            f"{row.consensus_rate:.4f}",
+            _count(row.copies) + (f" ({_count(row.copies_busiest)})" if row.copies_busiest > row.copies else ""),
+        )
+    return made
+
+
+def _count(copies: float) -> str:
+    return f"{copies:.3g}" if copies < 100 else f"{copies:.0f}"
+
+
+def picture(weights: Matrix) -> list[str]:
+    """W as lines of text: darker is heavier; of many nodes only who mixes with whom, two rows a line."""
+    if len(weights) <= _LARGEST_SHADED:
+        steps = weights / weights.max() * len(_SHADES)
+        return ["".join("· " if s == 0 else 2 * _SHADES[max(0, round(float(s)) - 1)] for s in row) for row in steps]
+    some = weights > 0
+    return [
+        "".join(" ▀▄█"[int(some[i, j]) + 2 * int(i + 1 < len(some) and some[i + 1, j])] for j in range(len(some)))
+        for i in range(0, len(some), 2)
+    ]
+
+
+def pictures(graph: Topology, width: int) -> list[str]:
+    """The first rounds side by side, as many as fit; headed by their numbers where there are several."""
+    period = graph.period or graph.world
+    first = picture(graph.mixing_matrix(1))
+    if graph.period == 1:
+        return first
+    across = max(len(first[0]), len("round 10"))
+    count = max(1, min(period, (width + 3) // (across + 3)))
+    more = f"   … {period - count} more" if graph.period and period > count else ""
+    columns = [[f"round {number}", *picture(graph.mixing_matrix(number))] for number in range(1, count + 1)]
+    heads, *lines = ("   ".join(part.ljust(across) for part in parts) for parts in zip(*columns, strict=True))
+    return [heads + more, *lines]
+
+
+def _show(graphs: list[Topology], world: int) -> None:
+    from gannet.node.topologies.rates import figures
+
+    console.print(f"{world} nodes", style="bold")
+    console.print(table([figures(graph) for graph in graphs]))
+    console.print()
+    if len(graphs) == 1 and 1 < world <= _LARGEST_PICTURE:
+        console.print("W: row i, the weights that node i gives to each node", style="dim")
+        for line in pictures(graphs[0], console.width):
+            console.print(line, markup=False, no_wrap=True, crop=False, overflow="ignore")
+        console.print()
+    console.print(_NOTES, style="dim", markup=False)
+
+
+def add_topology(app: typer.Typer) -> Any:
+    """Put the command into `app`."""
+    return app.command(
+        epilog="Example: [bold]gannet topology ring exponential base:degree=2 -n 16 --out graphs.html[/bold]"
+    )(topology)

@@ -1,0 +1,1 @@
+"""Runs and comparisons from a resolved spec to a report: start, observe, summarize, resume, export."""

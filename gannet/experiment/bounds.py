@@ -1,0 +1,102 @@
+"""The least time a step can take on its links: max(compute, bytes ÷ rate + delay), of nodes that wait in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from gannet.netem.links.plan import InterfacePlan
+from gannet.node.traffic.exchange import Traffic
+from gannet.node.traffic.players import shape_of, together
+
+
+@dataclass(frozen=True)
+class LowerBound:
+    """Seconds a gradient step, averaged over the steps from one exchange to the next."""
+
+    compute_s: float
+    transfer_s: float
+    delay_s: float
+    total_s: float
+
+    def to_json(self) -> dict[str, float]:
+        """A dict of plain JSON values."""
+        return asdict(self)
+
+
+def lower_bound(
+    traffic: Traffic,
+    plans: Sequence[InterfacePlan],
+    compute_s: float,
+    exchanges_per_step: float,
+    overlap: bool,
+) -> LowerBound:
+    """Bound from the bodies' bytes alone (no headers), the links' rates and the paths' delays.
+
+    `compute_s` is a gradient's time, `exchanges_per_step` how many exchanges there were for each. Where all
+    links are alike, an exchange takes bytes ÷ rate of what is sent in turn and a delay for every hop in a row;
+    a ring passes its pieces on as they come, so it hides one behind the other (transfer + one delay, or
+    all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so of the
+    exchange only its delays are sure. Delays count as means there and back: a chain of waiting nodes
+    goes both ways. Only with `overlap` may computing and exchange hide one another: otherwise they add.
+    The busiest node's transfer is a bound by itself: others may compute while it still sends.
+    """
+    transfer_s = max(
+        (
+            max(_seconds(sent, plan.up_bps), _seconds(received, plan.down_bps))
+            for sent, received, plan in zip(traffic.sent, traffic.received, plans, strict=True)
+        ),
+        default=0.0,
+    )
+    delays = {(a, b): plans[b].paths[plans[a].address].delay_ms / 1000 for a, b in traffic.edges}
+    there_and_back = [(delay + delays[b, a]) / 2 for (a, b), delay in delays.items() if (b, a) in delays]
+    mean_s = sum(delays.values()) / len(delays) if delays else 0.0
+    one_hop_s = mean_s if traffic.around or not there_and_back else max(there_and_back)
+    if traffic.changing:  # who waits for whom is another in each exchange: sure is only the shortest delay
+        one_hop_s = min(delays.values(), default=0.0)
+    alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
+    exchange_s = delay_s = traffic.hops * one_hop_s
+    if alike and traffic.around:
+        exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops))
+    elif alike and traffic.edges:
+        sent, received = traffic.in_turn
+        exchange_s = delay_s + max(_seconds(sent, plans[0].up_bps), _seconds(received, plans[0].down_bps))
+    transfer_s, delay_s, exchange_s = (part_s * exchanges_per_step for part_s in (transfer_s, delay_s, exchange_s))
+    waited_s = max(compute_s, exchange_s) if overlap else compute_s + exchange_s
+    return LowerBound(compute_s, transfer_s, delay_s, max(waited_s, transfer_s))
+
+
+def joint_bound(
+    each: Sequence[tuple[Traffic, bool]], plans: Sequence[InterfacePlan], compute_s: float, steps: int
+) -> LowerBound:
+    """The bound of a run of so many steps with several exchanges, of one player each, and whether it overlaps.
+
+    Exchanges of one shape are one exchange of all their bytes. Those of different shapes may hide behind one another,
+    for no node waits for one before it begins the other; but all their bytes share the links.
+    """
+    shapes: dict[tuple[object, ...], list[Traffic]] = {}
+    for traffic, overlap in each:
+        shapes.setdefault((shape_of(traffic), overlap), []).append(traffic)
+
+    def bound(traffics: Sequence[Traffic], overlap: bool) -> LowerBound:
+        joint = together(traffics, steps)
+        return lower_bound(joint, plans, compute_s, steps // joint.every / steps if steps else 0.0, overlap)
+
+    bounds = [bound(traffics, bool(shape[-1])) for shape, traffics in shapes.items()]
+    most = max(bounds, key=lambda bound: bound.total_s)
+    if len(bounds) == 1:
+        return most
+    transfer_s = bound([traffic for traffic, _ in each], True).transfer_s
+    return replace(most, transfer_s=transfer_s, total_s=max(most.total_s, transfer_s))
+
+
+def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: float) -> float:
+    """Seconds for which a node sent while it computed, at least: what it did is longer than the time it took.
+
+    Its payload alone keeps its uplink busy for bytes ÷ rate. 0 where nothing is sure.
+    """
+    return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
+
+
+def _seconds(count: int, rate_bps: int | None) -> float:
+    return count * 8 / rate_bps if rate_bps else 0.0

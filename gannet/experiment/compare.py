@@ -1,0 +1,160 @@
+"""Runs a comparison from end to end: every arm and seed, then the scores, then the report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+
+from gannet.experiment.check_tasks import check_own_tasks
+from gannet.experiment.progress import LiveDisplay
+from gannet.experiment.resume import Remainder
+from gannet.experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
+from gannet.fabrics.job import Fabric
+from gannet.fabrics.namespaces import sandbox
+from gannet.fabrics.namespaces.fabric import NamespacesFabric
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.netem.preflight import choose_engine
+from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
+from gannet.report.summary import conclusion_text
+from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
+from gannet.spec.run_spec import Comparison, RunSpec, SpecError, explain
+from gannet.spec.score import ScoreSpec
+
+
+def execute(
+    comparison: Comparison,
+    folder: Path,
+    console: Console,
+    more_fabrics: Mapping[str, Fabric] | None = None,
+    observers: Sequence[Display] = (),
+    remainder: Remainder | None = None,
+) -> bool:
+    """Train, score and report into `folder`. True: every run finished.
+
+    `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
+    `remainder`: of a comparison that was interrupted, what is left to do.
+    """
+    check_own_tasks(comparison)
+    for arm in comparison.arms.values():
+        if arm.score is not None:  # hours of training are too late to learn that there is no feature network
+            check_scoring(arm.task, arm.data, arm.score)
+    if remainder is None:
+        begin_comparison(comparison, folder)
+    runs, terminal = remainder.left if remainder else comparison.runs(), LiveDisplay(console)
+    resumed = remainder.resumed if remainder else frozenset()
+    display = DisplayTee(terminal, *observers)
+    summaries: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        fabrics: dict[str, Fabric] = {"virtual": run_virtual, **(more_fabrics or {})}
+        if any(spec.fabric == "namespaces" for spec in runs):
+            here = [spec for spec in runs if spec.fabric == "namespaces"]
+            profiles = [profile for spec in here for profile in spec.profiles]
+            engines = {spec.engine: choose_engine(spec.engine, profiles) for spec in here}
+            default = engines.get("auto", next(iter(engines.values())))
+            fabrics["namespaces"] = stack.enter_context(NamespacesFabric(folder / "logs", default))
+        try:
+            for number, spec in enumerate(runs, start=1):
+                display.begin(spec, number, len(runs))
+                place = run_folder(folder, spec)
+                summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
+                display.end(summary)
+                summaries.append(summary)
+                if summary["status"] == "stopped":
+                    console.print("stopped: what was measured so far is in the ledger", style="yellow")
+                    break
+        finally:  # whatever stopped a run, those before it are worth their scores
+            terminal.close()
+            if summaries:
+                score_all(folder, runs[: len(summaries)], summaries, console)
+                report_on(folder, console)
+            sandbox.own_as_caller(folder)
+    return all(summary["status"] == "finished" for summary in summaries) and len(summaries) == len(runs)
+
+
+def run_folder(folder: Path, spec: RunSpec) -> Path:
+    """<arm>/seed-<s> in the comparison's folder."""
+    return folder / spec.arm / f"seed-{spec.seed}"
+
+
+def score_all(
+    folder: Path,
+    runs: Sequence[RunSpec],
+    summaries: list[dict[str, Any]],
+    console: Console,
+    folders: list[Path] | None = None,
+) -> None:
+    """Score every run's snapshots, now that no clock runs. `folders`: of the runs, else where `folder` has them."""
+    places = folders or [run_folder(folder, spec) for spec in runs]
+    everything = zip(runs, summaries, places, strict=True)
+    wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
+    scorers: dict[str, AnyScorer] = {}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
+        for number, (spec, summary, place) in enumerate(wanted):
+            assert spec.score is not None
+            key = f"{spec.task.name} {spec.data!r} {spec.score!r}" + (
+                "" if spec.task.name == "gan" else repr(spec.task)
+            )
+            if key not in scorers:
+                wish = spec.score
+                scorers[key] = scorer_for(
+                    spec.task, spec.data, wish.samples, wish.device, wish.features, wish.metrics
+                )
+            before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
+
+            def advance(done: int, total: int, before: int = before, points: int = points) -> None:
+                progress.update(task, completed=before + points * done / total)
+
+            add_scores(spec, place, summary, scorers[key], advance)
+
+
+def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
+    """Write the report of a comparison's or a run's folder and show its table; returns the report's path."""
+    if rescore:
+        score_again(folder, console)
+    if (folder / "steps.jsonl").exists():
+        for text in read_run(folder).summary.score_shortfalls:
+            console.print(f"few images for a score: {text}", style="yellow", markup=False)
+        return write_run_report(folder)
+    comparison = read_comparison(folder)
+    write_summary(folder)
+    path = write_report(folder)
+    console.print(comparison_table(comparison))
+    console.print(conclusion_text(comparison))
+    console.print(f"\nreport: {path}", markup=False)
+    return path
+
+
+def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None = None) -> None:
+    """Score the snapshots of every run in a comparison's or a run's folder anew.
+
+    wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
+    says what it rests on. A run whose spec has no score gets the defaults.
+    """
+    found = sorted(folder.rglob("summary.json"))
+    if not found:
+        raise FileNotFoundError(f"{folder}: no run with a summary.json to score again")
+    runs, summaries = [], []
+    for path in found:
+        spec = RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
+        if wishes is not None:
+            spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
+        runs.append(spec)
+        summaries.append(json.loads(path.read_text(encoding="utf-8")))
+    score_all(folder, runs, summaries, console, [path.parent for path in found])
+
+
+def wished(score: ScoreSpec, wishes: Mapping[str, Any]) -> ScoreSpec:
+    """`score` with some fields replaced. Raises SpecError with every mistake."""
+    try:
+        return ScoreSpec.model_validate(score.model_dump() | dict(wishes))
+    except ValidationError as error:
+        raise SpecError("\n".join(f"--{line}" for line in explain(error))) from None

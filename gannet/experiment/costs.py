@@ -1,0 +1,89 @@
+"""What a run's steps cost, against the least that its links and its pace allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from gannet.experiment.bounds import hidden_s, joint_bound
+from gannet.fabrics.job import Job
+from gannet.ledger.writer import Ledger
+from gannet.node.methods.registry import ASYNCHRONOUS
+from gannet.node.players.config import REST, parts_of
+from gannet.node.traffic.exchange import Traffic
+from gannet.spec.run_spec import RunSpec
+
+# A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
+_PACE_TOLERANCE = 1.15
+
+
+def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
+    """What speaks against a run whose host was too crowded to hold the pace that makes its arms equal."""
+    if spec.pace_ms is None:
+        return []
+    means_ms = {
+        rank: 1000 * sum(entry.compute_s for entry in entries) / len(entries)
+        for rank, entries in ledger.stats.items()
+        if entries
+    }
+    pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
+    slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
+    paces = max(1, getattr(spec.algorithm, "local_steps", 1))  # a step of MD-GAN's worker has less than so many
+    if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * pace_ms[slowest]:
+        return []
+    return [
+        f"the host is too crowded for pace_ms {pace_ms[slowest]:g}: gradients of node {slowest} took "
+        f"{means_ms[slowest]:.1f} ms on average; raise pace_ms, or use fewer nodes"
+    ]
+
+
+def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
+    """Seconds of computing a step, on average: of the node with the least, and what no mean step is shorter than.
+
+    Where nodes go in step that is the slowest node's; where each goes at its own speed, the mean over all steps.
+    """
+    of_node = [[entry.compute_s for entry in entries] for entries in ledger.stats.values() if entries]
+    if not of_node:
+        return 0.0, 0.0
+    means = [sum(times) / len(times) for times in of_node]
+    if {part.algorithm.name for part in spec.methods} <= {"local", *ASYNCHRONOUS}:
+        return min(means), sum(map(sum, of_node)) / sum(map(len, of_node))
+    return min(means), max(means)
+
+
+def bound_of(
+    spec: RunSpec, traffics: Mapping[str, Traffic], job: Job, computing: tuple[float, float], steps: int
+) -> dict[str, float]:
+    """The lower bound of a step with this run's measured times of computing, over the exchanges it made.
+
+    `traffics`: by player, see gannet.node.traffic.players. Where links change on schedule, the bound of the kindest
+    state of the links. A slow node's computing hides what the others send, so to an exchange only the least computing
+    adds.
+    """
+    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
+    least_s, sure_s = computing
+    asynchronous = spec.algorithm.name in ASYNCHRONOUS  # no step has to wait for an exchange
+    parts = parts_of(spec, traffics) or {REST: spec}
+    overlaps = [bool(getattr(part.algorithm, "overlap", False)) for part in parts.values()]
+    each = list(zip(traffics.values(), overlaps, strict=True))
+    bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps) for plans in states]
+    bound = min(bounds, key=lambda bound: bound.total_s)
+    return replace(bound, compute_s=sure_s, total_s=max(bound.total_s, sure_s)).to_json()
+
+
+def hidden_per_step_s(ledger: Ledger, job: Job) -> float:
+    """Mean seconds a step, over the nodes, that sending was hidden behind computing; see gannet.experiment.bounds.
+
+    Where links change on schedule, as if each node's uplink had been at its fastest all the time.
+    """
+    states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
+    found = []
+    for rank, entries in ledger.stats.items():
+        if entries:
+            rates = [plans[rank].up_bps for plans in states]
+            rate_bps = None if None in rates else max(rate for rate in rates if rate is not None)
+            sent, compute_s = sum(e.codec_bytes for e in entries), sum(e.compute_s for e in entries)
+            found.append(hidden_s(sent, rate_bps, compute_s, entries[-1].t_s) / len(entries))
+    return float(np.mean(found)) if found else 0.0

@@ -1,0 +1,57 @@
+"""A dry run: what a comparison would do, from its spec alone; no data, no GPU, no link and no node is needed.
+
+Every network is built and one gradient of each arm taken, both in shapes only, so that a spec whose task cannot work
+is found out here and not on the GPU that somebody waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
+from gannet.spec.run_spec import Comparison, RunSpec
+
+
+def dry_run(comparison: Comparison, console: Console) -> None:
+    """Print the plan. Raises ValueError for what a run would not begin with."""
+    runs = len(comparison.arms) * len(comparison.seeds)
+    console.print(
+        f"{comparison.name}: {runs} {'run' if runs == 1 else 'runs'}, seeds {', '.join(map(str, comparison.seeds))}; "
+        "dry run, nothing is trained and no data is read",
+        markup=False,
+    )
+    costs = {arm: (spec, cost_of(spec)) for arm, spec in comparison.arms.items()}
+    console.print()
+    console.print(cost_table(costs))
+    console.print()
+    for arm, (spec, cost) in costs.items():
+        for line in lines(spec, cost):
+            console.print(f"{arm}: {line}" if len(costs) > 1 else line, markup=False, soft_wrap=True)
+    console.print()
+    console.print(NOTES, style="dim", markup=False)
+
+
+def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
+    """What the arm's runs are, a line each."""
+    yield (
+        f"{spec.nodes} {'node' if spec.nodes == 1 else 'nodes'} on fabric {spec.fabric}, device {spec.device}, "
+        f"algorithm {spec.algorithm.name}, codec {spec.codec}, links {spec.links.describe()}"
+    )
+    o = spec.optimizer
+    rates = f"learning rate {o.learning_rate:g}" + (
+        f" ({o.learning_rate_discriminator:g} of the discriminator)" if o.learning_rate_discriminator else ""
+    )
+    if o.decay_steps:
+        rates += f", down to 0 in {o.decay_steps:,} steps"
+    yield f"{rates}, β {o.beta1:g} and {o.beta2:g}, batch {spec.batch} a node, {spec.batch * spec.nodes} in all"
+    critic_steps = getattr(spec.task, "critic_steps", 1)
+    if spec.stop.steps is not None:
+        moves = f" ({spec.stop.steps // critic_steps:,} of the generator)" if critic_steps > 1 else ""
+        yield (
+            f"ends after {spec.stop.steps:,} steps{moves}: {spec.stop.steps * cost.flops / 1e15:.3g} PFLOP and "
+            f"{spec.stop.steps * cost.sent_bytes / 1e9:.3g} GB sent, each node"
+        )
+    if spec.stop.seconds is not None:
+        yield f"ends after {spec.stop.seconds:g} s of training"

@@ -1,0 +1,111 @@
+"""`gannet resume`: what is left of an interrupted run or comparison, and from where each run goes on.
+
+Training goes on from the newest step that all nodes have a checkpoint of. What the ledger has of later steps is
+dropped (see Ledger): the same steps are made again, with the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from gannet.fabrics.job import Job, Resumed
+from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.spec.run_spec import Comparison, RunSpec, SpecError, explain, load_spec
+
+
+@dataclass(frozen=True)
+class Remainder:
+    """What is still to run of a comparison in `folder`: `resumed` go on, the others have not begun."""
+
+    comparison: Comparison
+    folder: Path
+    left: tuple[RunSpec, ...]
+    resumed: frozenset[Path]
+
+
+def remainder_of(folder: Path) -> Remainder:
+    """Of a comparison's folder, or of a single run's; torch is not imported. ValueError: why it cannot go on."""
+    comparison, root = _comparison_in(folder.absolute())
+    left: list[RunSpec] = []
+    resumed: set[Path] = set()
+    for spec in comparison.runs():
+        place = root / spec.arm / f"seed-{spec.seed}"
+        if _status(place) == "finished":
+            continue
+        left.append(spec)
+        if (place / "steps.jsonl").exists():
+            _newest(place, spec.nodes)
+            resumed.add(place)
+    if not left:
+        raise ValueError(f"{folder}: nothing to resume, every run has finished")
+    return Remainder(comparison, root, tuple(left), frozenset(resumed))
+
+
+def gone_on(job: Job, run: Path) -> Job:
+    """`job` from the newest whole set of checkpoints in the run's folder on, under the run's old name."""
+    from gannet.node.training.checkpoint import Checkpoint, Owner, config_hash
+
+    step = _newest(run, job.world)
+    kept, states, clocks, name = CheckpointFolder(run, job.world), [], [], ""
+    for rank in range(job.world):
+        path = kept.path(step, rank)
+        data = path.read_bytes()
+        found = Checkpoint.unpack(data, str(path))
+        name = name or found.owner.run
+        Owner(name, rank, job.world, config_hash(job.config)).check(found.owner, str(path))
+        if found.step != step:
+            raise ValueError(f"{path}: of step {found.step}, not {step}; remove it to resume from the one before")
+        states.append(data)
+        clocks.append(found.t_s)
+    resumed = Resumed(step, tuple(clocks), tuple(states))
+    past = [change for change in job.changes if change.at_s <= resumed.begin_s]
+    latest = max(past, key=lambda change: change.at_s, default=None)
+    return replace(
+        job,
+        config=job.config.model_copy(update={"run": name}),
+        links=job.links if latest is None else latest.links,
+        changes=tuple(change for change in job.changes if change.at_s > resumed.begin_s),
+        resumed=resumed,
+    )
+
+
+def _comparison_in(folder: Path) -> tuple[Comparison, Path]:
+    """(what is to run, the folder that has the runs' folders)."""
+    path = folder / "spec.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: no spec.yaml; give the folder of a run or a comparison, runs/<name>-<time>"
+        )
+    if not (folder / "steps.jsonl").exists():
+        return load_spec(path), folder
+    try:
+        spec = RunSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise SpecError("\n".join(f"{path}: {line}" for line in explain(error))) from None
+    if folder.parts[-2:] != (spec.arm, f"seed-{spec.seed}"):
+        raise ValueError(f"{folder}: a run is resumed where it was made, in <folder>/{spec.arm}/seed-{spec.seed}")
+    return Comparison(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}), folder.parents[1]
+
+
+def _status(run: Path) -> str:
+    path = run / "summary.json"
+    if not path.exists():
+        return "interrupted"
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return str(summary["status"])
+
+
+def _newest(run: Path, world: int) -> int:
+    whole = CheckpointFolder(run, world).whole()
+    if not whole:
+        raise ValueError(
+            f"{run}: there is no step that all nodes have a checkpoint of, so this run cannot go on; remove the "
+            "folder to have it made from its beginning (with checkpoint_every in its spec it could go on)"
+        )
+    return whole[-1]

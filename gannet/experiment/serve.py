@@ -1,0 +1,127 @@
+"""`gannet serve`: the controller's container. Waits for the nodes, runs a spec over them, leaves the ledger.
+
+Everything comes from the environment, since compose and swarm can set that alike; see compose/compose.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+from gannet.experiment.compare import execute
+from gannet.fabrics.containers.fabric import ContainersFabric
+from gannet.spec.run_spec import load_spec
+
+RESULTS = Path("/runs")
+_ALIVE = Path("/run/gannet/alive")
+_BEAT_S = 2.0
+_SETTLED_S = 3.0
+_JOIN_S = 300.0  # for node containers to start, import torch and say so
+_METRICS_PORT = 9400
+
+
+class ServeError(RuntimeError):
+    """The cluster cannot serve this spec; the message says what to do."""
+
+
+def serve(source: str, out: str, environment: Mapping[str, str], console: Console) -> bool:
+    """Run a spec over the nodes that join. True: every run finished. Raises SpecError and ServeError.
+
+    `out`: the folder for the results; with a slash at its end, a new one named by spec and time is made in it.
+    """
+    give_up_root(RESULTS)
+    _beat()
+    overrides = [line for line in environment.get("GANNET_SET", "").splitlines() if line.strip()]
+    fabric = environment.get("GANNET_FABRIC") or "compose"
+    overrides.append(f"fabric={fabric}")
+    load_spec(source, overrides)  # mistakes are worth saying before anybody waits for nodes
+    from gannet.metrics.run_metrics import MetricsSink  # imports torch: after the spec is known to be good
+
+    token = environment.get("GANNET_TOKEN", "")
+    if not token.isascii():
+        raise ServeError("GANNET_TOKEN: plain ASCII characters only, or gRPC cannot carry it")
+    with ContainersFabric(token, fabric) as containers, closing(MetricsSink(quality=True)) as metrics:
+        metrics.serve("0.0.0.0", _METRICS_PORT)
+        wanted = environment.get("GANNET_NODES", "")
+        if wanted and not (wanted.isdigit() and int(wanted) > 0):
+            raise ServeError(f"GANNET_NODES={wanted}: a number of nodes from 1, or nothing to take all there are")
+        name = environment.get("GANNET_NODE_NAME") or "node"
+        if wanted:
+            nodes = int(wanted)
+        else:
+            nodes = count_nodes(lambda: addresses_of(name), lambda: len(containers.muster.members()), console)
+        comparison = load_spec(source, overrides, {"nodes": nodes})
+        own = f"{_slug(comparison.name)}-{time.strftime('%Y%m%d-%H%M%S')}" if out.endswith("/") else ""
+        folder = Path(out) / own
+        console.print(f"{nodes} nodes; results in {folder}", markup=False)
+        return execute(comparison, folder, console, {fabric: containers}, [metrics])
+
+
+def count_nodes(
+    listed: Callable[[], int], joined: Callable[[], int], console: Console, timeout_s: float = _JOIN_S
+) -> int:
+    """How many node containers there are, once all that are listed have joined and no more come."""
+    end = time.monotonic() + timeout_s
+    last, since, said = 0, time.monotonic(), -1
+    while time.monotonic() < end:
+        now = listed()
+        here = joined()
+        if now != last or here < now or not now:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > _SETTLED_S:
+            return now
+        if here != said:
+            console.print(f"  {here} of {now} node containers have joined", style="dim", markup=False)
+            said = here
+        time.sleep(0.25)
+    raise ServeError(
+        f"after {timeout_s:.0f} s {joined()} of {listed()} node containers have joined: look at "
+        "`docker compose logs node`, or set GANNET_NODES to the number that you want"
+    )
+
+
+def addresses_of(name: str) -> int:
+    """How many IPv4 addresses a service's name has in the container network's DNS; 0 while it has none."""
+    try:
+        return len({info[4][0] for info in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)})
+    except socket.gaierror:
+        return 0
+
+
+def give_up_root(results: Path) -> None:
+    """Become the owner of the results' folder, so that what is written there belongs to who started it all."""
+    if os.geteuid() != 0:
+        return
+    if not results.is_dir():
+        raise ServeError(f"{results} is not mounted: results would be lost; mount a folder there")
+    _ALIVE.parent.mkdir(parents=True, exist_ok=True)
+    _ALIVE.parent.chmod(0o1777)  # changing its owner would take one capability more
+    owner = results.stat()
+    os.setgroups([])
+    os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+    os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+    os.environ["HOME"] = "/tmp"
+
+
+def _beat() -> None:
+    """Show the health check that this process lives."""
+
+    def beat() -> None:
+        while True:
+            _ALIVE.parent.mkdir(parents=True, exist_ok=True)
+            _ALIVE.touch()
+            time.sleep(_BEAT_S)
+
+    threading.Thread(target=beat, name="alive", daemon=True).start()
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name)

@@ -1,0 +1,1 @@
+"""Nodes in containers: Docker Compose on one machine, a Docker Swarm over several."""

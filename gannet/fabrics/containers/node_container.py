@@ -1,0 +1,177 @@
+"""`python -m gannet.fabrics.containers.node_container`: the first process of a node's container. It trains nothing
+and measures nothing.
+
+It starts the link agent, which keeps NET_ADMIN and SYS_NICE of the container's capabilities and no other, and
+passes its JSON lines on to the controller over the management network; and it starts the training process as an
+ordinary user without a single capability. Then it gives up its own, but for those that end the children. Both
+live as long as the container; when one of them ends, so does the container, and its restart policy decides.
+
+Everything it must know is in the environment, see compose/compose.yaml.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+import psutil
+
+from gannet.fabrics import addresses as layout
+from gannet.fabrics.containers.capabilities import CAP_KILL, keep_only
+from gannet.netem.agent.client import AgentClient, AgentError, launch
+from gannet.netem.preflight import engines_here
+from gannet.node.process.controller_client import KEEPALIVE, until_reachable
+from gannet.node.wire import control_pb2, control_pb2_grpc
+
+_ALIVE = Path("/run/gannet/alive")
+_BEAT_S = 2.0
+_TRAINER = "gannet"
+_PRIVILEGES_DROPPED = (
+    "setpriv", f"--reuid={_TRAINER}", f"--regid={_TRAINER}", "--clear-groups", "--bounding-set=-all",
+    "--inh-caps=-all", "--no-new-privs", "--",
+)  # fmt: skip
+_LINKS_ONLY = ("setpriv", "--bounding-set=-all,+net_admin,+sys_nice", "--inh-caps=-all", "--no-new-privs", "--")
+
+
+class MemberError(Exception):
+    """The container is not set up as a node's must be; the message says what to change."""
+
+
+def interface_in(subnet: str) -> tuple[str, str]:
+    """Device and IPv4 address of this container in a network: their order is not reliable, subnets are."""
+    network = ipaddress.ip_network(subnet)
+    for device, addresses in sorted(psutil.net_if_addrs().items()):
+        for address in addresses:
+            # The service's virtual address on a swarm overlay is a /32 beside the container's own.
+            own = address.family is socket.AF_INET and address.netmask != "255.255.255.255"
+            if own and ipaddress.ip_address(address.address) in network:
+                return device, address.address
+    raise MemberError(f"no interface of this container is in {subnet}: attach it to both networks of compose.yaml")
+
+
+class Relay:
+    """Between the agent's pipe and the controller's line; opens the line again whenever it breaks."""
+
+    def __init__(self, agent: AgentClient, hello: control_pb2.AgentHello, controller: str) -> None:
+        self._agent, self._hello, self._controller = agent, hello, controller
+        # A probe takes seconds, and neither a change of links nor the probes of other peers, which may have to run
+        # at once with it (gannet.netem.measure.probe_plan.fans), must wait for it: the agent answers out of turn.
+        self._pool = ThreadPoolExecutor(128, "agent")
+
+    def run(self) -> NoReturn:
+        """Serve the controller for ever."""
+        while True:
+            try:
+                self._serve()
+                print("member: the controller closed the agent's line", flush=True)
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                    print(f"member: {error.details()} ({error.code().name})", flush=True)
+            # Links outlive a controller, so that a run's last parcels still meet them; the next run replaces them.
+            time.sleep(1.0)
+
+    def _serve(self) -> None:
+        until_reachable(self._controller)
+        words: queue.SimpleQueue[control_pb2.AgentWord | None] = queue.SimpleQueue()
+        words.put(control_pb2.AgentWord(hello=self._hello))
+        options = [("grpc.max_reconnect_backoff_ms", 1000), *KEEPALIVE]
+        with grpc.insecure_channel(self._controller, options=options) as channel:
+            stub = control_pb2_grpc.MusterStub(channel)
+            outgoing: Iterator[control_pb2.AgentWord] = iter(words.get, None)
+            try:
+                for order in stub.Serve(outgoing, wait_for_ready=True):
+                    self._pool.submit(self._answer, json.loads(order.json), words)
+            finally:
+                words.put(None)
+
+    def _answer(self, order: dict[str, Any], words: queue.SimpleQueue[control_pb2.AgentWord | None]) -> None:
+        number, op, timeout_s = order.pop("id"), order.pop("op"), order.pop("timeout_s", 30.0)
+        try:
+            answer = {"id": number, "ok": self._agent.request(op, timeout_s=timeout_s, **order)}
+        except AgentError as error:
+            answer = {"id": number, "error": str(error)}
+        words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=json.dumps(answer))))
+
+
+def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller: str) -> subprocess.Popen[bytes]:
+    """The training process: an ordinary user, no capability to gain or to keep."""
+    argv = [
+        *_PRIVILEGES_DROPPED, sys.executable, "-m", "node", "--stay", "--host", host,
+        "--controller", f"{controller}:{layout.CONTROL_PORT}", "--mesh", f"{mesh}:{layout.MESH_PORT}",
+        "--mesh-device", mesh_device, "--metrics", f"{mgmt}:{layout.METRICS_PORT}",
+    ]  # fmt: skip
+    environment = {**os.environ, "HOME": "/tmp", "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+    environment.setdefault("GRPC_VERBOSITY", "ERROR")  # that a peer says goodbye at the end of a run is no news
+    environment["MALLOC_TRIM_THRESHOLD_"] = str(
+        10**9
+    )  # as in gannet.fabrics.namespaces.fork_client: keep what a step takes
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)
+
+
+def _needed(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise MemberError(f"{name} is not set: start this container by compose/compose.yaml, or as it does")
+    return value
+
+
+def main() -> int:
+    """Live until a child ends or a signal comes; the children end with it."""
+    try:
+        controller = _needed("GANNET_CONTROLLER").partition(":")[0]
+        mesh_subnet = _needed("GANNET_MESH_SUBNET")
+        device, mesh = interface_in(mesh_subnet)
+        _, mgmt = interface_in(_needed("GANNET_MGMT_SUBNET"))
+    except (MemberError, ValueError, OSError) as error:
+        print(f"member: {error}", file=sys.stderr, flush=True)
+        return 2
+    host = socket.gethostname()
+    working, complaint = engines_here()
+    # Before an ordinary user's process could: /run is everybody's, but what lies in it belongs to who made it.
+    _ALIVE.parent.mkdir(mode=0o755, exist_ok=True)
+    Path("/run/xtables.lock").touch(mode=0o600)
+    agent_process = launch(_LINKS_ONLY)
+    trainer = start_trainer(host, mesh, device, mgmt, controller)
+    keep_only(CAP_KILL)  # while this is the only thread
+    agent = AgentClient(agent_process, f"link agent of {host}")
+    hello = control_pb2.AgentHello(
+        token=os.environ.get("GANNET_TOKEN", ""), host=host, mesh_device=device, mesh_address=mesh,
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        engines=",".join(working), complaint=complaint,
+    )  # fmt: skip
+    threading.Thread(target=Relay(agent, hello, f"{controller}:{layout.AGENTS_PORT}").run, daemon=True).start()
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    children: dict[str, subprocess.Popen[bytes]] = {"the training process": trainer, "the link agent": agent.process}
+    dead: str | None = None
+    while not ended.wait(_BEAT_S):
+        dead = next((name for name, child in children.items() if child.poll() is not None), None)
+        if dead:
+            print(f"member: {dead} ended with status {children[dead].returncode}", file=sys.stderr, flush=True)
+            break
+        _ALIVE.touch()
+    trainer.terminate()
+    agent.close(3.0)
+    try:
+        trainer.wait(3.0)
+    except subprocess.TimeoutExpired:
+        trainer.kill()
+    return 1 if dead else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""What every fabric is given and gives back: a Job in, news to a Sink on the way, an Outcome at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gannet.fabrics.addresses import MESH_DEVICE, mesh_address
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.stack import Stack
+from gannet.netem.links.state import LinkState
+
+if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the sandbox is entered
+    from torch import Tensor
+
+    from gannet.netem.measure.certificate import Certificate
+    from gannet.node.config import NodeConfig
+    from gannet.node.training.worker import StepStats
+
+
+@dataclass(frozen=True)
+class LinkChange:
+    """From `at_s` seconds of training on, `links` are in force.
+
+    Changes of one `name`, if any, are the steps of one thing (a trace, a ramp): the ledger tells its beginning, its
+    end and the series of its values, not every step.
+    """
+
+    at_s: float
+    links: LinkState
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: after step `step`, each node with its checkpoint (packed, see
+    gannet.node.training.checkpoint), by rank.
+
+    `t_s`: the nodes' training clocks at that step, by rank.
+    """
+
+    step: int
+    t_s: tuple[float, ...]
+    states: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def begin_s(self) -> float:
+        """Where the links' clock goes on: every node had made the step by then."""
+        return max(self.t_s)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what the nodes are told, the links between them, and when to stop. `seed`: of the links.
+
+    `stack`: how every node's TCP and shaped interface are set (the virtual fabric has neither).
+    `parcel_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
+    to expect of a node when links are changed while it trains. `resumed`: from where it goes on; `links` are
+    then those of that moment, and `changes` what is still to come.
+    """
+
+    config: NodeConfig
+    world: int
+    links: LinkState
+    changes: tuple[LinkChange, ...] = ()
+    stop_s: float | None = None
+    engine: str | None = None
+    seed: int = 0
+    parcel_bytes: int = 0
+    compute_s: float = 0.0
+    stack: Stack = field(default_factory=Stack)
+    resumed: Resumed | None = None
+
+    @property
+    def begin_s(self) -> float:
+        """The training clock when this job's training begins, seconds."""
+        return self.resumed.begin_s if self.resumed else 0.0
+
+    @cached_property
+    def plans(self) -> tuple[InterfacePlan, ...]:
+        """What each node's interface must enforce when the run begins, by rank, with gannet.fabrics.addresses's
+        addresses.
+        """
+        return self.plans_of(self.links)
+
+    def plans_of(self, links: LinkState) -> tuple[InterfacePlan, ...]:
+        """The same for another state of the links."""
+        return mesh_plans(links, self.world, self.seed)
+
+
+def mesh_plans(links: LinkState, world: int, seed: int) -> tuple[InterfacePlan, ...]:
+    """The plans of a state of the links, by rank, for nodes that lie where gannet.fabrics.addresses puts them."""
+    return links.plans([mesh_address(rank) for rank in range(world)], [MESH_DEVICE] * world, seed)
+
+
+@dataclass(frozen=True)
+class Berth:
+    """Where a node's shaped interface is: its device, and its IPv4 address on the mesh."""
+
+    rank: int
+    device: str
+    address: str
+
+
+class LinkAgent(Protocol):
+    """A line to the agent that holds one node's links; gannet.netem.agent.client.AgentClient is one.
+
+    `request` raises gannet.netem.agent.client.AgentError when the agent refuses or does not answer in time, and
+    AgentGone once the agent, or the line to it, has ended.
+    """
+
+    name: str
+
+    def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Where a fabric's news goes: the ledger and the live display. Called from one thread."""
+
+    def phase(self, text: str) -> None:
+        """What is being done now, before training: for the progress display."""
+        ...
+
+    def step(self, rank: int, stats: StepStats) -> None: ...
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        """Keep a node's state (flat float32). True: the run has reached its score and may stop."""
+        ...
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """What a node needs to go on after that step. None comes once a node is lost, for no set would be whole."""
+        ...
+
+    def links(self, line: dict[str, Any]) -> None:
+        """One reading of a node's interface and link engine, or a change of links; see the ledger."""
+        ...
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
+
+    def certificate(self, certificate: Certificate) -> None:
+        """What the links measured before training."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """How a run ended. `status` is "finished", "stopped" (by the user) or "failed"; times in seconds.
+
+    `sent_bytes`: totals by rank and layer ("codec", "grpc", "interface") of the nodes that finished, read
+    after their last parcel was acknowledged. `lost`: nodes that the run went on without, and why.
+    """
+
+    status: str
+    reason: str = ""
+    setup_s: float = 0.0
+    memory_mb: dict[int, float] = field(default_factory=dict)
+    sent_bytes: dict[tuple[int, str], int] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
+    certificate: Certificate | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+Fabric = Callable[[Job, Sink], Outcome]

@@ -1,0 +1,1 @@
+"""The links of a running network: applied, changed, monitored, and open to operators."""

@@ -1,0 +1,132 @@
+"""All link agents of a run, asked together; remembers who is gone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from gannet.fabrics.job import LinkAgent
+from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.netem.links.plan import InterfacePlan
+
+_APPLY_S = 10.0
+_ASK_S = 30.0
+
+Answer = dict[str, Any] | AgentError
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What one agent says to a state of the links: what is in force, and how that differs from the order.
+
+    `in_force`: the answer to the agent's `read_back`. `error`: why there is none. `gone`: the agent was lost
+    earlier and has not been asked. `seconds`: from the order to the answer.
+    """
+
+    rank: int
+    seconds: float
+    in_force: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    gone: bool = False
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """How what is in force differs from what was ordered, in words."""
+        return tuple(self.in_force.get("differences", ()))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the agent has in force what was ordered. A node that was lost earlier is no failure."""
+        return self.gone or not (self.error or self.differences)
+
+    @property
+    def complaint(self) -> str:
+        """What is wrong, in one phrase; empty when nothing is."""
+        return "" if self.ok else self.error or "; ".join(self.differences)
+
+
+class Crew:
+    """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that finds out."""
+
+    def __init__(self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None]) -> None:
+        self._agents, self._on_lost = list(agents), on_lost
+        self.gone: dict[int, str] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2 * len(agents) + 2, "links")
+
+    def __len__(self) -> int:
+        return len(self._agents)
+
+    def present(self) -> dict[int, LinkAgent]:
+        """The agents that are there, by rank."""
+        return {rank: agent for rank, agent in enumerate(self._agents) if rank not in self.gone}
+
+    def ask(self, rank: int, op: str, timeout_s: float = _ASK_S, **arguments: Any) -> dict[str, Any]:
+        """Ask one agent. Raises AgentError."""
+        try:
+            return self._agents[rank].request(op, timeout_s=timeout_s, **arguments)
+        except AgentGone as error:
+            with self._lock:
+                first = rank not in self.gone
+                self.gone.setdefault(rank, str(error))
+            if first:
+                self._on_lost(rank, str(error))
+            raise
+
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """Have a thread do it."""
+        return self._pool.submit(work)
+
+    def ask_all(
+        self, op: str, arguments: Callable[[int], dict[str, Any]] | None = None, timeout_s: float = _ASK_S
+    ) -> dict[int, Answer]:
+        """Ask all agents that are there at once; `arguments` by rank. Errors are answers too."""
+        return self._gather(lambda rank: self.ask(rank, op, timeout_s, **(arguments(rank) if arguments else {})))
+
+    def put_in_force(self, engine: str, plans: Sequence[InterfacePlan]) -> list[Acknowledgement]:
+        """Apply each plan at its agent, all at once, and read it back."""
+        return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank]))
+
+    def read_back(self) -> list[Acknowledgement]:
+        """What is in force at every node."""
+        return self._acknowledged(lambda rank: self.ask(rank, "read_back", _APPLY_S))
+
+    def close(self) -> None:
+        """Let the threads end. The agents are their owner's to close."""
+        self._pool.shutdown(wait=False)
+
+    def _apply(self, rank: int, engine: str, plan: InterfacePlan) -> dict[str, Any]:
+        self.ask(rank, "apply", _APPLY_S, engine=engine, plan=plan.to_json())
+        return self.ask(rank, "read_back", _APPLY_S)
+
+    def _gather(self, ask: Callable[[int], dict[str, Any]]) -> dict[int, Answer]:
+        def answer(rank: int) -> Answer:
+            try:
+                return ask(rank)
+            except AgentError as error:
+                return error
+
+        jobs = {rank: self._pool.submit(answer, rank) for rank in self.present()}
+        return {rank: job.result() for rank, job in jobs.items()}
+
+    def _acknowledged(self, ask: Callable[[int], dict[str, Any]]) -> list[Acknowledgement]:
+        begin_s, took_s = time.monotonic(), {}
+
+        def timed(rank: int) -> dict[str, Any]:
+            try:
+                return ask(rank)
+            finally:
+                took_s[rank] = time.monotonic() - begin_s
+
+        gone = dict(self.gone)
+        done = [Acknowledgement(rank, 0.0, error=why, gone=True) for rank, why in gone.items()]
+        for rank, found in self._gather(timed).items():
+            if isinstance(found, AgentError):
+                done.append(Acknowledgement(rank, took_s[rank], error=str(found)))
+            else:
+                done.append(Acknowledgement(rank, took_s[rank], found))
+        return sorted(done, key=lambda acknowledgement: acknowledgement.rank)

@@ -1,0 +1,118 @@
+"""What the ledger is told of links as ordered: what each node's are, and of a trace or a ramp, all in few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from gannet.fabrics.job import LinkChange
+from gannet.netem.links.plan import InterfacePlan
+
+_SERIES_S = 10.0
+_CONFIGURED_S = 1.0
+
+
+class Configured:
+    """What the ledger knows of what is ordered at each node.
+
+    `edges` (sender, receiver): the links that training uses, of which alone it is told. `rank_of`: by address.
+    """
+
+    def __init__(self, rank_of: Mapping[str, int], edges: Collection[tuple[int, int]]) -> None:
+        self._rank_of, self._edges = rank_of, set(edges)
+        self._known: dict[int, InterfacePlan] = {}
+        self._told_s = float("-inf")
+
+    def lines(self, plans: Sequence[InterfacePlan], t_s: float, step: bool = False) -> list[dict[str, Any]]:
+        """All nodes' plans; at a `step` of a series, those that have changed, and not oftener than once a second."""
+        if step and t_s - self._told_s < _CONFIGURED_S:
+            return []
+        changed = {r: plan for r, plan in enumerate(plans) if not step or self._known.get(r) != plan}
+        self._known |= changed
+        self._told_s = t_s
+        return [{"t_s": t_s, "event": "configured", "node": r, **self._words(r, plan)} for r, plan in changed.items()]
+
+    def _words(self, rank: int, plan: InterfacePlan) -> dict[str, Any]:
+        paths = {
+            str(source): {
+                "delay_ms": path.delay_ms,
+                "jitter_ms": path.jitter_ms,
+                "loss_percent": path.any_loss_percent,
+            }
+            for source, path in ((self._rank_of[address], path) for address, path in plan.paths.items())
+            if (source, rank) in self._edges
+        }
+        return {"up_bps": plan.up_bps, "down_bps": plan.down_bps, "paths": paths}
+
+
+class Series:
+    """What was put in force under one name: when, how late, and what it was at the nodes that it changes.
+
+    `edges` (sender, receiver): the links that training uses; a node's delay and loss are means over those that end
+    there. `rank_of`: by address.
+    """
+
+    def __init__(
+        self, name: str, by: str, begun_s: float, rank_of: Mapping[str, int], edges: Collection[tuple[int, int]]
+    ) -> None:
+        self.name, self.by = name, by
+        self.steps = self.skipped = 0
+        self.late_max_s = 0.0
+        self._rank_of, self._edges = rank_of, edges
+        self._told_s = begun_s
+        self._at_s: list[float] = []
+        self._late_ms: list[float] = []
+        self._nodes: dict[int, list[tuple[int, InterfacePlan]]] = {}
+
+    def add(self, at_s: float, now_s: float, skipped: int, plans: Mapping[int, InterfacePlan]) -> None:
+        """A step due at `at_s` is in force at `now_s`; `skipped` steps before it were overtaken by time."""
+        self.steps += 1
+        self.skipped += skipped
+        self.late_max_s = max(self.late_max_s, now_s - at_s)
+        for rank, plan in plans.items():
+            self._nodes.setdefault(rank, []).append((len(self._at_s), plan))
+        self._at_s.append(round(at_s, 3))
+        self._late_ms.append(round(1000 * (now_s - at_s), 1))
+
+    def line(self, now_s: float, last: bool = False) -> dict[str, Any] | None:
+        """What has not been told yet, when it is time to; None: not yet.
+
+        `nodes`: by rank, the numbers of the steps (in this line) that changed something there, and the values.
+        """
+        if not self._at_s or (now_s - self._told_s < _SERIES_S and not last):
+            return None
+        nodes = {str(rank): self._columns(rank, changes) for rank, changes in sorted(self._nodes.items())}
+        line = {"t_s": now_s, "event": "series", "name": self.name, "at_s": self._at_s, "late_ms": self._late_ms}
+        self._told_s, self._at_s, self._late_ms, self._nodes = now_s, [], [], {}
+        return {**line, "nodes": nodes}
+
+    def _columns(self, rank: int, changes: list[tuple[int, InterfacePlan]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"step": [step for step, _ in changes]}
+        for direction in ("up_bps", "down_bps"):
+            columns[direction] = [getattr(plan, direction) for _, plan in changes]
+        for field in ("delay_ms", "any_loss_percent"):
+            values = [self._mean(rank, plan, field) for _, plan in changes]
+            columns[field.removeprefix("any_")] = values
+        return columns
+
+    def _mean(self, rank: int, plan: InterfacePlan, field: str) -> float | None:
+        found = [
+            getattr(path, field)
+            for address, path in plan.paths.items()
+            if (self._rank_of[address], rank) in self._edges
+        ]
+        return round(fmean(found), 6) if found else None
+
+
+def upcoming(schedule: Collection[LinkChange], under_way: Container[str], t_s: float) -> list[tuple[float, str]]:
+    """What is to come of a schedule, in seconds from `t_s`: of a series its beginning, or its end when it is on."""
+    found = [(change.at_s - t_s, change.links.describe()) for change in schedule if not change.name]
+    first: dict[str, float] = {}
+    last: dict[str, float] = {}
+    for change in schedule:
+        first.setdefault(change.name, change.at_s)
+        last[change.name] = change.at_s
+    for name in first.keys() - {""}:
+        found.append((last[name] - t_s, f"end of {name}") if name in under_way else (first[name] - t_s, name))
+    return sorted(found)

@@ -1,0 +1,395 @@
+"""The links of a run while it runs: puts them in force, changes them live, watches them through their agents.
+
+Changes come from the spec's schedule and from operators (see gannet.fabrics.links.operator_server), and any number of
+threads may ask for them: they are carried out one after the other, each at all agents at once, and acknowledged with
+what each agent then reads back from the kernel. The steps of a trace or a ramp come too fast for that: they go to the
+agents that they concern, which answer for them; only its end is read back.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import Any
+
+from gannet.fabrics.job import Berth, LinkAgent, LinkChange
+from gannet.fabrics.links.agent_pool import Acknowledgement, Crew
+from gannet.fabrics.links.link_events import Configured, Series, upcoming
+from gannet.fabrics.links.monitor import Lines, Readings
+from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.stack import Stack, in_one
+from gannet.netem.links.state import Change, Journal, LinkState, difference
+from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.measure.certify import check_links
+
+_READING_S = 1.0
+_STOP_S = 20.0
+# How long a step of a trace waits for agents: until the next one is due, but within these.
+_STEP_LEAST_S, _STEP_MOST_S = 0.05, 1.0
+# Echoes that watch round trips take at most this share of the slowest rate, and leave no oftener than this.
+_ECHO_SHARE, _ECHO_S, _ECHO_BITS = 0.01, 1.0, 2 * 8 * 70
+
+
+class LinksBusy(RuntimeError):
+    """The links cannot be changed or shown now; the message says why."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """The state of the links at a moment of the training clock, and what is in force at each node, by rank.
+
+    What will change by itself, in seconds from then: `ends` of changes for a time, and the run's `schedule`.
+    """
+
+    state: LinkState
+    t_s: float
+    nodes: list[Acknowledgement]
+    ends: list[tuple[float, str]] = field(default_factory=list)
+    schedule: list[tuple[float, str]] = field(default_factory=list)
+
+
+class LiveLinks:
+    """The links of one run. `agents[i]` holds the links of the node at `berths[i]`; `seed` fixes their losses.
+
+    `edges`: the directed links that training uses. `lines` takes the ledger's lines; an exception among them
+    means that the links are no longer watched. `plans`: what is ordered now, by rank. `rank_of`: by address.
+    `stack`: how every node's TCP and interface are pinned; `stack_in_force`: what the agents say of that.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[LinkAgent],
+        berths: Sequence[Berth],
+        links: LinkState,
+        changes: Sequence[LinkChange],
+        engine: str,
+        seed: int,
+        edges: Iterable[Edge],
+        stack: Stack | None = None,
+    ) -> None:
+        by_rank = {berth.rank: (berth, agent) for berth, agent in zip(berths, agents, strict=True)}
+        if sorted(by_rank) != list(range(len(agents))):
+            raise ValueError(f"{len(agents)} agents, but berths of ranks {sorted(by_rank)}")
+        self._berths = [by_rank[rank][0] for rank in range(len(agents))]
+        self._crew = Crew([by_rank[rank][1] for rank in range(len(agents))], self._lose)
+        self._engine, self._seed, self._edges = engine, seed, sorted(set(edges))
+        self._stack = stack or Stack()
+        self._schedule = deque(sorted(changes, key=lambda change: change.at_s))
+        self._scheduled = links  # where the schedule has got to
+        self._steps_left = Counter(change.name for change in changes)
+        self.rank_of = {berth.address: berth.rank for berth in self._berths}
+        self.lines: Lines = queue.SimpleQueue()
+        self.plans = self._plan(links)
+        self.stack_in_force: dict[str, Any] = {}
+        self._journal = Journal(links)
+        self._ends: list[tuple[float, str]] = []  # of changes for a time: when (monotonic s), and which
+        self._changing = threading.Lock()
+        self._reasons: list[str] = []
+        self._amiss: Counter[int] = Counter()  # steps of series that a node refused or took too long for
+        self._series: dict[str, Series] = {}  # traces and ramps under way, by name
+        self._sent: dict[int, InterfacePlan] = {}  # what each agent was told last, and has not refused
+        self._orders: dict[int, Future[None]] = {}  # steps of series on their way to agents
+        self._configured = Configured(self.rank_of, self._edges)
+        self._readings = Readings(self._crew, self.rank_of, self._edges, self.lines, self._now_s)
+        self._clocks: dict[int, str] = {}
+        self._echo_s: float | None = None
+        self._begin_s: float | None = None
+        self._stopping = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="live-links", daemon=True)
+
+    def put_in_force(self) -> None:
+        """Apply the first plans at all agents at once, and pin their stacks. RuntimeError: which node could not."""
+        with self._changing:
+            for done in self._crew.put_in_force(self._engine, self.plans):
+                if done.gone or not done.ok:
+                    raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
+            self._sent = dict(enumerate(self.plans))
+            stack = self._stack.model_dump()
+            self.stack_in_force = in_one(self._ask_or_raise("stack", lambda rank: stack))
+            serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._berths[rank].address})
+            self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
+
+    def start(self, t_s: float = 0.0) -> None:
+        """The training clock begins now, at `t_s`: count, watch, and carry out the schedule from here."""
+        with self._changing:
+            self._begin_s = time.monotonic() - t_s
+            self._readings.begin(self._clocks)
+            self._watch_round_trips()
+            self._tell_configured()
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after a last reading; changes are refused from then on. Asking again is harmless."""
+        with self._changing:
+            first, self._stopping = not self._stopping, True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
+        if first:
+            if self._echo_s is not None:
+                self._crew.ask_all("watch", lambda rank: {"peers": [], "interval_s": 1.0}, timeout_s=5.0)
+            self._crew.close()
+
+    def reasons(self) -> list[str]:
+        """What speaks against the links of this run: changes by hand, agents lost, and what the readings say."""
+        steps = [
+            f"node {rank}: {n} steps of a series were refused or late" for rank, n in self._amiss.items() if n > 1
+        ]
+        return [*self._reasons, *steps, *self._readings.reasons()]
+
+    # For operators, from any thread.
+
+    @property
+    def world(self) -> int:
+        """How many nodes there are."""
+        return len(self._crew)
+
+    def change(
+        self,
+        operation: str,
+        alter: Change,
+        for_s: float | None = None,
+        steps: Sequence[tuple[float, Change]] = (),
+    ) -> Outlook:
+        """Put what `alter` makes of the present state in force, for so many seconds or for good.
+
+        `steps`: (seconds from now, what is then in its place), for a trace. `operation` names it in the ledger.
+        Raises LinksBusy outside training, and ValueError for what makes no sense; nothing has changed then.
+        """
+        with self._changing:
+            if self._begin_s is None or self._stopping:
+                raise LinksBusy("the run is not training: links can be changed from its first step to its last")
+            before, now_s = self._journal.state, time.monotonic()
+            self._plan(alter(before))  # raises what is wrong with it before anything is changed
+            until_s = inf
+            if for_s is not None:
+                operation, until_s = f"{operation} for {for_s:g} s", now_s + for_s
+                self._ends.append((until_s, operation))
+            after = self._journal.add(alter, until_s, [(now_s + in_s, step) for in_s, step in steps])
+            if after != before or steps:
+                self._reasons.append(f"links were changed by hand at {self._now_s():.1f} s: {operation}")
+            if steps:
+                self._series[operation] = self._begun(operation, "operator")
+            nodes = self._put_in_force("operator", operation)
+            self._wake.set()
+            return Outlook(self._journal.state, self._now_s(), nodes)
+
+    def show(self) -> Outlook:
+        """What is in force, read back from every agent, and what will change by itself."""
+        with self._changing:
+            if self._stopping:
+                raise LinksBusy("the run is over")
+            nodes, now_s, t_s = self._crew.read_back(), time.monotonic(), self._now_s()
+            ends = [(until_s - now_s, operation) for until_s, operation in sorted(self._ends)]
+            return Outlook(self._journal.state, t_s, nodes, ends, upcoming(self._schedule, self._series, t_s))
+
+    def verify(self, edges: Iterable[Edge] | None = None) -> Certificate:
+        """Read back all nodes and echo over links (left out: those that training uses) while training goes on.
+
+        Raises ValueError for a link that does not exist. See gannet.netem.measure.certify.check_links for what is
+        judged.
+        """
+        with self._changing:
+            if self._begin_s is None or self._stopping:
+                raise LinksBusy("the run is not training: links are measured before it, and can be from now on")
+            plans, clients, gone = self.plans, self._crew.present(), dict(self._crew.gone)
+        wanted, ranks = self._edges if edges is None else sorted(set(edges)), range(self.world)
+        if wrong := [(a, b) for a, b in wanted if a == b or a not in ranks or b not in ranks]:
+            raise ValueError(f"{wrong[0][0]}>{wrong[0][1]} is no link between nodes 0 to {self.world - 1}")
+        certificate = check_links(clients, plans, [edge for edge in wanted if set(edge) <= clients.keys()])
+        for rank, why in gone.items():
+            certificate.add_reason(f"node {rank}: {why}")
+        if self.plans != plans:
+            certificate.add_reason("the links were changed while they were being measured: ask again")
+        return certificate
+
+    # What is put in force, with _changing held.
+
+    def _plan(self, state: LinkState) -> tuple[InterfacePlan, ...]:
+        return state.plans([b.address for b in self._berths], [b.device for b in self._berths], self._seed)
+
+    def _ask_or_raise(self, op: str, arguments: Callable[[int], dict[str, Any]]) -> dict[int, dict[str, Any]]:
+        answers: dict[int, dict[str, Any]] = {}
+        for rank, answer in self._crew.ask_all(op, arguments).items():
+            if isinstance(answer, AgentError):
+                raise answer
+            answers[rank] = answer
+        return answers
+
+    def _put_in_force(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
+        """The journal's state at all agents, read back, and in the ledger with `more`."""
+        wait(self._orders.values(), _STEP_MOST_S)  # none of them may come after this
+        self.plans = self._plan(self._journal.state)
+        done = self._crew.put_in_force(self._engine, self.plans)
+        self._sent = {a.rank: self.plans[a.rank] for a in done if a.ok and not a.gone}
+        self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
+        t_s = self._now_s()
+        for missed in (a for a in done if not a.ok):
+            self._reasons.append(f"node {missed.rank}: not the links as ordered at {t_s:.1f} s: {missed.complaint}")
+        self._tell_configured()
+        self._watch_round_trips()
+        return done
+
+    def _tell_change(self, by: str, operation: str, **more: Any) -> None:
+        line = {"event": "links", "detail": self._journal.state.describe(), "by": by, "operation": operation}
+        self.lines.put({"t_s": self._now_s(), **line, **more})
+
+    def _change_by_itself(self) -> None:
+        """What is due of the schedule, and the steps and ends of what was changed for a time."""
+        while self._schedule and self._now_s() >= self._schedule[0].at_s:
+            self._next_of_schedule()
+        now_s, due_s = time.monotonic(), self._journal.next_end_s()
+        if self._journal.end_by(now_s):
+            ended = [operation for until_s, operation in self._ends if until_s <= now_s]
+            self._ends = [entry for entry in self._ends if entry[0] > now_s]
+            if ended:
+                for operation in ended:
+                    self._tell_series(operation, last=True)
+                    self._series.pop(operation, None)
+                self._put_in_force("operator", f"end of {', '.join(ended)}")
+            else:
+                assert self._begin_s is not None
+                self._step([s for s in self._series.values() if s.by == "operator"], due_s - self._begin_s, 0)
+
+    def _next_of_schedule(self) -> None:
+        """One change, or of a series the last that is due: what time has overtaken is left out."""
+        change, skipped = self._schedule.popleft(), 0
+        name, now_s = change.name, self._now_s()
+        while name and self._schedule and self._schedule[0].name == name and self._schedule[0].at_s <= now_s:
+            change, skipped = self._schedule.popleft(), skipped + 1
+        self._steps_left[name] -= 1 + skipped
+        self._journal.add(difference(self._scheduled, change.links))
+        self._scheduled = change.links
+        if not name:
+            self._put_in_force("schedule", "apply")
+            return
+        begins = name not in self._series
+        series = self._series.setdefault(name, self._begun(name, "schedule"))
+        self._step([series], change.at_s, skipped)
+        if begins:
+            self._tell_change("schedule", name, seconds=self._now_s() - change.at_s)
+        if not self._steps_left[name]:
+            self._tell_series(name, last=True)
+            del self._series[name]
+            # Each step was acknowledged; that all of it is in force as ordered is read back now.
+            told = {"steps": series.steps, "skipped": series.skipped, "late_max_ms": 1000 * series.late_max_s}
+            self._put_in_force("schedule", f"end of {name}", **told)
+
+    def _begun(self, name: str, by: str) -> Series:
+        return Series(name, by, self._now_s(), self.rank_of, self._edges)
+
+    def _step(self, series: Sequence[Series], at_s: float, skipped: int) -> None:
+        """Tell the agents that the journal's state concerns, and go on when they have it or the next step is due."""
+        self.plans = self._plan(self._journal.state)
+        changed = self._send()
+        for one in series:
+            one.add(at_s, self._now_s(), skipped, changed)
+            self._tell_series(one.name)
+        self._tell_configured(step=True)
+        self._watch_round_trips(roughly=True)
+
+    def _send(self) -> dict[int, InterfacePlan]:
+        """Tell each agent its plan, if that is another than it has and it is not busy with one; returns those told.
+
+        The plan of an agent that was busy follows when it has answered, and with the next step at the latest.
+        """
+        told = {}
+        for rank in self._crew.present():
+            busy = rank in self._orders and not self._orders[rank].done()
+            if not busy and self._sent.get(rank) != self.plans[rank]:
+                told[rank] = self._sent[rank] = self.plans[rank]
+                self._orders[rank] = self._crew.submit(partial(self._order, rank, told[rank]))
+        next_s = min((self._schedule[0].at_s if self._schedule else inf), self._next_end_s()) - self._now_s()
+        wait([self._orders[rank] for rank in told], min(max(next_s, _STEP_LEAST_S), _STEP_MOST_S))
+        return told
+
+    def _order(self, rank: int, plan: InterfacePlan) -> None:
+        asked_s, complaint = time.monotonic(), ""
+        try:
+            self._crew.ask(rank, "apply", engine=self._engine, plan=plan.to_json(), check=False)
+        except AgentGone:
+            return  # _lose has said so
+        except AgentError as error:
+            self._sent.pop(rank, None)
+            complaint = str(error)
+        if (took_s := time.monotonic() - asked_s) > _STEP_MOST_S:
+            complaint = complaint or f"the change took {took_s:.1f} s"
+        if complaint:
+            self._amiss[rank] += 1
+            if self._amiss[rank] == 1:  # a trace has ten steps a second: of the others only how many
+                told = f"node {rank}: not the links as ordered at {self._now_s():.1f} s: {complaint}"
+                self._reasons.append(told)
+
+    def _watch_round_trips(self, roughly: bool = False) -> None:
+        rates = [rate for plan in self.plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
+        most = max(Counter(source for source, _ in self._edges).values(), default=0)
+        echo_s = max(_ECHO_S, most * _ECHO_BITS / (_ECHO_SHARE * min(rates, default=10**9)))
+        if roughly and self._echo_s and 0.5 < echo_s / self._echo_s < 2:
+            return
+        if echo_s != self._echo_s:
+            self._echo_s = echo_s
+            peers: dict[int, list[str]] = {rank: [] for rank in range(self.world)}
+            for source, target in self._edges:
+                peers[source].append(self._berths[target].address)
+            self._crew.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": echo_s})
+
+    # What the ledger is told.
+
+    def _tell_series(self, name: str, last: bool = False) -> None:
+        if name in self._series and (line := self._series[name].line(self._now_s(), last)):
+            self.lines.put(line)
+
+    def _tell_configured(self, step: bool = False) -> None:
+        for line in self._configured.lines(self.plans, self._now_s(), step):
+            self.lines.put(line)
+
+    # The thread.
+
+    def _watch(self) -> None:
+        try:
+            next_reading_s = _READING_S
+            while not self._stopping:
+                change_s = min(self._schedule[0].at_s if self._schedule else inf, self._next_end_s())
+                if self._now_s() >= change_s:
+                    with self._changing:
+                        if not self._stopping:
+                            self._change_by_itself()
+                if self._now_s() >= next_reading_s:
+                    self._read()
+                    next_reading_s = max(next_reading_s + _READING_S, self._now_s())
+                elif self._now_s() < change_s:
+                    self._wake.wait(min(change_s, next_reading_s) - self._now_s())
+                    self._wake.clear()
+            for name in list(self._series):
+                self._tell_series(name, last=True)
+            self._readings.finish()
+        except Exception as error:
+            self.lines.put(error)
+
+    def _now_s(self) -> float:
+        return 0.0 if self._begin_s is None else time.monotonic() - self._begin_s
+
+    def _next_end_s(self) -> float:
+        """When the next change for a time ends or makes a step, on the training clock."""
+        return self._journal.next_end_s() - (self._begin_s or 0.0)
+
+    def _read(self) -> None:
+        self._readings.read()
+        if self._series:  # agents that were busy with an earlier step of one have had time for it
+            with self._changing:
+                if not self._stopping:
+                    self._send()
+
+    def _lose(self, rank: int, why: str) -> None:
+        t_s = self._now_s()
+        self._reasons.append(f"node {rank}: its link agent was lost at {t_s:.1f} s: {why}")
+        self.lines.put({"t_s": t_s, "event": "agent-lost", "node": rank, "detail": why})

@@ -1,0 +1,165 @@
+"""What the link agents count while a run goes on, once a second, and what it says against the links.
+
+Each reading becomes a line of the ledger. Two in a row are judged (gannet.netem.measure.bad_intervals); times in
+which an agent found its links changed by another program, and repaired them, are told in the ledger too, and no run
+is trusted with one.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import Any
+
+from gannet.fabrics.links.agent_pool import Crew
+from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.netem.measure.bad_intervals import (
+    BadWindow,
+    bad_windows,
+    clock_drift_ppm,
+    describe_windows,
+    drift_reasons,
+    run_reasons,
+)
+from gannet.netem.process import clock_name
+
+_ENGINE_COUNTS = ("released", "late", "overruns", "refused_verdicts")
+_TCP_COUNTS = {"tcp_sent": "segments", "tcp_retransmitted": "retransmitted"}
+# An answer that took longer says too little of when the agent looked at its clock.
+_CLOCK_ANSWER_NS = 20_000_000
+_LAST_READING_S = 10.0
+
+Lines = queue.SimpleQueue[dict[str, Any] | Exception]
+
+
+class Readings:
+    """Reads all agents of `crew`; puts lines, in which `rank_of` turns addresses into ranks, into `lines`.
+
+    `edges`: the directed links that training uses. `now_s`: the training clock.
+    """
+
+    def __init__(
+        self,
+        crew: Crew,
+        rank_of: Mapping[str, int],
+        edges: Collection[tuple[int, int]],
+        lines: Lines,
+        now_s: Callable[[], float],
+    ) -> None:
+        self._crew, self._rank_of, self._edges, self._lines, self._now_s = crew, rank_of, set(edges), lines, now_s
+        self._totals: list[Counter[str]] = [Counter() for _ in range(len(crew))]
+        self._last: dict[int, tuple[float, dict[str, Any]]] = {}  # when, and what was read
+        self._clocks: dict[
+            int, list[tuple[int, int]]
+        ] = {}  # ours and theirs, ns, of those that have one of their own
+        self._windows: list[BadWindow] = []
+        self._repaired: list[BadWindow] = []
+        self._broken: dict[int, tuple[float, str]] = {}  # since when, and what
+        self._pending: dict[int, Future[None]] = {}
+
+    def begin(self, clocks: Mapping[int, str]) -> None:
+        """Count from here. `clocks`: the names of the agents' clocks, see gannet.netem.process.clock_name."""
+        own = clock_name()
+        self._clocks = {rank: [] for rank, name in clocks.items() if name != own}
+        for rank, answer in self._crew.ask_all("counters").items():
+            if isinstance(answer, dict):
+                self._last[rank] = 0.0, answer
+                self._tell_repairs(rank, answer, 0.0)
+
+    def read(self) -> None:
+        """Have every agent's counters read, but for those whose last answer is still awaited."""
+        for rank in self._crew.present():
+            if rank not in self._pending or self._pending[rank].done():
+                self._pending[rank] = self._crew.submit(partial(self._read_one, rank))
+
+    def finish(self) -> None:
+        """A last reading of all, and the end of what is broken still."""
+        wait(self._pending.values(), _LAST_READING_S)
+        self.read()
+        wait(self._pending.values(), _LAST_READING_S)
+        for rank, (from_s, what) in self._broken.items():
+            self._tell_window(BadWindow(rank, from_s, max(from_s, self._now_s()), what))
+
+    def reasons(self) -> list[str]:
+        """What speaks against the links: what the engines counted, repairs, what is broken still, and clocks."""
+        run_s = self._now_s()
+        found = run_reasons(dict(enumerate(self._totals)), windows=self._windows, run_s=run_s)
+        if self._repaired:
+            found.append(f"another program changed links, which were repaired: {describe_windows(self._repaired)}")
+        for rank, (from_s, what) in sorted(self._broken.items()):
+            found.append(f"node {rank}: its links could not be kept from {from_s:.1f} s on: {what}")
+        return found + drift_reasons({rank: clock_drift_ppm(points) for rank, points in self._clocks.items()})
+
+    def _read_one(self, rank: int) -> None:
+        asked_ns = time.monotonic_ns()
+        try:
+            counters = self._crew.ask(rank, "counters")
+        except AgentGone:
+            return  # the crew has said so
+        except AgentError as error:
+            self._lines.put(error)
+            return
+        t_s, took_ns = self._now_s(), time.monotonic_ns() - asked_ns
+        if rank in self._clocks and took_ns < _CLOCK_ANSWER_NS:
+            self._clocks[rank].append((asked_ns + took_ns // 2, counters["clock_ns"]))
+        self._tell_repairs(rank, counters, t_s)
+        if counters["broken"]:
+            return
+        before_s, before = self._last.get(rank, (0.0, {}))
+        self._last[rank] = t_s, counters
+        grown = _grown(before, counters)
+        self._totals[rank].update({key: grown[key] for key in _ENGINE_COUNTS})
+        line = {**link_line(counters), **{name: grown[key] for key, name in _TCP_COUNTS.items()}}
+        line["rtt_ms"] = {str(self._rank_of[peer]): ms for peer, ms in counters["rtt_ms"].items()}
+        line["classes"] = {
+            str(source): counted
+            for source, counted in ((self._rank_of.get(address), c) for address, c in counters["classes"].items())
+            if (source, rank) in self._edges
+        }
+        self._lines.put({"t_s": t_s, "node": rank, **line})
+        for from_s, to_s, what in bad_windows(before, counters, before_s, t_s):
+            window = BadWindow(rank, from_s, to_s, what)
+            self._windows.append(window)
+            self._tell_window(window)
+
+    def _tell_repairs(self, rank: int, counters: Mapping[str, Any], t_s: float) -> None:
+        """What the agent has repaired since the last reading; its clock may be another than ours."""
+        ahead_s = counters["clock_ns"] / 1e9 - t_s
+        for repair in counters["repairs"]:
+            self._broken.pop(rank, None)
+            # What was repaired before training belongs to its beginning: the ledger has no times before it.
+            from_s, to_s = (max(0.0, repair[moment] - ahead_s) for moment in ("since_s", "until_s"))
+            window = BadWindow(rank, from_s, to_s, repair["what"])
+            self._repaired.append(window)
+            self._tell_window(window)
+        if (broken := counters["broken"]) is not None:
+            self._broken[rank] = max(0.0, broken["since_s"] - ahead_s), broken["what"]
+
+    def _tell_window(self, window: BadWindow) -> None:
+        times = {"t_s": self._now_s(), "from_s": window.from_s, "to_s": window.to_s}
+        self._lines.put({**times, "event": "bad-window", "node": window.node, "what": window.what})
+
+
+def _grown(before: Mapping[str, Any], counters: Mapping[str, Any]) -> dict[str, int]:
+    """By how much each count has grown since the last reading; one that has shrunk began anew at zero."""
+    old, now = (
+        {key: int(counted.get(key, 0)) for key in (*_ENGINE_COUNTS, *_TCP_COUNTS)} for counted in (before, counters)
+    )
+    return {key: count - old[key] if count >= old[key] else count for key, count in now.items()}
+
+
+def link_line(counters: Mapping[str, Any]) -> dict[str, Any]:
+    """An agent's counters as the ledger keeps them: both directions' drops and backlog in one figure."""
+    kept = {
+        k: v for k, v in counters.items() if k in ("tx_bytes", "rx_bytes") or k.startswith(("late_", "run_queue"))
+    }
+    return {
+        **kept,
+        "dropped": counters["dropped_up"] + counters["dropped_down"],
+        "backlog_bytes": counters["backlog_bytes_up"] + counters["backlog_bytes_down"],
+        "released": counters.get("released", 0),
+    }

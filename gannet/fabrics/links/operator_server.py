@@ -1,0 +1,241 @@
+"""The operators' door: serves proto/operator.proto for the run that is on, so that `gannet net` can change its links.
+
+It lives as long as a fabric. Runs are attached to it and detached, and between them it says that none is on.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from pydantic import ValidationError
+
+from gannet.fabrics import sandbox_registry as registry
+from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
+from gannet.fabrics.links.agent_pool import Acknowledgement
+from gannet.fabrics.links.live_links import LinksBusy, LiveLinks
+from gannet.netem.agent.client import AgentError
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.schedule import places, replay_now
+from gannet.netem.links.state import Change, LinkState, links_of
+from gannet.netem.links.trace import parse_csv
+
+TOKEN_KEY = "gannet-token"
+LONGEST_FOR_S = 365 * 86400.0
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
+
+_Reply = TypeVar("_Reply")
+
+
+def live_folder() -> Path:
+    """Where the sockets of this user's live runs are."""
+    folder = registry.state_folder().parent / "live"
+    if len(str(folder / "0123456789.sock").encode()) > _SOCKET_PATH_BYTES:
+        folder = Path(tempfile.gettempdir()) / f"gannet-{zlib.crc32(str(folder).encode()):08x}"
+    return folder
+
+
+def local_socket() -> str:
+    """A fresh address for `serve`, for this user alone. (A sandbox has pids of its own: they name nothing.)"""
+    folder = live_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return f"unix:{folder / secrets.token_hex(5)}.sock"
+
+
+def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.ServicerContext], _Reply]:
+    """Check the token, and turn what is wrong into gRPC's statuses."""
+
+    @wraps(method)
+    def answer(self: Operator, request: Any, context: grpc.ServicerContext) -> _Reply:
+        token = dict(context.invocation_metadata()).get(TOKEN_KEY, "")
+        if self.token and not hmac.compare_digest(str(token).encode(), self.token.encode()):
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not the controller's: set GANNET_TOKEN")
+        try:
+            return method(self, request)
+        except (LinksBusy, AgentError) as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "profile"
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"profile: {where}: {first['msg']}")
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        raise AssertionError("abort raises")
+
+    return answer
+
+
+class Operator(operator_pb2_grpc.OperatorServicer):
+    """Serves operators until `close`. With a `token`, only those who know it."""
+
+    def __init__(self, token: str = "") -> None:
+        self.token = token
+        self._lock = threading.Lock()
+        self._run: tuple[str, LiveLinks] | None = None
+        self._sockets: list[Path] = []
+        self._server: grpc.Server | None = None
+
+    def serve(self, addresses: Sequence[str]) -> list[str]:
+        """Serve on "host:port" (port 0: any) and "unix:/path"; returns the addresses with their ports.
+
+        Raises RuntimeError where an address cannot be had. Start no fork server after this.
+        """
+        self._server = grpc.server(ThreadPoolExecutor(8, "operator"), options=[("grpc.so_reuseport", 0)])
+        operator_pb2_grpc.add_OperatorServicer_to_server(self, self._server)
+        served = []
+        for address in addresses:
+            port = self._server.add_insecure_port(address)
+            if address.startswith("unix:"):
+                path = Path(address.removeprefix("unix:"))
+                path.chmod(0o600)
+                self._sockets.append(path)
+                served.append(address)
+            else:
+                served.append(f"{address.rpartition(':')[0]}:{port}")
+        self._server.start()
+        return served
+
+    def attach(self, run: str, live: LiveLinks) -> None:
+        """From now on, this run's links are meant."""
+        with self._lock:
+            self._run = (run, live)
+
+    def detach(self) -> None:
+        """No run is on any more."""
+        with self._lock:
+            self._run = None
+
+    def close(self) -> None:
+        """Serve no more, and remove the sockets."""
+        if self._server is not None:
+            self._server.stop(0.5).wait()
+        for path in self._sockets:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _attached(self) -> tuple[str, LiveLinks]:
+        with self._lock:
+            if self._run is None:
+                raise LinksBusy("no run is training now: its links can be seen and changed while it does")
+            return self._run
+
+    @_answers
+    def Show(self, request: operator_pb2.ShowRequest) -> operator_pb2.Shown:
+        """What is in force, and what will change by itself."""
+        run, live = self._attached()
+        outlook = live.show()
+        upcoming = [(in_s, f"end of {what}") for in_s, what in outlook.ends]
+        upcoming += [(in_s, f"schedule: {what}") for in_s, what in outlook.schedule]
+        return operator_pb2.Shown(
+            run=run,
+            t_s=outlook.t_s,
+            state=outlook.state.describe(),
+            nodes=[node_links(done, live) for done in outlook.nodes],
+            upcoming=[operator_pb2.Upcoming(in_s=in_s, what=what) for in_s, what in sorted(upcoming)],
+        )
+
+    @_answers
+    def Change(self, request: operator_pb2.ChangeRequest) -> operator_pb2.Changed:
+        """One change, acknowledged by every agent."""
+        run, live = self._attached()
+        if not 0 <= request.for_s <= LONGEST_FOR_S:
+            raise ValueError(f"for_s is {request.for_s:g}: it must be seconds, up to a year, or 0 for good")
+        operation, alter, steps = change_of(request, live.world)
+        change = live.change(operation, alter, request.for_s or None, steps)
+        return operator_pb2.Changed(
+            run=run,
+            t_s=change.t_s,
+            state=change.state.describe(),
+            nodes=[node_links(done, live) for done in change.nodes],
+        )
+
+    @_answers
+    def Verify(self, request: operator_pb2.VerifyRequest) -> operator_pb2.Verified:
+        """What the links measure as now."""
+        run, live = self._attached()
+        certificate = live.verify([(link.source, link.target) for link in request.links] or None)
+        return operator_pb2.Verified(run=run, certificate_json=json.dumps(certificate.to_json()))
+
+
+Steps = tuple[tuple[float, Change], ...]
+
+
+def change_of(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change, Steps]:
+    """A request's operation in the ledger's words, what it does to a state, and what it does later instead.
+
+    Steps: (in how many seconds, the change that then takes its place). Raises ValueError.
+    """
+    if request.WhichOneof("operation") != "replay":
+        return *_lasting(request, world), ()
+    replay, nodes = request.replay, sorted(set(request.replay.nodes))
+    if not request.for_s:
+        raise ValueError("for_s is 0: a trace is replayed for a time")
+    steps = replay_now(parse_csv(replay.csv, replay.name or "trace"), world, nodes or None, request.for_s)
+    return f"replay {replay.name}{places(nodes, None)}", steps[0][1], steps[1:]
+
+
+def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change]:
+    match request.WhichOneof("operation"):
+        case "apply":
+            profile = LinkProfile.model_validate_json(request.apply.profile_json)
+            nodes = sorted(set(request.apply.nodes))
+            edges = sorted({(link.source, link.target) for link in request.apply.links})
+            where = [*(f"node {rank}" for rank in nodes), *(f"{a}→{b}" for a, b in edges)]
+            words = f"apply {profile.name}" + (f" at {', '.join(where)}" if where else "")
+            return words, lambda state: state.apply(profile, nodes, edges)
+        case "clear":
+            return "clear", lambda state: LinkState()
+        case "partition":
+            groups = [list(group.nodes) for group in request.partition.groups]
+            words = ":".join(",".join(map(str, group)) for group in groups)
+            return f"partition {words}", lambda state: state.partition(groups, world)
+        case "heal":
+            return "heal", LinkState.heal
+        case "isolate":
+            cut = links_of(request.isolate.nodes, world)
+            if not cut:
+                raise ValueError("isolate names no node that has a link")
+            return f"isolate {','.join(map(str, sorted(set(request.isolate.nodes))))}", lambda state: state.sever(cut)
+        case _:
+            raise ValueError("a change needs an operation: apply, clear, partition, heal, isolate or replay")
+
+
+def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks:
+    """An acknowledgement as it travels."""
+    found = done.in_force
+    return operator_pb2.NodeLinks(
+        rank=done.rank,
+        seconds=done.seconds,
+        engine=found.get("engine") or "",
+        up_bps=found.get("up_bps"),
+        down_bps=found.get("down_bps"),
+        paths=_paths(found.get("paths", {}).items(), live),
+        differences=done.differences,
+        error=done.error,
+        gone=done.gone,
+    )
+
+
+def _paths(paths: Iterable[tuple[str, dict[str, Any]]], live: LiveLinks) -> list[operator_pb2.Path]:
+    return sorted(
+        (
+            operator_pb2.Path(
+                source=live.rank_of[address],
+                **{field: path[field] for field in ("delay_ms", "jitter_ms", "loss_percent")},
+            )
+            for address, path in paths
+            if address in live.rank_of
+        ),
+        key=lambda path: path.source,
+    )

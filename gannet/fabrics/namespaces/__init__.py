@@ -1,0 +1,1 @@
+"""Nodes in network namespaces on one machine, inside a sandbox that nothing outlasts."""

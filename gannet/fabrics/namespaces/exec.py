@@ -1,0 +1,143 @@
+"""Finds a node of a live network from outside, and runs programs where it is: in its namespace or its container.
+
+A program in a namespace replaces the calling process, so terminal, signals, exit status and standard streams are
+its own. The one thing that it sees differently from its caller is the network.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from gannet.fabrics import addresses as layout
+
+# What shells say: 126, a program that cannot be started, and 127, one that is not there.
+CANNOT_START, NOT_FOUND = 126, 127
+_NODE = re.compile(layout.node_namespace(0).replace("0", r"(\d+)"))
+
+
+class NoNode(RuntimeError):
+    """There is no such node to enter; the message says what there is."""
+
+
+class NoProgram(RuntimeError):
+    """The program cannot be run; `status` is what a shell would end with."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class NodePlace:
+    """A node's network namespace as another process sees it, and everybody's mesh addresses by rank.
+
+    `owner`: a process of the sandbox. `user_namespace`: to be entered first, where an ordinary user made it.
+    """
+
+    rank: int
+    owner: int
+    addresses: tuple[str, ...]
+    user_namespace: bool
+
+    @property
+    def path(self) -> str:
+        """Where the namespace is mounted, seen through the sandbox's own mounts."""
+        return f"/proc/{self.owner}/root/run/netns/{layout.node_namespace(self.rank)}"
+
+
+def find_place(address: str, rank: int) -> NodePlace:
+    """The place of node `rank` in the network whose operators' door is at `address` ("unix:/path").
+
+    Raises NoNode.
+    """
+    owner = _owner(address.removeprefix("unix:"))
+    try:
+        names = [entry.name for entry in Path(f"/proc/{owner}/root/run/netns").iterdir()]
+        inner, own = (Path(f"/proc/{process}/ns/user").stat().st_ino for process in (owner, "self"))
+    except PermissionError:
+        raise NoNode(
+            f"the network at {address} belongs to another user: enter it as that user, or with sudo"
+        ) from None
+    except OSError as error:
+        raise NoNode(f"the network at {address} is none of namespaces, or has just ended ({error})") from None
+    ranks = sorted(int(match[1]) for match in map(_NODE.fullmatch, names) if match)
+    if rank not in ranks:
+        have = f"its nodes are 0 to {ranks[-1]}" if ranks else "it has no node yet"
+        raise NoNode(f"there is no node {rank}: {have}")
+    addresses = tuple(layout.mesh_address(each) for each in ranks)
+    # Root of the machine may enter any network at once; the maker of a user namespace has to go by that.
+    return NodePlace(rank, owner, addresses, user_namespace=inner != own and os.geteuid() != 0)
+
+
+def variables(rank: int, addresses: Sequence[str]) -> dict[str, str]:
+    """What a program in a node is told of the network it is in."""
+    peers = [address for other, address in enumerate(addresses) if other != rank]
+    return {
+        "GANNET_NODE": str(rank),
+        "GANNET_NODES": str(len(addresses)),
+        "GANNET_ADDRESS": addresses[rank],
+        "GANNET_PEERS": " ".join(peers),
+    }
+
+
+def command_in(place: NodePlace, command: Sequence[str], as_root: bool = False) -> list[str]:
+    """The command line that runs `command` in a node's network.
+
+    Where an ordinary user made the network, `as_root` makes the program root there (of the network, and of nothing
+    else), as ping and ip want it; without, it goes on as the user that it was.
+    """
+    enter = ["nsenter", f"--net={place.path}"]
+    if not place.user_namespace:
+        return [*enter, "--", *command]
+    enter += [f"--user=/proc/{place.owner}/ns/user", "--preserve-credentials"]
+    if as_root:
+        return [*enter, "--", *command]
+    back = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+    return [*enter, "--", *back, "--", *command]
+
+
+def become(
+    place: NodePlace, command: Sequence[str], environment: Mapping[str, str], as_root: bool = False
+) -> NoReturn:
+    """Replace this process by `command` in a node's network. Raises NoProgram, and NoNode without nsenter."""
+    check_program(command[0], environment.get("PATH"))
+    argv = command_in(place, command, as_root)
+    try:
+        os.execvpe(argv[0], argv, {**environment, **variables(place.rank, place.addresses)})
+    except FileNotFoundError:
+        raise NoNode("nsenter is not installed: apt-get install util-linux") from None
+
+
+def check_program(name: str, path: str | None) -> None:
+    """Say plainly, before anything is entered, that there is no such program. Raises NoProgram."""
+    if shutil.which(name, path=path) is not None:
+        return
+    if "/" not in name:
+        raise NoProgram(f"{name}: command not found", NOT_FOUND)
+    if not Path(name).exists():
+        raise NoProgram(f"{name}: {os.strerror(errno.ENOENT)}", NOT_FOUND)
+    reason = errno.EISDIR if Path(name).is_dir() else errno.EACCES
+    raise NoProgram(f"{name}: {os.strerror(reason)}", CANNOT_START)
+
+
+def _owner(path: str) -> int:
+    """Who serves a socket: its process, numbered as this process numbers them (SO_PEERCRED of unix(7))."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.settimeout(3.0)
+            probe.connect(path)
+        except OSError as error:
+            raise NoNode(f"no network is up at unix:{path} ({error.strerror or error})") from None
+        pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if pid <= 0:
+        raise NoNode(f"the network at unix:{path} is not of this machine's processes: run the command where it is up")
+    return int(pid)

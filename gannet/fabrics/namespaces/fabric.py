@@ -1,0 +1,130 @@
+"""The namespaces fabric: one process and one network namespace a node, real TCP over shaped links.
+
+Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. What a run
+does once the ground is laid is in gannet.fabrics.session.session.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from gannet.fabrics import addresses as layout
+from gannet.fabrics.job import Job, Outcome, Sink
+from gannet.fabrics.links.operator_server import Operator, local_socket
+from gannet.fabrics.namespaces.fork_client import Zygote
+from gannet.fabrics.namespaces.hosts import Berths
+from gannet.fabrics.namespaces.ip import ip
+from gannet.fabrics.namespaces.sandbox import inside
+from gannet.fabrics.session.controller import Controller
+from gannet.fabrics.session.session import Session
+from gannet.node.process.node_process import Place
+
+
+class NamespacesFabric:
+    """Runs jobs one after the other; keeps the fork server, the bridges and the operator's door between them.
+
+    `logs`: folder for what nodes print. Use as a context manager, inside a sandbox.
+    """
+
+    def __init__(self, logs: Path, engine: str) -> None:
+        if not inside():
+            raise RuntimeError(
+                "the namespaces fabric needs a sandbox: call gannet.fabrics.namespaces.sandbox.enter() first"
+            )
+        self._logs = logs
+        self._engine = engine
+        self._zygote: Zygote | None = None
+        self._operator: Operator | None = None
+
+    def __enter__(self) -> NamespacesFabric:
+        self._zygote = Zygote()
+        ip(layout.build_hub())
+        self._operator = Operator()
+        self._operator.serve([local_socket()])
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        if self._operator is not None:
+            self._operator.close()
+        if self._zygote is not None:
+            self._zygote.close()
+
+    def __call__(self, job: Job, sink: Sink) -> Outcome:
+        """Run one job to its end, whatever that is; only programming errors are raised."""
+        assert self._zygote is not None
+        engine = job.engine or self._engine
+        session = Session(job, sink, _Namespaces(self._zygote, self._logs, engine), engine, self._operator)
+        try:
+            return session.go()
+        finally:
+            session.clear()
+
+
+class _Namespaces(Berths):
+    """A Ground of network namespaces, with nodes forked into them."""
+
+    def __init__(self, zygote: Zygote, logs: Path, engine: str) -> None:
+        super().__init__()
+        self._zygote, self._folder, self._engine = zygote, logs, engine
+        self._token = secrets.token_hex(16)
+        self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
+        self.logs = str(logs)
+
+    def open(self, job: Job, sink: Sink) -> dict[str, Any]:
+        """See Ground: namespaces, their interfaces, and an agent in each."""
+        sink.phase(f"bringing up {job.world} namespaces and their links ({self._engine})")
+        self.build(job.world)
+        return {}
+
+    def controller(self, job: Job) -> Controller:
+        """See Ground: nodes prove themselves by a token that only this run knows."""
+        return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token)
+
+    def populate(self, address: str, sink: Sink) -> None:
+        """See Ground: fork every node into its namespace."""
+        for berth in self.berths:
+            rank = berth.rank
+            sink.phase(f"starting node {rank + 1} of {len(self.berths)}")
+            place = Place(
+                controller=address,
+                mesh=f"{berth.address}:{layout.MESH_PORT}",
+                metrics=f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}",
+                token=self._token,
+                wanted_rank=rank,
+                mesh_device=berth.device,
+            )
+            namespace = f"/run/netns/{layout.node_namespace(rank)}"
+            self._zygote.fork(rank, namespace, place, self._folder / f"node-{rank}.log")
+
+    def ended(self) -> list[tuple[int, str]]:
+        """See Ground."""
+        news = []
+        while not self._zygote.exits.empty():
+            exited = self._zygote.exits.get()
+            self._zygote.pids.pop(exited.rank, None)
+            if exited.status != 0:
+                how = f"status {exited.status}" if exited.status > 0 else f"signal {-exited.status}"
+                news.append((exited.rank, f"its process ended with {how}; see {self._folder}/node-{exited.rank}.log"))
+        return news
+
+    def empty(self) -> bool:
+        """See Ground."""
+        return not self._zygote.pids
+
+    def close(self) -> None:
+        """See Ground. The sandbox would do it too, but the next run wants the names."""
+        for pid in list(self._zygote.pids.values()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 5
+        while self._zygote.pids and time.monotonic() < end:
+            self.ended()
+            time.sleep(0.02)
+        self.remove()

@@ -1,0 +1,120 @@
+"""The fork server: imports torch once and forks every node from that, so that nodes start in no time.
+
+Speaks JSON lines with the fabric: reads {"rank", "netns", "log", "place"} and forks a node into that
+network namespace; writes {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as nodes
+begin and end. It has one thread and never touches the network itself, which keeps forking safe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network, rootless
+
+_TRAINER_NICENESS = 10
+
+
+def main() -> int:
+    """Serve until standard input closes; then end all nodes and leave."""
+    die_with_parent()
+    import torch
+    import torch.fx.experimental.symbolic_shapes
+
+    # What every node will need, imported once (symbolic_shapes comes with the first backward pass).
+    import gannet.node.algorithms.registry
+    import gannet.node.process.node_process  # noqa: F401
+    from gannet.node.data.datasets import load_split
+    from gannet.node.tasks import build_sampler
+    from gannet.node.tasks.config import DataConfig, TaskConfig
+
+    torch.set_num_threads(1)
+    # Building once pulls in what torch imports only then (over a second); nothing here starts a thread.
+    build_sampler(TaskConfig(), DataConfig())
+    load_split(DataConfig(), limit=1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the fabric's to handle
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    nodes: dict[int, int] = {}
+    _say({"ready": True})
+    pending = b""
+    while True:
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+            _reap(nodes)
+        if 0 in ready:
+            data = os.read(0, 65536)
+            if not data:
+                break
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                order = json.loads(line)
+                pid = _fork(order)
+                nodes[pid] = order["rank"]
+                _say({"rank": order["rank"], "pid": pid})
+    for pid in nodes:
+        os.kill(pid, signal.SIGKILL)
+    return 0
+
+
+def _say(message: dict[str, Any]) -> None:
+    os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def _reap(nodes: dict[int, int]) -> None:
+    for pid in list(nodes):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            _say({"rank": nodes.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+
+
+def _fork(order: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 70
+    try:
+        die_with_parent()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if order["netns"]:
+            join_network(order["netns"])
+        _yield_to_links()
+        from gannet.node.process.node_process import Place, live
+
+        status = live(Place(**order["place"]))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _yield_to_links() -> None:
+    """Let the link engine go first: an emulated link must not be late because a gradient is computed.
+
+    As root the engine runs in real time and niceness is enough for the rest. An ordinary user cannot raise
+    the engine, so the trainers step down: an idle-class process gives way at once.
+    """
+    os.nice(_TRAINER_NICENESS)
+    if rootless():
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

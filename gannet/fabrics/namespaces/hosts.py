@@ -1,0 +1,35 @@
+"""Network namespaces with a shaped interface and a link agent each: what runs on this machine stand on.
+
+Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. Knows nothing
+of what happens in the namespaces: nodes are forked into them (gannet.fabrics.namespaces.fabric), or programs enter
+(gannet.fabrics.namespaces.standalone).
+"""
+
+from __future__ import annotations
+
+from gannet.fabrics import addresses as layout
+from gannet.fabrics.job import Berth, LinkAgent
+from gannet.fabrics.namespaces.ip import ip
+from gannet.netem.agent.client import AgentClient
+
+
+class Berths:
+    """Namespaces `node0`, `node1`, …, made by `build` and removed by `remove`. The hub must be there already."""
+
+    def __init__(self) -> None:
+        self.agents: list[LinkAgent] = []
+        self.berths: list[Berth] = []
+
+    def build(self, world: int) -> None:
+        """Have `world` namespaces with an agent each."""
+        self.berths = [Berth(rank, layout.MESH_DEVICE, layout.mesh_address(rank)) for rank in range(world)]
+        ip([command for rank in range(world) for command in layout.build_node(rank)])
+        for rank in range(world):
+            prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
+            self.agents.append(AgentClient.spawn(prefix, f"link agent {rank}"))
+
+    def remove(self) -> None:
+        """Take everything down; never raises for what is gone already."""
+        for agent in self.agents:
+            agent.close()
+        ip([command for berth in self.berths for command in layout.remove_node(berth.rank)], check=False)

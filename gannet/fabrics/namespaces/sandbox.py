@@ -1,0 +1,172 @@
+"""A process tree of its own: user (when not root), mount, network and process namespaces for one command.
+
+`enter()` moves the rest of the program into fresh namespaces. Every network namespace, interface, qdisc
+and process that a run makes lives inside, and the kernel removes them all when the sandbox's first
+process ends, however it ends: by Ctrl-C, by kill -9, or by a crash. The outer process only waits,
+passes signals on, and takes the sandbox down with it when it is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+from gannet.fabrics import sandbox_registry as registry
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+_MS_REC, _MS_PRIVATE, _MS_NOSUID_NODEV = 1 << 14, 1 << 18, 2 | 4
+_PR_SET_PDEATHSIG = 1
+_SI_KERNEL = 0x80
+_MARK = "GANNET_SANDBOX"
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SandboxError(Exception):
+    """The machine does not let this user make namespaces; the message says what to change."""
+
+
+def inside() -> bool:
+    """Whether this process is in a sandbox already."""
+    return _MARK in os.environ
+
+
+def rootless() -> bool:
+    """Whether this process is in a sandbox that an ordinary user made."""
+    return os.environ.get(_MARK) == "rootless"
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends (prctl PR_SET_PDEATHSIG)."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+
+
+def join_network(path: str) -> None:
+    """Move the calling thread into the network namespace at `path` (setns)."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(fd, CLONE_NEWNET), f"setns {path}")
+    finally:
+        os.close(fd)
+
+
+def enter() -> None:
+    """Continue inside a sandbox. Returns there; the outer process never returns from here.
+
+    Call it while the program has one thread. Raises SandboxError when namespaces are not allowed.
+    """
+    if inside():
+        return
+    root = os.geteuid() == 0
+    uid, gid = os.geteuid(), os.getegid()
+    try:
+        registry.state_folder().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = "set XDG_STATE_HOME to a folder that you may write to"
+        raise SandboxError(f"cannot keep a note of this run ({error}): {advice}") from error
+    # Mounts and network are the child's alone: the outer process must go on seeing the host's /proc.
+    flags = CLONE_NEWPID | (0 if root else CLONE_NEWUSER)
+    watched = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+    try:
+        _check(_libc.unshare(flags), "unshare")
+        if not root:
+            _map_user(uid, gid)
+    except OSError as error:
+        raise SandboxError(_advice(root, error)) from error
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        entry = registry.remember(os.getpid(), child, " ".join(sys.argv))
+        try:
+            status = _attend(child, watched)
+        finally:
+            entry.forget()
+        os._exit(status)
+    try:
+        die_with_parent()
+        _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
+        _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+        _mount("proc", "/proc", "proc", _MS_NOSUID_NODEV)
+        _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID_NODEV)
+        Path("/run/netns").mkdir()
+    except OSError as error:
+        print(f"gannet: {_advice(root, error)}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os.environ[_MARK] = "root" if root else "rootless"
+    # The first process of a process namespace ignores signals that it has no handler for.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _attend(child: int, watched: set[signal.Signals]) -> int:
+    """Wait for the sandbox, pass signals on, return its exit status."""
+    while True:
+        info = signal.sigwaitinfo(watched)
+        if info.si_signo == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid:
+                return _end(status)
+        elif info.si_signo == signal.SIGINT and info.si_code == _SI_KERNEL:
+            continue  # Ctrl-C at the terminal reaches the sandbox by itself
+        else:
+            os.kill(child, info.si_signo)
+
+
+def _end(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def _map_user(uid: int, gid: int) -> None:
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int) -> None:
+    encoded = kind.encode() if kind else None
+    _check(_libc.mount(source.encode(), target.encode(), encoded, flags, None), f"mount {target}")
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _advice(root: bool, error: OSError) -> str:
+    if root:
+        return (
+            f"cannot make namespaces as root ({error}). Inside a container, start it with "
+            "--privileged (or --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt apparmor=unconfined); "
+            "or run on the virtual clock: --set fabric=virtual"
+        )
+    return (
+        f"this user may not make namespaces ({error}). Run with sudo, or allow it: "
+        "sudo sysctl kernel.unprivileged_userns_clone=1 (Debian), "
+        "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu 24.04 and later); "
+        "or run on the virtual clock: --set fabric=virtual"
+    )
+
+
+def own_as_caller(folder: Path) -> None:
+    """Under sudo, hand results to the user who called it."""
+    uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+    if os.geteuid() == 0 and uid and gid and not rootless():
+        made_here = [folder.parent] if folder.parent.name == "runs" and folder.parent.stat().st_uid == 0 else []
+        for path in [*made_here, folder, *folder.rglob("*")]:
+            os.chown(path, int(uid), int(gid))

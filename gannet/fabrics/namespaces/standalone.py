@@ -1,0 +1,145 @@
+"""A network without training: namespaces with links in force, held for whatever programs enter them.
+
+The ground, the links and the operators' door are those of a run (gannet.fabrics.namespaces.hosts,
+gannet.fabrics.links.live_links, gannet.fabrics.links.operator_server), so that `gannet net show`, `apply`,
+`partition` and the rest work on it as they do on a run. Programs enter by gannet.fabrics.namespaces.exec.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from gannet.fabrics import addresses as layout
+from gannet.fabrics.job import LinkChange
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.operator_server import Operator, local_socket
+from gannet.fabrics.namespaces.hosts import Berths
+from gannet.fabrics.namespaces.ip import ip
+from gannet.fabrics.namespaces.sandbox import inside
+from gannet.fabrics.signals import deaf, note_signals
+from gannet.netem.links.stack import Stack
+from gannet.netem.links.state import LinkState
+from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.measure.certify import measure_links
+
+# Up to here every pair of nodes is measured; beyond it, neighbours on a ring: pairs grow with the square.
+_MOST_ALL_PAIRS = 8
+_LOOK_S = 0.1
+
+
+@dataclass(frozen=True)
+class Network:
+    """What to hold up: `world` nodes, the links between them, and how those change. `seed`: of the links."""
+
+    name: str
+    world: int
+    engine: str
+    links: LinkState = field(default_factory=LinkState)
+    changes: tuple[LinkChange, ...] = ()
+    seed: int = 1
+    stack: Stack = field(default_factory=Stack)
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The directed links that are measured and watched."""
+        ranks = range(self.world)
+        if self.world <= _MOST_ALL_PAIRS:
+            return [(a, b) for a in ranks for b in ranks if a != b]
+        return sorted((a, (a + step) % self.world) for a in ranks for step in (1, self.world - 1))
+
+
+class BareNetwork:
+    """Use as a context manager, inside a sandbox: namespaces, agents and links are there from `with` to its end.
+
+    RuntimeError where the links cannot be put in force. `run` is its name where runs are listed.
+    """
+
+    def __init__(self, network: Network) -> None:
+        if not inside():
+            raise RuntimeError(
+                "a network of namespaces needs a sandbox: call gannet.fabrics.namespaces.sandbox.enter() first"
+            )
+        self.network = network
+        self.run = f"up/{network.name}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self._berths = Berths()
+        self._live: LiveLinks | None = None
+        self._operator: Operator | None = None
+        self._noted: list[int] = []
+
+    def __enter__(self) -> BareNetwork:
+        network = self.network
+        try:
+            ip(layout.build_hub())
+            self._berths.build(network.world)
+            self._live = LiveLinks(
+                self._berths.agents,
+                self._berths.berths,
+                network.links,
+                network.changes,
+                network.engine,
+                network.seed,
+                network.edges,
+                network.stack,
+            )
+            self._live.put_in_force()
+        except BaseException:
+            self._take_down()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self._take_down()
+
+    def certify(self) -> Certificate:
+        """Measure the links while nothing else uses them; see gannet.netem.measure.certify.measure_links."""
+        assert self._live is not None
+        return measure_links(dict(enumerate(self._berths.agents)), self._live.plans, self.network.edges)
+
+    def open(self) -> str:
+        """Let operators and programs in, and begin the schedule; returns the operators' address.
+
+        From now on signals do not interrupt: `hold` waits for them.
+        """
+        assert self._live is not None
+        self._noted = note_signals()
+        self._operator = Operator()
+        (address,) = self._operator.serve([local_socket()])
+        self._live.start()
+        self._operator.attach(self.run, self._live)
+        return address
+
+    def hold(self, say: Callable[[dict[str, Any]], None]) -> None:
+        """Stay up until SIGINT, SIGTERM or SIGHUP; `say` is told what happens to the links, as a run's ledger has it.
+
+        Raises RuntimeError when the links are no longer watched.
+        """
+        assert self._live is not None
+        while True:
+            over = bool(self._noted)
+            while not self._live.lines.empty():
+                line = self._live.lines.get()
+                if isinstance(line, Exception):
+                    raise RuntimeError(f"the links are no longer watched: {line}") from line
+                say(line)
+            if over:
+                return
+            time.sleep(_LOOK_S)
+
+    def reasons(self) -> list[str]:
+        """What speaks against the links since they were opened; whole only after the end."""
+        return [] if self._live is None else self._live.reasons()
+
+    def _take_down(self) -> None:
+        # The kernel removes it all with the sandbox; in order, so that nothing is left that an agent would miss.
+        with deaf():
+            if self._operator is not None:
+                self._operator.detach()
+                self._operator.close()
+            if self._live is not None:
+                self._live.stop()
+            self._berths.remove()

@@ -1,0 +1,1 @@
+"""One run, whatever its nodes live in: membership, deadlines, faults, the last step."""

@@ -1,0 +1,238 @@
+"""The controller: knows who is in the run, hands out ranks and orders, takes reports and snapshots.
+
+It serves gRPC on the management network from a thread of its own and turns everything that happens
+into events on one queue, which the fabric's main thread reads. Orders go out through `order`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import queue
+import threading
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import torch
+from torch import Tensor
+
+from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
+from gannet.node.wire import control_pb2, control_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A node has a rank and is building its task."""
+
+    rank: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Reported:
+    """Anything that a node says after its Hello."""
+
+    rank: int
+    report: control_pb2.Report
+
+
+@dataclass(frozen=True)
+class Left:
+    """A node's line ended; `reason` is empty where it had finished."""
+
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Deposited:
+    """A node's state at a step: x is a flat float32 tensor."""
+
+    rank: int
+    step: int
+    t_s: float
+    codec_bytes: int
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """What a node needs to go on after a step, packed (see gannet.node.training.checkpoint)."""
+
+    rank: int
+    step: int
+    data: bytes
+
+
+Event = Joined | Reported | Left | Deposited | Checkpointed
+
+
+class Controller(control_pb2_grpc.ControllerServicer):
+    """The server side of proto/control.proto for one run.
+
+    `hosts`: the containers that have a place in this run, by rank; empty where nodes name their rank.
+    """
+
+    def __init__(self, run: str, world: int, config_json: str, token: str, hosts: Sequence[str] = ()) -> None:
+        self.run, self.world, self._config_json, self._token = run, world, config_json, token
+        self._hosts = list(hosts)
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
+        self._finished: set[int] = set()
+        self._states: Sequence[bytes] = ()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="controller", daemon=True)
+        self._server: grpc.aio.Server | None = None
+
+    def resume(self, states: Sequence[bytes]) -> None:
+        """Have the nodes go on from their checkpoints, by rank; before they join."""
+        self._states = states
+
+    def start(self, address: str) -> str:
+        """Serve on host:port (port 0: any); returns the address with its port."""
+        self._thread.start()
+        served: str = self._call(self._serve(address))
+        return served
+
+    def stop(self) -> None:
+        """Close every line and the server."""
+        if self._thread.is_alive():
+            self._call(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+
+    def order(self, rank: int | None = None, **kind: Any) -> None:
+        """Send an order (one of Order's kinds by name) to a rank, or to all that are there."""
+        message = control_pb2.Order(**kind)
+
+        def put() -> None:
+            for to, line in self._lines.items():
+                if rank is None or to == rank:
+                    line.put_nowait(message)
+
+        self._loop.call_soon_threadsafe(put)
+
+    def _call(self, coroutine: Any) -> Any:
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return future.result(30)
+
+    async def _serve(self, address: str) -> str:
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            *KEEPALIVE,
+        ]
+        self._server = grpc.aio.server(options=options)
+        control_pb2_grpc.add_ControllerServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        return f"{address.rsplit(':', 1)[0]}:{port}"
+
+    async def _close(self) -> None:
+        for line in self._lines.values():
+            line.put_nowait(None)
+        if self._server is not None:
+            await self._server.stop(0.5)
+
+    async def Attend(
+        self, request_iterator: AsyncIterator[control_pb2.Report], context: Any
+    ) -> AsyncIterator[control_pb2.Order]:
+        """One node's line, from its Hello to its end."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("kind") != "hello":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node begins with hello")
+            return
+        hello = first.hello
+        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
+            return
+        rank = self._rank_for(hello)
+        if rank is None:
+            wanted = "any rank" if hello.wanted_rank < 0 else f"rank {hello.wanted_rank}"
+            detail = f"{wanted} of {self.world} is not free" + (f" for {hello.host}" if hello.host else "")
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, detail)
+            return
+        line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
+        self._lines[rank] = line
+        self.events.put(Joined(rank, hello.pid))
+        yield control_pb2.Order(
+            assignment=control_pb2.Assignment(
+                run=self.run,
+                rank=rank,
+                world=self.world,
+                config_json=self._config_json,
+                checkpoint_bytes=len(self._states[rank]) if self._states else 0,
+            )
+        )
+        reading = asyncio.create_task(self._read(rank, request_iterator, line))
+        try:
+            while (order := await line.get()) is not None:
+                yield order
+        finally:
+            reading.cancel()
+
+    def _rank_for(self, hello: control_pb2.Hello) -> int | None:
+        free = [rank for rank in range(self.world) if rank not in self._lines]
+        wanted = hello.wanted_rank
+        if self._hosts:
+            return next((rank for rank in free if self._hosts[rank] == hello.host), None)
+        if wanted < 0:
+            return free[0] if free else None
+        return wanted if wanted in free else None
+
+    async def _read(self, rank: int, reports: AsyncIterator[control_pb2.Report], line: asyncio.Queue[Any]) -> None:
+        reason = "its process ended"
+        try:
+            async for report in reports:
+                if report.WhichOneof("kind") == "finished":
+                    self._finished.add(rank)
+                self.events.put(Reported(rank, report))
+        except grpc.aio.AioRpcError as error:
+            reason = f"its line broke: {error.code().name}"
+        except asyncio.CancelledError:
+            reason = "its line was closed"
+            raise
+        finally:
+            self.events.put(Left(rank, "" if rank in self._finished else reason))
+            line.put_nowait(None)
+
+    async def Restore(
+        self, request: control_pb2.RestoreRequest, context: Any
+    ) -> AsyncIterator[control_pb2.CheckpointPiece]:
+        """A node's checkpoint, piece by piece; its digest is for the node to check."""
+        if not hmac.compare_digest(request.token.encode(), self._token.encode()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
+        if request.rank >= len(self._states):
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no checkpoint of rank {request.rank}")
+        data = self._states[request.rank]
+        for start in range(0, len(data), SNAPSHOT_CHUNK_BYTES):
+            yield control_pb2.CheckpointPiece(data=data[start : start + SNAPSHOT_CHUNK_BYTES])
+
+    async def Deposit(
+        self, request_iterator: AsyncIterator[control_pb2.SnapshotPiece], context: Any
+    ) -> control_pb2.DepositReceipt:
+        """A snapshot or a checkpoint, checked before it is kept."""
+        header: control_pb2.SnapshotHeader | None = None
+        body = bytearray()
+        async for piece in request_iterator:
+            if piece.HasField("header"):
+                header = piece.header
+            body += piece.data
+            if header is None or len(body) > header.bytes:
+                return control_pb2.DepositReceipt(accepted=False, detail="more bytes than announced")
+        if header is None or header.run != self.run or not 0 <= header.rank < self.world:
+            return control_pb2.DepositReceipt(accepted=False, detail="not of this run")
+        if len(body) != header.bytes or zlib.crc32(body) != header.crc32 or (len(body) % 4 and not header.checkpoint):
+            return control_pb2.DepositReceipt(accepted=False, detail="bytes or checksum do not fit")
+        if header.checkpoint:
+            self.events.put(Checkpointed(header.rank, header.step, bytes(body)))
+            return control_pb2.DepositReceipt(accepted=True)
+        x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
+        self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x))
+        return control_pb2.DepositReceipt(accepted=True)

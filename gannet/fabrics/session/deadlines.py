@@ -1,0 +1,258 @@
+"""Deadlines of an exchange, computed from the links it must cross and never guessed as constants."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from math import sqrt
+
+from gannet.fabrics.virtual.link_model import frame_bytes
+from gannet.netem.links.plan import InterfacePlan
+from gannet.node.algorithms.collectives import SEGMENTS_AHEAD
+from gannet.node.config import ExchangeConfig
+
+# How much slower than the plan a link may be before a silent peer is held for dead: TCP recovers losses
+# and shares queues, and a false alarm costs a peer while a late alarm costs only seconds.
+_PATIENCE = 5.0
+_CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may notice that a cut has ended only as long again after it
+_LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
+_LIVE_ROUND_S = 600.0  # how long an operator may keep nodes apart before they give each other up
+_CHUNK_S = 0.05  # a chunk takes at most this long on its link, so that control and acknowledgements get in
+
+# So much earlier than news need to get there and back a node says that it is ready: messages take time to handle.
+_TURN_SLACK_S = 0.01
+
+# What handling one more segment costs a node, in seconds of work that the link does not hide.
+_SEGMENT_COST_S = 5e-5
+_SMALLEST_SEGMENT_BYTES, _LARGEST_SEGMENT_BYTES = 10240, 262144
+
+
+def exchange_config(
+    parcel_bytes: int,
+    world: int,
+    rate_bps: float | None,
+    delay_ms: float,
+    loss_percent: float,
+    compute_s: float,
+    cut_s: float = 0.0,
+) -> ExchangeConfig:
+    """Limits for parcels of `parcel_bytes` among `world` nodes.
+
+    `rate_bps`, `delay_ms` (one way, jitter included) and `loss_percent` are those of the worst link the run
+    will see; `compute_s` is the longest that a peer may be busy with gradients between two exchanges. `cut_s`: for
+    how long an exchange may find links cut. While they are, nobody is judged, so patience does not grow with it.
+    """
+    rate, delay_s = rate_bps or 1e10, delay_ms / 1000
+    chunk = 65536 if rate < 5e7 else 262144
+    chunk = int(max(8192, min(chunk, rate / 8 * _CHUNK_S)))
+    # The busiest node of any method here carries world − 1 copies each way (the star's server).
+    bits, flight_s = _exchange_bits(parcel_bytes, world), 4 * world * delay_s
+    wait_s = _CUT_PATIENCE * cut_s
+    patience_s = 10 + compute_s + _PATIENCE * (bits / lossy_rate_bps(rate, delay_s, loss_percent) + flight_s)
+    return ExchangeConfig(
+        chunk_bytes=chunk,
+        segment_bytes=segment_bytes(parcel_bytes, world, rate, delay_s),
+        chunk_deadline_s=1.5 * patience_s + wait_s,
+        patience_s=patience_s,
+        round_deadline_s=2 * patience_s + wait_s,
+        liveness_s=4 * patience_s + 2 * wait_s,
+    )
+
+
+def _exchange_bits(parcel_bytes: int, world: int) -> int:
+    return 2 * world * parcel_bytes * 8
+
+
+def limits_of(plans: Iterable[InterfacePlan], parcel_bytes: int, world: int, compute_s: float) -> ExchangeConfig:
+    """The limits for the worst link among these plans. A cut link says nothing of how long a parcel takes."""
+    rate_bps, delay_ms, loss_percent = _worst(plans)
+    return exchange_config(parcel_bytes, world, rate_bps, delay_ms, loss_percent, compute_s)
+
+
+def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
+    """The slowest rate (bit/s), the longest delay with its jitter (ms), and the most loss (percent) but for cuts."""
+    plans = list(plans)
+    rates = [rate for plan in plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
+    paths = [path for plan in plans for path in plan.paths.values()]
+    delay_ms = max((path.delay_ms + path.jitter_ms for path in paths), default=0.0)
+    losses = (path.any_loss_percent for path in paths if path.loss_percent < 100)
+    return min(rates, default=1e10), delay_ms, max(losses, default=0.0)
+
+
+def with_turns(
+    limits: ExchangeConfig,
+    states: Iterable[tuple[float, Sequence[InterfacePlan]]],
+    parcel_bytes: int,
+    compute_s: float,
+) -> ExchangeConfig:
+    """The limits, and how gossip on graphs that change takes turns (see gannet.node.exchange.turn_rule); `states` as
+    in limits_over_time.
+
+    No parcel that the fastest link could have on its way in twice the longest delay waits for its turn: the news
+    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two parcels, and
+    well before anybody who waits for what is held would lose patience.
+    """
+    pipe_bytes, turn_s = 0.0, 0.0
+    for _, plans in states:
+        rate_bps, delay_ms, loss_percent = _worst(plans)
+        up_bps = max(1e10 if plan.up_bps is None else plan.up_bps for plan in plans)
+        down_bps = max(1e10 if plan.down_bps is None else plan.down_bps for plan in plans)
+        delay_s = delay_ms / 1000
+        frames = min(up_bps, down_bps) / 8 * (2 * delay_s + _TURN_SLACK_S)
+        pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1))
+        parcel_s = 8 * parcel_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
+        turn_s = max(turn_s, compute_s + 2 * (parcel_s + 2 * delay_s))
+    turn_s = min(turn_s, limits.patience_s / 2)
+    return limits.model_copy(update={"pipe_bytes": max(1, int(pipe_bytes)), "turn_s": max(turn_s, 0.001)})
+
+
+def _is_cut(plans: Iterable[InterfacePlan]) -> bool:
+    return any(path.loss_percent == 100 for plan in plans for path in plan.paths.values())
+
+
+def limits_over_time(
+    states: Sequence[tuple[float, Sequence[InterfacePlan]]], parcel_bytes: int, world: int, compute_s: float
+) -> ExchangeConfig:
+    """The limits where links change on schedule; `states`: from when (s), and the plans that are then in force.
+
+    What counts is the longest that an exchange may take, whenever it begins: a link that is slow for a moment holds
+    it up for a moment. The last state is one that lasts.
+    """
+    if len(states) == 1:
+        return limits_of(states[0][1], parcel_bytes, world, compute_s)
+    every = [_worst(plans) for _, plans in states]
+    times = [at_s for at_s, _ in states]
+    rates = [lossy_rate_bps(rate, delay_ms / 1000, loss_percent) for rate, delay_ms, loss_percent in every]
+    cut = [_is_cut(plans) for _, plans in states]
+    bits = _exchange_bits(parcel_bytes, world)
+    open_s = longest_transfer_s(times, rates, bits)
+    running = [0.0 if down else rate for rate, down in zip(rates, [*cut[:-1], False], strict=True)]
+    cut_s = longest_transfer_s(times, running, bits) - open_s
+    delay_ms = max(delay_ms for _, delay_ms, _ in every)
+    rate = min(1e10, bits / open_s) if open_s > 0 else 1e10
+    return exchange_config(parcel_bytes, world, rate, delay_ms, 0.0, compute_s, max(0.0, cut_s))
+
+
+def longest_transfer_s(times_s: Sequence[float], rates_bps: Sequence[float], bits: float) -> float:
+    """The longest that so many bits may take, whenever they begin; `rates_bps[i]` from `times_s[i]` on, the last > 0.
+
+    The longest transfer begins or ends where a rate changes: between, its length grows or shrinks evenly.
+    """
+    carried = [0.0]
+    for number in range(1, len(times_s)):
+        carried.append(carried[-1] + rates_bps[number - 1] * (times_s[number] - times_s[number - 1]))
+
+    def when(total: float, late: bool) -> float:
+        """The first moment, or the last, at which so much has been carried."""
+        place = (bisect_right if late else bisect_left)(carried, total)
+        if place < len(carried) and carried[place] == total:
+            return times_s[place]
+        place = max(0, place - 1)
+        return times_s[place] + (total - carried[place]) / rates_bps[place] if rates_bps[place] else times_s[place]
+
+    longest_s = 0.0
+    for begin_s, before in zip(times_s, carried, strict=True):
+        longest_s = max(longest_s, when(before + bits, late=False) - begin_s)
+        if before >= bits:
+            longest_s = max(longest_s, begin_s - when(before - bits, late=True))
+    return longest_s
+
+
+def with_room_for_operators(limits: ExchangeConfig) -> ExchangeConfig:
+    """The limits where links may be changed by hand, to slower ones than any that the spec knows, or cut for a while.
+
+    `patience_s` stays, for it is only when a node begins to be asked after; whether it hangs is judged by the links
+    in force (see gannet.fabrics.session.session).
+    """
+    return limits.model_copy(
+        update={
+            "chunk_deadline_s": max(limits.chunk_deadline_s, _LIVE_ROUND_S / 2),
+            "round_deadline_s": max(limits.round_deadline_s, _LIVE_ROUND_S),
+            "liveness_s": max(limits.liveness_s, 1.5 * _LIVE_ROUND_S),
+        }
+    )
+
+
+def grace_of(
+    limits: ExchangeConfig, plans: Sequence[InterfacePlan], parcel_bytes: int, compute_s: float
+) -> float | None:
+    """Seconds for which a node that others have asked after may neither move nor wait before it counts as hanging.
+
+    `limits` are those that the nodes know, `plans` what is in force now, by rank: on slower links, a node that only
+    waits takes longer to say so. None: links are cut, and nobody can be told from who hangs.
+    """
+    if _is_cut(plans):
+        return None
+    slower_s = limits_of(plans, parcel_bytes, len(plans), compute_s).patience_s - limits.patience_s
+    return limits.patience_s / 4 + max(0.0, slower_s)
+
+
+class Suspects:
+    """Nodes that others have asked after, and how much of its grace each has used up under the links in force.
+
+    Every second uses up the share that the links of that second allow (see grace_of). While links are cut nobody is
+    judged, nor until TCP must have noticed that they no longer are; all then begin anew.
+    """
+
+    def __init__(self, limits: ExchangeConfig, parcel_bytes: int, compute_s: float) -> None:
+        self._limits, self._parcel_bytes, self._compute_s = limits, parcel_bytes, compute_s
+        self._used: dict[int, float] = {}  # share of its grace
+        self._steps: dict[int, int] = {}
+        self._plans: Sequence[InterfacePlan] | None = None
+        self._grace_s: float | None = None
+        self._now_s: float | None = None
+        self._cut_s: float | None = None  # since when links are cut
+        self._judging_s = 0.0  # from when on somebody may be judged
+
+    def add(self, rank: int, step: int) -> None:
+        """That node is asked after, which is at that step; nothing new if it was already."""
+        self._used.setdefault(rank, 0.0)
+        self._steps.setdefault(rank, step)
+
+    def drop(self, rank: int) -> None:
+        """Of that node nothing is suspected any more."""
+        self._used.pop(rank, None)
+        self._steps.pop(rank, None)
+
+    def steps(self) -> dict[int, int]:
+        """Who is suspected, and the step at which each was."""
+        return dict(self._steps)
+
+    def hanging(self, plans: Sequence[InterfacePlan], now_s: float) -> list[int]:
+        """Who has used up its grace by now, with these plans in force since the last call (of a monotonic clock)."""
+        passed_s = 0.0 if self._now_s is None else now_s - self._now_s
+        self._now_s = now_s
+        if plans is not self._plans:
+            self._plans = plans
+            self._grace_s = grace_of(self._limits, plans, self._parcel_bytes, self._compute_s)
+            if self._grace_s is None:
+                self._cut_s = now_s if self._cut_s is None else self._cut_s
+            elif self._cut_s is not None:
+                self._judging_s = max(self._judging_s, now_s + min(now_s - self._cut_s, _LONGEST_BACKOFF_S))
+                self._cut_s = None
+        if self._grace_s is None or now_s < self._judging_s:
+            self._used = dict.fromkeys(self._used, 0.0)
+            return []
+        for rank in self._used:
+            self._used[rank] += passed_s / self._grace_s
+        return [rank for rank, used in self._used.items() if used > 1]
+
+
+def lossy_rate_bps(rate_bps: float, delay_s: float, loss_percent: float) -> float:
+    """What TCP carries over a link that loses packets: MSS · √1.5 ÷ (RTT · √p) (Mathis et al. 1997), bit/s."""
+    if loss_percent <= 0 or delay_s <= 0:
+        return rate_bps
+    return min(rate_bps, 8 * 1448 * sqrt(1.5) / (2 * delay_s * sqrt(loss_percent / 100)))
+
+
+def segment_bytes(parcel_bytes: int, world: int, rate_bps: float, delay_s: float) -> int:
+    """Size of the segments that collectives cut a parcel of `parcel_bytes` into.
+
+    The last segment travels alone, which small ones make short; each segment costs work: the sum
+    s ÷ rate + cost · parcel ÷ s is least at s = √(cost · parcel · rate). But SEGMENTS_AHEAD of them, three
+    in hands and the others on their way, must fill a worker's share of the path to a server and back.
+    """
+    bytes_per_s = rate_bps / 8
+    best = sqrt(_SEGMENT_COST_S * parcel_bytes * bytes_per_s)
+    filling = bytes_per_s * 2 * delay_s / max(1, world - 1) / (SEGMENTS_AHEAD - 3)
+    return int(min(_LARGEST_SEGMENT_BYTES, max(_SMALLEST_SEGMENT_BYTES, best, filling)))

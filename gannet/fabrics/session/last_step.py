@@ -1,0 +1,55 @@
+"""How a run's last step is found: every node says where it can leave, and the latest is the one (see
+gannet.node.process.last_step).
+
+Who is lost is not waited for, nor who does not answer: such a node hangs, for an answer waits for no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+_LOOK_S = 1.0  # no look counts for more: where the whole machine has stood still, answers come as soon as it goes on
+
+
+class Stopping:
+    """The controller's part. `patience_s`: for a node to answer. Times are of a monotonic clock."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._looked_s: float | None = None
+        self._waited_s = 0.0
+        self._answers: dict[int, int] = {}
+        self.last_step: int | None = None
+
+    def ask(self, now_s: float) -> bool:
+        """Whether nodes are to be asked now: once a run."""
+        if self._looked_s is not None:
+            return False
+        self._looked_s = now_s
+        return True
+
+    def answer(self, rank: int, step: int) -> None:
+        """That node goes on to that step at most before it is told."""
+        self._answers[rank] = step
+
+    def name(self, alive: Collection[int]) -> int | None:
+        """The last step, when those who are there have all answered and it has not been named before."""
+        if self._looked_s is None or self.last_step is not None or not alive or self._missing(alive):
+            return None
+        self.last_step = max(self._answers[rank] for rank in alive)
+        return self.last_step
+
+    def held(self, rank: int, there: int) -> bool:
+        """Whether that node, which has made step `there`, does not go on because it has not been told."""
+        return self.last_step is None and rank in self._answers and there >= self._answers[rank]
+
+    def silent(self, alive: Collection[int], now_s: float) -> list[int]:
+        """Who has not answered for too long. To be called again and again."""
+        if self._looked_s is None or self.last_step is not None:
+            return []
+        self._waited_s += min(now_s - self._looked_s, _LOOK_S)
+        self._looked_s = now_s
+        return self._missing(alive) if self._waited_s > self._patience_s else []
+
+    def _missing(self, alive: Collection[int]) -> list[int]:
+        return sorted(set(alive) - self._answers.keys())

@@ -1,0 +1,344 @@
+"""One run on nodes that are processes: from links in force to the last node's goodbye.
+
+What is the same whatever the nodes live in: processes of this machine or containers of many. The ground
+(see Ground) knows where they come from and how their link agents are reached. Order of a run: links in
+force → nodes built → links measured while nodes are idle (the certificate) → channels warmed → training,
+with interfaces and engines watched → nodes leave.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import Any, Protocol
+
+from gannet.fabrics.job import Berth, Job, LinkAgent, Outcome, Sink
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.operator_server import Operator
+from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
+from gannet.fabrics.session.deadlines import Suspects
+from gannet.fabrics.session.last_step import Stopping
+from gannet.fabrics.session.wait_graph import WaitGraph
+from gannet.netem.measure.certify import measure_links
+from gannet.node.traffic.exchange import exchange_edges
+from gannet.node.training.worker import StepStats, progress
+
+_BUILD_S = 180.0  # for all nodes to import, build and report ready
+_LEAVE_S = 60.0
+_POLL_S = 0.1
+_UNWATCHED_S = 20.0  # for a node to be known as lost after its agent is
+
+
+class Ground(Protocol):
+    """What the nodes of a run stand on. Ranks index `agents` and `berths` once `open` has returned."""
+
+    agents: list[LinkAgent]
+    berths: list[Berth]
+    serve_at: str  # host:port of the controller on the management network; port 0: any
+    logs: str  # where to look when a node fails, for messages
+
+    def open(self, job: Job, sink: Sink) -> dict[str, Any]:
+        """Have `job.world` berths with an agent each; returns what to record of the environment."""
+        ...
+
+    def controller(self, job: Job) -> Controller:
+        """The controller that this ground's nodes can join; the session starts and stops it."""
+        ...
+
+    def populate(self, address: str, sink: Sink) -> None:
+        """Bring the nodes to life, to join the controller at `address`."""
+        ...
+
+    def ended(self) -> list[tuple[int, str]]:
+        """Nodes whose process has ended badly since the last call, and how."""
+        ...
+
+    def empty(self) -> bool:
+        """Whether all nodes of this run have left."""
+        ...
+
+    def close(self) -> None:
+        """Take down what `open` and `populate` made; never raises for what is gone already."""
+        ...
+
+
+class Failed(Exception):
+    """The run cannot go on; the text is the outcome's reason."""
+
+
+class Session:
+    """One run: call `go` once, then `clear`."""
+
+    def __init__(self, job: Job, sink: Sink, ground: Ground, engine: str, operator: Operator | None = None) -> None:
+        self.job, self.sink, self.ground, self.engine, self.operator = job, sink, ground, engine, operator
+        self.controller: Controller | None = None
+        self.live: LiveLinks | None = None
+        self.ready: dict[int, Any] = {}
+        self.warmed: set[int] = set()
+        self.alive: set[int] = set()
+        self.lost: dict[int, str] = {}
+        self.unwatched: dict[int, tuple[float, str]] = {}  # since when (monotonic s), and why
+        self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
+        self.t_s = dict.fromkeys(range(job.world), job.begin_s)
+        self.failure: str | None = None
+        self.graph = WaitGraph()
+        self.suspects = Suspects(job.config.exchange, job.parcel_bytes, job.compute_s)
+        self.stop_wanted = False
+        self.stopping = Stopping(job.config.exchange.patience_s)
+        self.outcome = Outcome("failed")
+
+    def go(self) -> Outcome:
+        """Run to the end, whatever that is; only programming errors are raised."""
+        begin = time.monotonic()
+        try:
+            self._links_up()
+            self._build_nodes()
+            self._certify()
+            self._warm_up()
+            self.outcome.setup_s = time.monotonic() - begin
+            self._train()
+            self._say_goodbye()
+            self.outcome.status = "finished"
+            self.outcome.lost = self.lost
+        except (Failed, RuntimeError, OSError) as failure:  # also what ip, an agent or the fork server says
+            self.outcome.status, self.outcome.reason = "failed", str(failure) or type(failure).__name__
+        except KeyboardInterrupt:
+            self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
+        return self.outcome
+
+    def clear(self) -> None:
+        """Take everything of this run down; the next run wants the names."""
+        if self.operator is not None:
+            self.operator.detach()
+        if self.live is not None:
+            self.live.stop()
+        if self.controller is not None:
+            self.controller.order(abort={"reason": "the run is over"})
+            self._until(self.ground.empty, 3.0)
+            self.controller.stop()
+        self.ground.close()
+
+    # The stages of a run, in order.
+
+    def _links_up(self) -> None:
+        job = self.job
+        self.outcome.environment |= {"engine": self.engine, **self.ground.open(job, self.sink)}
+        edges = sorted(exchange_edges(job.config, job.world))
+        self.live = LiveLinks(
+            self.ground.agents, self.ground.berths, job.links, job.changes, self.engine, job.seed, edges, job.stack
+        )
+        self.live.put_in_force()
+        self.outcome.environment["stack"] = self.live.stack_in_force
+
+    def _build_nodes(self) -> None:
+        job = self.job
+        self.controller = self.ground.controller(job)
+        if job.resumed is not None:
+            self.controller.resume(job.resumed.states)
+        address = self.controller.start(self.ground.serve_at)
+        self.alive = set(range(job.world))
+        self.ground.populate(address, self.sink)
+        self._wait_for("to be ready", lambda: len(self.ready) == job.world, _BUILD_S)
+
+    def _certify(self) -> None:
+        assert self.live is not None
+        self.sink.phase("measuring every link")
+        edges = sorted(exchange_edges(self.job.config, self.job.world))
+        certificate = measure_links(dict(enumerate(self.ground.agents)), self.live.plans, edges)
+        self.outcome.certificate = certificate
+        self.sink.certificate(certificate)
+        # Of forty probes none comes back by chance on links that lose less than four in five, both ways.
+        for edge in certificate.edges:
+            if edge.delay_p50_ms is None and edge.expected_loss_percent < 50:
+                raise Failed(
+                    f"nothing comes back on the link from node {edge.src} to node {edge.dst}: is the mesh blocked "
+                    "(swarm: UDP 4789 between the machines)?"
+                )
+
+    def _warm_up(self) -> None:
+        assert self.controller is not None
+        self.sink.phase("warming the channels")
+        addresses = [self.ready[rank].mesh_address for rank in range(self.job.world)]
+        self.controller.order(warm={"mesh_addresses": addresses})
+        deadline_s = 8 * self.job.config.exchange.patience_s
+        self._wait_for("to reach their peers", lambda: len(self.warmed) == self.job.world, deadline_s)
+
+    def _train(self) -> None:
+        assert self.controller is not None and self.live is not None
+        self.sink.phase("")
+        self.live.start(self.job.begin_s)
+        self.controller.order(start={})
+        if self.operator is not None:
+            self.operator.attach(self.job.config.run, self.live)
+        quiet_since = begin = time.monotonic()
+        while self.alive:
+            if self._take_event(_POLL_S):
+                quiet_since = time.monotonic()
+            self._take_link_lines()
+            if self.failure is not None:
+                raise Failed(self.failure)
+            if self.job.stop_s is not None and self.job.begin_s + time.monotonic() - begin >= self.job.stop_s:
+                self.stop_wanted = True
+            if self.stop_wanted:
+                self._stop_soon()
+            self._lose_who_hangs()
+            if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
+                raise Failed(f"no node has said anything for {self.job.config.exchange.liveness_s:.0f} s")
+        if len(self.lost) == self.job.world:
+            reasons = "; ".join(f"node {rank}: {why}" for rank, why in sorted(self.lost.items()))
+            raise Failed(f"every node was lost: {reasons}")
+
+    def _say_goodbye(self) -> None:
+        assert self.controller is not None and self.live is not None
+        if self.operator is not None:
+            self.operator.detach()
+        self.live.stop()
+        self._take_link_lines()
+        self.controller.order(goodbye={})
+        self._until(self.ground.empty, _LEAVE_S)
+        if self.outcome.certificate is not None:
+            for reason in self.live.reasons():
+                self.outcome.certificate.add_reason(reason)
+            self.sink.certificate(self.outcome.certificate)
+
+    # Events.
+
+    def _wait_for(self, what: str, done: Any, timeout_s: float) -> None:
+        in_time = self._until(lambda: done() or self.lost or self.failure, timeout_s)
+        if self.failure is not None:
+            raise Failed(self.failure)
+        if self.lost:
+            said = "; ".join(f"node {rank}: {why}" for rank, why in sorted(self.lost.items()))
+            raise Failed(f"{said}; see {self.ground.logs}")
+        if not in_time:
+            raise Failed(f"waited {timeout_s:.0f} s for all nodes {what}; see {self.ground.logs}")
+
+    def _until(self, done: Any, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        while not done():
+            if time.monotonic() > end:
+                return False
+            self._take_event(_POLL_S)
+        return True
+
+    def _take_event(self, timeout_s: float) -> bool:
+        assert self.controller is not None
+        for rank, reason in self.ground.ended():
+            if rank in self.alive:
+                self._lose(rank, reason)
+        try:
+            event = self.controller.events.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
+        self._handle(event)
+        return True
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Reported(rank, report):
+                self._hear(rank, report)
+            case Deposited(rank, step, t_s, codec_bytes, x):
+                if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
+                    self.stop_wanted = True
+            case Checkpointed(rank, step, data) if not self.lost:
+                self.sink.checkpoint(rank, step, data)
+            case Left(rank, reason) if reason and rank in self.alive:
+                self._lose(rank, reason)
+            case Left(rank):
+                self.alive.discard(rank)
+            case Joined() | Checkpointed():
+                pass
+
+    def _hear(self, rank: int, report: Any) -> None:
+        match report.WhichOneof("kind"):
+            case "ready":
+                self.ready[rank] = report.ready
+            case "warmed":
+                self.warmed.add(rank)
+            case "step":
+                stats = step_stats(report.step)
+                self.steps[rank], self.t_s[rank] = stats.step, stats.t_s
+                self.sink.step(rank, stats)
+                self.graph.moves(rank)
+            case "waiting":
+                self.graph.waits(rank, report.waiting.source)
+                culprit = self.graph.culprit(rank)
+                if culprit is not None and culprit in self.alive:
+                    self.suspects.add(culprit, self.steps[culprit])
+            case "can_leave":
+                self.stopping.answer(rank, report.can_leave.step)
+            case "finished":
+                finished, sent = report.finished, self.outcome.sent_bytes
+                self.outcome.memory_mb[rank] = finished.memory_mb
+                for layer in ("codec", "grpc", "interface"):
+                    sent[rank, layer] = getattr(finished, f"{layer}_bytes")
+                self.alive.discard(rank)
+            case "refused":
+                refused = report.refused
+                self.sink.refused(refused.sender, refused.receiver, refused.verdict, refused.detail)
+            case "failed":
+                self.failure = self.failure or f"node {rank}: {report.failed.reason}"
+
+    def _stop_soon(self) -> None:
+        assert self.controller is not None
+        if self.stopping.ask(time.monotonic()):
+            self.controller.order(where_to_leave={})
+        if (last := self.stopping.name(self.alive)) is not None:
+            self.controller.order(stop_after={"step": last})
+
+    def _lose_who_hangs(self) -> None:
+        """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
+
+        The while follows the links in force, see gannet.fabrics.session.deadlines.Suspects.
+        """
+        assert self.live is not None and self.controller is not None
+        for rank, step in self.suspects.steps().items():
+            if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank) or self._held(rank):
+                self.suspects.drop(rank)
+        for rank in self.suspects.hanging(self.live.plans, time.monotonic()):
+            self.suspects.drop(rank)
+            self.controller.order(rank, abort={"reason": "the others have waited for this node too long"})
+            self._lose(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
+        for rank in self.stopping.silent(self.alive, time.monotonic()):
+            self.controller.order(rank, abort={"reason": "this node has not answered for too long"})
+            self._lose(rank, "it hangs: it does not say where it can leave")
+
+    def _held(self, rank: int) -> bool:
+        return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
+
+    def _lose(self, rank: int, reason: str) -> None:
+        assert self.controller is not None
+        self.alive.discard(rank)
+        self.graph.moves(rank)
+        self.lost[rank] = reason
+        self.controller.order(peer_lost={"rank": rank, "reason": reason})
+
+    def _take_link_lines(self) -> None:
+        """Pass on what the links' watch has seen; a node whose agent is gone must be gone itself."""
+        assert self.live is not None
+        while not self.live.lines.empty():
+            line = self.live.lines.get()
+            if isinstance(line, Exception):
+                raise Failed(f"the links are no longer watched: {line}")
+            if line.get("event") == "agent-lost":
+                self.unwatched[line["node"]] = (time.monotonic(), line["detail"])
+            self.sink.links(line)
+        for rank, (since, why) in self.unwatched.items():
+            if rank in self.alive and time.monotonic() - since > _UNWATCHED_S:
+                raise Failed(f"the links of node {rank} are no longer watched, and it still trains: {why}")
+
+
+def step_stats(step: Any) -> StepStats:
+    """The wire's Step as StepStats."""
+    return StepStats(
+        step=step.step,
+        t_s=step.t_s,
+        losses=dict(step.loss),
+        compute_s=step.compute_s,
+        wait_s=step.wait_s,
+        other_s=step.other_s,
+        codec_bytes=step.codec_bytes,
+        grpc_bytes=step.grpc_bytes,
+        interface_bytes=step.interface_bytes,
+        missing=tuple(step.missing),
+    )

@@ -1,0 +1,1 @@
+"""Nodes in one process on a virtual clock, over a model of rates, queues and delays."""

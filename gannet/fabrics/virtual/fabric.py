@@ -1,0 +1,370 @@
+"""The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
+
+A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
+time; a parcel takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay (see
+gannet.fabrics.virtual.link_model), all of which may change while it does.
+Nothing sleeps and nothing races, so a run is deterministic to the bit and faults happen exactly when
+they are ordered.
+"""
+
+from __future__ import annotations
+
+import inspect
+import zlib
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import Any
+
+from torch import Tensor
+
+from gannet.fabrics.job import Job, LinkChange, Outcome, Sink
+from gannet.fabrics.session.wait_graph import WaitGraph
+from gannet.fabrics.virtual.clock import Timeline, Timer
+from gannet.fabrics.virtual.first_of import FirstOf
+from gannet.fabrics.virtual.link_model import LinkModel, check_modelled, frame_bytes
+from gannet.fabrics.virtual.turns import VirtualTurns
+from gannet.netem.measure.certificate import Certificate, expected_edge
+from gannet.node.algorithms.collectives import CollectiveFailed
+from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
+from gannet.node.process.last_step import Leaving
+from gannet.node.tasks.base import Task
+from gannet.node.traffic.exchange import exchange_edges
+from gannet.node.traffic.players import steps_between
+from gannet.node.training.checkpoint import Checkpoint
+from gannet.node.training.effects import (
+    Arrival,
+    BeginRound,
+    Collect,
+    Compute,
+    Effect,
+    PeerLost,
+    Receive,
+    ReceiveFirst,
+    Send,
+    Tag,
+)
+from gannet.node.training.worker import Diverged, Meter, StepStats, Worker, progress, train
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A fault: node `rank` ends at virtual time `at_s`; its peers learn of it `notice_s` later."""
+
+    rank: int
+    at_s: float
+    notice_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """A fault: from `at_s` on, every parcel from `rank` arrives changed by `damage`."""
+
+    rank: int
+    at_s: float
+    damage: Callable[[Header, memoryview], tuple[Header, memoryview]]
+
+
+Fault = Kill | Corrupt
+
+
+class _Ended(Exception):
+    """Thrown into a node's coroutine when the node or the run is over."""
+
+
+class _Node:
+    """One simulated node: its worker, its mailbox, and the reporter that its training loop talks to."""
+
+    def __init__(self, fabric: _Simulation, rank: int, worker: Worker, mailbox: Mailbox) -> None:
+        self.fabric, self.rank, self.worker, self.mailbox = fabric, rank, worker, mailbox
+        self.wire_bytes = 0
+        self.meter = Meter(clock=lambda: fabric.time.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
+        self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
+        self.pace_s = worker.config.pace_s_of(rank)
+        self.first_of = FirstOf(partial(fabric.expect, self))
+        self.steps = worker.made
+        self.leaving = Leaving(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
+        self.alive = True
+        self.done = False
+        self.ended = False
+
+    def step(self, stats: StepStats) -> None:
+        self.steps = stats.step
+        self.leaving.reach(progress(self.worker.config, stats.step, stats.t_s))
+        self.fabric.on_step(self.rank, stats)
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        self.fabric.on_snapshot(self.rank, step, t_s, codec_bytes, x)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        if not self.fabric.lost:
+            self.fabric.sink.checkpoint(self.rank, checkpoint.step, checkpoint.pack())
+
+    def stop_after(self) -> int | None:
+        return self.leaving.last_step()
+
+
+class _Simulation:
+    def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[Task] | None) -> None:
+        self.job, self.sink = job, sink
+        self.time = Timeline()
+        self._stopping = False
+        self._graph = WaitGraph()
+        self.lost: dict[int, str] = {}
+        self._given_up: set[int] = set()
+        changes = sorted(job.changes, key=lambda change: change.at_s)
+        self._links: LinkModel[Callable[[], None]] = LinkModel(
+            job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
+        )
+        edges, limits = exchange_edges(job.config, job.world), job.config.exchange
+        self._turns = VirtualTurns(job.world, edges, limits, self._links, self.time)
+        self._segments = min(plan.segments for plan in job.plans)
+        self._damage: dict[int, Corrupt] = {}
+        self.failure: str | None = None
+        self._active = job.world
+        self.nodes: list[_Node] = []
+        for rank in range(job.world):
+            worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
+            if job.resumed is not None:
+                worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
+            codecs, limit = worker.codecs, worker.largest_body
+            kind = Tray if job.config.asynchronous else Mailbox
+            mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
+            for player, number in enumerate(worker.rounds):
+                mailbox.enter_round(number, player)
+            self.nodes.append(_Node(self, rank, worker, mailbox))
+            self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
+        first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
+        for change in changes:
+            begins, ends = not change.name or change is first[change.name], change is last[change.name]
+            if begins or ends:  # of a series, the steps between are not told
+                words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
+                self.time.at(change.at_s, partial(self._tell_change, change, words))
+        if job.stop_s is not None:
+            self.time.at(job.stop_s, self._stop_soon)
+        for fault in faults:
+            self.time.at(fault.at_s, partial(self._strike, fault))
+
+    def run(self) -> None:
+        try:
+            while self.failure is None and self._active and self._step():
+                pass
+        finally:
+            for node in self.nodes:
+                self._end(node)
+
+    def _step(self) -> bool:
+        """Let the next thing happen, if there is one: at a moment, what nodes do comes before what links do."""
+        soon_s = self.time.next_s
+        if soon_s > self.time.now_s:
+            links_s = self._links.next_s(self.time.now_s)
+            if links_s <= soon_s:
+                self.time.now_s = max(self.time.now_s, links_s)
+                for arrives_s, deliver in self._links.advance(self.time.now_s) if links_s < inf else ():
+                    self.time.at(arrives_s, deliver)
+                return links_s < inf
+        self.time.go_on()
+        return True
+
+    def _end(self, node: _Node) -> None:
+        """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
+        if not node.ended and inspect.getcoroutinestate(node.coroutine) != inspect.CORO_CLOSED:  # by Ctrl-C in it
+            node.ended = True
+            with suppress(_Ended, StopIteration):
+                node.coroutine.throw(_Ended())
+
+    def _resume(self, node: _Node, answer: Any, lost: PeerLost | None) -> None:
+        """Run a node until it waits for something that is not there yet."""
+        while node.alive and not node.done and self.failure is None:
+            try:
+                effect = node.coroutine.throw(lost) if lost else node.coroutine.send(answer)
+            except StopIteration:
+                node.done = node.ended = True
+                self._active -= 1
+                return
+            except (CollectiveFailed, Diverged) as error:
+                self.failure = f"node {node.rank}: {error}"
+                node.ended = True
+                return
+            answer, lost = None, None
+            match effect:
+                case Compute(work, share):
+                    answer = work()
+                    if node.pace_s:
+                        node.meter.compute_s += share * node.pace_s
+                        self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
+                        return
+                case BeginRound(number, sources, after):
+                    self._turns.of[node.rank].begin(number, sources, after)
+                case Send(to, tag, body, _):
+                    header = Header(
+                        node.mailbox.run, node.rank, tag, node.mailbox.schema, len(body), zlib.crc32(body)
+                    )
+                    self._send(node, to, header, body)
+                case Receive(source, tag):
+                    self._receive(node, source, tag)
+                    return
+                case ReceiveFirst(wanted):
+                    self._receive_first(node, [(each.source, each.tag) for each in wanted])
+                    return
+                case Collect(False):
+                    assert isinstance(node.mailbox, Tray)
+                    answer = node.mailbox.take()
+                case Collect(True):
+                    self._collect(node)
+                    return
+                case _:
+                    raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+
+    def _send(self, node: _Node, to: int, header: Header, body: memoryview) -> None:
+        if to in node.mailbox.lost:
+            return
+        if (corrupt := self._damage.get(node.rank)) is not None:
+            header, body = corrupt.damage(header, body)
+        wire = frame_bytes(len(body), self._segments)
+        node.wire_bytes += int(wire)
+        deliver = partial(self._deliver, to, header, body)
+        if node.worker.peers.in_turns:
+            self._turns.send(node.rank, to, header.tag.round, len(body), wire, deliver)
+        else:
+            self._links.send(self.time.now_s, node.rank, to, wire, deliver)
+
+    def _deliver(self, to: int, header: Header, body: memoryview) -> None:
+        try:
+            self.nodes[to].mailbox.put(header, body)
+        except Refusal as refusal:
+            self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
+
+    def _receive(self, node: _Node, source: int, tag: Tag) -> None:
+        since_s = self.time.now_s
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self.time.now_s - since_s
+            lost = outcome if isinstance(outcome, PeerLost) else None
+            answer = None if lost else outcome
+            self.time.after(0.0, lambda: self._resume(node, answer, lost))
+
+        self.expect(node, source, tag, settle)
+
+    def _receive_first(self, node: _Node, wanted: Sequence[tuple[int, Tag]]) -> None:
+        since_s = self.time.now_s
+
+        def tell(number: int, outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self.time.now_s - since_s
+            self.time.after(0.0, partial(self._resume, node, (number, outcome), None))
+
+        node.first_of.first(wanted, tell)
+
+    def expect(self, node: _Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
+        """Have a part told when it comes or cannot come, with the deadlines of a wait."""
+        timers: list[Timer] = []
+        settled: list[bool] = []
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            settled.append(True)
+            self.time.cancel(timers)
+            tell(outcome)
+
+        limits = self.job.config.exchange
+        node.mailbox.expect(source, tag, settle)
+        if settled:
+            return
+        reason = f"no parcel within {limits.round_deadline_s:.1f} s"
+        timers.append(self.time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
+        give_up = partial(node.mailbox.give_up, source, tag, reason)
+        timers.append(self.time.after(limits.round_deadline_s, give_up))
+
+    def _collect(self, node: _Node) -> None:
+        assert isinstance(node.mailbox, Tray)
+        since_s = self.time.now_s
+
+        def settle(arrivals: list[Arrival]) -> None:
+            self.time.cancel([deadline])
+            node.meter.wait_s += self.time.now_s - since_s
+            self.time.after(0.0, partial(self._resume, node, arrivals, None))
+
+        deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
+        node.mailbox.collect(settle)
+
+    def _grow_impatient(self, node: _Node, source: int) -> None:
+        """A node has waited for its patience: whoever holds everybody up gets a little longer."""
+        self._graph.waits(node.rank, source)
+        culprit = self._graph.culprit(node.rank)
+        if culprit is not None:
+            step = self.nodes[culprit].steps
+            self.time.after(self.job.config.exchange.patience_s / 4, partial(self._judge, culprit, step))
+
+    def _judge(self, rank: int, step: int) -> None:
+        """Give up a node that has neither moved nor waited since it was suspected (see
+        gannet.fabrics.session.wait_graph).
+
+        While links are cut nobody is judged: who should have been heard of over them cannot be told from who hangs.
+        """
+        suspect = self.nodes[rank]
+        if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
+            return
+        if (healed_s := self._links.cut_until_s(self.time.now_s)) > self.time.now_s:
+            if healed_s < inf:
+                self.time.at(healed_s + self.job.config.exchange.patience_s / 4, partial(self._judge, rank, step))
+            return
+        self._given_up.add(rank)
+        self._strike(Kill(rank, self.time.now_s))
+
+    def _strike(self, fault: Fault) -> None:
+        if isinstance(fault, Corrupt):
+            self._damage[fault.rank] = fault
+            return
+        struck = self.nodes[fault.rank]
+        if struck.alive and not struck.done:
+            self._active -= 1
+        struck.alive = False
+        self._turns.end(fault.rank)
+        self._graph.moves(fault.rank)
+        self._end(struck)
+        for node in self.nodes:
+            if node.rank != fault.rank:
+                reason = f"ended at {fault.at_s:.1f} s"
+                self.lost.setdefault(fault.rank, reason)
+                self.time.after(fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
+                self.time.after(fault.notice_s, partial(self._turns.of[node.rank].lose, fault.rank))
+
+    def _tell_change(self, change: LinkChange, operation: str) -> None:
+        line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
+        self.sink.links({"t_s": self.time.now_s, **line})
+
+    def on_step(self, rank: int, stats: StepStats) -> None:
+        self._graph.moves(rank)
+        self.sink.step(rank, stats)
+
+    def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
+            self._stop_soon()
+
+    def _stop_soon(self) -> None:
+        there = [node.leaving for node in self.nodes if node.alive and not node.done]
+        if not self._stopping and there:
+            self._stopping = True
+            last = max([leaving.ask() for leaving in there])  # on this fabric, news take no time
+            for leaving in there:
+                leaving.tell(last)
+
+
+def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:
+    """Run a job on the virtual clock. `tasks`: one a rank, instead of those that the config names.
+
+    Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.
+    """
+    check_modelled(job)
+    simulation = _Simulation(job, sink, faults, tasks)
+    edges = exchange_edges(job.config, job.world)
+    certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])
+    sink.certificate(certificate)
+    simulation.run()
+    if simulation.failure is None and len(simulation.lost) == job.world:
+        simulation.failure = "every node was lost"
+    if simulation.failure is not None:
+        return Outcome("failed", simulation.failure, certificate=certificate, lost=simulation.lost)
+    return Outcome("finished", certificate=certificate, lost=simulation.lost)

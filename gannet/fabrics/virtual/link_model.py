@@ -1,0 +1,223 @@
+"""The virtual fabric's links: capped uplinks and downlinks that parcels share fairly, and a delay between each pair.
+
+Parcels from one node to another follow each other in order, as on one TCP connection; those of different pairs share
+the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at moments
+that are known from the beginning. What these links do not model is refused by `check_modelled`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from math import inf
+from typing import Generic, TypeVar
+
+from gannet.fabrics.job import Job
+from gannet.fabrics.virtual.fair_share import Flow, Link, reshare
+from gannet.netem.links.plan import InterfacePlan, PathPlan
+
+Parcel = TypeVar("Parcel")
+
+# Moments that lie no farther apart are one, else rounding would tear apart what happens together, flow by flow.
+_INSTANT_S = 1e-9
+
+
+# TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
+FRAME_OVERHEAD = 1514 / 1448
+PART_OVERHEAD_BYTES = 150
+# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
+# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
+# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
+ACK_BYTES, ACKED_FRAMES = 66, 2
+
+
+def frame_bytes(body_bytes: float, segments: int) -> float:
+    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
+    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
+    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
+
+
+class _Stream(Flow, Generic[Parcel]):
+    """All that is on its way from one node to another: the first parcel crosses the links, the others wait for it."""
+
+    __slots__ = ("arrived_s", "left_bits", "open", "since_s", "source", "to", "turn", "waiting")
+
+    def __init__(self, source: int, to: int, *links: Link) -> None:
+        super().__init__(*links)
+        self.source, self.to = source, to
+        self.waiting: deque[tuple[float, Parcel]] = deque()  # bits, parcel
+        self.left_bits = 0.0  # of the first, at `since_s`
+        self.since_s = 0.0
+        self.arrived_s = 0.0  # the last that is known to arrive: where a delay becomes shorter, nothing overtakes
+        self.open = False  # crosses the links
+        self.turn = 0  # counts what is foreseen of it: only the last is right
+
+    def settle(self, now_s: float, rate_bps: float) -> None:
+        """It has had that rate until now."""
+        if now_s > self.since_s:
+            self.left_bits = max(0.0, self.left_bits - rate_bps * (now_s - self.since_s))
+            self.since_s = now_s
+
+
+class LinkModel(Generic[Parcel]):
+    """Who has how much on its way to whom, and when it will be there.
+
+    A parcel takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
+    and arrives a delay later. Rates change on the whole way at once: how long TCP takes to notice is not modelled,
+    nor are queues. What a link that is cut should carry waits until it is not, and holds up nothing else. (TCP would
+    send it again; how long it backs off is not modelled.) `plans` hold from the beginning, `changes` (from when,
+    plans), in order, from then on. Time must not go backwards from call to call.
+    """
+
+    def __init__(
+        self, plans: Sequence[InterfacePlan], changes: Iterable[tuple[float, Sequence[InterfacePlan]]] = ()
+    ) -> None:
+        states = [(0.0, plans), *changes]
+        self._times = [at_s for at_s, _ in states]
+        self._plans = [plans for _, plans in states]
+        self._number = 0  # of the state in force
+        self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
+        self._down = [Link(_capacity(plan.down_bps)) for plan in plans]
+        self._streams: dict[tuple[int, int], _Stream[Parcel]] = {}
+        self._touched: dict[Link, None] = {}
+        self._ends: list[tuple[float, int, int, _Stream[Parcel]]] = []
+        self._count = 0
+        self._cut: dict[int, bool] = {}  # by number of the state, once asked for
+
+    def send(self, now_s: float, source: int, to: int, wire_bytes: float, parcel: Parcel) -> None:
+        """Put a parcel of so many bytes, frames included, on its way; `advance` gives it back."""
+        stream = self._streams.get((source, to))
+        if stream is None:
+            stream = self._streams[source, to] = _Stream(source, to, self._up[source], self._down[to])
+        stream.waiting.append((8.0 * wire_bytes, parcel))
+        if len(stream.waiting) == 1:
+            stream.left_bits, stream.since_s = 8.0 * wire_bytes, now_s
+            if self._path(stream).loss_percent < 100:
+                self._open(stream)
+
+    def next_s(self, now_s: float) -> float:
+        """When a parcel will be through next, or links change; infinity for never, if nothing more is sent."""
+        if self._touched:
+            for stream, rate_bps in reshare(self._touched).items():
+                assert isinstance(stream, _Stream)
+                stream.settle(now_s, rate_bps)
+                self._foresee(stream)
+            self._touched = {}
+        while self._ends and self._ends[0][2] != self._ends[0][3].turn:
+            heapq.heappop(self._ends)
+        later_s = self._times[self._number + 1] if self._number + 1 < len(self._times) else inf
+        return min(self._ends[0][0], later_s) if self._ends else later_s
+
+    def advance(self, now_s: float) -> list[tuple[float, Parcel]]:
+        """Let time pass until `now_s`, which `next_s` named just now: (when it arrives, parcel) of those through."""
+        through = []
+        while self._ends and self._ends[0][0] <= now_s + _INSTANT_S:
+            end_s, _, turn, stream = heapq.heappop(self._ends)
+            if turn == stream.turn:
+                stream.arrived_s = max(stream.arrived_s, end_s + self._path(stream).delay_ms / 1000)
+                through.append((stream.arrived_s, stream.waiting.popleft()[1]))
+                if stream.waiting:
+                    stream.left_bits, stream.since_s = stream.waiting[0][0], end_s
+                    self._foresee(stream)
+                else:
+                    self._close(stream)
+        while self._number + 1 < len(self._times) and self._times[self._number + 1] <= now_s:
+            self._change(self._times[self._number + 1])
+        return through
+
+    def news_s(self, now_s: float, source: int, to: int) -> float:
+        """When a word said now arrives, that takes nothing of the links; infinity for never."""
+        path = self._plans[self._number][to].paths[self._plans[self._number][source].address]
+        return (self.cut_until_s(now_s) if path.loss_percent == 100 else now_s) + path.delay_ms / 1000
+
+    def cut_until_s(self, now_s: float) -> float:
+        """Until when any link is cut; `now_s` where none is."""
+        number = max(0, bisect_right(self._times, now_s) - 1)
+        while self._any_cut(number):
+            number += 1
+            if number == len(self._times):
+                return inf
+            now_s = self._times[number]
+        return now_s
+
+    def _any_cut(self, number: int) -> bool:
+        if number not in self._cut:
+            self._cut[number] = any(path.loss_percent == 100 for path in paths_of(self._plans[number]))
+        return self._cut[number]
+
+    def _change(self, at_s: float) -> None:
+        """The next state is in force."""
+        for stream in self._streams.values():
+            if stream.open:
+                stream.settle(at_s, stream.rate_bps)
+                if stream.left_bits < stream.waiting[0][0]:  # what has left by now arrives by what held till now
+                    stream.arrived_s = max(stream.arrived_s, at_s + self._path(stream).delay_ms / 1000)
+        self._number += 1
+        for links, caps in (
+            (self._up, [plan.up_bps for plan in self._plans[self._number]]),
+            (self._down, [plan.down_bps for plan in self._plans[self._number]]),
+        ):
+            for link, rate_bps in zip(links, caps, strict=True):
+                if link.capacity_bps != _capacity(rate_bps):
+                    link.capacity_bps = _capacity(rate_bps)
+                    self._touched[link] = None
+        for stream in self._streams.values():
+            if stream.waiting and stream.open != (self._path(stream).loss_percent < 100):
+                (self._close if stream.open else self._open)(stream)
+
+    def _open(self, stream: _Stream[Parcel]) -> None:
+        stream.open = True
+        stream.enter()
+        self._touched |= dict.fromkeys(stream.links)
+
+    def _close(self, stream: _Stream[Parcel]) -> None:
+        stream.open = False
+        stream.turn += 1
+        stream.leave()
+        self._touched |= dict.fromkeys(stream.links)
+
+    def _foresee(self, stream: _Stream[Parcel]) -> None:
+        """Note when the first parcel of a stream is through, at the rate that it has."""
+        stream.turn += 1
+        if stream.rate_bps > 0:
+            self._count += 1
+            end_s = stream.since_s + stream.left_bits / stream.rate_bps
+            heapq.heappush(self._ends, (end_s, self._count, stream.turn, stream))
+
+    def _path(self, stream: _Stream[Parcel]) -> PathPlan:
+        plans = self._plans[self._number]
+        return plans[stream.to].paths[plans[stream.source].address]
+
+
+def paths_of(plans: Iterable[InterfacePlan]) -> Collection[PathPlan]:
+    """All paths, each object once: plans of many nodes share most of theirs."""
+    return {id(path): path for plan in plans for path in plan.paths.values()}.values()
+
+
+def _capacity(rate_bps: int | None) -> float:
+    return inf if rate_bps is None else float(rate_bps)
+
+
+def check_modelled(job: Job) -> None:
+    """Raise ValueError when the job asks for what this fabric cannot model."""
+    if job.config.pace_ms is None:
+        raise ValueError(
+            "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
+            "set it, for example pace_ms: 40"
+        )
+    if job.config.algorithm.name == "ddp":
+        raise ValueError(
+            "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
+        )
+    for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
+        for path in paths_of(plans):
+            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
+            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+                rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
+                raise ValueError(
+                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
+                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                )

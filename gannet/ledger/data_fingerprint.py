@@ -1,0 +1,29 @@
+"""What a run was trained on, for its ledger: two runs whose records are equal saw the same images and labels."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from gannet.node.data.datasets import fingerprint
+from gannet.node.tasks import needs_data
+from gannet.spec.run_spec import RunSpec
+
+
+def data_of(spec: RunSpec) -> dict[str, Any] | None:
+    """What the run trains on, for runs to be compared by; None where its task needs no data.
+
+    Read here before any node starts: a missing data set is found out in time, and fetched once if it is to be. Nodes
+    in containers may have data that this machine has not.
+    """
+    if not needs_data(spec.task):
+        return None
+    try:
+        return _fingerprint(spec.data.model_copy(update={"sharding": "iid", "alpha": None, "classes_per_node": None}))
+    except FileNotFoundError as error:
+        if spec.fabric not in ("compose", "swarm"):
+            raise
+        return {"name": spec.data.name, "sha256": None, "why": str(error)}
+
+
+_fingerprint = cache(fingerprint)

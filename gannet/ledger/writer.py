@@ -1,0 +1,248 @@
+"""The ledger: one folder a run, written line by line while the run goes on, so that nothing is lost.
+
+spec.yaml environment.json certificate.json steps.jsonl links.jsonl snapshots/ checkpoints/ summary.json
+(after scoring: scores.jsonl images/; of a run that went on from a checkpoint: resumed.jsonl;
+where somebody's own task was trained, a copy of its file)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gannet.fabrics.job import Resumed
+from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.netem.measure.certificate import Certificate
+from gannet.node.tasks.config import PythonTaskConfig
+from gannet.node.training.worker import StepStats
+from gannet.spec.run_spec import RunSpec
+
+LAYERS = ("codec", "grpc", "interface")
+_TOTALS = ("tx_bytes", "rx_bytes")
+
+
+class Ledger:
+    """A Sink that keeps a run's news in its folder and the sums that its summary needs.
+
+    `resumed`: from where the run in that folder goes on. What the ledger has of later steps and times is dropped, for
+    they are made again; so each step of a node has one line.
+    """
+
+    def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None) -> None:
+        if resumed is None and (folder / "steps.jsonl").exists():
+            raise FileExistsError(f"{folder} holds a run already: choose another folder, or remove it")
+        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._modelled = spec.fabric == "virtual"
+        self.refusals: Counter[str] = Counter()
+        self.missing = 0
+        self.stats: dict[int, list[StepStats]] = {rank: [] for rank in range(spec.nodes)}
+        self.link_lines: list[dict[str, Any]] = []
+        self._totals = _Totals([])
+        self._checkpoints = CheckpointFolder(folder, spec.nodes)
+        self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
+        self.resumed: list[dict[str, Any]] = []
+        if resumed is None:
+            write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
+            if isinstance(spec.task, PythonTaskConfig) and spec.task.source is not None:
+                (folder / Path(spec.task.title).name).write_text(spec.task.source, encoding="utf-8")
+        else:
+            self._go_back(resumed)
+        self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._links = (folder / "links.jsonl").open("a", encoding="utf-8", buffering=1)
+        if resumed is not None:
+            self.links({"t_s": resumed.begin_s, "event": "resumed", "detail": f"went on after step {resumed.step}"})
+
+    def _go_back(self, resumed: Resumed) -> None:
+        """Be as the ledger was at that step, and note it down."""
+        for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
+            stats = _stats(line)
+            self.stats[line["node"]].append(stats)
+            self.missing += len(stats.missing)
+            for layer in LAYERS:
+                self._before[line["node"], layer] += getattr(stats, f"{layer}_bytes")
+        self.link_lines = _kept(
+            self.folder / "links.jsonl", lambda line: line.get("t_s", line.get("to_s", 0)) <= resumed.begin_s
+        )
+        self._totals = _Totals(self.link_lines)
+        for later in (self.folder / "snapshots").glob("step-*"):
+            if int(later.name.removeprefix("step-")) > resumed.step:
+                shutil.rmtree(later)
+        self._checkpoints.forget_after(resumed.step)
+        certificate = self.folder / "certificate.json"
+        reasons = json.loads(certificate.read_text(encoding="utf-8"))["reasons"] if certificate.exists() else []
+        line = {"step": resumed.step, "t_s": resumed.begin_s, "written": now(), "reasons_before": reasons}
+        with (self.folder / "resumed.jsonl").open("a", encoding="utf-8") as file:
+            write_line(file, line)
+        self.resumed = _kept(self.folder / "resumed.jsonl", lambda line: True)
+        (self.folder / "summary.json").unlink(missing_ok=True)  # it said that the run had stopped
+
+    def phase(self, text: str) -> None:
+        """Nothing is kept of how far the set-up is."""
+
+    def step(self, rank: int, stats: StepStats) -> None:
+        """One line of steps.jsonl."""
+        self.stats[rank].append(stats)
+        self.missing += len(stats.missing)
+        write_line(
+            self._steps,
+            {
+                "node": rank,
+                "step": stats.step,
+                "t_s": stats.t_s,
+                "loss": stats.losses,
+                "compute_s": stats.compute_s,
+                "wait_s": stats.wait_s,
+                "other_s": stats.other_s,
+                "codec_bytes": stats.codec_bytes,
+                "grpc_bytes": stats.grpc_bytes,
+                "interface_bytes": stats.interface_bytes,
+                "missing": list(stats.missing),
+            },
+        )
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        """snapshots/step-…/node-….safetensors, written whole or not at all."""
+        folder = self.folder / "snapshots" / f"step-{step:06d}"
+        folder.mkdir(exist_ok=True)
+        final = folder / f"node-{rank}.safetensors"
+        partial = final.with_suffix(".partial")
+        metadata = {"step": str(step), "t_s": repr(t_s), "bytes": str(codec_bytes)}
+        save_file({"x": x.detach().cpu().contiguous()}, partial, metadata)
+        partial.replace(final)
+        return False
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        """checkpoints/step-…/node-….safetensors, and all lines of the steps until then safe from a power cut."""
+        os.fsync(self._steps.fileno())
+        self._checkpoints.put(rank, step, data)
+
+    def links(self, line: dict[str, Any]) -> None:
+        """One line of links.jsonl."""
+        line = self._totals.grown(line)
+        self.link_lines.append(line)
+        write_line(self._links, line)
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        """Count a refusal by its reason."""
+        self.refusals[verdict] += 1
+
+    def certificate(self, certificate: Certificate) -> None:
+        """certificate.json; written again when the run adds to it."""
+        write_json(self.folder / "certificate.json", certificate.to_json() | {"model": self._modelled})
+
+    def close(self) -> None:
+        """Close the line files."""
+        self._steps.close()
+        self._links.close()
+
+    def total(self, layer: str, finished: dict[tuple[int, str], int]) -> int:
+        """Bytes sent in a layer: what finished nodes counted to the end, and the lines of those that did not."""
+        return sum(
+            finished[rank, layer] + self._before[rank, layer]
+            if (rank, layer) in finished
+            else sum(getattr(entry, f"{layer}_bytes") for entry in entries)
+            for rank, entries in self.stats.items()
+        )
+
+    def step_times(self) -> list[float]:
+        """Seconds of every step of every node."""
+        times = []
+        for stats in self.stats.values():
+            before = 0.0
+            for entry in stats:
+                times.append(entry.t_s - before)
+                before = entry.t_s
+        return times
+
+    def per_step(self, field: str) -> float:
+        """Median over nodes of a StepStats field's mean a step (means: an exchange may come every few steps)."""
+        means = [sum(getattr(entry, field) for entry in stats) / len(stats) for stats in self.stats.values() if stats]
+        return median(means) if means else 0.0
+
+
+class _Totals:
+    """Bytes of the nodes' interfaces, which grow over a whole run though those of a resumed run count anew."""
+
+    def __init__(self, kept: list[dict[str, Any]]) -> None:
+        self._last = {(line["node"], name): line[name] for line in kept for name in _TOTALS if name in line}
+        self._offset: dict[tuple[int, str], int] = {}
+
+    def grown(self, line: dict[str, Any]) -> dict[str, Any]:
+        """The line with its totals going on where the kept ones ended."""
+        changed = {}
+        for name in _TOTALS:
+            if (line.get("node"), name) in self._last and name in line:
+                key = line["node"], name
+                changed[name] = line[name] + self._offset.setdefault(key, self._last[key] - line[name])
+        return {**line, **changed}
+
+
+def now() -> str:
+    """The time of day, as ledgers have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """The wanted lines of a .jsonl file, which then has no others. A line cut short, as a crash leaves, is none."""
+    kept = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if wanted(line):
+            kept.append(line)
+    partial = path.with_suffix(path.suffix + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for line in kept:
+            write_line(file, line)
+    partial.replace(path)
+    return kept
+
+
+def _stats(line: dict[str, Any]) -> StepStats:
+    """The StepStats that a line of steps.jsonl was written from."""
+    values = {field.name: line[field.name] for field in fields(StepStats) if field.name in line}
+    return StepStats(**{**values, "losses": line["loss"], "missing": tuple(line["missing"])})
+
+
+def write_line(file: IO[str], line: dict[str, Any]) -> None:
+    """One JSON object, one line."""
+    file.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, written whole or not at all."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """A YAML file in the order of the value's keys; texts of several lines stand there as such."""
+    text = yaml.dump(value, Dumper=_Readable, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes texts of several lines as blocks."""
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _block)

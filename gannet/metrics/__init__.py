@@ -1,0 +1,1 @@
+"""Prometheus metrics of a run, as the controller serves them."""

@@ -1,0 +1,173 @@
+"""Writes the report: one HTML file that holds its plots, images, styles and scripts, and loads nothing.
+
+`write_report` tells a comparison, `write_run_report` a single run. Everything that came from files is
+escaped: by jinja2 in the page, by `figures.label` inside plots, and a content security policy lets only the
+page's own two scripts run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from gannet.ledger.reader import Arm, Comparison, read_comparison, read_run
+from gannet.report import formatting as words
+from gannet.report import link_plots, link_tables, player_plots, plots, sentences
+from gannet.report import score_tables as all_scores
+from gannet.report import tables as page
+from gannet.report.figures import ARM_COLOURS, Figure
+from gannet.report.images import strip
+from gannet.report.link_timeline import planned
+from gannet.report.results import Results, measure
+from gannet.report.verdicts import conclude
+
+UNIT_AFTER_NUMBER = re.compile(r"(?<=\d) (?=(?:ms|s|min|h|[kMGT]?B|[kMG]?bit/s)\b)")
+TEMPLATES = files("gannet.report") / "templates"
+
+
+def write_report(comparison_folder: Path) -> Path:
+    """Write report.html into a comparison folder and return its path. Raises LedgerError on a malformed
+    ledger."""
+    comparison = read_comparison(comparison_folder)
+    return _write(comparison.folder / "report.html", comparison_page(measure(comparison)))
+
+
+def write_run_report(run_folder: Path) -> Path:
+    """Write report.html into the folder of one run and return its path. Raises LedgerError on a malformed
+    ledger."""
+    run = read_run(run_folder)
+    title = f"{run.label}, seed {run.seed}"
+    comparison = Comparison(run.folder, title, "", run.spec_text, (Arm(run.arm, (run,)),))
+    return _write(run.folder / "report.html", run_page(measure(comparison)))
+
+
+def comparison_page(results: Results) -> str:
+    """The HTML text of a comparison's report."""
+    conclusion = conclude(results)
+    figures = {
+        "quality-seconds": plots.quality(results, "seconds"),
+        "quality-bytes": plots.quality(results, "bytes"),
+        "step-time": plots.step_time(results),
+    }
+    headline = sentences.headline(results, conclusion)
+    further = [
+        ("Bytes", sentences.sentence(results, conclusion.bytes)),
+        ("Quality", sentences.sentence(results, conclusion.quality)),
+    ]
+    return _page(
+        results,
+        figures,
+        kind="comparison",
+        headline=headline,
+        further=[(title, text) for title, text in further if text != " ".join(headline)],
+    )
+
+
+def run_page(results: Results) -> str:
+    """The HTML text of a single run's report; `results` holds one arm with one run."""
+    run = results.comparison.runs[0]
+    results = replace(results, target=None)  # a target is for comparing
+    figures = {
+        "quality-seconds": plots.quality(results, "seconds"),
+        "quality-bytes": plots.quality(results, "bytes"),
+        "step-time": plots.step_time_by_node(run),
+    }
+    return _page(results, figures, kind="run", headline=sentences.run_sentences(results, run), further=[])
+
+
+def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -> str:
+    conclusion = conclude(results)
+    figures |= {"losses": player_plots.losses(results), "consensus": player_plots.consensus(results)}
+    figures["deviation"] = link_plots.deviation(results)
+    figures |= {"more-scores": all_scores.over_time(results), "classes": all_scores.class_shares(results)}
+    activity = []
+    for arm in results.arms:
+        drawn_of = {f"planned-{arm.index}": planned(arm), f"activity-{arm.index}": link_plots.activity(results, arm)}
+        if any(drawn_of.values()) and arm.shown is not None:
+            figures |= drawn_of
+            activity.append((f"activity-{arm.index}", arm, arm.shown))
+    drawn = {key: _embedded_json(figure) for key, figure in figures.items() if figure is not None}
+    scripts = [Markup(get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n")), Markup(_asset("report.js"))]
+    return _environment().get_template("report.html.j2").render(
+        results=results,
+        comparison=results.comparison,
+        created=page.readable_time(results.comparison.created),
+        conclusion=conclusion,
+        notes=sentences.notes(results),
+        goal=sentences.goal(results),
+        rows=page.arm_rows(results, conclusion),
+        scores=all_scores.all_scores(results),
+        run_columns=page.RUN_COLUMNS,
+        facts=page.run_facts(results),
+        links=[link_tables.link_tables(run) for run in results.comparison.runs],
+        tolerances=link_tables.tolerance_rows(_run_tolerances(results)),
+        environments=page.environment_facts(results),
+        strip=strip(results),
+        figures=drawn,
+        activity=activity,
+        style=Markup(_asset("report.css")),
+        scripts=scripts,
+        policy=_policy(scripts),
+        words=words,
+        arm_colours=ARM_COLOURS,
+        **content,
+    )  # fmt: skip
+
+
+def _run_tolerances(results: Results) -> dict[str, float] | None:
+    """What the first certificate that tells was judged by; None: today's table."""
+    certificates = (run.certificate for run in results.comparison.runs if run.certificate is not None)
+    return next((found.tolerances for found in certificates if found.tolerances), None)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # A number and its unit stay on one line. The text is escaped afterwards, by autoescape.
+    environment.filters["glue"] = lambda text: UNIT_AFTER_NUMBER.sub("\N{NO-BREAK SPACE}", text)
+    environment.filters["thousands"] = lambda count: f"{count:,}"
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _embedded_json(figure: Figure) -> Markup:
+    """A figure as JSON that may stand inside a <script> element: no "<", ">" or "&" is left in it."""
+    text = json.dumps(figure, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: list[Markup]) -> str:
+    """A content security policy under which only these scripts run and nothing is fetched."""
+    hashes = (base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write whole or not at all: a reader never meets half a report."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8", newline="\n")
+    return partial.replace(path)

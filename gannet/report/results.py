@@ -1,0 +1,218 @@
+"""From ledgers to numbers: for each arm of a comparison what counts, what does not and why, and the
+measures the verdicts and tables rest on (final score, seconds and bytes to a common target, cost of a
+step).
+
+Which runs count: finished ones. Where an arm has trusted runs only these are counted and the rest is set
+aside; an arm without any trusted run is measured all the same, but carries trusted = False wherever it
+goes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from gannet.ledger.reader import Arm, Comparison, Run
+from gannet.report.statistics import Better, Crossing, Estimate, Target, common_target, estimate, first_crossing
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Mean seconds of a step, over steps and nodes, by what they went to, and the lower bound where known.
+
+    `hidden_s`: of computing, seconds in which the node was sending as well.
+    """
+
+    compute_s: float
+    wait_s: float
+    other_s: float
+    bound_s: float | None
+    hidden_s: float | None = None
+
+    @property
+    def total_s(self) -> float:
+        return self.compute_s + self.wait_s + self.other_s
+
+    @property
+    def waiting_share(self) -> float | None:
+        return self.wait_s / self.total_s if self.total_s > 0 else None
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """An arm's measures over its counted runs; None where no counted run has the number. `step_s` is the
+    mean over steps (an exchange may come every few steps, which a median would not see)."""
+
+    arm: Arm
+    index: int
+    label: str
+    counted: tuple[Run, ...]
+    set_aside: tuple[Run, ...]
+    unfinished: tuple[Run, ...]
+    final_score: Estimate | None
+    seconds_to_target: Estimate | None
+    bytes_to_target: Estimate | None
+    reached: int
+    at_most: bool
+    step_s: float | None
+    step_p95_s: float | None
+    bytes_per_step: float | None
+    cost: StepCost | None
+
+    @property
+    def name(self) -> str:
+        return self.arm.name
+
+    @property
+    def trusted(self) -> bool:
+        """True when every counted run is trusted; False also when nothing counts."""
+        return bool(self.counted) and all(run.trusted for run in self.counted)
+
+    @property
+    def distrust(self) -> tuple[str, ...]:
+        """The reasons of its untrusted runs, counted or set aside, each once."""
+        runs = (*self.counted, *self.set_aside)
+        return tuple(dict.fromkeys(reason for run in runs for reason in run.distrust))
+
+    @property
+    def shown(self) -> Run | None:
+        """The run that stands for the arm where only one can be shown (images, links): counted ones first."""
+        runs = (*self.counted, *self.set_aside, *self.unfinished)
+        return runs[0] if runs else None
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison in numbers. `score_name` and `better` hold for all arms."""
+
+    comparison: Comparison
+    arms: tuple[ArmResult, ...]
+    target: Target | None
+    score_name: str
+    better: Better
+
+    @property
+    def model(self) -> bool:
+        return any(run.model for run in self.comparison.runs)
+
+    def arm(self, name: str) -> ArmResult:
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+def measure(comparison: Comparison) -> Results:
+    """All numbers of a comparison. Only scores `of` the average (the evaluated model) are used."""
+    first = next((score for run in comparison.runs for score in run.scores), None)
+    better: Better = first.better if first else "lower"
+    chosen = {arm.name: _choose(arm) for arm in comparison.arms}
+    target = common_target(
+        {name: [score_curve(run) for run in counted] for name, (counted, _, _) in chosen.items()}, better
+    )
+    arms = []
+    for index, arm in enumerate(comparison.arms):
+        counted, set_aside, unfinished = chosen[arm.name]
+        crossings = _crossings(counted, target, against="seconds")
+        byte_crossings = _crossings(counted, target, against="bytes")
+        cost = step_cost(counted)
+        complete = bool(counted) and len(crossings) == len(counted)
+        arms.append(
+            ArmResult(
+                arm=arm,
+                index=index,
+                label=arm.label,
+                counted=counted,
+                set_aside=set_aside,
+                unfinished=unfinished,
+                final_score=estimate([score for run in counted if (score := final_score(run)) is not None]),
+                # A mean over only those seeds that got there would flatter the arm.
+                seconds_to_target=estimate([c.x for c in crossings]) if complete else None,
+                bytes_to_target=estimate([c.x for c in byte_crossings]) if complete else None,
+                reached=len(crossings),
+                at_most=any(crossing.at_most for crossing in crossings),
+                step_s=cost.total_s if cost is not None else None,
+                step_p95_s=_mean([run.summary.step_s.p95 for run in counted]),
+                bytes_per_step=_mean([bytes_per_step(run) for run in counted]),
+                cost=cost,
+            )
+        )
+    return Results(comparison, tuple(arms), target, first.score_name if first else "score", better)
+
+
+def score_curve(run: Run, against: str = "seconds") -> list[tuple[float, float]]:
+    """Points (x, score) of the averaged model; x: seconds of training, or payload bytes of all nodes."""
+    return [
+        (score.t_s if against == "seconds" else float(score.bytes), score.score)
+        for score in run.scores
+        if score.of == "average" and score.score is not None
+    ]
+
+
+def final_score(run: Run) -> float | None:
+    """The score at the run's end: what the summary says, else the last scored snapshot (None when it
+    diverged)."""
+    if run.summary.final_score is not None:
+        return run.summary.final_score
+    averages = [score.score for score in run.scores if score.of == "average"]
+    return averages[-1] if averages else None
+
+
+def bytes_per_step(run: Run) -> float | None:
+    """Mean payload bytes a step, all nodes together."""
+    if run.summary.bytes_codec is not None and run.summary.steps:
+        return run.summary.bytes_codec / run.summary.steps
+    numbers = {step.step for step in run.steps}
+    return sum(step.codec_bytes for step in run.steps) / len(numbers) if numbers else None
+
+
+def step_cost(runs: Sequence[Run]) -> StepCost | None:
+    """Mean cost of a step over all nodes, steps and given runs."""
+    steps = [step for run in runs for step in run.steps]
+    if not steps:
+        return None
+    bounds = [run.summary.lower_bound_s.total_s for run in runs if run.summary.lower_bound_s is not None]
+    return StepCost(
+        compute_s=fmean(step.compute_s for step in steps),
+        wait_s=fmean(step.wait_s for step in steps),
+        other_s=fmean(step.other_s for step in steps),
+        bound_s=_mean(bounds),
+        hidden_s=_mean([run.summary.hidden_s for run in runs]),
+    )
+
+
+def node_costs(run: Run) -> dict[int, StepCost]:
+    """Mean cost of a step for each node of one run (the bound is the run's, so it is left out here)."""
+    by_node = defaultdict(list)
+    for step in run.steps:
+        by_node[step.node].append(step)
+    return {
+        node: StepCost(
+            fmean(s.compute_s for s in steps),
+            fmean(s.wait_s for s in steps),
+            fmean(s.other_s for s in steps),
+            None,
+        )
+        for node, steps in sorted(by_node.items())
+    }
+
+
+def _choose(arm: Arm) -> tuple[tuple[Run, ...], tuple[Run, ...], tuple[Run, ...]]:
+    """(counted, set aside, unfinished) runs of an arm."""
+    finished = [run for run in arm.runs if run.finished]
+    trusted = tuple(run for run in finished if run.trusted)
+    unfinished = tuple(run for run in arm.runs if not run.finished)
+    if not trusted:
+        return tuple(finished), (), unfinished
+    return trusted, tuple(run for run in finished if not run.trusted), unfinished
+
+
+def _crossings(runs: Sequence[Run], target: Target | None, against: str) -> list[Crossing]:
+    if target is None:
+        return []
+    found = (first_crossing(score_curve(run, against), target.level, target.better) for run in runs)
+    return [crossing for crossing in found if crossing is not None]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

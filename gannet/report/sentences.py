@@ -1,0 +1,239 @@
+"""The verdicts in plain words: one sentence or two for each measure, with effect, interval and number of
+seeds, and the notes on what was set aside, failed or fell short. Every name comes with "untrusted" where it
+is."""
+
+from __future__ import annotations
+
+from gannet.ledger.reader import Run
+from gannet.report import formatting as words
+from gannet.report.results import ArmResult, Results, final_score
+from gannet.report.verdicts import Conclusion, Contrast, Measure, Verdict
+
+
+def sentence(results: Results, verdict: Verdict) -> str:
+    """A verdict as plain text (escape it before it goes into HTML)."""
+    return " ".join(sentence_parts(results, verdict))
+
+
+def sentence_parts(results: Results, verdict: Verdict) -> list[str]:
+    """A verdict's sentences: the claim first, then how sure it is and what else must be said with it."""
+    if not verdict.ranked and not verdict.zero:
+        return [_nothing(results, verdict.measure)]
+    parts = []
+    if verdict.ranked:
+        start = f"{context(results)}, " if verdict.measure.key == "time" else ""
+        # Only where no arm is trusted: a trusted one would have shut the others out.
+        start = start if verdict.trusted else f"not to be trusted: {start}"
+        parts.append(_capital(f"{start}{_claim(results, verdict)}."))
+        if verdict.contrasts:
+            parts.append(_seeds(verdict))
+    if verdict.zero:
+        names = words.listing([name(arm) for arm in verdict.zero])
+        did = "sent nothing" if verdict.measure.key == "bytes" else "stood there from the start"
+        parts.append(_capital(f"{names} {did}."))
+    return parts + [
+        f"{name(arm)} looked better still ({_written(arm, verdict.measure)}), which does not count."
+        for arm in _would_have_led(results, verdict)
+    ]
+
+
+def headline(results: Results, conclusion: Conclusion) -> list[str]:
+    """The conclusion in short: time to the target, or final quality when times cannot be ranked; claim
+    first."""
+    time_says = bool(conclusion.time.ranked or conclusion.time.zero)
+    return sentence_parts(
+        results, conclusion.time if time_says or not conclusion.quality.ranked else conclusion.quality
+    )
+
+
+def context(results: Results) -> str:
+    """ "on 4 nodes over demo-10mbit links", as far as all runs agree."""
+    summaries = [run.summary for run in results.comparison.runs]
+    nodes = sorted({summary.nodes for summary in summaries if summary.nodes is not None})
+    links = sorted({summary.links for summary in summaries if summary.links})
+    over = ""
+    if len(links) == 1:  # a name ("demo-10mbit") reads as an adjective, a list of exceptions does not
+        over = f" over links as {links[0]}" if set(links[0]) & set(" ,:") else f" over {links[0]} links"
+    elif links:
+        over = " over links that differ by arm"
+    count = f"on {nodes[0]} to {nodes[-1]} nodes" if len(nodes) > 1 else "in this comparison"
+    text = (f"on {words.plural(nodes[0], 'node')}" if len(nodes) == 1 else count) + over
+    return f"{text} (a model of links: predicted, not measured)" if results.model else text
+
+
+def short_score_name(score_name: str) -> str:
+    """A score's name without what it was computed on: "Fréchet distance (FashionNet features)" → "Fréchet
+    distance"."""
+    return score_name.split(" (")[0]
+
+
+def goal(results: Results) -> str:
+    """ "a Fréchet distance of 60" """
+    score = short_score_name(results.score_name)
+    article = "an" if score[:1].lower() in "aeiou" else "a"
+    level = words.number(results.target.level, 4) if results.target is not None else "–"
+    return f"{article} {score} of {level}"
+
+
+def name(arm: ArmResult) -> str:
+    """An arm's label, with its distrust when its counted runs are untrusted."""
+    return arm.label if arm.trusted or not arm.counted else f"{arm.label} (untrusted)"
+
+
+def notes(results: Results) -> list[str]:
+    """What a reader must know besides: untrusted, failed and missing runs with reasons, arms short of the target,
+    and scores that rest on too few images."""
+    found = []
+    for arm in results.arms:
+        if not arm.arm.runs:
+            found.append(f"{arm.label} left no run.")
+        for run in (*arm.counted, *arm.set_aside):
+            if not run.trusted:
+                where = "set aside" if run in arm.set_aside else "shown, but not to be relied on"
+                why = "; ".join(run.distrust)
+                found.append(f"{arm.label}, seed {run.seed}, is untrusted ({where}): {why}.")
+        for run in arm.unfinished:
+            verb = "was stopped" if run.summary.status == "stopped" else "failed"
+            reason = f": {run.summary.reason}" if run.summary.reason else ""
+            where = f"at step {run.summary.steps:,}"
+            found.append(f"{arm.label}, seed {run.seed}, {verb} {where} and is not counted{reason}.")
+        if results.target is not None and arm.reached < len(arm.counted):
+            of = f"{arm.reached} of {words.plural(len(arm.counted), 'seed')}"
+            found.append(f"{arm.label} reached {goal(results)} in {of}, so its time and bytes to it are not ranked.")
+        found += [
+            f"{arm.label}, seed {run.seed}, diverged: its last model is not finite."
+            for run in arm.counted
+            if run.scores and final_score(run) is None
+        ]
+        if arm.at_most:
+            found.append(f"{arm.label} was at the target at its first snapshot: its time and bytes are upper bounds.")
+    # All arms are scored alike, so a shortfall of one is one of most: once is enough.
+    lacking = dict.fromkeys(text for run in results.comparison.runs for text in run.summary.score_shortfalls)
+    found += [f"Few images for a score: {text}." for text in lacking]
+    return [text if not text.endswith("..") else text[:-1] for text in found]
+
+
+def _claim(results: Results, verdict: Verdict) -> str:
+    measure, first = verdict.measure, verdict.ranked[0]
+    value = _written(first, measure)
+    level = [contrast for contrast in verdict.contrasts if contrast.standing == "level"]
+    behind = [contrast for contrast in verdict.contrasts if contrast.standing != "level"]
+    gaps = words.listing([_gap(contrast, measure) for contrast in behind])
+    if not level:
+        done = {
+            "time": f"{name(first)} reached {goal(results)} in {value}",
+            "bytes": f"{name(first)} sent {value} to reach {goal(results)}",
+            "quality": f"{name(first)} ended with a {short_score_name(results.score_name)} of {value}",
+        }[measure.key]
+        if gaps:
+            return f"{done}, {gaps}"
+        alone = "the only arm that did" if len(results.arms) > 1 else "there is no other arm to compare with"
+        if len(results.arms) > 1 and verdict.shut_out:
+            alone = "the only trusted arm that did"
+        return f"{done} ({alone})"
+    subject = {
+        "time": f"in the time to {goal(results)}",
+        "bytes": f"in the bytes to {goal(results)}",
+        "quality": f"in final {short_score_name(results.score_name)}",
+    }[measure.key]
+    peers = words.listing(
+        [f"{name(first)} ({value})"] + [f"{name(c.other)} ({_written(c.other, measure)}{_doubt(c)})" for c in level]
+    )
+    unsure = any(contrast.effect.shown is None for contrast in level)
+    nothing = "one seed cannot tell a difference" if unsure else "there is no difference that these seeds can show"
+    text = f"between {peers} {nothing} {subject}"
+    return f"{text}; {name(first)} {'sent' if measure.key == 'bytes' else 'was'} {gaps}" if gaps else text
+
+
+def _gap(contrast: Contrast, measure: Measure) -> str:
+    """ "1.43× sooner than Ring (58 s; 95% interval 1.2 to 1.6)" """
+    value = contrast.effect.value
+    amount = {
+        "time": lambda: f"{words.times(value)} sooner",
+        "bytes": lambda: f"{words.times(value)} less",
+        "quality": lambda: f"{words.number(value)} better",
+    }[measure.key]()
+    return f"{amount} than {name(contrast.other)} ({_written(contrast.other, measure)}{_interval(contrast)})"
+
+
+def _doubt(contrast: Contrast) -> str:
+    effect = contrast.effect
+    if effect.shown is None:
+        return ""
+    what = (
+        f"ratio {words.times(effect.value)}" if effect.kind == "ratio" else f"difference {words.number(effect.value)}"
+    )
+    return f"; {what}{_interval(contrast).replace(';', ',')}"
+
+
+def _interval(contrast: Contrast) -> str:
+    low, high = contrast.effect.low, contrast.effect.high
+    if low is None or high is None:
+        return ""
+    if contrast.effect.kind == "ratio":
+        return f"; 95% interval {words.ratio_interval(low, high)}"
+    return f"; 95% interval {words.number(low)} to {words.number(high)}"
+
+
+def _written(arm: ArmResult, measure: Measure) -> str:
+    found = measure.of(arm)
+    assert found is not None
+    at_most = "at most " if arm.at_most and measure.key != "quality" else ""
+    return at_most + measure.write(found.mean)
+
+
+def _seeds(verdict: Verdict) -> str:
+    counts = sorted({found.n for arm in verdict.ranked if (found := verdict.measure.of(arm)) is not None})
+    if counts[0] == 1:
+        start = "One seed an arm" if counts == [1] else "Some arms have one seed"
+        if verdict.measure.key != "time":
+            return f"{start}: an indication."
+        return f"{start}, so the spread is unknown: take this as an indication."
+    return f"{counts[0]} seeds an arm." if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds an arm."
+
+
+def _would_have_led(results: Results, verdict: Verdict) -> list[ArmResult]:
+    """Shut-out arms whose number beats the first-ranked trusted arm's."""
+    if not verdict.ranked:
+        return []
+    sign = -1.0 if verdict.measure.key == "quality" and results.better == "higher" else 1.0
+
+    def centre(arm: ArmResult) -> float:
+        found = verdict.measure.of(arm)
+        assert found is not None
+        return sign * verdict.measure.centre(found.values)
+
+    return [arm for arm in verdict.shut_out if centre(arm) < centre(verdict.ranked[0])]
+
+
+def _nothing(results: Results, measure: Measure) -> str:
+    if not any(arm.counted for arm in results.arms):
+        return "No arm finished a run, so nothing can be concluded."
+    if not any(run.scores for run in results.comparison.runs):
+        return "No run was scored, so nothing can be concluded about quality."
+    if measure.key == "quality":
+        return "No arm ended with a score, so final quality cannot be compared."
+    return f"No arm improved on its start with every seed, so {measure.key} to a target cannot be compared."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def run_sentences(results: Results, run: Run) -> list[str]:
+    """What a single run did: what it reached first, then what a step cost."""
+    summary, cost = run.summary, results.arms[0].cost
+    start = f"{run.label} {context(results)}"
+    if not run.finished:
+        verb = "was stopped" if summary.status == "stopped" else "failed"
+        reason = f": {summary.reason}" if summary.reason else ""
+        return [_capital(f"{start} {verb} at step {summary.steps:,}{reason}.")]
+    took = f"{words.plural(summary.steps, 'step')} in {words.seconds(summary.seconds)}"
+    score = final_score(run)
+    ended = f", ending with a {short_score_name(results.score_name)} of {words.number(score)}" if score else ""
+    parts = [_capital(f"{start} trained {took}{ended}.")]
+    if cost is not None and cost.waiting_share is not None:
+        bound = f"; the lower bound is {words.seconds(cost.bound_s)}" if cost.bound_s else ""
+        share = words.percent(cost.waiting_share)
+        parts.append(f"A step took {words.seconds(cost.total_s)} on average, {share} of it waiting{bound}.")
+    return parts

@@ -1,0 +1,166 @@
+"""A small quality score while training goes on, in a process that runs only when a processor is idle.
+
+A process and not a thread: a thread of idle priority would hold Python's lock while it waits for a processor,
+and with it the controller. `python -m gannet.scores.live_score` reads requests, each a JSON line with as many raw
+bytes after it as the line's `bytes` says, and answers each with a JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from torch import Tensor
+
+from gannet.spec.run_spec import RunSpec
+
+SAMPLES = 300
+_ROOT = str(Path(__file__).parents[2])
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What a snapshot scored: comparable within one run and with runs of the same sample size."""
+
+    value: float
+    name: str
+    classes_found: float | None
+
+
+class QualityWatch:
+    """Scores the newest snapshot it was offered, one at a time; those offered meanwhile are skipped."""
+
+    def __init__(self, samples: int = SAMPLES) -> None:
+        self._samples = samples
+        environment = {**os.environ, "PYTHONPATH": _ROOT}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gannet.scores.live_score"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self._slot: queue.Queue[tuple[Tensor, Callable[[Proxy], None]] | None] = queue.Queue(1)
+        self._lock = threading.Lock()
+        self._ready = False
+        threading.Thread(target=self._work, name="quality", daemon=True).start()
+
+    def begin(self, spec: RunSpec) -> None:
+        """Load what this run's score needs, before its clock starts: nothing of it is worth waiting for later."""
+        features = spec.score.features if spec.score else "auto"
+        order = {
+            "data": spec.data.model_dump(mode="json"),
+            "task": spec.task.model_dump(mode="json"),
+            "samples": self._samples,
+            "features": features,
+        }
+        with self._lock:
+            self._ready = False
+            try:
+                self._ask(order)
+                self._ready = True
+            except RuntimeError as error:
+                print(f"no quality score while training goes on: {error}", file=sys.stderr, flush=True)
+
+    def offer(self, x: Tensor, tell: Callable[[Proxy], None]) -> None:
+        """Score the generator in x (flat float32) when there is time; `tell` is called from another thread."""
+        with suppress(queue.Empty):
+            self._slot.get_nowait()  # what is newer is worth more
+        with suppress(queue.Full):
+            self._slot.put_nowait((x, tell))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+
+    def _work(self) -> None:
+        while (item := self._slot.get()) is not None:
+            x, tell = item
+            with self._lock:
+                if not self._ready:
+                    continue
+                body = x.detach().cpu().contiguous().numpy().astype("<f4").tobytes()
+                try:
+                    answer = self._ask({"bytes": len(body)}, body)
+                except RuntimeError as error:  # a model that has diverged has no score
+                    print(f"a snapshot was not scored: {error}", file=sys.stderr, flush=True)
+                    continue
+            tell(Proxy(answer["value"], answer["name"], answer["classes_found"]))
+
+    def _ask(self, order: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n" + body)
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except (BrokenPipeError, ValueError):
+            line = b""
+        if not line:
+            raise RuntimeError("its process has ended")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+
+def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Carry out requests until they end."""
+    import torch
+    from pydantic import TypeAdapter
+
+    from gannet.node.tasks import build_sampler
+    from gannet.node.tasks.config import DataConfig, TaskSetting
+    from gannet.scores.score_run import AnyScorer, scorer_for
+
+    scorers: dict[str, AnyScorer] = {}
+    scorer: AnyScorer | None = None
+    for line in requests:
+        order = json.loads(line)
+        body = requests.read(order.get("bytes", 0))
+        try:
+            if "data" in order:
+                key = json.dumps([order["task"], order["data"], order["features"]], sort_keys=True)
+                data = DataConfig.model_validate(order["data"])
+                task: TaskSetting = TypeAdapter(TaskSetting).validate_python(order["task"])
+                if key not in scorers:
+                    scorers[key] = scorer_for(task, data, order["samples"], features=order["features"])
+                scorer = scorers[key]
+                sampler = build_sampler(task, data)
+                answer: dict[str, Any] = {"name": scorer.name}
+                # From here on only what the processors have left over.
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            elif scorer is None:
+                raise ValueError("nothing is known of the run yet")
+            else:
+                x = torch.frombuffer(bytearray(body), dtype=torch.float32)
+                score, _ = scorer.judge(sampler, x)
+                answer = {"value": score.value, "name": score.name, "classes_found": score.classes_found}
+        except Exception as error:
+            answer = {"error": str(error) or type(error).__name__}
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Serve the process that started this one, on one thread."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, whose end is the end here
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    answer_all(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""All scores of one set of images at once, from its features and those of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gannet.scores.extract import DRAW_SEED, FrechetToData, classifier_score, kernel_distance
+from gannet.scores.manifold import overlap
+from gannet.scores.names import CUSTOMARY, MetricName
+from gannet.scores.networks.networks import FeatureNetwork, FeaturesMissing
+from gannet.scores.sample_size import shortfalls
+
+AMONG_NEIGHBOURS = ("precision", "recall", "density", "coverage")
+FOUND = 0.1
+"""A class counts as found when the images hold at least this part of an equal share of it."""
+
+
+def measurable(network: FeatureNetwork, wanted: Sequence[MetricName] | None) -> tuple[MetricName, ...]:
+    """The metrics to measure: those wanted, or with None the customary ones that this network can give.
+
+    The Fréchet distance, which decides, is always first. Raises FeaturesMissing for one that cannot be had.
+    """
+    if wanted is None:
+        return tuple(name for name in CUSTOMARY if name != "inception-score" or network.classify is not None)
+    if "inception-score" in wanted and network.classify is None:
+        raise FeaturesMissing(
+            f"metrics: inception-score needs a classifier of these images, and {network.name} does not know what is "
+            "on them: leave it out, or use features: inception"
+        )
+    return ("frechet", *(name for name in wanted if name != "frechet"))
+
+
+class Measures:
+    """Scores against the data's features `real`, (n, size), on whose device everything is computed."""
+
+    def __init__(self, network: FeatureNetwork, real: Tensor, metrics: tuple[MetricName, ...]) -> None:
+        self.network = network
+        self.metrics = metrics
+        self._frechet = FrechetToData(real)
+        self._count = len(real)
+        if metrics != ("frechet",):  # in an order of its own, so that any first part is a fair sample
+            order = torch.randperm(len(real), generator=torch.Generator().manual_seed(DRAW_SEED))
+            self._real = real[order.to(real.device)]
+
+    def of(self, features: Tensor) -> dict[str, float]:
+        """By name, in the order of `metrics`."""
+        found: dict[str, float] = {"frechet": self._frechet(features)}
+        if "kid" in self.metrics:
+            found["kid"] = kernel_distance(self._real, features)
+        if "inception-score" in self.metrics and self.network.classify is not None:
+            found["inception-score"] = classifier_score(self.network.classify(features))
+        if set(AMONG_NEIGHBOURS) & set(self.metrics):
+            # Equally many of both kinds: these four depend on how dense the points lie.
+            count = min(len(self._real), len(features))
+            among = overlap(self._real[:count], features[:count])
+            found |= {
+                "precision": among.precision,
+                "recall": among.recall,
+                "density": among.density,
+                "coverage": among.coverage,
+            }
+        return {name: found[name] for name in self.metrics}
+
+    def class_shares(self, features: Tensor) -> dict[str, float] | None:
+        """Which part of the images shows which class of the data; None where the network does not know them."""
+        names = self.network.class_names
+        if self.network.classify is None or not names:
+            return None
+        counts = self.network.classify(features).argmax(1).bincount(minlength=len(names))
+        return dict(zip(names, (counts.double() / len(features)).tolist(), strict=True))
+
+    def shortfalls(self, generated: int) -> tuple[str, ...]:
+        """What these scores lack when they rest on so many generated images, one sentence each."""
+        network = self.network
+        return shortfalls(network.name, network.size, network.classes, self.metrics, self._count, generated)
+
+
+def classes_found(shares: dict[str, float] | None) -> float | None:
+    """The share of classes of which the images hold at least FOUND of an equal share."""
+    if shares is None:
+        return None
+    return sum(share * len(shares) >= FOUND for share in shares.values()) / len(shares)

@@ -1,0 +1,179 @@
+"""Who scores a run, and how: a GAN's images are held against the data's, other tasks score themselves.
+
+Every number is named after the network on whose features it was taken: the Fréchet distance is called FID, the
+kernel distance KID and the classifier's score Inception score only on the Inception features that made the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gannet.node.data.datasets import load_split
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.base import Evaluates, Evaluation, Task
+from gannet.node.tasks.config import DataConfig, TaskConfig, TaskSetting
+from gannet.scores.measures import Measures, classes_found, measurable
+from gannet.scores.names import MetricName
+from gannet.scores.networks.networks import FeaturesMissing, feature_network
+from gannet.spec.score import FeatureName, ScoreSpec
+
+BATCH = 500
+REFERENCE_IMAGES = 10_000
+NOISE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Score:
+    """value: Fréchet distance to the training images, lower is better, and its name. more: the other metrics.
+
+    class_shares: which part of the images shows which class of the data, None where the feature network does not
+    know these classes. classes_found: the share of the classes that are there.
+    """
+
+    value: float
+    name: str
+    samples: int
+    classes_found: float | None
+    class_shares: Mapping[str, float] | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+
+
+class Scorer:
+    """Compares images with the training images of a data set, whose features it computes once.
+
+    samples: how many images are generated for a snapshot; scores of other sample sizes do not compare. features:
+    "auto" takes FashionNet for grey images and, for colour, Inception where its weights are installed, else
+    EfficientNet-Lite0. metrics: beside the Fréchet distance; None for the customary ones that the network can give.
+    Raises FeaturesMissing, with the fix, when there is no such network, metric or device.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        samples: int = 2000,
+        device: torch.device | str = "cpu",
+        features: FeatureName = "auto",
+        metrics: Sequence[MetricName] | None = ("frechet",),
+    ) -> None:
+        if samples < 2:
+            raise ValueError(f"samples must be at least 2, got {samples}")
+        self.data = data
+        self.samples = samples
+        self.device = present(torch.device(device))
+        self.network = feature_network(data, features, self.device)
+        chosen = measurable(self.network, metrics)
+        real = torch.cat(list(self._features(load_split(data, limit=REFERENCE_IMAGES).images)))
+        self._measures = Measures(self.network, real, chosen)
+
+    @property
+    def name(self) -> str:
+        """What its score is called."""
+        return self.network.score_name
+
+    @property
+    def features(self) -> str:
+        """The network on whose features everything is measured."""
+        return self.network.name
+
+    @property
+    def metrics(self) -> tuple[MetricName, ...]:
+        """What it measures, the Fréchet distance first."""
+        return self._measures.metrics
+
+    @property
+    def shortfalls(self) -> tuple[str, ...]:
+        """Where `samples` or the data are too few for what is measured, one sentence each."""
+        return self._measures.shortfalls(self.samples)
+
+    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+        """Score the images that the generator in x makes."""
+        images = sampler.generate(x, self.samples, NOISE_SEED)
+        score = self.score(images)
+        return score, Evaluation(score.value, dict(score.more), images)
+
+    def score(self, images: Tensor) -> Score:
+        """images: (n, C, H, W), floats in [-1, 1] or bytes, n of at least 2 (6 for the neighbours' metrics)."""
+        if not torch.isfinite(images).all():
+            raise ValueError("the images are not finite: this model has diverged")
+        features = torch.cat(list(self._features(images)))
+        found = self._measures.of(features)
+        shares = self._measures.class_shares(features)
+        value = found.pop("frechet")
+        return Score(
+            value,
+            self.name,
+            len(images),
+            classes_found(shares),
+            shares,
+            {str(name): one for name, one in found.items()},
+        )
+
+    @torch.no_grad()
+    def _features(self, images: Tensor) -> Iterator[Tensor]:
+        for part in torch.split(images, BATCH):
+            yield self.network.extract(to_bytes(part).to(self.device))
+
+
+class OwnScorer:
+    """Lets a task score itself (see `Evaluates`)."""
+
+    samples = 0
+    features = ""
+    shortfalls: tuple[str, ...] = ()
+
+    def __init__(self, name: str, data: DataConfig, device: torch.device | str = "cpu") -> None:
+        self.name, self.data, self.device = name, data, torch.device(device)
+
+    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+        """What the task says of x."""
+        assert isinstance(sampler, Evaluates)
+        told = sampler.evaluate(x)
+        return Score(told.score, self.name, 0, None, more=told.more), told
+
+
+AnyScorer = Scorer | OwnScorer
+
+
+def scorer_for(
+    task: TaskSetting,
+    data: DataConfig,
+    samples: int = 2000,
+    device: torch.device | str = "cpu",
+    features: FeatureName = "auto",
+    metrics: Sequence[MetricName] | None = ("frechet",),
+) -> AnyScorer:
+    """Who scores a run of that task: the task itself where it can, else a Scorer of its images."""
+    if not isinstance(task, TaskConfig) and isinstance(
+        sampler := build_sampler(task, data, present(torch.device(device))), Evaluates
+    ):
+        return OwnScorer(sampler.score_name, data, device)
+    return Scorer(data, samples, device, features, metrics)
+
+
+def check_scoring(task: TaskSetting, data: DataConfig, wish: ScoreSpec) -> None:
+    """Raises FeaturesMissing where a run of that task could not be scored as wished, before it trains for nothing."""
+    device = present(torch.device(wish.device))
+    if not isinstance(task, TaskConfig) and isinstance(build_sampler(task, data), Evaluates):
+        if wish.metrics is not None or wish.features != "auto":
+            raise ValueError(f"task {task.name} scores itself: leave out score.metrics and score.features")
+    else:
+        measurable(feature_network(data, wish.features, device), wish.metrics)
+
+
+def present(device: torch.device) -> torch.device:
+    """The device, if this machine has it. Raises FeaturesMissing."""
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            has = f"has {count} (cuda:0 to cuda:{count - 1})" if count else "has none that PyTorch can use"
+            raise FeaturesMissing(f"device {device}: this machine {has}; choose another, or cpu")
+    return device
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Floats in [-1, 1] to uint8 0 to 255; bytes stay as they are."""
+    return images if images.dtype == torch.uint8 else images.add(1).mul(127.5).round().clamp(0, 255).byte()

@@ -1,0 +1,173 @@
+"""The `links:` part of a spec: profiles for all nodes, single nodes and single edges, regions, and their changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from gannet.fabrics.job import LinkChange
+from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.regions import (
+    LinkMatrix,
+    MatrixError,
+    Table,
+    load_matrix,
+    load_table,
+    matrix_edges,
+    region_edges,
+)
+from gannet.netem.links.schedule import ScheduleError, unrolled
+from gannet.netem.links.stack import Stack
+from gannet.netem.links.state import LinkState
+from gannet.node.tasks.config import Settings
+from gannet.spec.schedule import Edge, Profile, ScheduledChange
+
+# After a run's last second its nodes make the steps to their common end; what loops goes on until then.
+_AFTER_S = 60.0
+
+
+def _matrix(value: Any) -> Any:
+    return load_matrix(value) if isinstance(value, str) else value
+
+
+def _table(value: Any) -> Any:
+    return load_table(value) if isinstance(value, str) else value
+
+
+Cells = Annotated[Table | None, BeforeValidator(_table)]
+
+
+class RegionsSpec(Settings):
+    """The region of every node, by rank, and the matrix of what lies between them: shipped, or the path of a file."""
+
+    matrix: Annotated[LinkMatrix, BeforeValidator(_matrix)] = Field(default_factory=lambda: load_matrix("aws"))
+    nodes: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_them(self) -> RegionsSpec:
+        region_edges(self.nodes, self.matrix)
+        return self
+
+
+class LinksSpec(Settings):
+    """The links of a run: `profile` for all, replaced for single `nodes` and directed `edges`; and their changes.
+
+    `regions`, or `delays_ms` and `losses_percent` (by rank: sender's row, receiver's column; or `delays` and
+    `losses`, the paths of CSV files), say what lies between each pair of nodes; rates stay the nodes', `edges` win.
+    """
+
+    profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
+    nodes: dict[int, Profile] = Field(default_factory=dict)
+    edges: dict[Edge, Profile] = Field(default_factory=dict)
+    regions: RegionsSpec | None = None
+    delays_ms: Cells = None
+    losses_percent: Cells = None
+    stack: Stack = Field(default_factory=Stack)
+    schedule: tuple[ScheduledChange, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"profile": value}
+        if not isinstance(value, Mapping):
+            return value
+        given = dict(value)
+        for short, field in (("delays", "delays_ms"), ("losses", "losses_percent")):
+            if short in given:
+                if given.get(field) is not None:
+                    raise ValueError(f"{short} and {field} say the same thing twice: keep one")
+                given[field] = given.pop(short)
+        return given
+
+    @model_validator(mode="after")
+    def _said_once(self) -> LinksSpec:
+        if self.regions is not None and self.delays_ms is not None:
+            raise ValueError("regions and delays_ms say the same thing twice: keep one")
+        if self.losses_percent is not None and self.delays_ms is None:
+            raise ValueError("losses_percent belongs to delays_ms, which is not there")
+        return self
+
+    @property
+    def pairs(self) -> dict[tuple[int, int], LinkProfile]:
+        """What regions or matrices say of single links. Raises MatrixError."""
+        if self.regions is not None:
+            return region_edges(self.regions.nodes, self.regions.matrix)
+        return matrix_edges(self.delays_ms, self.losses_percent) if self.delays_ms is not None else {}
+
+    @property
+    def state(self) -> LinkState:
+        """The links as a run begins."""
+        return LinkState(profile=self.profile, nodes=self.nodes, edges={**self.pairs, **self.edges})
+
+    def describe(self) -> str:
+        """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow"."""
+        parts = [LinkState(profile=self.profile, nodes=self.nodes, edges=self.edges).describe()]
+        if self.regions is not None:
+            parts.append(f"{self.regions.matrix.name} regions {', '.join(dict.fromkeys(self.regions.nodes))}")
+        elif self.delays_ms is not None:
+            parts.append("delays by pair")
+        if self.schedule:
+            parts.append("changing: " + ", ".join(entry.what for entry in self.schedule))
+        return ", ".join(parts)
+
+    def over_time(self, world: int, last_s: float | None) -> tuple[LinkState, tuple[LinkChange, ...]]:
+        """The links as a run of `world` nodes begins, and their changes; it ends after `last_s` (None: who knows).
+
+        Raises ValueError with the path of the field that does not fit.
+        """
+        self._check(world)
+        until_s = None if last_s is None else last_s + _AFTER_S
+        try:
+            layers = [
+                entry.layer(world, until_s, f"links.schedule.{number}") for number, entry in enumerate(self.schedule)
+            ]
+            links, moments = unrolled(self.state, layers)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
+        return links, tuple(LinkChange(moment.at_s, moment.links, moment.series) for moment in moments)
+
+    def _check(self, world: int) -> None:
+        """Raise ValueError for nodes that are not there."""
+        for field, ranks in self._named():
+            if wrong := sorted(rank for rank in ranks if not 0 <= rank < world):
+                raise ValueError(f"links.{field}: node {wrong[0]} does not exist: the nodes are 0 to {world - 1}")
+        edges = [("edges", edge) for edge in self.edges]
+        edges += [
+            (f"schedule.{n}.edges", edge) for n, entry in enumerate(self.schedule) for edge in entry.edges or ()
+        ]
+        if looped := [(field, edge) for field, edge in edges if edge[0] == edge[1]]:
+            field, (rank, _) = looped[0]
+            raise ValueError(f"links.{field}: {rank}>{rank} is no link: it goes from a node to itself")
+        sizes = {"regions.nodes": self.regions and len(self.regions.nodes), "delays_ms": len(self.delays_ms or ())}
+        for field, size in sizes.items():
+            if size and size != world:
+                raise ValueError(f"links.{field}: of {size} nodes, but there are {world}")
+        try:
+            _ = self.pairs
+        except MatrixError as error:
+            raise ValueError(f"links.delays_ms: {error}") from None
+
+    def _named(self) -> Iterator[tuple[str, set[int]]]:
+        """Every field that names nodes, and which."""
+        yield "nodes", set(self.nodes)
+        yield "edges", {rank for edge in self.edges for rank in edge}
+        for number, entry in enumerate(self.schedule):
+            for field, ranks in entry.named():
+                yield f"schedule.{number}.{field}", ranks
+
+
+def unmodelled(links: LinkState) -> str:
+    """What the virtual fabric has no model of, in words; empty where there is nothing. A loss of all is a cut."""
+    for profile in (links.profile, *links.nodes.values(), *links.edges.values()):
+        loss_percent = profile.mean_loss_percent
+        found = [f"loss {loss_percent:g}%"] if 0 < loss_percent < 100 else []
+        found += [f"jitter {profile.jitter_ms:g} ms"] if profile.jitter_ms else []
+        for what in ("reorder", "duplicate", "corrupt"):
+            share = getattr(profile, f"{what}_percent")
+            found += [f"{what} {share:g}%"] if share else []
+        if found:
+            return f"{profile.name} has {' and '.join(found)}"
+    return ""

@@ -1,0 +1,379 @@
+"""Keeps a plan in force: whatever another program does to the interface, its queues, routes or rules, is undone.
+
+The kernel tells of most changes at once (gannet.netem.agent.netlink_events); of some it does not (iptables' older
+kind, how many segments a packet may hold, /proc/sys), so these are looked at now and then. Orders hold a lock while
+they change anything and then throw away what the kernel has said of it, so that they are never taken for somebody
+else's. A repair builds everything anew, as for an interface that nothing is known of. From the notice, or from when
+all was last known to be right, until the repair the links were not as ordered; that is told with its times.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from gannet.netem.agent.netlink_events import Notices
+from gannet.netem.agent.sysctls import Pinned, link_settings
+from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.engines.process_exit import clear, ending, has_ended
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.shaping.commands import ifb_name
+from gannet.netem.shaping.differences import plan_differences, unannounced_differences
+
+_LOOK_S = 5.0  # between looks at what changes without a notice
+_RETRY_S = 1.0  # after a repair that failed
+# Somebody who undoes every repair at once must not keep a processor busy.
+_RUSH, _RUSH_S = 10, 10.0
+# What the kernel, or what others have built on the interface, may answer.
+ERRORS = (
+    EngineError, OSError, ValueError, LookupError, AssertionError, struct.error, subprocess.SubprocessError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Wrong:
+    """How what is in force differs from what was ordered: the links, and the stack."""
+
+    links: list[str] = field(default_factory=list)
+    stack: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Broken:
+    """Since when the links are not as ordered, how, and why a repair failed."""
+
+    since_s: float
+    what: str
+    error: str
+    links: bool = True  # False: the stack alone
+
+    @property
+    def words(self) -> str:
+        return self.what if self.error in self.what else f"{self.what}: {self.error}"
+
+
+class Keeper:
+    """One interface's links: the engine that holds them, and the plan and stack that were asked for.
+
+    Any thread may call it; whoever uses `engine` must hold `lock`.
+    """
+
+    def __init__(self, engines: Mapping[str, type[Engine]]) -> None:
+        self.lock = threading.RLock()
+        self.engine: Engine | None = None
+        self.plan: InterfacePlan | None = None
+        self._engines = engines
+        self._pinned: Pinned | None = None
+        self._broken: _Broken | None = None
+        self._repairs: list[dict[str, Any]] = []
+        self._devices: dict[int, str] = {}
+        self._right_s = 0.0  # when all was last known to be as ordered
+        self._look_s = 0.0  # when to look next
+        self._unread = False  # whether something was put in force and not read back since
+        self._notices: Notices | None = None
+        self._wake = socket.socketpair()
+        self._ending = False
+        self._thread = threading.Thread(target=self._watch, name="keeper", daemon=True)
+
+    # Orders.
+
+    def apply(self, engine: str, plan: InterfacePlan, check: bool = True) -> None:
+        """Put a plan in force; a change of engine clears the old one first.
+
+        One that is in force already is left untouched, and with `check` read back and mended if it must be.
+        """
+        if engine not in self._engines:
+            raise EngineError(f"no engine {engine!r}: choose one of {', '.join(self._engines)}")
+        with self.lock:
+            _must_exist(plan.device)
+            self.hear()
+            if self.engine is not None and self.engine.name != engine:
+                self._clear_links()
+            elif self.plan == plan:
+                if check or self._broken:
+                    self._mend()
+                return
+            self._change(engine, plan)
+
+    def pin(self, **stack: Any) -> dict[str, Any]:
+        """Set TCP and the interface as a gannet.netem.links.stack.Stack says, while the plan holds; returns what is
+        in force.
+        """
+        with self.lock:
+            if self.plan is None:
+                raise EngineError("no plan is in force: apply one first")
+            self.hear()
+            if self._pinned is not None:
+                self._pinned.undo()
+            self._pinned = Pinned(self.plan.device, self.plan.address, **stack)
+            self._settle()
+            return self._pinned.report()
+
+    def hear(self, closely: bool = False) -> None:
+        """Repair now what the kernel has told of, before an order makes it the past; `closely`: read all back too."""
+        with self.lock:
+            if self._notices is None or self.plan is None:
+                return
+            self._look(only_notices=True)
+            if closely and self._broken is None:
+                wrong, _ = self._read()
+                if wrong.links or wrong.stack:
+                    self._repair(monotonic(), wrong)
+
+    def clear(self) -> None:
+        """Remove what was put in force."""
+        with self.lock:
+            self._clear_links()
+
+    def close(self) -> None:
+        """Remove what was put in force, and watch no more."""
+        # An engine's process ends with the thread that started it, which after a repair is the keeper's.
+        try:
+            self.clear()
+        finally:
+            self._ending = True
+            self._wake_up()
+            if self._thread.is_alive():
+                self._thread.join()
+            if self._notices is not None:
+                self._notices.close()
+
+    # What is.
+
+    def read_back(self) -> dict[str, Any]:
+        """What is in force (rates, buffers, paths) and `differences` from what was ordered, in words."""
+        with self.lock:
+            if self.engine is None or self.plan is None:
+                return {"engine": None, "differences": []}
+            wrong, found = self._read()
+            differences = [*wrong.links, *wrong.stack]
+            if self._broken is not None and self._broken.error not in differences:
+                differences.append(self._broken.error)
+            return {"engine": self.engine.name, **found, "differences": differences}
+
+    def take_repairs(self) -> list[dict[str, Any]]:
+        """What has been repaired since the last call: from when to when (CLOCK_MONOTONIC), and what was wrong."""
+        with self.lock:
+            told, self._repairs = self._repairs, []
+            return told
+
+    @property
+    def broken(self) -> dict[str, Any] | None:
+        """Since when the links are not as ordered, and what the last attempt at a repair met."""
+        broken = self._broken
+        return {"since_s": broken.since_s, "what": broken.words} if broken else None
+
+    # With the lock held.
+
+    def _change(self, engine: str, plan: InterfacePlan) -> None:
+        first, broken = self.plan is None, self._broken
+        self.engine = self.engine or self._engines[engine]()
+        self._listen()
+        before_s, trouble = monotonic(), ""
+        try:
+            try:
+                self.engine.apply(plan)
+            except EngineError as error:  # perhaps what it builds upon is there no more: somebody was quicker
+                if first:
+                    raise
+                trouble = str(error)
+                self.engine.forget()
+                self.engine.apply(plan)
+        except ValueError:  # a plan that makes no sense: the one before is still in force
+            raise
+        except ERRORS as error:
+            if first:
+                self._clear_links()
+            else:
+                self._take_back(plan, before_s, error)
+            raise
+        self.plan, self._look_s = plan, self._look_s if self.plan else monotonic() + _LOOK_S
+        if first:
+            self._wake_up()
+        if broken is not None and broken.links:
+            self._repaired(broken.since_s, broken.what)
+        elif trouble:
+            self._repaired(before_s, trouble)
+        self._settle()
+
+    def _take_back(self, plan: InterfacePlan, since_s: float, error: Exception) -> None:
+        """After an order that could not be carried out: the plan before it is in force again, if that can be."""
+        assert self.engine is not None and self.plan is not None
+        what, since_s = "a change could not be put in force", self._broken.since_s if self._broken else since_s
+        try:
+            self.engine.forget()
+            self.engine.apply(self.plan)
+        except ERRORS:  # nothing can be: what is wanted now is tried until it works
+            self.plan = plan
+            self._broken = self._broken or _Broken(since_s, what, str(error))
+            self._wake_up()
+        else:
+            self._repaired(since_s, f"{what}: {error}")
+            self._settle()
+
+    def _clear_links(self) -> None:
+        pinned, engine = self._pinned, self.engine
+        self._pinned = self.engine = self.plan = self._broken = None
+        self._repairs = []  # of links that are no more: no affair of those to come
+        if pinned is not None:
+            with suppress(*ERRORS):  # the interface is gone
+                pinned.undo()
+        try:
+            if engine is not None:
+                clear(engine)
+        finally:
+            self._settle()
+
+    def _read(self, all_of_it: bool = True) -> tuple[_Wrong, dict[str, Any]]:
+        """What is in force, and how it differs; all of it, or only what changes without a notice."""
+        assert self.engine is not None and self.plan is not None
+        found: dict[str, Any] = {"paths": {}}
+        links: list[str] = []
+        stack: list[str] = []
+        try:
+            _must_exist(self.plan.device)
+            link = link_settings(self.plan.device)
+            found["paths"] = paths = self.engine.paths()
+            if not all_of_it:
+                links += unannounced_differences(self.plan, paths, link)
+                stack += self._pinned.sysctl_differences() if self._pinned else []
+                return _Wrong(links, stack), found
+            buckets = read_buckets(self.plan.device)
+            for direction, bucket in buckets.items():
+                found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
+                found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
+            links += plan_differences(self.plan, buckets, paths, link)
+            stack += self._pinned.differences(link) if self._pinned else []
+        except ERRORS as error:
+            links.append(str(error))
+        return _Wrong(links, stack), found
+
+    def _settle(self) -> None:
+        """All is as ordered now: what the kernel has said until here was said of it."""
+        self._devices = {}
+        if self.plan is not None:
+            for name in (self.plan.device, ifb_name(self.plan.device)):
+                with suppress(OSError):
+                    self._devices[socket.if_nametoindex(name)] = name
+        self._right_s, self._unread = monotonic(), True
+        if self._notices is not None:
+            self._notices.take(self._devices)
+
+    def _mend(self) -> None:
+        """Read back, and repair what is wrong; EngineError where that cannot be done."""
+        wrong, _ = self._read()
+        if self._broken or wrong.links or wrong.stack:
+            self._repair(self._right_s, wrong)
+        if self._broken is not None:
+            raise EngineError(self._broken.words)
+
+    def _repair(self, since_s: float, wrong: _Wrong) -> None:
+        assert self.engine is not None and self.plan is not None
+        links, what = bool(wrong.links), "; ".join([*wrong.links, *wrong.stack][:3])
+        if self._broken is not None:
+            since_s, what, links = self._broken.since_s, self._broken.what, links or self._broken.links
+        try:
+            _must_exist(self.plan.device)
+            if links:
+                if has_ended(self.engine):
+                    clear(self.engine)
+                    self.engine = type(self.engine)()
+                self.engine.forget()
+                self.engine.apply(self.plan)
+            if self._pinned is not None:
+                self._pinned.pin()
+        except ERRORS as error:
+            self._broken = _Broken(since_s, what, str(error), links)
+            return
+        self._repaired(since_s, what)
+        self._settle()
+
+    def _repaired(self, since_s: float, what: str) -> None:
+        self._broken = None
+        self._repairs.append({"since_s": since_s, "until_s": monotonic(), "what": what})
+
+    def _look(self, only_notices: bool = False) -> None:
+        """Hear what the kernel says, look at what it says nothing of when that is due, and repair."""
+        assert self._notices is not None
+        broken = self._broken
+        notice = self._notices.take({} if broken and broken.links else self._devices)
+        if self.engine is None or self.plan is None:
+            return
+        since_s, wrong = monotonic(), _Wrong()
+        if broken and broken.links:
+            if only_notices and not notice.others:
+                return
+            wrong = _Wrong([broken.what])
+        elif notice.queues:
+            wrong = _Wrong(list(notice.queues))
+        elif has_ended(self.engine):
+            wrong = _Wrong(["the delay process ended"])
+        elif notice.others or (broken and not only_notices):
+            wrong, _ = self._read()
+        elif not only_notices and since_s >= self._look_s:
+            since_s, (wrong, _) = self._right_s, self._read(all_of_it=self._unread)
+            self._unread = False
+        else:
+            return
+        if wrong.links or wrong.stack:
+            self._repair(since_s, wrong)
+        elif broken:
+            self._repaired(broken.since_s, broken.what)
+        self._look_s = monotonic() + _LOOK_S
+        if self._broken is None:
+            self._right_s = monotonic()
+
+    # The thread.
+
+    def _listen(self) -> None:
+        if self._notices is None:
+            self._notices = Notices()
+            self._thread.start()
+
+    def _wake_up(self) -> None:
+        self._wake[1].send(b"x")
+
+    def _watch(self) -> None:
+        assert self._notices is not None
+        recent_s: list[float] = []
+        while not self._ending:
+            with self.lock:
+                idle_s = None if self.plan is None else max(0.0, self._look_s - monotonic())
+                idle_s = _RETRY_S if self._broken else idle_s
+                worker = ending(self.engine)
+            files: list[Any] = [
+                self._wake[0],
+                *self._notices.files,
+                *([] if worker is None or self._broken else [worker]),
+            ]
+            ready = select.select(files, [], [], idle_s)[0]
+            if worker is not None:
+                os.close(worker)
+            if self._wake[0] in ready:
+                self._wake[0].recv(64)
+            if self._ending:
+                return
+            with self.lock:
+                before = len(self._repairs)
+                self._look()
+                if len(self._repairs) > before:
+                    recent_s.append(monotonic())
+            recent_s = [at_s for at_s in recent_s if monotonic() - at_s < _RUSH_S]
+            if len(recent_s) >= _RUSH:
+                select.select([self._wake[0]], [], [], _RETRY_S)
+
+
+def _must_exist(device: str) -> None:
+    try:
+        socket.if_nametoindex(device)
+    except OSError as error:
+        raise EngineError(f"no interface {device} in this network namespace") from error

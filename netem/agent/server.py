@@ -1,0 +1,239 @@
+"""The link agent: runs inside a node's network namespace, alone holds the privilege, and obeys JSON lines.
+
+`python -m gannet.netem.agent.server` reads requests such as {"id": 1, "op": "apply", "engine": "nfqueue", "plan":
+{…}} from stdin and answers {"id": 1, "ok": {…}} or {"id": 1, "error": "…"} on stdout. The end of stdin, SIGTERM and
+`exit` clear the links and end the agent; its children die with it. A probe's answer may come after those to later
+requests: links can be changed while it measures. The operations:
+
+    apply        engine, plan, check     put a plan in force (again and again, live) and keep it so; check: false
+                                         takes the agent's word that one which it has is in force
+    stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and tell what is set
+    clear                                remove everything
+    read_back                            what is in force, and how it differs from the plan
+    counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
+                                         segments, the clock, and since the last call: lateness, round trips to
+                                         watched peers, `repairs`; `broken` while one fails
+    watch        peers, interval_s       echo each peer (by address) now and then; no peers: no more
+    probe_serve  address                 answer probes until the agent ends
+    probe        kind, …                 measure one path (see gannet.netem.agent.probe); blocks until measured
+    exit
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gannet.netem.agent import probe
+from gannet.netem.agent.reconciler import ERRORS, Keeper
+from gannet.netem.agent.rtt_watch import Watch
+from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.engines.netem import NetemEngine
+from gannet.netem.engines.nfqueue import NfqueueEngine
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.process import clock_name
+
+_ENGINES: dict[str, type[Engine]] = {"netem": NetemEngine, "nfqueue": NfqueueEngine}
+_PROBES: dict[str, Callable[..., dict[str, Any]]] = {
+    "delay": probe.measure_delay,
+    "delays": probe.measure_delays,
+    "rate": probe.measure_rate,
+}
+_ROOT = str(Path(__file__).parents[3])
+
+
+def interface_counters(device: str) -> dict[str, int]:
+    """Bytes, packets and drops of a device of this namespace since it exists."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == device:
+            values = [int(value) for value in rest.split()]
+            fields = ("rx_bytes", "rx_packets", "rx_errors", "rx_dropped")
+            received = dict(zip(fields, values[:4], strict=True))
+            sent = dict(zip(("tx_bytes", "tx_packets", "tx_errors", "tx_dropped"), values[8:12], strict=True))
+            return {**received, **sent}
+    raise EngineError(f"no interface {device} in this network namespace")
+
+
+def tcp_counters() -> dict[str, int]:
+    """TCP segments that this namespace has sent, and sent again."""
+    names, values = (
+        line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
+    )
+    found = dict(zip(names, values, strict=True))
+    return {"tcp_sent": int(found["OutSegs"]), "tcp_retransmitted": int(found["RetransSegs"])}
+
+
+def _in_force(plan: InterfacePlan | None) -> InterfacePlan:
+    if plan is None:
+        raise EngineError("no plan is in force: apply one first")
+    return plan
+
+
+class Agent:
+    """One interface's links: who keeps them as ordered, probe server and watch."""
+
+    def __init__(self) -> None:
+        self.keeper = Keeper(_ENGINES)
+        self.probe_server: subprocess.Popen[bytes] | None = None
+        self.watching: Watch | None = None
+
+    def apply(self, engine: str, plan: dict[str, Any], check: bool = True) -> dict[str, Any]:
+        """Put a plan in force; a change of engine clears the old one first.
+
+        A plan that is in force already is left untouched, unless it no longer reads back as it should:
+        then it is built anew. Without `check` it is not read back.
+        """
+        self.keeper.apply(engine, InterfacePlan.from_json(plan), check)
+        return {"engine": engine}
+
+    def stack(self, **stack: Any) -> dict[str, Any]:
+        """Pin TCP's settings and the interface's for as long as there are links: the fields of
+        gannet.netem.links.stack.Stack.
+        """
+        return self.keeper.pin(**stack)
+
+    def clear(self) -> dict[str, Any]:
+        """Remove what was put in force, and watch no more."""
+        self._end_watch()
+        self.keeper.clear()
+        return {}
+
+    def read_back(self) -> dict[str, Any]:
+        """What is in force (rates, buffers, paths) and `differences` from what was ordered, in words."""
+        return self.keeper.read_back()
+
+    def counters(self) -> dict[str, Any]:
+        """Interface counters, drops and backlog of both token buckets and of sources, and the engine's lateness.
+
+        While the links are broken, only that, repairs and what the clock says.
+        """
+        with self.keeper.lock:
+            self.keeper.hear()
+            try:
+                counted = self._count()
+            except ERRORS:  # the engine's process, or the interface, has gone since: that is seen now
+                self.keeper.hear(closely=True)
+                counted = self._count()
+        return {**counted, "rtt_ms": self.watching.take() if self.watching else {}}
+
+    def _count(self) -> dict[str, Any]:
+        plan, engine, broken = _in_force(self.keeper.plan), self.keeper.engine, self.keeper.broken
+        assert engine is not None
+        found: dict[str, Any] = {"clock_ns": time.monotonic_ns(), "broken": broken}
+        if broken is None:
+            found |= interface_counters(plan.device)
+            for direction, bucket in read_buckets(plan.device).items():
+                found[f"dropped_{direction}"] = bucket["dropped"] if bucket else 0
+                found[f"backlog_bytes_{direction}"] = bucket["backlog_bytes"] if bucket else 0
+            found |= {"classes": engine.classes(), **tcp_counters(), **engine.lateness()}
+        return {**found, "repairs": self.keeper.take_repairs()}
+
+    def watch(self, peers: Sequence[str], interval_s: float) -> dict[str, Any]:
+        """Echo the probe server of each of these peers every `interval_s`; `counters` tells the round trips."""
+        address = _in_force(self.keeper.plan).address
+        if not interval_s > 0:
+            raise ValueError(f"interval_s is {interval_s}: it must be above 0")
+        self._end_watch()
+        if peers:
+            self.watching = Watch(address, peers, interval_s)
+        return {}
+
+    def _end_watch(self) -> None:
+        if self.watching is not None:
+            self.watching.close()
+            self.watching = None
+
+    def probe_serve(self, address: str) -> dict[str, Any]:
+        """Answer probes on `address` until the agent ends; asking twice is harmless."""
+        if self.probe_server is None or self.probe_server.poll() is not None:
+            argv = [sys.executable, "-m", "gannet.netem.agent.probe", str(os.getpid()), address]
+            environment = {**os.environ, "PYTHONPATH": _ROOT}
+            self.probe_server = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, cwd="/"
+            )
+            assert self.probe_server.stdout is not None
+            if not self.probe_server.stdout.readline():
+                status, self.probe_server = self.probe_server.wait(), None
+                raise EngineError(f"the probe server on {address} ended with status {status}")
+        return {"port": probe.PORT, "clock": clock_name()}
+
+    def probe(self, kind: str, **arguments: Any) -> dict[str, Any]:
+        """Measure one path: kind `delay` or `rate`, arguments as in gannet.netem.agent.probe."""
+        if kind not in _PROBES:
+            raise EngineError(f"no probe {kind!r}: choose one of {', '.join(_PROBES)}")
+        return _PROBES[kind](**arguments)
+
+    def close(self) -> None:
+        """Clear the links and end the children."""
+        if self.probe_server is not None:
+            self.probe_server.kill()
+            self.probe_server.wait()
+            self.probe_server = None
+        self._end_watch()
+        self.keeper.close()
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request; whatever goes wrong is the driver's to hear, not the agent's to die of."""
+        operations: dict[str, Callable[..., dict[str, Any]]] = {
+            "apply": self.apply,
+            "stack": self.stack,
+            "clear": self.clear,
+            "read_back": self.read_back,
+            "counters": self.counters,
+            "watch": self.watch,
+            "probe_serve": self.probe_serve,
+            "probe": self.probe,
+        }
+        number, operation = request.pop("id", None), str(request.pop("op", None))
+        try:
+            if operation not in operations:
+                raise EngineError(f"no operation {operation!r}: choose one of {', '.join(operations)}, exit")
+            return {"id": number, "ok": operations[operation](**request)}
+        except (*ERRORS, TypeError, KeyError) as error:
+            return {"id": number, "error": f"{operation}: {error}"}
+
+
+def _end(signal_number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signal_number)
+
+
+def main() -> None:
+    """Obey until stdin ends."""
+    signal.signal(signal.SIGTERM, _end)
+    # Ctrl-C reaches the whole foreground group; the driver decides when the links come down.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    agent = Agent()
+    writing = threading.Lock()
+
+    def say(answer: dict[str, Any]) -> None:
+        line = json.dumps(answer).encode() + b"\n"
+        with writing:
+            while line:
+                line = line[os.write(sys.stdout.fileno(), line) :]
+
+    try:
+        for line in sys.stdin:
+            request = json.loads(line)
+            if request.get("op") == "exit":
+                agent.close()
+                say({"id": request.get("id"), "ok": {}})
+                return
+            if request.get("op") == "probe":
+                threading.Thread(target=lambda asked=request: say(agent.answer(asked)), daemon=True).start()
+            else:
+                say(agent.answer(request))
+    finally:
+        agent.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Whether an engine's process, where it has one, still lives; and how to clear links when it does not."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from gannet.netem.engines.base import Engine
+
+
+def clear(engine: Engine) -> None:
+    """Clear, also where the engine's process has ended with an order unread in its pipe."""
+    try:
+        engine.clear()
+    except OSError:
+        engine.clear()
+
+
+def ending(engine: Engine | None) -> int | None:
+    """A file descriptor, the caller's to close, readable when the engine's process has ended; None: it has none."""
+    pid = getattr(engine, "worker_pid", None)
+    if pid is None:
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # it has been waited for already
+        return None
+
+
+def has_ended(engine: Engine) -> bool:
+    """Whether the process of this engine is no more; False for an engine without one."""
+    if getattr(engine, "worker_pid", None) is None:
+        return False
+    worker = ending(engine)
+    if worker is None:
+        return True
+    try:
+        return bool(select.select([worker], [], [], 0)[0])
+    finally:
+        os.close(worker)

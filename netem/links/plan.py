@@ -1,0 +1,263 @@
+"""From profiles to plans: what the interface of each node must enforce, as plain numbers. Pure.
+
+A node's own profile caps what it sends (uplink) and what it receives (downlink), whoever the peer
+is. Delay, jitter and loss belong to a directed path and are applied where it ends, so a plan holds
+one PathPlan per source address. Plans travel to the agent as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from ipaddress import IPv4Address
+from math import hypot, sqrt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gannet.netem.links.profile import LinkProfile
+
+# An Ethernet frame at an MTU of 1500 as the kernel's shapers count it: header included, checksum not.
+FRAME_BYTES = 1514
+SMALLEST_FRAME_BYTES = 42
+# An initial TCP window (RFC 6928) must fit, else very slow links lose packets before they start.
+_SMALLEST_BUFFER_BYTES = 10 * FRAME_BYTES
+DEFAULT_BUFFER_MS = 100.0
+# A packet may hold several TCP segments, which are then shaped, delayed and lost as one. It never
+# holds more than what the slowest rate sends in this time, so that no queue is coarser than that.
+_LARGEST_PACKET_S = 0.0005
+_LARGEST_PACKET_SEGMENTS = 40
+
+
+_address = lru_cache(maxsize=4096)(IPv4Address)  # of the few that there are, plans are made by the thousand
+
+
+@dataclass(frozen=True)
+class BurstPlan:
+    """Gilbert-Elliott loss, see gannet.netem.links.profile.GilbertElliott."""
+
+    good_to_bad_percent: float
+    bad_to_good_percent: float
+    loss_in_bad_percent: float = 100.0
+    loss_in_good_percent: float = 0.0
+
+    @property
+    def loss_percent(self) -> float:
+        """The share of packets lost in the long run."""
+        p, r = self.good_to_bad_percent, self.bad_to_good_percent
+        return min(100.0, (r * self.loss_in_good_percent + p * self.loss_in_bad_percent) / (p + r))
+
+
+@dataclass(frozen=True)
+class PathPlan:
+    """The directed path from one source: delay one way, jitter around it, and what happens to packets.
+
+    `loss_percent` is random loss, and 100 is a cut; `bursts` are what is lost besides, on an open path.
+    """
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    jitter_distribution: str = "uniform"
+    jitter_correlation_percent: float = 0.0
+    loss_percent: float = 0.0
+    bursts: BurstPlan | None = None
+    reorder_percent: float = 0.0
+    duplicate_percent: float = 0.0
+    corrupt_percent: float = 0.0
+
+    @property
+    def is_ideal(self) -> bool:
+        """True when there is nothing to enforce."""
+        return self == PathPlan(jitter_distribution=self.jitter_distribution)
+
+    @property
+    def is_whole(self) -> bool:
+        """True when every packet arrives once, as it was sent, and in its turn."""
+        return not (self.any_loss_percent or self.reorder_percent or self.duplicate_percent or self.corrupt_percent)
+
+    @property
+    def any_loss_percent(self) -> float:
+        """Packets lost in the long run, at random and in bursts."""
+        passed = (1 - self.loss_percent / 100) * (1 - (self.bursts.loss_percent if self.bursts else 0.0) / 100)
+        return 100 * (1 - passed) if self.bursts else self.loss_percent
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PathPlan:
+        """The inverse of dataclasses.asdict; TypeError on unknown fields."""
+        bursts = data.get("bursts")
+        return cls(**{**data, "bursts": bursts and BurstPlan(**bursts)})
+
+
+@dataclass(frozen=True)
+class InterfacePlan:
+    """What one interface must enforce.
+
+    Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for
+    IPv4 packets that arrive from the addresses in `paths`; all else that arrives is only rate-limited.
+    The buffer of a rate limit holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`.
+    `segments` is the largest number of TCP segments in one packet. `seed` fixes what is drawn for losses
+    and jitter; for engine netem only where kernel and tc take one (from 6.6 on).
+    """
+
+    device: str
+    address: str
+    up_bps: int | None
+    down_bps: int | None
+    buffer_bytes_up: int
+    buffer_bytes_down: int
+    paths: Mapping[str, PathPlan] = field(default_factory=dict)
+    segments: int = 1
+    seed: int = 0
+    buffer_packets_up: int | None = None
+    buffer_packets_down: int | None = None
+    queue: str = "fifo"
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.device.encode()) <= 15:
+            raise ValueError(f"device {self.device!r}: a Linux interface name has 1 to 15 bytes")
+        for source in (self.address, *self.paths):
+            _address(source)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> InterfacePlan:
+        """The inverse of to_json; TypeError on unknown or missing fields."""
+        paths = {source: PathPlan.from_json(path) for source, path in data["paths"].items()}
+        return cls(**{**data, "paths": paths})
+
+
+def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
+    """The path between two nodes: each end contributes half, so equal profiles give their own figures.
+
+    Delays add halves; survival probabilities multiply as √((1−p)(1−q)), likewise those of packets that are not
+    reordered, duplicated or corrupted; jitter is the root mean square, distributed as that of the end with more
+    (the sender, where both have as much). Bursts come as those of the end that loses more, thinned to the common
+    loss. A path without delay reorders nothing, since reordered packets are those that skip it.
+    """
+    more = max(sender, receiver, key=lambda profile: profile.jitter_ms)
+    jitter_ms = more.jitter_ms
+    if sender.jitter_ms != receiver.jitter_ms:
+        jitter_ms = hypot(sender.jitter_ms, receiver.jitter_ms) / sqrt(2)
+    delay_ms = (sender.up_delay_ms + receiver.down_delay_ms) / 2
+    loss_percent, bursts = _path_loss(sender, receiver)
+    return PathPlan(
+        delay_ms=delay_ms,
+        jitter_ms=jitter_ms,
+        jitter_distribution=more.jitter_distribution,
+        jitter_correlation_percent=more.jitter_correlation_percent,
+        loss_percent=loss_percent,
+        bursts=bursts,
+        reorder_percent=_halves(sender.reorder_percent, receiver.reorder_percent) if delay_ms > 0 else 0.0,
+        duplicate_percent=_halves(sender.duplicate_percent, receiver.duplicate_percent),
+        corrupt_percent=_halves(sender.corrupt_percent, receiver.corrupt_percent),
+    )
+
+
+def _path_loss(sender: LinkProfile, receiver: LinkProfile) -> tuple[float, BurstPlan | None]:
+    """Random loss in per cent, and what comes in bursts. One of the two is nothing; all lost is a cut."""
+    loss_percent = _halves(sender.mean_loss_percent, receiver.mean_loss_percent)
+    worse = max(sender, receiver, key=lambda profile: profile.mean_loss_percent)
+    if worse.gilbert_elliott is None or not 0 < loss_percent < 100:
+        return loss_percent, None
+    bursts = worse.gilbert_elliott
+    if sender.gilbert_elliott != receiver.gilbert_elliott:
+        bursts = bursts.thinned(min(1.0, loss_percent / worse.mean_loss_percent))
+    return 0.0, BurstPlan(**bursts.model_dump())
+
+
+def _halves(p_percent: float, q_percent: float) -> float:
+    """What is left to happen when each end lets the square root of its share pass. Rounded to a packet in 10¹¹."""
+    if p_percent == q_percent == 0:
+        return 0.0
+    passed = sqrt(max(0.0, 1 - p_percent / 100)) * sqrt(max(0.0, 1 - q_percent / 100))
+    return round(100 * (1 - passed), 9)
+
+
+def buffer_bytes(rate_bps: int | None, buffer_ms: float) -> int:
+    """Bytes of the buffer in front of a rate limit: `buffer_ms` at that rate, at least ten full frames."""
+    return max(_SMALLEST_BUFFER_BYTES, round((rate_bps or 0) * buffer_ms / 8000))
+
+
+def profile_buffer_bytes(profile: LinkProfile, rate_bps: int | None) -> int:
+    """Bytes of a profile's buffer in front of this rate: as said, or what its packets hold at full size."""
+    if profile.buffer_bytes is not None:
+        return profile.buffer_bytes
+    if profile.buffer_packets is not None:
+        return profile.buffer_packets * FRAME_BYTES
+    return buffer_bytes(rate_bps, DEFAULT_BUFFER_MS if profile.buffer_ms is None else profile.buffer_ms)
+
+
+def packet_segments(rates_bps: Sequence[int | None], single: bool) -> int:
+    """TCP segments a packet may hold: one where each has its own fate (`single`), else 0.5 ms of the slowest rate."""
+    if single:
+        return 1
+    slowest_bps = min((rate for rate in rates_bps if rate is not None), default=None)
+    if slowest_bps is None:
+        return _LARGEST_PACKET_SEGMENTS
+    return max(1, min(_LARGEST_PACKET_SEGMENTS, int(slowest_bps * _LARGEST_PACKET_S / (8 * FRAME_BYTES))))
+
+
+def network_plan(
+    default: LinkProfile,
+    nodes: Mapping[int, LinkProfile],
+    edges: Mapping[tuple[int, int], LinkProfile],
+    addresses: Sequence[str],
+    device: str,
+    seed: int = 0,
+) -> list[InterfacePlan]:
+    """One plan for each node, in rank order; `addresses[rank]` is the node's IPv4 address on `device`.
+
+    A node has `nodes[rank]`, else `default`. `edges[src, dst]` replaces delay, jitter and loss of that
+    directed link exactly; rates stay the nodes'. Raises ValueError for ranks that do not exist.
+    """
+    world = len(addresses)
+    for rank in {*nodes, *(rank for edge in edges for rank in edge)}:
+        if not 0 <= rank < world:
+            raise ValueError(f"links name node {rank}, but the nodes are 0 to {world - 1}")
+    for source, target in edges:
+        if source == target:
+            raise ValueError(f"links name an edge from node {source} to itself")
+    profiles = [nodes.get(rank, default) for rank in range(world)]
+    incoming: list[dict[str, PathPlan]] = []
+    known: dict[tuple[int, int], PathPlan] = {}  # most nodes share a profile, and traces plan many times a second
+    for target in range(world):
+        paths: dict[str, PathPlan] = {}
+        for source in range(world):
+            if source != target:
+                edge = edges.get((source, target))
+                ends = (edge, edge) if edge else (profiles[source], profiles[target])
+                key = (id(ends[0]), id(ends[1]))
+                if key not in known:
+                    known[key] = path_plan(*ends)
+                paths[addresses[source]] = known[key]
+        incoming.append(paths)
+    segments = packet_segments(
+        [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)],
+        any(not path.is_whole for paths in incoming for path in paths.values())
+        or any(profile.takes_packets_singly for profile in profiles),
+    )
+    return [
+        InterfacePlan(
+            device=device,
+            address=addresses[rank],
+            up_bps=profile.up_bps,
+            down_bps=profile.down_bps,
+            buffer_bytes_up=profile_buffer_bytes(profile, profile.up_bps),
+            buffer_bytes_down=profile_buffer_bytes(profile, profile.down_bps),
+            paths=incoming[rank],
+            segments=segments,
+            seed=seed,
+            buffer_packets_up=profile.buffer_packets,
+            buffer_packets_down=profile.buffer_packets,
+            queue=profile.queue,
+        )
+        for rank, profile in enumerate(profiles)
+    ]
+
+
+def path_rate_bps(plans: Sequence[InterfacePlan], source: int, target: int) -> int | None:
+    """What a directed link carries when nothing else uses its ends: min(uplink, downlink); None: no cap."""
+    return min((r for r in (plans[source].up_bps, plans[target].down_bps) if r is not None), default=None)

@@ -1,0 +1,301 @@
+"""What a link is like: a named, frozen LinkProfile, read from a small YAML file.
+
+A profile describes the path between two nodes that both have it: rates of the access link in each
+direction, delay of one direction, jitter, loss, and the buffer in front of the bottleneck. Delays
+are always one way, never a round trip. A shipped profile names the source of its figures and lists
+what had to be assumed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
+
+PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
+# Where a user's own profiles are looked for by name: these folders, or ./profiles when the variable is not set.
+USER_FOLDERS_VARIABLE = "GANNET_PROFILES"
+
+SLOWEST_BPS, FASTEST_BPS = 1_000, 100 * 10**9
+RATE_MAX_LENGTH = 40
+_UNITS_BPS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+_RATE = re.compile(r"[ \t\r\n]*([0-9]*\.?[0-9]+)[ \t\r\n]*([a-z]+)[ \t\r\n]*", re.IGNORECASE | re.ASCII)
+# One value for both directions, so that a symmetric profile stays short.
+SHORTHANDS = {
+    "rate": ("down_bps", "up_bps"),
+    "down": ("down_bps",),
+    "up": ("up_bps",),
+    "delay_ms": ("down_delay_ms", "up_delay_ms"),
+}
+
+JitterDistribution = Literal["uniform", "normal", "pareto"]
+# How the buffer in front of a rate limit is served: first in, first out, or an active queue management of Linux.
+QueueDiscipline = Literal["fifo", "codel", "fq_codel", "sfq"]
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or does not make sense; the message says where and what to do."""
+
+
+def parse_rate_bps(value: object) -> int | None:
+    """`10Mbit` → 10_000_000 bit/s; a bare integer is bit/s already; `unlimited` or null → None (no cap)."""
+    if value is None or value == "unlimited":
+        return None
+    if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    match = _RATE.fullmatch(value) if isinstance(value, str) and len(value) <= RATE_MAX_LENGTH else None
+    unit = _UNITS_BPS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(f"{short(value)} is not a rate: write 10Mbit (bit, kbit, Mbit or Gbit) or unlimited")
+    exact = Fraction(match[1]) * unit
+    if not SLOWEST_BPS <= exact <= FASTEST_BPS:
+        raise ValueError(f"{short(value)} is out of range: a rate is from 1kbit to 100Gbit")
+    return round(exact)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+RateBps = Annotated[
+    Annotated[int, Field(strict=True, ge=SLOWEST_BPS, le=FASTEST_BPS)] | None, BeforeValidator(parse_rate_bps)
+]
+Bytes = Annotated[int, Field(strict=True, ge=1514, le=2**31)]
+Packets = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+Milliseconds = Annotated[float, Field(strict=True, ge=0, le=60_000)]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Share = Annotated[float, Field(strict=True, gt=0, le=100)]
+
+
+class GilbertElliott(BaseModel):
+    """Bursty loss: a Markov chain of a good and a bad state, which each packet advances, with a loss of its own each.
+
+    Gilbert 1960, Elliott 1963; figures as in `tc netem loss gemodel` (p, r, 1-h, 1-k): of the packets met in the
+    good state, `loss_in_good_percent` are lost, and `good_to_bad_percent` are the last of it; likewise the bad.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    good_to_bad_percent: Share
+    """Of the packets met in the good state, how many are its last; per cent."""
+    bad_to_good_percent: Share
+    """Of the packets met in the bad state, how many are its last; per cent. A burst lasts 100 / this packets."""
+    loss_in_bad_percent: Percent = 100.0
+    """Loss of the packets met in the bad state, per cent."""
+    loss_in_good_percent: Percent = 0.0
+    """Loss of the packets met in the good state, per cent."""
+
+    @property
+    def loss_percent(self) -> float:
+        """The share of packets lost in the long run: (r·good + p·bad) / (p + r)."""
+        p, r = self.good_to_bad_percent, self.bad_to_good_percent
+        return min(100.0, (r * self.loss_in_good_percent + p * self.loss_in_bad_percent) / (p + r))
+
+    @property
+    def bad_packets(self) -> float:
+        """Packets that a stay in the bad state lasts on average: 1 / r."""
+        return 100 / self.bad_to_good_percent
+
+    def thinned(self, share: float) -> GilbertElliott:
+        """The same states, in which only `share` (0…1) of the lost packets are lost."""
+        return self.model_copy(
+            update={
+                "loss_in_bad_percent": self.loss_in_bad_percent * share,
+                "loss_in_good_percent": self.loss_in_good_percent * share,
+            }
+        )
+
+
+class LinkProfile(BaseModel):
+    """A link between two nodes that both have this profile.
+
+    In YAML `down: 10Mbit`, `up: 1Mbit` stand for `down_bps`, `up_bps`; `rate` sets both rates and
+    `delay_ms` both delays. A rate of None is no cap. `down_delay_ms` and `up_delay_ms` are one-way
+    delays: a path takes half of its sender's `up_delay_ms` and half of its receiver's `down_delay_ms`.
+    `jitter_ms` is the half-width of a uniform spread, or the standard deviation of a normal or a Pareto
+    one (α = 3); `jitter_correlation_percent` is how much each packet's delay follows the one before.
+    Packets of one path never overtake each other, but for `reorder_percent` of them, which skip the delay.
+    Loss is random (`loss_percent`) or comes in bursts (`gilbert_elliott`). Duplicates arrive right behind
+    their originals; a corrupt packet has one bit flipped, which a checksum finds.
+    The buffer in front of each rate limit holds `buffer_ms` (the time that it takes to drain, 100 when nothing
+    is said), `buffer_bytes` or `buffer_packets`, and `queue` is how it is served.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[StrictStr, Field(min_length=1)] = "custom"
+    """What tables and ledgers call it; a file's own name when left out."""
+    source: StrictStr = ""
+    """Where the figures come from."""
+    assumed: tuple[StrictStr, ...] = ()
+    """Figures that the source does not give, and what was put in their place."""
+    down_bps: RateBps = None
+    """Rate at which a node receives, bit/s."""
+    up_bps: RateBps = None
+    """Rate at which a node sends, bit/s."""
+    down_delay_ms: Milliseconds = 0.0
+    """One-way delay of what a node receives, ms."""
+    up_delay_ms: Milliseconds = 0.0
+    """One-way delay of what a node sends, ms."""
+    jitter_ms: Milliseconds = 0.0
+    """Spread of the delay, ms: half-width when uniform, else the standard deviation."""
+    jitter_distribution: JitterDistribution = "uniform"
+    """How the delay spreads."""
+    jitter_correlation_percent: Annotated[float, Field(strict=True, ge=0, lt=100)] = 0.0
+    """How much the delay of a packet follows that of the one before, per cent."""
+    loss_percent: Percent = 0.0
+    """Packets lost at random, per cent; 100 is a cut."""
+    gilbert_elliott: GilbertElliott | None = None
+    """Loss in bursts, in place of random loss."""
+    reorder_percent: Percent = 0.0
+    """Packets that skip the delay, per cent."""
+    duplicate_percent: Percent = 0.0
+    """Packets that arrive twice, per cent."""
+    corrupt_percent: Percent = 0.0
+    """Packets that arrive with one bit flipped, per cent."""
+    buffer_ms: Annotated[float, Field(strict=True, gt=0, le=60_000)] | None = None
+    """Buffer in front of each rate limit: the time that it takes to drain, ms (100 when nothing is said)."""
+    buffer_bytes: Annotated[Bytes, BeforeValidator(_whole)] | None = None
+    """Buffer in front of each rate limit, bytes."""
+    buffer_packets: Annotated[Packets, BeforeValidator(_whole)] | None = None
+    """Buffer in front of each rate limit, packets."""
+    queue: QueueDiscipline = "fifo"
+    """How the buffer is served."""
+
+    @model_validator(mode="after")
+    def _say_things_once(self) -> LinkProfile:
+        buffers = [
+            name for name in ("buffer_ms", "buffer_bytes", "buffer_packets") if getattr(self, name) is not None
+        ]
+        if len(buffers) > 1:
+            raise ValueError(f"{' and '.join(buffers)} say the same thing twice: keep one")
+        if self.gilbert_elliott is not None and self.loss_percent > 0:
+            raise ValueError("loss_percent and gilbert_elliott exclude each other: bursts have a loss of their own")
+        if self.jitter_correlation_percent > 0 and self.jitter_ms == 0:
+            raise ValueError("jitter_correlation_percent needs a jitter_ms to correlate")
+        if self.reorder_percent > 0 and self.up_delay_ms == self.down_delay_ms == 0:
+            raise ValueError("reorder_percent needs a delay: reordered packets are those that skip it")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_shorthands(cls, data: object) -> object:
+        if not isinstance(data, Mapping):
+            return data
+        expanded: dict[str, Any] = dict(data)
+        for shorthand, fields in SHORTHANDS.items():
+            if shorthand not in expanded:
+                continue
+            value = expanded.pop(shorthand)
+            for name in fields:
+                if name in expanded:
+                    raise ValueError(f"{shorthand} and {name} say the same thing twice: keep one")
+                expanded[name] = value
+        return expanded
+
+    @property
+    def delay_ms(self) -> float:
+        """One-way delay between two nodes of this profile."""
+        return (self.up_delay_ms + self.down_delay_ms) / 2
+
+    @property
+    def takes_packets_singly(self) -> bool:
+        """Whether it counts packets, or treats some unlike others: each must then be one TCP segment."""
+        some = self.mean_loss_percent or self.reorder_percent or self.duplicate_percent or self.corrupt_percent
+        return bool(some) or self.buffer_packets is not None or self.queue != "fifo"
+
+    @property
+    def mean_loss_percent(self) -> float:
+        """Loss in the long run, random or in bursts."""
+        return self.loss_percent if self.gilbert_elliott is None else self.gilbert_elliott.loss_percent
+
+
+def list_profiles() -> list[str]:
+    """Names of the shipped profiles, sorted."""
+    return sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml"))
+
+
+def user_profiles() -> dict[str, Path]:
+    """The user's own profiles by name: from the folders that GANNET_PROFILES lists, colons between, else ./profiles.
+
+    Where two folders have a name, the first one counts.
+    """
+    named = os.environ.get(USER_FOLDERS_VARIABLE, "profiles").split(os.pathsep)
+    folders = [folder for name in named if name and (folder := Path(name)).resolve() != PROFILE_FOLDER.resolve()]
+    files = [path for folder in reversed(folders) for path in sorted(folder.glob("*.y*ml"))]
+    return {path.stem: path for path in files if path.suffix in (".yaml", ".yml")}
+
+
+def load_profile(name_or_path: str | Path) -> LinkProfile:
+    """Read a profile by name, shipped or of the user's own (see user_profiles), or by the path of its YAML file.
+
+    Raises ProfileError: no such profile, two of one name, or a field that is wrong (which one, what it got).
+    """
+    path = _find(str(name_or_path))
+    try:
+        data = read_mapping(path, "rate: 10Mbit")
+    except DocumentError as error:
+        raise ProfileError(str(error)) from error
+    try:
+        return LinkProfile.model_validate({"name": path.stem, **data})
+    except ValidationError as error:
+        told = dict.fromkeys(_complaint(each, data) for each in error.errors())
+        raise ProfileError(f"{path}: " + "; ".join(told)) from error
+
+
+def _find(text: str) -> Path:
+    if text.endswith((".yaml", ".yml")):
+        return Path(text)
+    own, shipped = user_profiles(), list_profiles()
+    if text in own and text in shipped:
+        raise ProfileError(
+            f"{own[text]} has the name of a shipped profile, and a run must not depend on the folder that it is "
+            f"started from: rename the file, or say {own[text]}"
+        )
+    if text in own:
+        return own[text]
+    if text in shipped:
+        return PROFILE_FOLDER / f"{text}.yaml"
+    known = [*shipped, *own]
+    close = get_close_matches(text, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ProfileError(f"no profile named {short(text)}: {hint}known: {', '.join(known)}, or a .yaml file")
+
+
+def _complaint(error: Any, data: Mapping[str, Any]) -> str:
+    """One mistake in the words of the file: the field as it is written there, what is wrong, what it got."""
+    where = [str(part) for part in error["loc"] if part not in ("int", "float")]
+    if not where:
+        return str(error["msg"]).removeprefix("Value error, ")
+    if where[0] not in data:  # said by a shorthand
+        where[0] = next(
+            (name for name, fields in SHORTHANDS.items() if where[0] in fields and name in data), where[0]
+        )
+    field = printable(".".join(where))
+    if error["type"] == "extra_forbidden":
+        model: type[BaseModel] = GilbertElliott if where[0] == "gilbert_elliott" else LinkProfile
+        known = [*model.model_fields, *(SHORTHANDS if model is LinkProfile else ())]
+        close = get_close_matches(where[-1], known, n=1)
+        return f"{short(field)} is no field: " + (
+            f"did you mean {close[0]}?" if close else "known: " + ", ".join(known)
+        )
+    if error["type"] == "missing":
+        return f"{field} is missing"
+    message, got = printable(error["msg"]).removeprefix("Value error, "), short(error["input"])
+    return f"{field}: {message}" + ("" if message.startswith(got) else f" (got {got})")

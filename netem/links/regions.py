@@ -1,0 +1,228 @@
+"""Delays and losses for each pair: matrices between nodes, and between the regions that nodes stand in.
+
+A matrix gives directed edges, sender's row and receiver's column, as LinkProfiles: they replace delay, jitter and
+loss of their link, and leave both nodes' rates alone. Delays are one way; a file may give round trips, which are
+then halved.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
+
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
+
+REGIONS_FOLDER = Path(__file__).parents[1] / "regions"
+_LONGEST_MS = 60_000
+_LARGEST_CSV_BYTES = 2**22
+
+Edge = tuple[int, int]  # sender, receiver
+Cell = StrictFloat | StrictInt | None
+Table = tuple[tuple[Cell, ...], ...]
+
+
+class MatrixError(ValueError):
+    """A matrix that cannot be read or does not fit; the message says where and what to do."""
+
+
+class LinkMatrix(BaseModel):
+    """One-way delays in ms and losses in per cent, for each pair of nodes or, where `regions` names them, of regions.
+
+    Row: sender, column: receiver. An empty cell (null) is a link of which the matrix says nothing; without
+    `losses_percent` nothing is lost. The diagonal of regions is the link between two nodes in one; that of nodes is
+    0 or empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[StrictStr, Field(min_length=1)] = "matrix"
+    source: StrictStr = ""
+    assumed: tuple[StrictStr, ...] = ()
+    regions: tuple[Annotated[StrictStr, Field(min_length=1)], ...] = ()
+    delays_ms: Table
+    losses_percent: Table | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _halve_round_trips(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or "round_trips_ms" not in data:
+            return data
+        if "delays_ms" in data:
+            raise ValueError("delays_ms and round_trips_ms say the same thing twice: keep one")
+        rest = {name: value for name, value in data.items() if name != "round_trips_ms"}
+        return {**rest, "delays_ms": _halved(data["round_trips_ms"])}
+
+    @model_validator(mode="after")
+    def _check(self) -> LinkMatrix:
+        size = len(self.regions) or len(self.delays_ms)
+        if not size:
+            raise ValueError("delays_ms has no rows")
+        if double := [region for region in self.regions if self.regions.count(region) > 1]:
+            raise ValueError(f"regions names {short(double[0])} twice")
+        _check_table("delays_ms", self.delays_ms, size, _LONGEST_MS)
+        if self.losses_percent is not None:
+            _check_table("losses_percent", self.losses_percent, size, 100)
+        if self.regions:
+            return self
+        for rank in range(size):
+            if self.delays_ms[rank][rank] or self.loss_percent(rank, rank):
+                raise ValueError(f"the cell of node {rank} with itself must be 0 or empty: there is no such link")
+        return self
+
+    def loss_percent(self, row: int, column: int) -> float:
+        """Loss from the sender of this row to the receiver of this column."""
+        return float((self.losses_percent[row][column] if self.losses_percent else 0.0) or 0.0)
+
+    def link(self, row: int, column: int) -> LinkProfile | None:
+        """The link from the sender of this row to the receiver of this column; None: nothing is said of it."""
+        delay_ms = self.delays_ms[row][column]
+        if delay_ms is None:
+            return None
+        name = f"{self.regions[row]}→{self.regions[column]}" if self.regions else self.name
+        loss_percent = self.loss_percent(row, column)
+        return LinkProfile(
+            name=name, source=self.source, up_delay_ms=delay_ms, down_delay_ms=delay_ms, loss_percent=loss_percent
+        )
+
+
+def list_matrices() -> list[str]:
+    """Names of the shipped matrices between regions, sorted."""
+    return sorted(path.stem for path in REGIONS_FOLDER.glob("*.yaml"))
+
+
+def load_matrix(name_or_path: str | Path) -> LinkMatrix:
+    """Read a shipped matrix by name, or any by the path of its file: .yaml (fields of LinkMatrix) or .csv of delays.
+
+    A CSV of delays (one way, ms) has a row for each sender and a column for each receiver; names in its first row and
+    first column are regions. Raises MatrixError.
+    """
+    text = str(name_or_path)
+    if text.endswith(".csv"):
+        names, rows = _read_csv(Path(text))
+        return _build(Path(text), {"regions": names, "delays_ms": rows})
+    path = Path(text) if text.endswith((".yaml", ".yml")) else REGIONS_FOLDER / f"{text}.yaml"
+    if path.parent == REGIONS_FOLDER and text not in list_matrices():
+        close = get_close_matches(text, list_matrices(), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise MatrixError(f"no matrix named {short(text)}: {hint}known: {', '.join(list_matrices())}, or a file")
+    try:
+        return _build(path, read_mapping(path, "delays_ms: [[0, 25], [25, 0]]"))
+    except DocumentError as error:
+        raise MatrixError(str(error)) from error
+
+
+def load_table(path: str | Path) -> Table:
+    """The cells of a CSV of delays or losses, without names. Raises MatrixError."""
+    _, rows = _read_csv(Path(path))
+    return tuple(tuple(row) for row in rows)
+
+
+def matrix_edges(
+    delays_ms: Sequence[Sequence[float | None]], losses_percent: Sequence[Sequence[float | None]] | None = None
+) -> dict[Edge, LinkProfile]:
+    """The links between nodes that these matrices (by rank: sender's row, receiver's column) speak of.
+
+    Raises MatrixError where a matrix is not square, the two differ in size, or a cell is no delay or loss.
+    """
+    return node_edges(_build(None, {"delays_ms": delays_ms, "losses_percent": losses_percent}))
+
+
+def node_edges(matrix: LinkMatrix) -> dict[Edge, LinkProfile]:
+    """The links of a matrix between nodes, by rank. Raises MatrixError for one between regions."""
+    if matrix.regions:
+        raise MatrixError(f"{matrix.name} is a matrix between regions: say which region each node is in")
+    size = len(matrix.delays_ms)
+    links = {(a, b): matrix.link(a, b) for a in range(size) for b in range(size) if a != b}
+    return {edge: link for edge, link in links.items() if link is not None}
+
+
+def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") -> dict[Edge, LinkProfile]:
+    """The links between nodes of which `names[rank]` is the region. Raises MatrixError for what the matrix lacks."""
+    known = matrix if isinstance(matrix, LinkMatrix) else load_matrix(matrix)
+    if not known.regions:
+        raise MatrixError(f"{known.name} names no regions")
+    for name in names:
+        if name not in known.regions:
+            close = get_close_matches(str(name), known.regions, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise MatrixError(f"{known.name} has no region {short(name)}: {hint}known: {', '.join(known.regions)}")
+    at = [known.regions.index(name) for name in names]
+    edges: dict[Edge, LinkProfile] = {}
+    for a in range(len(names)):
+        for b in range(len(names)):
+            if a == b:
+                continue
+            link = known.link(at[a], at[b])
+            if link is None:
+                raise MatrixError(f"{known.name} does not say how far {names[a]} is from {names[b]}")
+            edges[a, b] = link
+    return edges
+
+
+def _halved(table: Any) -> Any:
+    """Half of every number that may be a round trip; all else is left as it is, for types and ranges to refuse."""
+    if isinstance(table, list | tuple):
+        return [_halved(item) for item in table]
+    number = isinstance(table, int | float) and not isinstance(table, bool)
+    return table / 2 if number and abs(table) <= 2 * _LONGEST_MS else table
+
+
+def _check_table(field: str, table: Table, size: int, most: float) -> None:
+    if len(table) != size or any(len(row) != size for row in table):
+        widths = sorted({len(row) for row in table})
+        raise ValueError(f"{field} must be {size} × {size}: it has {len(table)} rows of {widths} cells")
+    for r, row in enumerate(table):
+        for c, cell in enumerate(row):
+            if cell is not None and not 0 <= cell <= most:
+                raise ValueError(f"{field}, row {r}, column {c}: {short(cell)} is not between 0 and {most}")
+
+
+def _build(path: Path | None, data: Mapping[str, Any]) -> LinkMatrix:
+    try:
+        return LinkMatrix.model_validate({"name": path.stem if path else "matrix", **data})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ", ".join(str(part) for part in first["loc"] if part not in ("float", "int"))
+        message = first["msg"].removeprefix("Value error, ") + (f" (got {short(first['input'])})" if where else "")
+        raise MatrixError(": ".join(filter(None, (str(path or ""), printable(where), message)))) from error
+
+
+def _read_csv(path: Path) -> tuple[tuple[str, ...], list[list[float | None]]]:
+    """Names (none, or those of rows and columns alike) and cells of a CSV. Lines that begin with # are comments."""
+    try:
+        if path.stat().st_size > _LARGEST_CSV_BYTES:
+            raise MatrixError(f"{path}: larger than {_LARGEST_CSV_BYTES} bytes")
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        table = [[cell.strip() for cell in row] for row in csv.reader(ln for ln in lines if ln[:1] not in ("", "#"))]
+    except OSError as error:
+        raise MatrixError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, csv.Error) as error:
+        raise (
+            error if isinstance(error, MatrixError) else MatrixError(f"{path}: not CSV: {printable(error)}")
+        ) from error
+    names: tuple[str, ...] = ()
+    if table and any(cell and not _is_number(cell) for cell in table[0][1:]):
+        names = tuple(table[0][1:])
+        rows = table[1:]
+        if [row[0] for row in rows] != list(names):
+            raise MatrixError(f"{path}: the names of the rows are not those of the columns, in one order")
+        table = [row[1:] for row in rows]
+    for r, row in enumerate(table):
+        for c, cell in enumerate(row):
+            if cell and not _is_number(cell):
+                raise MatrixError(f"{path}, row {r}, column {c}: {short(cell)} is no number")
+    return names, [[float(cell) if cell else None for cell in row] for row in table]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,335 @@
+"""How links change by themselves: entries of a schedule, unrolled into the states that they lead to. Pure.
+
+Every entry is a layer over the state that the links begin with. Layers lie in the order of their times, then in the
+order in which they were written, and each is a change of what lies below it: so later entries win for what they
+touch. What a layer does may go on (a ramp, a trace, a flap) and may end; what it did is then undone, and what lies
+above it stays. gannet.netem.links.state.Journal does the same for changes that are made live.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil, inf
+
+from gannet.netem.links.plan import packet_segments, path_plan
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.state import Change, Edge, LinkState, links_of
+from gannet.netem.links.trace import Trace, TracePoint, profile_at
+
+# A ramp is a stair: a step each quarter of a second, or a hundred steps where that is coarser.
+_RAMP_STEP_S, _RAMP_STEPS = 0.25, 100
+MOST_MOMENTS = 200_000
+_RAMPED = (
+    "down_bps", "up_bps", "down_delay_ms", "up_delay_ms", "jitter_ms", "jitter_correlation_percent", "loss_percent",
+    "reorder_percent", "duplicate_percent", "corrupt_percent",
+)  # fmt: skip
+
+
+class ScheduleError(ValueError):
+    """A schedule that makes no sense; the message says which entry and why."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One entry: from `at_s` until `until_s`, `steps` say what it does from which moment on; the first is at `at_s`.
+
+    `series` names a layer whose steps are one thing (a trace, a ramp). `where` names the entry in errors.
+    """
+
+    at_s: float
+    steps: tuple[tuple[float, Change], ...]
+    until_s: float = inf
+    series: str = ""
+    where: str = ""
+
+    def change_at(self, t_s: float) -> Change | None:
+        """What it does at that moment; None: nothing."""
+        if not self.at_s <= t_s < self.until_s:
+            return None
+        return self.steps[bisect_right(self.steps, t_s, key=lambda step: step[0]) - 1][1]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """From `at_s` on, `links` are in force; `series` names what makes its step there, if that is all that happens."""
+
+    at_s: float
+    links: LinkState
+    series: str = ""
+
+
+def unrolled(base: LinkState, layers: Iterable[Layer]) -> tuple[LinkState, tuple[Moment, ...]]:
+    """`base`, and the states that these layers lead to from it, in order; what changes nothing is left out.
+
+    How many segments a packet may hold is the same in all of them: connections keep what they began with.
+    Raises ScheduleError for what cannot be: a ramp between a cap and none, too many moments.
+    """
+    ordered = sorted(layers, key=lambda layer: layer.at_s)
+    if not ordered:
+        return base, ()
+    times = {t_s for layer in ordered for t_s, _ in layer.steps if t_s < layer.until_s}
+    times |= {layer.until_s for layer in ordered if layer.until_s < inf}
+    if len(times) > MOST_MOMENTS:
+        raise ScheduleError(f"the schedule has {len(times)} changes; {MOST_MOMENTS} at most")
+    moments: list[Moment] = []
+    before = base
+    for t_s in sorted(times):
+        links = base
+        for layer in ordered:
+            if (change := layer.change_at(t_s)) is not None:
+                try:
+                    links = change(links)
+                except ValueError as error:
+                    raise ScheduleError(f"{layer.where}: {error}" if layer.where else str(error)) from None
+        if links != before:
+            moments.append(Moment(t_s, links, _series_at(t_s, ordered)))
+        before = links
+    segments = min(_segments(links) for links in (base, *(moment.links for moment in moments)))
+    fixed = {"segments": segments}
+    return base.model_copy(update=fixed), tuple(
+        replace(moment, links=moment.links.model_copy(update=fixed)) for moment in moments
+    )
+
+
+def _series_at(t_s: float, layers: Sequence[Layer]) -> str:
+    """The series that are under way, if nothing else happens: one name as long as they are the same."""
+    if any(not layer.series and (t_s == layer.until_s or _has_step(layer, t_s)) for layer in layers):
+        return ""
+    under_way = (
+        layer.series
+        for layer in layers
+        if layer.series and (layer.at_s <= t_s <= min(layer.until_s, layer.steps[-1][0]) or t_s == layer.until_s)
+    )
+    return ", ".join(under_way)
+
+
+def _has_step(layer: Layer, t_s: float) -> bool:
+    place = bisect_left(layer.steps, t_s, key=lambda step: step[0])
+    return place < len(layer.steps) and layer.steps[place][0] == t_s
+
+
+def _segments(links: LinkState) -> int:
+    """TCP segments that a packet may hold in this state."""
+    profiles = [links.profile, *links.nodes.values()]
+    rates = [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)]
+    return packet_segments(rates, any(profile.takes_packets_singly for profile in (*profiles, *links.edges.values())))
+
+
+# The entries that there are. `nodes` and `edges` of None: everywhere. Times in seconds of the training clock.
+
+
+def applied(
+    at_s: float,
+    profile: LinkProfile,
+    nodes: Sequence[int] | None = None,
+    edges: Sequence[Edge] | None = None,
+    until_s: float = inf,
+    where: str = "",
+) -> Layer:
+    """A profile at nodes and edges; with neither, at all nodes, while single edges keep theirs."""
+    return Layer(at_s, ((at_s, partial(_apply, profile, nodes, edges)),), until_s, where=where)
+
+
+def ramped(
+    at_s: float,
+    ramp_s: float,
+    profile: LinkProfile,
+    nodes: Sequence[int] | None = None,
+    edges: Sequence[Edge] | None = None,
+    until_s: float = inf,
+    where: str = "",
+) -> Layer:
+    """From what is there to a profile, along a straight line in `ramp_s` seconds, in steps of equal length.
+
+    Each step has the line's value in its middle. Distributions, bursts, buffers and queues are those of the profile
+    from the first step on. Its change raises ScheduleError where a rate has a cap at one end of the ramp alone.
+    """
+    count = min(_RAMP_STEPS, max(1, ceil(ramp_s / _RAMP_STEP_S)))
+    steps: list[tuple[float, Change]] = [
+        (_time(at_s + ramp_s * step / count), partial(_ramp, profile, nodes, edges, (step + 0.5) / count))
+        for step in range(count)
+    ]
+    steps.append((_time(at_s + ramp_s), partial(_apply, profile, nodes, edges)))
+    return Layer(at_s, tuple(steps), until_s, f"ramp to {profile.name}{places(nodes, edges)}", where)
+
+
+def flapping(at_s: float, down_s: float, up_s: float, times: int, links: Iterable[Edge], where: str = "") -> Layer:
+    """These directed links cut for `down_s`, then not for `up_s`, so many times."""
+    if times > MOST_MOMENTS:
+        raise ScheduleError(f"{where}: {times} times; {MOST_MOMENTS} at most")
+    cut: Change = partial(_sever, frozenset(links))
+    steps: list[tuple[float, Change]] = []
+    for number in range(times):
+        steps += [(_time(at_s + number * (down_s + up_s)), cut)]
+        steps += [(_time(at_s + number * (down_s + up_s) + down_s), _leave)] if number < times - 1 else []
+    until_s = _time(at_s + (times - 1) * (down_s + up_s) + down_s)
+    return Layer(at_s, tuple(steps), until_s, where=where)
+
+
+def partitioned(
+    at_s: float, groups: Sequence[Sequence[int]], world: int, until_s: float = inf, where: str = ""
+) -> Layer:
+    """Every link between two groups cut, and no other; ValueError as LinkState.partition."""
+    LinkState().partition(groups, world)
+    return Layer(at_s, ((at_s, lambda state: state.partition(groups, world)),), until_s, where=where)
+
+
+def healed(at_s: float, where: str = "") -> Layer:
+    """No link cut any more, whatever cut it."""
+    return Layer(at_s, ((at_s, LinkState.heal),), where=where)
+
+
+def isolated(at_s: float, nodes: Sequence[int], world: int, until_s: float = inf, where: str = "") -> Layer:
+    """These nodes alone, each by itself; ValueError for a node that does not exist."""
+    return Layer(at_s, ((at_s, partial(_sever, links_of(nodes, world))),), until_s, where=where)
+
+
+def replayed(
+    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None = None, until_s: float = inf, where: str = ""
+) -> Layer:
+    """What the trace says in place of the figures of these nodes' access links, until it or the entry ends.
+
+    Links with profiles of their own keep their delay and loss. In an outage, links from or to the nodes are cut and
+    rates stay as they were. Raises ScheduleError for a loop without an end, ValueError for nodes that do not exist.
+    """
+    if trace.loop and until_s == inf:
+        raise ScheduleError(f"{where}: a trace that loops needs an end".removeprefix(": "))
+    end_s = until_s if trace.loop else min(until_s, _time(at_s + trace.duration_s))
+    if len(trace.points) * ceil((end_s - at_s) / trace.duration_s) > MOST_MOMENTS:
+        raise ScheduleError(f"{where}: over {MOST_MOMENTS} changes until {end_s:g} s".removeprefix(": "))
+    return Layer(
+        at_s,
+        _replay_steps(at_s, trace, world, nodes, end_s),
+        end_s,
+        f"trace {trace.name}{places(nodes, None)}",
+        where,
+    )
+
+
+def replay_now(
+    trace: Trace, world: int, nodes: Sequence[int] | None, for_s: float
+) -> tuple[tuple[float, Change], ...]:
+    """A trace replayed over and over for so long, for gannet.netem.links.state.Journal: (in how many seconds, what
+    holds then).
+
+    As in a schedule, packets are as small all the time as its slowest step needs. Errors as those of `replayed`.
+    """
+    steps = replayed(0.0, replace(trace, loop=True), world, nodes, for_s).steps
+    segments = min(_segments(change(LinkState())) for _, change in steps)
+    return tuple((in_s, partial(_in_packets, segments, change)) for in_s, change in steps)
+
+
+def _replay_steps(
+    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None, end_s: float
+) -> tuple[tuple[float, Change], ...]:
+    links = links_of(range(world) if nodes is None else nodes, world)
+    chosen = set(range(world) if nodes is None else nodes)
+    ups, downs = (frozenset(edge for edge in links if edge[end] in chosen) for end in (0, 1))
+    steps: list[tuple[float, Change]] = []
+    before = TracePoint(0.0)
+    for after_s, point in trace.unrolled(end_s - at_s):
+        out = (ups if point.up_bps == 0 else frozenset()) | (downs if point.down_bps == 0 else frozenset())
+        before = replace(point, up_bps=point.up_bps or before.up_bps, down_bps=point.down_bps or before.down_bps)
+        steps.append((_time(at_s + after_s), partial(_replay, before, out, nodes, trace.name)))
+    return tuple(steps)
+
+
+# What they do to a state.
+
+
+def _leave(state: LinkState) -> LinkState:
+    return state
+
+
+def _sever(links: frozenset[Edge], state: LinkState) -> LinkState:
+    return state.sever(links)
+
+
+def _apply(
+    profile: LinkProfile, nodes: Sequence[int] | None, edges: Sequence[Edge] | None, state: LinkState
+) -> LinkState:
+    if nodes is None and edges is None:
+        return state.model_copy(update={"profile": profile, "nodes": {}})
+    return state.apply(profile, nodes, edges)
+
+
+def _ramp(
+    profile: LinkProfile, nodes: Sequence[int] | None, edges: Sequence[Edge] | None, share: float, state: LinkState
+) -> LinkState:
+    if nodes is not None or edges is None:
+        state = _altered(state, nodes, lambda old: _between(old, profile, share))
+    changed = {edge: _between(_edge_profile(state, edge), profile, share, rates=False) for edge in edges or ()}
+    return state.model_copy(update={"edges": {**state.edges, **changed}}) if changed else state
+
+
+def _replay(
+    point: TracePoint, out: frozenset[Edge], nodes: Sequence[int] | None, name: str, state: LinkState
+) -> LinkState:
+    altered = _altered(state, nodes, lambda old: profile_at(point, old, name))
+    return altered.sever(out) if out else altered
+
+
+def _in_packets(segments: int, change: Change, state: LinkState) -> LinkState:
+    """The change, with packets that hold at most so many segments, and no more than the state below it allows."""
+    return change(state).model_copy(update={"segments": min(segments, state.segments or _segments(state))})
+
+
+def _altered(state: LinkState, nodes: Sequence[int] | None, alter: Callable[[LinkProfile], LinkProfile]) -> LinkState:
+    """The state with each of these nodes' profiles altered; of None: all of them."""
+    if nodes is not None:
+        return state.model_copy(update={"nodes": {**state.nodes, **{r: alter(state.profile_of(r)) for r in nodes}}})
+    update = {"profile": alter(state.profile), "nodes": {r: alter(old) for r, old in state.nodes.items()}}
+    return state.model_copy(update=update)
+
+
+def _between(old: LinkProfile, new: LinkProfile, share: float, rates: bool = True) -> LinkProfile:
+    """The profile that lies `share` of the way (above 0, below 1) from one to the other."""
+    figures: dict[str, object] = {"name": f"{old.name}→{new.name}"}
+    for field in _RAMPED:
+        a, b = getattr(old, field), getattr(new, field)
+        if field == "loss_percent":
+            a, b = old.mean_loss_percent, new.loss_percent
+            figures[field] = 0.0 if new.gilbert_elliott else a + (b - a) * share
+        elif not field.endswith("_bps"):
+            figures[field] = a + (b - a) * share
+        elif rates and a is not None and b is not None:
+            figures[field] = round(a + (b - a) * share)
+        elif rates and (a is None) != (b is None):
+            capped, free = (new.name, old.name) if a is None else (old.name, new.name)
+            raise ScheduleError(f"{field}: {capped} has a cap and {free} has none: a ramp needs a rate at both ends")
+    return LinkProfile.model_validate({**dict(new), **figures})
+
+
+def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
+    """The profile of a directed link, or one that says what the access links at its ends make of it."""
+    if (own := state.edges.get(edge)) is not None:
+        return own
+    source, target = (state.profile_of(rank) for rank in edge)
+    path = path_plan(source, target)
+    figures = {
+        field: getattr(path, field)
+        for field in (
+            "jitter_ms",
+            "jitter_correlation_percent",
+            "reorder_percent",
+            "duplicate_percent",
+            "corrupt_percent",
+        )
+    }
+    loss = path.bursts.loss_percent if path.bursts else path.loss_percent
+    delays = {"up_delay_ms": path.delay_ms, "down_delay_ms": path.delay_ms}
+    return LinkProfile.model_validate({"name": f"{edge[0]}→{edge[1]}", **delays, **figures, "loss_percent": loss})
+
+
+def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:
+    """Where an entry holds, for example " at node 2, 0→3"; nothing where it holds everywhere."""
+    parts = [f"node {rank}" for rank in nodes or ()] + [f"{a}→{b}" for a, b in edges or ()]
+    return f" at {', '.join(parts)}" if parts else ""
+
+
+def _time(t_s: float) -> float:
+    """Sums of seconds, to the nanosecond: what is due at the same moment is then due at the same number."""
+    return round(t_s, 9)

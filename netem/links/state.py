@@ -1,0 +1,247 @@
+"""The state of a network's links as a value: which profile holds where, and which links are cut. Pure.
+
+Every change returns a new state, so that an order of changes can be worked out, compared and undone
+before anything is put in force. `gannet.netem.links.schedule` says what changes by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import inf
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gannet.netem.links.plan import InterfacePlan, network_plan
+from gannet.netem.links.profile import LinkProfile
+
+Edge = tuple[int, int]
+# More links than these are counted, not named, where a state is described.
+_MOST_LINKS_NAMED = 8
+# Nothing is shaped; the same as the shipped profile of that name.
+UNSHAPED = LinkProfile(name="unshaped", source="none")
+
+
+class LinkState(BaseModel):
+    """`profile` for all nodes, replaced for single `nodes` and directed `edges`; `cut` edges carry nothing.
+
+    An edge's profile replaces delay, jitter and loss of that directed link; rates stay those of its ends.
+    `segments`: how many TCP segments a packet may hold, where rates change so often that it must not follow them
+    (None: what the slowest rate allows, see gannet.netem.links.plan.packet_segments).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    profile: LinkProfile = UNSHAPED
+    nodes: dict[int, LinkProfile] = Field(default_factory=dict)
+    edges: dict[Edge, LinkProfile] = Field(default_factory=dict)
+    cut: frozenset[Edge] = frozenset()
+    segments: int | None = Field(default=None, ge=1)
+
+    def profile_of(self, rank: int) -> LinkProfile:
+        """The profile of that node's access link."""
+        return self.nodes.get(rank, self.profile)
+
+    def apply(
+        self, profile: LinkProfile, nodes: Iterable[int] | None = None, edges: Iterable[Edge] | None = None
+    ) -> LinkState:
+        """The state with `profile` at these nodes and directed edges; with neither, everywhere. Cuts stay."""
+        at_nodes, at_edges = set(nodes or ()), set(edges or ())
+        if not at_nodes and not at_edges:
+            return LinkState(profile=profile, cut=self.cut, segments=self.segments)
+        return self.model_copy(
+            update={
+                "nodes": {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)},
+                "edges": {**self.edges, **dict.fromkeys(sorted(at_edges), profile)},
+            }
+        )
+
+    def partition(self, groups: Sequence[Iterable[int]], world: int) -> LinkState:
+        """The state in which no link between two groups carries anything; earlier cuts are forgotten.
+
+        The nodes that no group names are one more group. Raises ValueError when a node is named twice,
+        does not exist, or when all nodes are in one group.
+        """
+        group_of: dict[int, int] = {}
+        for number, group in enumerate(groups):
+            for rank in group:
+                if not 0 <= rank < world:
+                    raise ValueError(f"the partition names node {rank}, but the nodes are 0 to {world - 1}")
+                if rank in group_of:
+                    raise ValueError(f"the partition names node {rank} twice")
+                group_of[rank] = number
+        sides = [group_of.get(rank, len(groups)) for rank in range(world)]
+        if len(set(sides)) < 2:
+            raise ValueError("the partition has all nodes on one side: write for example 0,1:2,3")
+        cut = frozenset((a, b) for a in range(world) for b in range(world) if sides[a] != sides[b])
+        return self.model_copy(update={"cut": cut})
+
+    def heal(self) -> LinkState:
+        """The state with no link cut; profiles stay."""
+        return self.model_copy(update={"cut": frozenset()})
+
+    def sever(self, edges: Iterable[Edge]) -> LinkState:
+        """The state in which these directed links carry nothing either; earlier cuts stay."""
+        return self.model_copy(update={"cut": self.cut | frozenset(edges)})
+
+    def isolate(self, nodes: Iterable[int], world: int) -> LinkState:
+        """The state in which these nodes neither hear nor are heard, also by one another; earlier cuts stay.
+
+        Raises ValueError for a node that does not exist.
+        """
+        return self.sever(links_of(nodes, world))
+
+    def plans(self, addresses: Sequence[str], devices: Sequence[str], seed: int) -> tuple[InterfacePlan, ...]:
+        """What each node's interface must enforce, by rank; a cut edge is a path that loses every packet.
+
+        `addresses` and `devices`: each node's IPv4 address and shaped interface, by rank. Raises ValueError
+        for nodes that do not exist and for edges from a node to itself.
+        """
+        world = len(addresses)
+        for source, target in self.cut:
+            if not (0 <= source < world and 0 <= target < world and source != target):
+                raise ValueError(f"the cut {source}>{target} is no link between nodes 0 to {world - 1}")
+        planned = network_plan(self.profile, self.nodes, self.edges, addresses, "any", seed)
+        result = []
+        for rank, plan in enumerate(planned):
+            paths = dict(plan.paths)
+            segments = plan.segments
+            if self.segments is not None:
+                single = plan.queue != "fifo" or plan.buffer_packets_up is not None
+                segments = 1 if single or not all(path.is_whole for path in paths.values()) else self.segments
+            for source in (source for source, target in self.cut if target == rank):
+                paths[addresses[source]] = replace(paths[addresses[source]], loss_percent=100.0)
+            result.append(replace(plan, device=devices[rank], paths=paths, segments=segments))
+        return tuple(result)
+
+    def describe(self) -> str:
+        """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow, cut 0→1 1→0"."""
+        parts = [self.profile.name]
+        parts += [f"node {rank}: {profile.name}" for rank, profile in sorted(self.nodes.items())]
+        links = [f"{a}→{b}: {profile.name}" for (a, b), profile in sorted(self.edges.items())]
+        parts += links if len(links) <= _MOST_LINKS_NAMED else [f"{len(links)} links with figures of their own"]
+        if self.cut:
+            parts.append(_describe_cut(self.cut))
+        return ", ".join(parts)
+
+
+def _describe_cut(cut: frozenset[Edge]) -> str:
+    """The groups that a cut leaves, where it is a partition of the nodes it touches; else its edges."""
+    ranks = sorted({rank for edge in cut for rank in edge})
+    groups: list[list[int]] = []
+    for rank in ranks:
+        group = next((g for g in groups if (g[0], rank) not in cut and (rank, g[0]) not in cut), None)
+        if group is None:
+            groups.append([rank])
+        else:
+            group.append(rank)
+    side = {rank: number for number, group in enumerate(groups) for rank in group}
+    if cut == {(a, b) for a in ranks for b in ranks if side[a] != side[b]}:
+        return "partition " + " | ".join(",".join(map(str, group)) for group in groups)
+    return "cut " + " ".join(f"{a}→{b}" for a, b in sorted(cut))
+
+
+def links_of(nodes: Iterable[int], world: int) -> frozenset[Edge]:
+    """Every directed link from and to these nodes. Raises ValueError for a node that does not exist."""
+    chosen = set(nodes)
+    if wrong := sorted(rank for rank in chosen if not 0 <= rank < world):
+        raise ValueError(f"node {wrong[0]} does not exist: the nodes are 0 to {world - 1}")
+    return frozenset(
+        edge for rank in chosen for other in range(world) if other != rank for edge in ((rank, other), (other, rank))
+    )
+
+
+Change = Callable[[LinkState], LinkState]
+
+
+def difference(before: LinkState, after: LinkState) -> Change:
+    """The change that makes `after` of `before`, and of any other state touches only what differs between the two.
+
+    Where the profile of all nodes differs, nodes and edges are replaced as a whole, as LinkState.apply does.
+    """
+    ended, begun = before.cut - after.cut, after.cut - before.cut
+    everywhere = before.profile != after.profile
+    nodes, edges = _changed(before.nodes, after.nodes), _changed(before.edges, after.edges)
+
+    def change(state: LinkState) -> LinkState:
+        return LinkState(
+            profile=after.profile if everywhere else state.profile,
+            nodes=after.nodes if everywhere else _merged(state.nodes, nodes),
+            edges=after.edges if everywhere else _merged(state.edges, edges),
+            cut=(state.cut - ended) | begun,
+            segments=after.segments,
+        )
+
+    return change
+
+
+_Key = TypeVar("_Key")
+
+
+def _changed(before: Mapping[_Key, LinkProfile], after: Mapping[_Key, LinkProfile]) -> dict[_Key, LinkProfile | None]:
+    """What is there now, where that differs; None: nothing any more."""
+    return {key: after.get(key) for key in {*before, *after} if before.get(key) != after.get(key)}
+
+
+def _merged(old: Mapping[_Key, LinkProfile], changed: Mapping[_Key, LinkProfile | None]) -> dict[_Key, LinkProfile]:
+    merged: dict[_Key, LinkProfile | None] = {**old, **changed}
+    return {key: profile for key, profile in merged.items() if profile is not None}
+
+
+@dataclass
+class _Entry:
+    """A change until a moment; `steps` are those that take its place later, the soonest last."""
+
+    change: Change
+    until_s: float
+    steps: list[tuple[float, Change]]
+
+    @property
+    def next_s(self) -> float:
+        return min(self.until_s, self.steps[-1][0] if self.steps else inf)
+
+
+class Journal:
+    """The changes that a state has seen, of which some end or go on by themselves.
+
+    When one ends, what it changed is undone and what came after it stays; likewise when another step takes its
+    place. Changes must be such that leaving an earlier one out never makes a later one fail.
+    """
+
+    def __init__(self, state: LinkState) -> None:
+        self.state = state
+        self._base = state
+        self._entries: list[_Entry] = []
+
+    def add(self, change: Change, until_s: float = inf, steps: Iterable[tuple[float, Change]] = ()) -> LinkState:
+        """Add a change that ends at `until_s` (of any clock); returns the state with it.
+
+        `steps`: (from when, of the same clock, what is then in its place), if it does not stay the same until then.
+        """
+        self.state = change(self.state)
+        self._entries.append(_Entry(change, until_s, sorted(steps, key=lambda step: -step[0])))
+        self._settle()
+        return self.state
+
+    def next_end_s(self) -> float:
+        """When the next change ends or makes its next step; infinity when none does."""
+        return min((entry.next_s for entry in self._entries), default=inf)
+
+    def end_by(self, now_s: float) -> bool:
+        """Undo the changes that end by `now_s`, and make the steps that are due. Whether there were any."""
+        if self.next_end_s() > now_s:
+            return False
+        self._entries = [entry for entry in self._entries if entry.until_s > now_s]
+        for entry in self._entries:
+            while entry.steps and entry.steps[-1][0] <= now_s:
+                entry.change = entry.steps.pop()[1]
+        self._settle()
+        self.state = reduce(lambda state, entry: entry.change(state), self._entries, self._base)
+        return True
+
+    def _settle(self) -> None:
+        """Fold the lasting changes that nothing with an end or a step precedes into the base."""
+        while self._entries and self._entries[0].next_s == inf:
+            self._base = self._entries.pop(0).change(self._base)

@@ -1,0 +1,221 @@
+"""Which probes may run at once, how long and how many: the plan of a measurement. Pure.
+
+Links are measured by all nodes at once, as far as no probe is in the way of another: what a network of n nodes takes
+grows with n, not with its n (n − 1) links, and figures are taken from fewer packets as there are more rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan, path_rate_bps
+from gannet.netem.measure.certificate import Edge
+
+_FRAME_BITS = 8 * FRAME_BYTES
+ECHO_FRAME_BITS = 8 * 70
+_ECHO_INTERVAL_S = 0.005
+# Of all links together: what two cores carry without being late (engine nfqueue takes 0.3 ms for a packet in all).
+_ECHOES_PER_S = 2200
+_ROUND_PACKETS_PER_S = 6700
+_ECHOES_S = 3.0
+_LEAST_ECHOES, _MOST_ECHOES = 30, 200
+# Of a link's rate: small packets pass a token bucket unhindered up to its rate.
+_ECHO_SHARE = 0.4
+# A train over a path that loses, doubles or reorders is a sample of that as well, and needs more packets.
+_TRAINS_S, _LEAST_TRAIN_S, _LEAST_LOSSY_TRAIN_S, _MOST_TRAIN_S = 4.0, 0.15, 0.5, 1.0
+_FAN_S = 0.4
+# The trains of one round share CPUs as well as links; beyond this they would disturb each other.
+ROUND_RATE_BPS = 500_000_000
+_FANS_RATE_BPS = 60_000_000
+# Below so many frames of room a queue overflows whenever a probe is late by a moment.
+_ROOMY_FRAMES = 16
+_OVERLOAD = 1.3
+_CALM_SHARE = 0.9
+
+Direction = Literal["in", "out"]
+
+
+@dataclass(frozen=True)
+class Fan:
+    """One node and all its peers at once: `in` through its downlink, `out` through its uplink.
+
+    `paces_bps`: what each peer offers, or is offered. `rate_bps`: what should pass in all.
+    """
+
+    node: int
+    direction: Direction
+    peers: tuple[int, ...]
+    paces_bps: tuple[float, ...]
+    rate_bps: float
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The directed links that carry it, in the order of `peers`."""
+        return [(peer, self.node) if self.direction == "in" else (self.node, peer) for peer in self.peers]
+
+
+def schedule_rounds(edges: Sequence[Edge]) -> list[list[Edge]]:
+    """Split directed edges into rounds in which no node sends twice nor receives twice.
+
+    Edges of equal distance (dst − src) mod n never conflict, so taking them in that order makes rings,
+    complete and exponential graphs need exactly as many rounds as a node has neighbours.
+    """
+    count = 1 + max((rank for edge in edges for rank in edge), default=0)
+    rounds: list[list[Edge]] = []
+    for source, target in sorted(set(edges), key=lambda edge: ((edge[1] - edge[0]) % count, edge)):
+        for batch in rounds:
+            if all(source != other[0] and target != other[1] for other in batch):
+                batch.append((source, target))
+                break
+        else:
+            rounds.append([(source, target)])
+    return rounds
+
+
+def calm_parts(batch: Sequence[Edge], plans: Sequence[InterfacePlan], share: float = 1.0) -> list[list[Edge]]:
+    """Split a round where its trains would add up to more than (`share` of what) one machine carries undisturbed."""
+    parts: list[list[Edge]] = []
+    load = inf
+    for edge in batch:
+        rate_bps = path_rate_bps(plans, *edge) or ROUND_RATE_BPS
+        packets_per_s = rate_bps / (_FRAME_BITS * plans[edge[0]].segments)
+        need = max(rate_bps / ROUND_RATE_BPS, packets_per_s / _ROUND_PACKETS_PER_S) / share
+        if load + need > 1:
+            parts.append([])
+            load = 0.0
+        parts[-1].append(edge)
+        load += need
+    return parts
+
+
+def path_of(plans: Sequence[InterfacePlan], edge: Edge) -> PathPlan:
+    """What is planned for the packets of a directed link."""
+    return plans[edge[1]].paths.get(plans[edge[0]].address, PathPlan())
+
+
+def echo_interval_s(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> float:
+    """How far apart the echoes of one link must be while all `edges` are measured at once.
+
+    No oftener than the machine and the slowest interface stand, and so far apart that jitter spreads them little
+    beyond that: they keep their order, and one that waits for another is late by J² / 6T on average (uniform jitter
+    of ± J, packets T apart).
+    """
+    interval_s = max(_ECHO_INTERVAL_S, len(edges) / _ECHOES_PER_S)
+    for edge in edges:
+        interval_s = max(interval_s, 4 * max(path_of(plans, e).jitter_ms for e in (edge, edge[::-1])) / 1000)
+    for rank, plan in enumerate(plans):
+        crossing = sum(rank in edge for edge in edges)  # an echo goes one way and its reply the other
+        slowest_bps = min((rate for rate in (plan.up_bps, plan.down_bps) if rate is not None), default=None)
+        if slowest_bps is not None:
+            interval_s = max(interval_s, crossing * ECHO_FRAME_BITS / (_ECHO_SHARE * slowest_bps))
+    return interval_s
+
+
+def echo_count(interval_s: float, again: bool = False) -> int:
+    """Echoes for each link: as many as fit the time, at least 40; `again` for the second look."""
+    return min(_MOST_ECHOES, max(_LEAST_ECHOES, round(_ECHOES_S / interval_s)) * (2 if again else 1))
+
+
+def train_seconds(rounds: int, path: PathPlan, again: bool = False) -> float:
+    """How long a train lasts. Jitter blurs both its ends, so it must be much longer than that."""
+    whole = path.is_whole and not path.reorder_percent
+    least_s = _LEAST_TRAIN_S if whole else _LEAST_LOSSY_TRAIN_S
+    share_s = (4 if again else 1) * max(least_s, _TRAINS_S / max(1, rounds))
+    return max(min(_MOST_TRAIN_S, share_s), 40 * path.jitter_ms / 1000)
+
+
+def is_gentle(plans: Sequence[InterfacePlan], edge: Edge) -> bool:
+    """Whether a train can fill a link without its queues dropping any of it, so that its losses are the path's."""
+    return _room_bytes(plans, edge) >= _ROOMY_FRAMES * FRAME_BYTES and all(
+        plans[rank].queue == "fifo" for rank in edge
+    )
+
+
+def train_pace_bps(plans: Sequence[InterfacePlan], edge: Edge, packets: int) -> float:
+    """More than the link takes, so that a link that is too fast shows.
+
+    In all no more than half of the smaller buffer, so that nothing overflows and what is lost was lost on the way;
+    where queues drop in any case, enough to keep them filled.
+    """
+    rate_bps = path_rate_bps(plans, *edge)
+    assert rate_bps is not None
+    if not is_gentle(plans, edge):
+        return rate_bps * _OVERLOAD
+    return rate_bps * (1 + min(0.2, 0.5 * _room_bytes(plans, edge) / (packets * FRAME_BYTES)))
+
+
+def _room_bytes(plans: Sequence[InterfacePlan], edge: Edge) -> float:
+    source, target = plans[edge[0]], plans[edge[1]]
+    up = source.buffer_bytes_up if source.up_bps is not None else inf
+    return min(up, target.buffer_bytes_down if target.down_bps is not None else inf)
+
+
+def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
+    """Every node with several peers that send to it, or that it sends to, where some rate is limited.
+
+    A fan overloads what it tests by 30% and leaves the peers' own limits alone; where the peers together cannot do
+    that, each offers (or is offered) more than its own limit, and the sum of those is what should pass.
+    """
+    found = []
+    for direction in ("in", "out"):
+        near, far = ("down_bps", "up_bps") if direction == "in" else ("up_bps", "down_bps")
+        hub_of, peer_of = (1, 0) if direction == "in" else (0, 1)
+        for node in sorted({edge[hub_of] for edge in edges}):
+            peers = tuple(
+                sorted(
+                    edge[peer_of]
+                    for edge in set(edges)
+                    if edge[hub_of] == node and path_of(plans, edge).loss_percent < 100
+                )
+            )
+            hub_bps = getattr(plans[node], near)
+            far_bps = [getattr(plans[peer], far) or inf for peer in peers]
+            rate_bps = min(hub_bps or inf, sum(far_bps))
+            if len(peers) < 2 or rate_bps > ROUND_RATE_BPS:
+                continue
+            paces = _fan_paces(hub_bps or inf, far_bps)
+            found.append(Fan(node, direction, peers, tuple(paces), rate_bps))
+    return found
+
+
+def _fan_paces(hub_bps: float, far_bps: Sequence[float]) -> list[float]:
+    """What each peer offers: equal parts of the overload, but none more than its own limit passes calmly."""
+    capped: dict[int, float] = {}
+    while len(capped) < len(far_bps):
+        part = (_OVERLOAD * hub_bps - sum(capped.values())) / (len(far_bps) - len(capped))
+        over = {i: _CALM_SHARE * far for i, far in enumerate(far_bps) if i not in capped and part > _CALM_SHARE * far}
+        if not over:
+            return [capped.get(i, part) for i in range(len(far_bps))]
+        capped |= over
+    return [_OVERLOAD * min(hub_bps, far) for far in far_bps]
+
+
+def fan_groups(plans: Sequence[InterfacePlan], wanted: Sequence[Fan]) -> list[list[Fan]]:
+    """Fans that may run at once: of one direction, and no peer's own limit is in the way of any of them."""
+    groups: list[tuple[list[Fan], dict[int, float]]] = []
+    for fan in wanted:
+        far = "up_bps" if fan.direction == "in" else "down_bps"
+        limits = [getattr(plans[peer], far) or inf for peer in fan.peers]
+        need = {
+            peer: pace / (_CALM_SHARE * limit)
+            for peer, pace, limit in zip(fan.peers, fan.paces_bps, limits, strict=True)
+        }
+        for members, load in groups:
+            calm = all(load.get(peer, 0.0) + share <= 1 for peer, share in need.items())
+            rate_bps = sum(member.rate_bps for member in members) + fan.rate_bps
+            if members[0].direction == fan.direction and calm and rate_bps <= _FANS_RATE_BPS:
+                members.append(fan)
+                load |= {peer: load.get(peer, 0.0) + share for peer, share in need.items()}
+                break
+        else:
+            groups.append(([fan], need))
+    return [members for members, _ in groups]
+
+
+def fan_seconds(fan: Fan, jitter_ms: float, again: bool = False) -> float:
+    """How long: eight packets of every peer at least, and much longer than jitter blurs both ends."""
+    slowest_bps = min(fan.rate_bps / len(fan.peers), *fan.paces_bps)
+    return (3 if again else 1) * max(_FAN_S, 8 * _FRAME_BITS / slowest_bps, 20 * jitter_ms / 1000)

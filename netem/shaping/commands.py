@@ -1,0 +1,318 @@
+"""From a plan to the commands that put it in force. Pure: what is returned here is all that is ever run.
+
+Uplink, at the sender's egress: a token bucket in front of an explicit buffer.
+
+    DEV root ── htb of one class (up_bps) ── buffer
+
+Downlink, at the receiver's ingress. A fan-in of senders that each keep their own uplink would
+overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue, an IFB can.
+
+    engine nfqueue:  DEV ingress ── redirect ── IFB root ── htb of one class (down_bps) ── buffer
+                     then mangle INPUT ── one NFQUEUE per source ── a process that delays and drops
+
+    engine netem:    DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
+                                                            └─ htb (classifier by BPF: one class per source)
+                                                               └─ netem (delay, jitter, loss, reorder, corrupt)
+                                                                  └─ buffer, per source
+
+    both:            filter INPUT ── TEE of some packets to this node itself (duplicate)
+
+Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
+send buffer and TCP would throttle itself. In engine nfqueue the buffer is one queue shared by all
+sources, in engine netem each source has its own and HTB takes turns; rates and delays are the same.
+
+Changes replace in place what is there. What was once built stays until the links are cleared, even when a plan
+needs it no longer (a bucket without limit, a delay line of no delay), so that at no moment of any change is a packet
+sent faster than the slower of both plans lets it, and none is lost that waits in a buffer. An exception: jitter that
+becomes uniform, or a queue of another kind, makes a new delay line or buffer, and what the old one holds is lost.
+
+Offloads: TCP hands the device packets of many segments (GSO), which shapers and losses would treat
+as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
+TCP itself obeys when it builds a packet (switching TSO off with ethtool only splits packets after the
+queue), so that is what is set, for connections opened from then on. `gro_max_size` keeps them apart on arrival.
+"""
+
+from __future__ import annotations
+
+import shlex
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import Literal
+
+from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan
+from gannet.netem.shaping.tc import (
+    BUCKET,
+    CLASSIFIER,
+    OTHERS,
+    Fifo,
+    Line,
+    Rate,
+    bucket,
+    classify,
+    down_buffer,
+    has_table,
+    new_bucket,
+    new_class,
+    new_classifier,
+    path_seed,
+    source_lines,
+    up_lines,
+)
+
+EngineName = Literal["netem", "nfqueue"]
+ENGINE_NAMES: tuple[EngineName, ...] = ("netem", "nfqueue")
+
+# The kernel's own defaults, which clear_commands restores.
+_KERNEL_SEGMENTS = 65535
+_KERNEL_GRO_BYTES = 65536
+# More sources than this get a chain for each value of the last four bits of their addresses.
+_FLAT_RULES = 8
+_LEAVES = "0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One program run: its arguments, what it reads on stdin, and whether failure is an answer too.
+
+    `may_fail` marks a removal of something that may not be there; what is left is read back afterwards.
+    `changes` are the same lines as data, where netlink alone can carry out all of them.
+    """
+
+    argv: tuple[str, ...]
+    stdin: str | None = None
+    may_fail: bool = False
+    changes: tuple[Rate | Fifo, ...] = ()
+
+    def __str__(self) -> str:
+        line = shlex.join(self.argv) + (" || true" if self.may_fail else "")
+        return line if self.stdin is None else f"{line} <<END\n{self.stdin}END"
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What stands on a device: the plan, and what was built for it or for earlier ones.
+
+    `handles` are those of the netem qdisc of every source that has one (engine netem), `seeded` whether they have
+    their random numbers from the plan's seed.
+    """
+
+    plan: InterfacePlan
+    up: bool = False
+    down: bool = False
+    tee: bool = False
+    handles: Mapping[str, int] = field(default_factory=dict)
+    seeded: bool = False
+
+
+def ifb_name(device: str) -> str:
+    """The IFB that carries what arrives on `device`: a name of at most 15 bytes, the same every time."""
+    name = f"ifb-{device}"
+    return name if len(name) <= 15 else f"ifb-{zlib.crc32(device.encode()):08x}"
+
+
+def chain_name(device: str) -> str:
+    """The iptables chain of `device` in table mangle (delays) and in table filter (duplicates)."""
+    return f"gannet-{device}"
+
+
+def source_numbers(plan: InterfacePlan) -> dict[str, int]:
+    """A number for every source that needs a queue of its own: the lower 16 bits of its address.
+
+    It serves as NFQUEUE number, tc handle and class, and stays the same whatever else changes. Raises
+    ValueError when two sources share one (addresses of one network no wider than /16 do not), or when
+    it is reserved.
+    """
+    sources = [source for source, path in plan.paths.items() if not path.is_ideal]
+    numbers = {source: _number(source) for source in sources}
+    networks = {int(IPv4Address(source)) >> 16 for source in sources}
+    if len(networks) > 1 or any(not 0 < number < BUCKET for number in numbers.values()):
+        where = "must lie in one /16 network, below x.y.255.240"
+        raise ValueError(f"{plan.device}: sources {where}: {', '.join(sorted(numbers))}")
+    return numbers
+
+
+def _number(source: str) -> int:
+    return int(IPv4Address(source)) & 0xFFFF
+
+
+def apply_commands(
+    plan: InterfacePlan, engine: EngineName, before: InForce | None = None, seeded: bool = False
+) -> tuple[list[Command], InForce]:
+    """Commands that bring a device from what is in force (None: unknown) to `plan`, and what then is.
+
+    Commands for what is as it should be already are left out. Engine nfqueue needs its process to listen
+    before the last of these commands runs. `seeded`: netem takes a seed here (see
+    gannet.netem.engines.netem.takes_seed).
+    """
+    old = before.plan if before else None
+    now = replace(_standing(plan, engine, before), seeded=seeded)
+    commands = clear_commands(plan.device) if before is None else []
+    ifb, ip, tc = ifb_name(plan.device), [], list[Line]()
+    if old is None or old.segments != plan.segments:
+        gro_bytes = FRAME_BYTES if plan.segments == 1 else _KERNEL_GRO_BYTES
+        ip += [f"link set dev {plan.device} gso_max_segs {plan.segments} gro_max_size {gro_bytes}"]
+    if now.up:
+        built = before is not None and before.up
+        tc += _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
+    if now.down:
+        built = before is not None and before.down
+        if not built:
+            ip += [f"link add {ifb} type ifb", f"link set dev {ifb} up"]
+        tc += _down(now, engine, before if built else None)
+        if not built:  # last, so that packets find the tree complete
+            match = f"protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
+            tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
+            tc += [f"filter add dev {plan.device} parent ffff: {match}"]
+    commands += [_batch("ip", ip)] if ip else []
+    commands += [_tc_batch(tc)] if tc else []
+    if old is None or old.paths != plan.paths:
+        if engine == "nfqueue" and (old is None or queue_rules(old) != queue_rules(plan)):
+            commands += _chain("mangle", plan.device, queue_rules(plan), hook=before is None)
+        if now.tee and (old is None or tee_rules(old) != tee_rules(plan)):
+            commands += _chain("filter", plan.device, tee_rules(plan), hook=before is None or not before.tee)
+    return commands, now
+
+
+def _standing(plan: InterfacePlan, engine: EngineName, before: InForce | None) -> InForce:
+    now = InForce(plan) if before is None else replace(before, plan=plan)
+    handles = dict(now.handles)
+    if engine == "netem":
+        numbers = source_numbers(plan)
+        for source, number in numbers.items():
+            path = plan.paths[source]
+            was = before.plan.paths.get(source) if before else None
+            if source not in handles:
+                taken = set(handles.values())
+                handles[source] = number if number not in taken else _free_handle(taken | set(numbers.values()))
+            elif was is not None and has_table(was) and path.jitter_ms > 0 and not has_table(path):
+                # netem keeps its table: only another netem draws uniform jitter again.
+                handles[source] = _free_handle(set(handles.values()) | set(numbers.values()))
+    return replace(
+        now,
+        up=now.up or plan.up_bps is not None,
+        down=now.down or plan.down_bps is not None or engine == "netem",
+        tee=now.tee or bool(tee_rules(plan)),
+        handles=handles,
+    )
+
+
+def _free_handle(taken: set[int]) -> int:
+    return next(handle for handle in range(BUCKET - 1, 0, -1) if handle not in taken)
+
+
+def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) -> list[Line]:
+    """`new` and all lines where nothing stands, else the lines that were not said before."""
+    return [*new, *lines] if not old else [line for line in lines if line not in old]
+
+
+def _down(now: InForce, engine: EngineName, before: InForce | None) -> list[Line]:
+    plan, old = now.plan, before.plan if before else None
+    ifb = ifb_name(plan.device)
+    lines = list[Line]()
+    if old is None:
+        lines += [new_bucket(ifb)]
+    lines += _changed([bucket(ifb, plan.down_bps)], [bucket(ifb, old.down_bps)] if old else [], [])
+    top = (BUCKET, 1) if engine == "nfqueue" else (CLASSIFIER, OTHERS)
+    if engine == "netem" and old is None:
+        lines += new_classifier(ifb)
+    lines += _changed([down_buffer(plan, ifb, top)], [down_buffer(old, ifb, top)] if old else [], [])
+    if not now.handles:
+        return lines
+    filters = [classify(ifb, list(now.handles))]
+    lines += _changed(filters, [classify(ifb, list(before.handles))] if before and before.handles else [], [])
+    for source, handle in now.handles.items():
+        number, said = _number(source), list[Line]()
+        if before and source in before.handles:
+            was = before.plan.paths.get(source, PathPlan())
+            said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source))
+        path = plan.paths.get(source, PathPlan())
+        lines += _changed(
+            source_lines(plan, ifb, number, handle, path, _seed(now, source)), said, [new_class(ifb, number)]
+        )
+    return lines
+
+
+def _seed(standing: InForce, source: str) -> int | None:
+    return path_seed(standing.plan, source) if standing.seeded else None
+
+
+def clear_commands(device: str) -> list[Command]:
+    """Commands that remove whatever either engine put on `device`, whether or not it is there."""
+    chains = [chain_name(device), *(f"{chain_name(device)}-{leaf}" for leaf in _LEAVES)]
+    commands = []
+    for table in ("mangle", "filter"):
+        unhook = ("iptables", "-w", "-t", table, "-D", "INPUT", "-i", device, "-j", chains[0])
+        # Declared first, which makes or empties each, so that none can be missing.
+        lines = [f"*{table}", *(f":{name} - [0:0]" for name in chains), *(f"-X {name}" for name in chains), "COMMIT"]
+        restore = Command(("iptables-restore", "-w", "--noflush"), "\n".join(lines) + "\n", may_fail=True)
+        commands += [Command(unhook, may_fail=True), restore]
+    kernel = f"link set dev {device} gso_max_segs {_KERNEL_SEGMENTS} gro_max_size {_KERNEL_GRO_BYTES}"
+    return [
+        *commands,
+        _batch("tc", [f"qdisc del dev {device} root"], may_fail=True),
+        _batch("tc", [f"qdisc del dev {device} ingress"], may_fail=True),
+        _batch("ip", [f"link del dev {ifb_name(device)}"], may_fail=True),
+        _batch("ip", [kernel], may_fail=True),
+    ]
+
+
+def _batch(program: str, lines: Sequence[str], may_fail: bool = False) -> Command:
+    """One process for many lines: a network of many sources would else take seconds to set up."""
+    return Command((program, "-batch", "-"), "".join(f"{line}\n" for line in lines), may_fail)
+
+
+def _tc_batch(lines: Sequence[Line]) -> Command:
+    changes = tuple(line for line in lines if not isinstance(line, str))
+    command = _batch("tc", [str(line) for line in lines])
+    return replace(command, changes=changes) if len(changes) == len(lines) else command
+
+
+def _rules(device: str, targets: Mapping[str, str]) -> dict[str, str]:
+    """A rule for every source, as `iptables -S` prints it too; many sources are told apart by four bits first."""
+    chain, flat = chain_name(device), len(targets) <= _FLAT_RULES
+    return {
+        source: f"-A {chain if flat else f'{chain}-{_leaf(source)}'} -s {source}/32 {target}"
+        for source, target in targets.items()
+    }
+
+
+def _leaf(source: str) -> str:
+    return _LEAVES[int(IPv4Address(source)) & 0xF]
+
+
+def queue_rules(plan: InterfacePlan) -> dict[str, str]:
+    """The iptables rule that hands each source's packets to its NFQUEUE."""
+    numbers = source_numbers(plan)
+    return _rules(plan.device, {source: f"-j NFQUEUE --queue-num {number}" for source, number in numbers.items()})
+
+
+def tee_rules(plan: InterfacePlan) -> dict[str, str]:
+    """The iptables rule that duplicates some of each source's packets, at random."""
+    shares = {source: path.duplicate_percent / 100 for source, path in plan.paths.items() if path.duplicate_percent}
+    # To this node's own address: the copy arrives over the loopback device, right behind its original.
+    target = f"-m statistic --mode random --probability {{:.9f}} -j TEE --gateway {plan.address}"
+    return _rules(plan.device, {source: target.format(share) for source, share in shares.items()})
+
+
+def parent_rules(device: str, rules: Mapping[str, str]) -> list[str]:
+    """The rules that lead to those of the sources, as `iptables -S` prints them too."""
+    chain = chain_name(device)
+    if len(rules) <= _FLAT_RULES:
+        return []
+    # A mask with a hole in it: the network, and the last four bits.
+    found = {_leaf(source): int(IPv4Address(source)) & 0xFFFF000F for source in rules}
+    return [f"-A {chain} -s {IPv4Address(address)}/255.255.0.15 -g {chain}-{leaf}" for leaf, address in found.items()]
+
+
+def _chain(table: str, device: str, rules: Mapping[str, str], hook: bool) -> list[Command]:
+    """Swap the chain in one transaction; declaring a chain empties it first."""
+    chain = chain_name(device)
+    chains = [chain, *(f"{chain}-{leaf}" for leaf in _LEAVES if len(rules) > _FLAT_RULES)]
+    lines = [f"*{table}", *(f":{name} - [0:0]" for name in chains)]
+    lines += [*parent_rules(device, rules), *rules.values(), "COMMIT"]
+    commands = [Command(("iptables-restore", "-w", "--noflush"), stdin="\n".join(lines) + "\n")]
+    if hook:
+        commands.append(Command(tuple(f"iptables -w -t {table} -A INPUT -i {device} -j {chain}".split())))
+    return commands

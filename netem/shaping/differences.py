@@ -1,0 +1,76 @@
+"""What is in force held against a plan, field by field, in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from gannet.netem.links.plan import InterfacePlan, PathPlan
+
+Buckets = Mapping[str, Mapping[str, Any] | None]
+
+
+def plan_differences(
+    plan: InterfacePlan, buckets: Buckets, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
+) -> list[str]:
+    """How what was read back differs from `plan`; empty: not at all.
+
+    `buckets`: of gannet.netem.engines.base.read_buckets; `paths`: of Engine.paths; `link`: of
+    gannet.netem.links.stack.link_settings.
+    """
+    return [*_bucket_differences(plan, buckets), *unannounced_differences(plan, paths, link)]
+
+
+def unannounced_differences(
+    plan: InterfacePlan, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
+) -> list[str]:
+    """The same for what the kernel may change without a notice: iptables' rules, and segments in a packet."""
+    found = [words for source, path in plan.paths.items() for words in _path_differences(source, path, paths)]
+    segments = link.get("gso_max_segs", plan.segments)
+    if segments != plan.segments:
+        found.append(f"segments in one packet are up to {segments}, not {plan.segments}")
+    return found
+
+
+def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
+    for direction, rate_bps, buffer_bytes, buffer_packets in (
+        ("up", plan.up_bps, plan.buffer_bytes_up, plan.buffer_packets_up),
+        ("down", plan.down_bps, plan.buffer_bytes_down, plan.buffer_packets_down),
+    ):
+        bucket = buckets[direction]
+        if bucket is None or rate_bps is None:
+            if (bucket is None) != (rate_bps is None):
+                yield f"{direction}_bps is {bucket and bucket['rate_bps']}, not {rate_bps}"
+            continue
+        # tc rounds rates to bytes and bursts to timer ticks.
+        if abs(bucket["rate_bps"] - rate_bps) > 8 + rate_bps / 1000:
+            yield f"{direction}_bps is {bucket['rate_bps']}, not {rate_bps}"
+        if bucket["queue"] != plan.queue:
+            yield f"queue {direction} is {bucket['queue']}, not {plan.queue}"
+        by_bytes = buffer_packets is None and plan.queue == "fifo"
+        if (buffer_packets is not None or by_bytes) and bucket["buffer_packets"] != buffer_packets:
+            yield f"buffer_packets_{direction} is {bucket['buffer_packets']}, not {buffer_packets}"
+        if by_bytes and abs(bucket["buffer_bytes"] - buffer_bytes) > 100 + buffer_bytes / 100:
+            yield f"buffer_bytes_{direction} is {bucket['buffer_bytes']}, not {buffer_bytes}"
+
+
+def _path_differences(source: str, path: PathPlan, paths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    wanted = _flat(asdict(path))
+    found = _flat({**asdict(PathPlan()), **paths.get(source, {})})
+    for field in sorted(wanted.keys() | found.keys(), key=[*wanted, *found].index):
+        want, got = wanted.get(field), found.get(field)
+        if field == "jitter_distribution" and not path.jitter_ms:
+            continue  # of no jitter
+        if isinstance(want, int | float) and isinstance(got, int | float):
+            if abs(got - want) <= 0.001 + abs(want) / 1000:
+                continue
+        elif want == got:
+            continue
+        yield f"{field} from {source} is {got}, not {want}"
+
+
+def _flat(path: Mapping[str, Any]) -> dict[str, Any]:
+    """Bursts field by field; none of them where there are no bursts."""
+    flat = {field: value for field, value in path.items() if field != "bursts"}
+    return flat | {f"bursts.{field}": value for field, value in (path.get("bursts") or {}).items()}

@@ -1,0 +1,268 @@
+"""The tc lines that a plan amounts to: token buckets, their queues, classification by BPF, and netem. Pure.
+
+Every line stands by itself and says what shall be, not how it differs: whoever wants to know what to change
+compares the lines of two plans (gannet.netem.shaping.commands).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import IPv4Address
+
+from gannet.netem.links.jitter import TABLE_MOMENTS
+from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
+
+# Handles of the token bucket and of the classifier below it, and the class of what matches no source; above any
+# source's number. The bucket is the only class of its HTB.
+BUCKET, CLASSIFIER, OTHERS = 0xFFF0, 0xFFF1, 0xFFF2
+# The rate of a bucket that shall not limit: one that was built stays, so that caps come and go while packets flow.
+UNLIMITED_BPS = 10**12
+_BURST_S = 0.002
+_WIRE_LIMIT_PACKETS = 1_000_000
+_UNLIMITED_BYTES = _WIRE_LIMIT_PACKETS * FRAME_BYTES
+# CoDel's target must not be shorter than the time that the link needs for a packet (RFC 8289, section 5.2.3); these
+# are the values of the sqm-scripts: 1.5 frames at least, and the interval as much longer.
+_CODEL_TARGET_US, _CODEL_INTERVAL_US = 5_000, 100_000
+# netem draws uniform jitter as a 32-bit remainder by twice the jitter in nanoseconds.
+_LARGEST_JITTER_MS = 2_000
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A token bucket that exists gets this rate: a change that can go by netlink as well
+    (gannet.netem.engines.netlink).
+    """
+
+    device: str
+    rate_bps: int
+    burst_bytes: int
+
+    def __str__(self) -> str:
+        limits = f"rate {self.rate_bps}bit ceil {self.rate_bps}bit burst {self.burst_bytes} cburst {self.burst_bytes}"
+        where = f"dev {self.device} parent {BUCKET:x}: classid {BUCKET:x}:1"
+        return f"class replace {where} htb {limits} quantum {FRAME_BYTES}"
+
+
+@dataclass(frozen=True)
+class Fifo:
+    """A first-in-first-out buffer of so many bytes (kind bfifo) or packets (pfifo) below `parent`."""
+
+    device: str
+    parent: tuple[int, int]
+    kind: str
+    limit: int
+
+    def __str__(self) -> str:
+        where = f"dev {self.device} parent {self.parent[0]:x}:{self.parent[1]:x}"
+        return f"qdisc replace {where} {self.kind} limit {self.limit}"
+
+
+Line = str | Rate | Fifo
+
+
+def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
+    """How many packets a delay line must hold so that it never drops: the smallest frames, back to back.
+
+    Reckoned for 1 Gbit/s at least, so that a rate that changes up to there changes no delay line.
+    """
+    if rate_bps is None:
+        return _WIRE_LIMIT_PACKETS
+    held_s = (path.delay_ms + 5 * path.jitter_ms) / 1000 + 0.1
+    return min(_WIRE_LIMIT_PACKETS, round(max(rate_bps, 10**9) * held_s / (8 * SMALLEST_FRAME_BYTES)))
+
+
+def bucket(device: str, rate_bps: int | None) -> Rate:
+    """The rate of a token bucket; None: no limit."""
+    rate = UNLIMITED_BPS if rate_bps is None else rate_bps
+    # The burst is what a late timer may catch up with; two frames at least, or slow links lose rate.
+    return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)))
+
+
+def new_bucket(device: str) -> str:
+    """What a token bucket hangs in. HTB, because tbf fills up whenever it is changed: rates that follow a trace
+    would be exceeded by a burst at each step (17% at 1 Mbit/s and ten steps a second)."""
+    return f"qdisc add dev {device} root handle {BUCKET:x}: htb default 1"
+
+
+def queue_packets(queue: str, buffer_bytes: int, buffer_packets: int | None) -> int | None:
+    """Packets that the buffer of a rate limit holds; None where bytes count instead."""
+    if queue == "fifo" or buffer_packets is not None:
+        return buffer_packets
+    return max(2, buffer_bytes // FRAME_BYTES)
+
+
+def buffer(
+    device: str, parent: tuple[int, int], queue: str, rate_bps: int | None, size: tuple[int, int | None]
+) -> Line:
+    """The buffer below `parent`, `size` in bytes or packets; where nothing limits the rate, it never drops."""
+    if rate_bps is None:
+        return Fifo(device, parent, "bfifo", _UNLIMITED_BYTES)
+    packets = queue_packets(queue, *size)
+    if packets is None:
+        return Fifo(device, parent, "bfifo", size[0])
+    if queue == "fifo":
+        return Fifo(device, parent, "pfifo", packets)
+    target_us = max(_CODEL_TARGET_US, round(1.5 * FRAME_BYTES * 8e6 / rate_bps))
+    codel = f"target {target_us}us interval {_CODEL_INTERVAL_US - _CODEL_TARGET_US + target_us}us"
+    text = {
+        "codel": f"codel limit {packets} {codel}",
+        "fq_codel": f"fq_codel limit {packets} {codel} quantum {FRAME_BYTES}",
+        "sfq": f"sfq limit {max(2, packets)} depth {min(127, max(2, packets))} quantum {FRAME_BYTES}",
+    }[queue]
+    return f"qdisc replace dev {device} parent {parent[0]:x}:{parent[1]:x} {text}"
+
+
+def up_lines(plan: InterfacePlan) -> list[Line]:
+    """Rate and buffer of the uplink."""
+    size = plan.buffer_bytes_up, plan.buffer_packets_up
+    return [
+        bucket(plan.device, plan.up_bps),
+        buffer(plan.device, (BUCKET, 1), plan.queue, plan.up_bps, size),
+    ]
+
+
+def down_buffer(plan: InterfacePlan, ifb: str, parent: tuple[int, int]) -> Line:
+    """A buffer of the downlink."""
+    return buffer(ifb, parent, plan.queue, plan.down_bps, (plan.buffer_bytes_down, plan.buffer_packets_down))
+
+
+def new_classifier(ifb: str) -> list[Line]:
+    """HTB as a classifier below the downlink's bucket (its own rates limit nothing), and the class of all others."""
+    return [
+        f"qdisc add dev {ifb} parent {BUCKET:x}:1 handle {CLASSIFIER:x}: htb default {OTHERS:x}",
+        new_class(ifb, OTHERS),
+    ]
+
+
+def new_class(ifb: str, number: int) -> str:
+    """A class of the classifier."""
+    limits = f"rate {UNLIMITED_BPS}bit ceil {UNLIMITED_BPS}bit burst 1m cburst 1m quantum {FRAME_BYTES}"
+    return f"class add dev {ifb} parent {CLASSIFIER:x}: classid {CLASSIFIER:x}:{number:x} htb {limits}"
+
+
+def classify(ifb: str, sources: Sequence[str]) -> str:
+    """One BPF program that makes the lower half of a source's address its class, however many sources there are.
+
+    Addresses of other networks match nothing, and those without a class of their own go the way of all others.
+    """
+    network = int(IPv4Address(sources[0])) & 0xFFFF0000
+    source = 0xFFF00000 + 12  # from the network header (SKF_NET_OFF): IPv4's source address
+    program = [
+        (0x20, 0, 0, source),  # A = source address
+        (0x07, 0, 0, 0),  # X = A
+        (0x54, 0, 0, 0xFFFF0000),  # A &= network mask
+        (0x15, 0, 4, network),  # another network: return 0
+        (0x87, 0, 0, 0),  # A = X
+        (0x54, 0, 0, 0xFFFF),
+        (0x44, 0, 0, CLASSIFIER << 16),
+        (0x16, 0, 0, 0),  # return A, the class
+        (0x06, 0, 0, 0),
+    ]
+    code = ",".join([str(len(program)), *(" ".join(map(str, instruction)) for instruction in program)])
+    where = f"dev {ifb} parent {CLASSIFIER:x}: protocol ip prio 1 handle 1"
+    return f"filter replace {where} bpf bytecode '{code},' flowid {CLASSIFIER:x}:{OTHERS:x}"
+
+
+def netem_jitter_ms(path: PathPlan) -> tuple[float, float]:
+    """Delay and jitter to give to netem so that the packets' delay has the plan's mean and deviation."""
+    mean, deviation = TABLE_MOMENTS.get(path.jitter_distribution, (0.0, 1.0))
+    jitter_ms = path.jitter_ms / deviation
+    return path.delay_ms - mean * jitter_ms, jitter_ms
+
+
+def netem_loss(path: PathPlan) -> BurstPlan | float:
+    """What netem shall lose, in one clause: with bursts, random loss is part of the loss in either state."""
+    if path.bursts is None or path.loss_percent >= 100:
+        return path.loss_percent
+    passed = 1 - path.loss_percent / 100
+
+    def both(percent: float) -> float:
+        return 100 * (1 - passed * (1 - percent / 100)) if path.loss_percent else percent
+
+    bursts = path.bursts
+    return BurstPlan(
+        bursts.good_to_bad_percent,
+        bursts.bad_to_good_percent,
+        both(bursts.loss_in_bad_percent),
+        both(bursts.loss_in_good_percent),
+    )
+
+
+def netem_cannot(plan: InterfacePlan) -> str:
+    """What in a plan engine netem cannot execute; empty: nothing."""
+    for source, path in plan.paths.items():
+        if path.jitter_correlation_percent:
+            # tabledist() in net/sched/sch_netem.c takes the remainder of the correlated number, which is not.
+            return (
+                f"path from {source}: sch_netem draws every jitter afresh whatever correlation it is given; "
+                "use engine nfqueue, or jitter_correlation_percent: 0"
+            )
+        if path.jitter_ms > _LARGEST_JITTER_MS:
+            return (
+                f"path from {source}: a jitter of {path.jitter_ms:g} ms is beyond the {_LARGEST_JITTER_MS} of netem"
+            )
+    return ""
+
+
+def path_seed(plan: InterfacePlan, source: str) -> int:
+    """The seed of what one source's netem draws: 64 bits, another for every path of a run."""
+    text = f"{plan.seed}: {source} to {plan.address}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def draws(path: PathPlan) -> bool:
+    """Whether netem needs random numbers for this path."""
+    at_random = 0 < path.loss_percent < 100 or path.bursts is not None
+    return at_random or bool(path.jitter_ms or path.reorder_percent or path.corrupt_percent)
+
+
+def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
+    """The netem of one source. Duplicates are not its job: new kernels refuse a duplicating netem beside others."""
+    delay_ms, jitter_ms = netem_jitter_ms(path)
+    text = f"netem limit {wire_limit_packets(down_bps, path)}"
+    # tc wants a delay where there is a jitter with a distribution.
+    text += f" delay {_us(max(delay_ms, 0.001 if has_table(path) else 0.0))}"
+    if path.jitter_ms > 0:
+        text += f" {_us(jitter_ms)}" + (f" distribution {path.jitter_distribution}" if has_table(path) else "")
+    loss = netem_loss(path)
+    if isinstance(loss, BurstPlan):
+        figures = (
+            loss.good_to_bad_percent,
+            loss.bad_to_good_percent,
+            loss.loss_in_bad_percent,
+            loss.loss_in_good_percent,
+        )
+        text += " loss gemodel " + " ".join(f"{figure:.9g}%" for figure in figures)
+    elif loss > 0:
+        text += f" loss random {loss:.9g}%"
+    if path.reorder_percent > 0 and delay_ms > 0:
+        text += f" reorder {path.reorder_percent:.9g}%"
+    # Said even of nothing: netem keeps the corruption that a change does not mention.
+    text += f" corrupt {path.corrupt_percent:.9g}%"
+    if seed is not None and draws(path):
+        text += f" seed {seed}"
+    # A rate makes netem send each packet after the one before: neither jitter nor a change to a shorter delay can
+    # then have packets overtake those that are on their way.
+    return text + " rate 100gbit"
+
+
+def has_table(path: PathPlan) -> bool:
+    """Whether netem draws this path's jitter from a table, which it keeps through every change."""
+    return path.jitter_ms > 0 and path.jitter_distribution != "uniform"
+
+
+def source_lines(
+    plan: InterfacePlan, ifb: str, number: int, handle: int, path: PathPlan, seed: int | None = None
+) -> list[Line]:
+    """Delay line and buffer of one source."""
+    where = f"dev {ifb} parent {CLASSIFIER:x}:{number:x} handle {handle:x}:"
+    return [
+        f"qdisc replace {where} {netem(plan.down_bps, path, seed)}",
+        down_buffer(plan, ifb, (handle, 1)),
+    ]
+
+
+def _us(milliseconds: float) -> str:
+    return f"{milliseconds * 1000:.3f}".rstrip("0").rstrip(".") + "us"

@@ -1,0 +1,81 @@
+"""The mailbox of an asynchronous algorithm: parts are taken as they come, whoever sent them.
+
+Nodes of such an algorithm have no common rounds. Each numbers what it begins by itself, and a parcel's round is
+LANES · number + lane, where the lane says what the parcel is for (see gannet.node.algorithms.ad_psgd). Within a lane
+the numbers of one sender grow; what comes again or behind a later one is stale.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from gannet.node.exchange.mailbox import Header, Mailbox, Verdict
+from gannet.node.training.effects import Arrival, PeerLost, Tag
+
+LANES = 3
+
+Collector = Callable[[list[Arrival]], None]
+
+
+class Tray(Mailbox):
+    """A Mailbox that keeps the order of arrival; round 0, which warms the channels, is received by name as ever."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        super().__init__(*args, **settings)  # type: ignore[arg-type]
+        self._arrived: list[Arrival] = []
+        self._untaken: Counter[int] = Counter()
+        self._latest: dict[tuple[int, int], int] = {}  # (sender, lane): the last number
+        self._collector: Collector | None = None
+
+    def check_time(self, header: Header) -> None:
+        """Raise Refusal for what came before, and for more than the window's parts that nobody has taken yet."""
+        number = header.tag.round
+        if number < LANES:
+            super().check_time(header)
+        elif number <= self._latest.get((header.sender, number % LANES), 0):
+            raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late")
+        elif self._untaken[header.sender] >= self.window_rounds:
+            detail = f"{header.tag}, and {self._untaken[header.sender]} parts before it are still waiting"
+            raise self._refuse(Verdict.TOO_EARLY, detail)
+
+    def take(self) -> list[Arrival]:
+        """All that has come since the last call, in its order."""
+        taken, self._arrived = self._arrived, []
+        self._untaken.clear()
+        return taken
+
+    def collect(self, collector: Collector) -> None:
+        """Call `collector` with what there is, now or as soon as something comes. One can wait at a time."""
+        self._collector = collector
+        self._wake()
+
+    def stop_waiting(self) -> None:
+        """The wait is over: its collector is told nothing."""
+        collector, self._collector = self._collector, None
+        if collector is not None:
+            collector([])
+
+    def lose(self, rank: int, reason: str) -> None:
+        """That peer is gone for good: an arrival too."""
+        news = rank not in self.lost
+        super().lose(rank, reason)
+        if news:
+            self._arrived.append(Arrival(rank, Tag(0, 0), PeerLost(rank, reason)))
+            self._wake()
+
+    def _settle(self, key: tuple[int, Tag], outcome: memoryview | PeerLost) -> None:
+        source, tag = key
+        if tag.round < LANES:
+            super()._settle(key, outcome)
+            return
+        if not isinstance(outcome, PeerLost):  # a refused part is refused; the next one may be right
+            self._latest[source, tag.round % LANES] = tag.round
+            self._untaken[source] += 1
+            self._arrived.append(Arrival(source, tag, outcome))
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._collector is not None and self._arrived:
+            collector, self._collector = self._collector, None
+            collector(self.take())

@@ -1,0 +1,199 @@
+"""The mailbox between two threads: gRPC's event loop puts parcels in, the training thread takes them out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from functools import partial
+
+from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
+from gannet.node.training.effects import Arrival, PeerLost, Tag
+
+Key = tuple[int, Tag]  # from whom, and what
+
+
+class RunAborted(Exception):
+    """The controller ended the run, or is gone."""
+
+
+@dataclass
+class _Asked:
+    """A parcel that was asked for: when, if the wait was reported, and what became of it."""
+
+    since_s: float
+    told: bool = False
+    outcome: memoryview | PeerLost | None = None
+
+
+class Shelf:
+    """A Mailbox under a lock, with blocking receipt for the training thread."""
+
+    def __init__(self, mailbox: Mailbox, on_wait: Callable[[int, int], None]) -> None:
+        self._mailbox = mailbox
+        self._on_wait = on_wait
+        self._lock = threading.Lock()
+        self._aborted: str | None = None
+        self._pending: Future[memoryview] | Future[list[Arrival]] | Future[None] | None = None
+        self._asked: dict[Key, _Asked] = {}  # what receive_first waits for and has not told
+        self._first: Future[None] | None = None
+
+    def check_header(self, header: Header) -> None:
+        """See Mailbox.check_header."""
+        with self._lock:
+            self._mailbox.check_header(header)
+
+    def put(self, header: Header, body: memoryview, crc32: int) -> None:
+        """See Mailbox.put."""
+        with self._lock:
+            self._mailbox.put(header, body, crc32)
+
+    def malformed(self, detail: str) -> Refusal:
+        """See Mailbox.malformed."""
+        with self._lock:
+            return self._mailbox.malformed(detail)
+
+    def enter_round(self, number: int, player: int = 0) -> None:
+        """See Mailbox.enter_round."""
+        with self._lock:
+            self._mailbox.enter_round(number, player)
+
+    def refused(self) -> dict[str, int]:
+        """Parts refused so far, by reason."""
+        with self._lock:
+            return dict(self._mailbox.refused)
+
+    def lose(self, rank: int, reason: str) -> None:
+        """See Mailbox.lose."""
+        with self._lock:
+            self._mailbox.lose(rank, reason)
+
+    def lost(self) -> int:
+        """How many peers are known to be gone."""
+        with self._lock:
+            return len(self._mailbox.lost)
+
+    def is_lost(self, rank: int) -> bool:
+        """Whether that peer is known to be gone."""
+        with self._lock:
+            return rank in self._mailbox.lost
+
+    def abort(self, reason: str) -> None:
+        """Wake the training thread with RunAborted, now or at its next receive."""
+        with self._lock:
+            self._aborted = reason
+            if self._pending is not None and not self._pending.done():
+                self._pending.set_exception(RunAborted(reason))
+
+    def aborted(self) -> str | None:
+        """Why the run was aborted, if it was."""
+        return self._aborted
+
+    def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
+        """Block until the parcel is there. Raises PeerLost (also past the deadline) or RunAborted.
+
+        After `patience_s` (seconds, as `deadline_s`) the shelf's `on_wait` is told, once.
+        """
+        future: Future[memoryview] = Future()
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, PeerLost):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        with self._lock:
+            if self._aborted is not None:
+                raise RunAborted(self._aborted)
+            self._pending = future
+            self._mailbox.expect(source, tag, settle)
+        try:
+            try:
+                return future.result(patience_s)
+            except FutureTimeout:
+                self._on_wait(source, tag.round)
+            return future.result(deadline_s - patience_s)
+        except FutureTimeout:
+            with self._lock:
+                self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+            return future.result(0)
+        finally:
+            self._pending = None
+
+    def receive_first(
+        self, wanted: Sequence[Key], patience_s: float, deadline_s: float
+    ) -> tuple[int, memoryview | PeerLost]:
+        """Block until one of these parcels is there, or cannot come: which, and what. Raises RunAborted.
+
+        For each `patience_s` and `deadline_s` count from when it was first asked for.
+        """
+        while True:
+            with self._lock:
+                if self._aborted is not None:
+                    raise RunAborted(self._aborted)
+                for key in wanted:
+                    if key not in self._asked:
+                        asked = self._asked[key] = _Asked(time.monotonic())
+                        self._mailbox.expect(*key, partial(self._keep, asked))
+                for index, key in enumerate(wanted):
+                    if (outcome := self._asked[key].outcome) is not None:
+                        del self._asked[key]
+                        return index, outcome
+                future = self._pending = self._first = Future()
+            waits = [self._asked[key] for key in wanted]
+            due_s = min(each.since_s + (deadline_s if each.told else patience_s) for each in waits)
+            try:
+                future.result(max(0.0, due_s - time.monotonic()))
+            except FutureTimeout:
+                for key in wanted:
+                    self._remind(key, patience_s, deadline_s)
+            finally:
+                self._pending = self._first = None
+
+    def _keep(self, asked: _Asked, outcome: memoryview | PeerLost) -> None:
+        """What receive_first waits for has come; called under the lock."""
+        asked.outcome = outcome
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+
+    def _remind(self, key: Key, patience_s: float, deadline_s: float) -> None:
+        """Say that this parcel is waited for, and at its deadline give it up."""
+        (source, tag), asked = key, self._asked[key]
+        waited_s = time.monotonic() - asked.since_s
+        if not asked.told and waited_s >= patience_s:
+            asked.told = True
+            self._on_wait(source, tag.round)
+        if waited_s >= deadline_s:
+            with self._lock:
+                self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+
+    def collect(self, wait: bool, deadline_s: float) -> list[Arrival]:
+        """All that has come; with `wait`, block until something has, `deadline_s` at most. Raises RunAborted."""
+        assert isinstance(self._mailbox, Tray)
+        future: Future[list[Arrival]] = Future()
+
+        def settle(arrivals: list[Arrival]) -> None:
+            if not future.done():
+                future.set_result(arrivals)
+
+        with self._lock:
+            if self._aborted is not None:
+                raise RunAborted(self._aborted)
+            if not wait:
+                return self._mailbox.take()
+            self._pending = future
+            self._mailbox.collect(settle)
+        try:
+            return future.result(deadline_s)
+        except FutureTimeout:
+            with self._lock:
+                self._mailbox.stop_waiting()
+            return future.result(0)
+        finally:
+            self._pending = None

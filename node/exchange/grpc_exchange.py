@@ -1,0 +1,189 @@
+"""A node's exchange over gRPC: lives in the gRPC event loop, serves the training thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import grpc.aio
+
+from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.blocking_mailbox import RunAborted, Shelf
+from gannet.node.exchange.counters import Counters
+from gannet.node.exchange.mailbox import Mailbox, Refusal
+from gannet.node.exchange.sender import Outgoing, PeerStream, channel_options
+from gannet.node.exchange.server import ExchangeServer
+from gannet.node.exchange.turn_streams import TurnKeeper
+from gannet.node.training.effects import Arrival, PeerLost, Tag
+from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
+
+WARM_UP = Tag(0, 0)
+
+WaitReport = Callable[[int, int], None]  # for whom, in which round
+RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdict, detail
+
+
+class GrpcExchange:
+    """Send and receive parcels. `send` and `receive` are for the training thread, the rest for the loop."""
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        mailbox: Mailbox,
+        config: ExchangeConfig,
+        on_refusal: RefusalReport,
+        on_wait: WaitReport,
+        in_turns: bool = False,
+    ) -> None:
+        self.rank, self.world, self._config = rank, world, config
+        self.shelf = Shelf(mailbox, on_wait)
+        self._on_wait = on_wait
+        self._on_refusal = on_refusal
+        self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
+        self._streams: dict[int, PeerStream] = {}
+        self._room = {
+            (peer, player): threading.BoundedSemaphore(config.window_rounds)
+            for peer in range(world)
+            for player in range(len(mailbox.codecs))
+        }
+        # By peer and player: the last round, and if there was room.
+        self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
+        self.counters = Counters()
+        self._turns = TurnKeeper(config, in_turns)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: grpc.aio.Server | None = None
+
+    async def serve(self, address: str) -> str:
+        """Open the server on host:port (port 0: any); returns the address with its port."""
+        self._loop = asyncio.get_running_loop()
+        self._server = grpc.aio.server(options=channel_options(self._config))
+        servicer = ExchangeServer(self.shelf, self._turns, self._header.run, self._refused_here)
+        exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        return f"{address.rsplit(':', 1)[0]}:{port}"
+
+    async def connect(self, addresses: list[str], peers: set[int]) -> None:
+        """Open a channel to each of `peers` (ranks) and wait until all are up."""
+        for peer in sorted(peers):
+            self._streams[peer] = PeerStream(
+                peer,
+                addresses[peer],
+                self._header,
+                self._config,
+                self.counters,
+                self._turns,
+                self._undelivered,
+                self._round_over,
+            )
+        await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until every part that was sent has its receipt."""
+        await asyncio.gather(*(stream.drain(timeout_s) for stream in self._streams.values()))
+
+    async def close(self) -> None:
+        """End all streams and the server; what is still on its way is dropped."""
+        await asyncio.gather(*(stream.close() for stream in self._streams.values()))
+        if self._server is not None:
+            await self._server.stop(0)
+
+    @property
+    def grpc_bytes(self) -> int:
+        """Serialised exchange messages handed to gRPC so far, bytes."""
+        return self.counters.sent_bytes
+
+    def lose(self, rank: int, reason: str) -> None:
+        """That peer is gone for good: all who wait for it are told, nothing waits for its turn or to reach it.
+
+        For the loop.
+        """
+        self.shelf.lose(rank, reason)
+        self._turns.turns.lose(rank)
+        if rank in self._streams:
+            self._streams[rank].lose()
+
+    def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None:
+        """What is sent in this round waits for its turn; see gannet.node.exchange.turn_rule."""
+        if self._loop is None:
+            raise RuntimeError("a round before serve")
+        self._loop.call_soon_threadsafe(self._turns.turns.begin, number, sources, after)
+
+    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None:
+        """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""
+        if self.shelf.is_lost(to):
+            return
+        if not self._has_room(to, tag):
+            return  # the peer will miss this round's parcels; whether it is lost is not for this node to say
+        if self._loop is None:
+            raise RuntimeError("send before serve")
+        self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, body, last))
+
+    def _has_room(self, to: int, tag: Tag) -> bool:
+        """Whether the window of rounds to that peer takes this round, asked and waited for at its first part."""
+        key = (to, tag.player)
+        opened, taken = self._opened.get(key, (-1, False))
+        if opened == tag.round:
+            return taken
+        taken = self._room[key].acquire(timeout=self._config.patience_s)
+        if not taken:
+            self._on_wait(to, tag.round)
+            taken = self._room[key].acquire(timeout=self._config.round_deadline_s - self._config.patience_s)
+        self._opened[key] = (tag.round, taken)
+        return taken
+
+    def receive(self, source: int, tag: Tag) -> memoryview:
+        """Block for a part; see Shelf.receive."""
+        begin = time.monotonic()
+        try:
+            body = self.shelf.receive(source, tag, self._config.patience_s, self._config.round_deadline_s)
+        except PeerLost:
+            self.counters.missed(source, tag, time.monotonic() - begin)
+            raise
+        self.counters.received(source, tag, len(body), time.monotonic() - begin)
+        return body
+
+    def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]:
+        """Block for whichever of these parts comes first; see Shelf.receive_first."""
+        begin = time.monotonic()
+        index, outcome = self.shelf.receive_first(wanted, self._config.patience_s, self._config.round_deadline_s)
+        (source, tag), wait_s = wanted[index], time.monotonic() - begin
+        if isinstance(outcome, PeerLost):
+            self.counters.missed(source, tag, wait_s)
+        else:
+            self.counters.received(source, tag, len(outcome), wait_s)
+        return index, outcome
+
+    def collect(self, wait: bool) -> list[Arrival]:
+        """All parts that have come, whoever sent them; see Shelf.collect."""
+        begin = time.monotonic()
+        arrivals = self.shelf.collect(wait, self._config.round_deadline_s)
+        share_s = (time.monotonic() - begin) / max(1, len(arrivals))
+        for source, tag, outcome in arrivals:
+            if not isinstance(outcome, PeerLost):
+                self.counters.received(source, tag, len(outcome), share_s)
+        return arrivals
+
+    def warm_up(self, body: memoryview, incoming: set[int], outgoing: set[int]) -> None:
+        """Send a first parcel over every channel and wait for the peers': TCP and HTTP/2 windows open up."""
+        for to in sorted(outgoing):
+            self.send(to, WARM_UP, body, True)
+        for source in sorted(incoming):
+            try:
+                self.receive(source, WARM_UP)
+            except PeerLost as lost:
+                raise RunAborted(f"rank {self.rank} hears nothing from rank {source}: {lost.reason}") from lost
+
+    def _round_over(self, peer: int, player: int) -> None:
+        self._room[peer, player].release()
+
+    def _refused_here(self, sender: int, refusal: Refusal) -> None:
+        self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)
+
+    def _undelivered(self, peer: int, number: int, reason: str) -> None:
+        print(f"round {number} for rank {peer} could not be delivered: {reason}", flush=True)
+        if not self.shelf.is_lost(peer):
+            self._on_wait(peer, number)

@@ -1,0 +1,81 @@
+"""Turns on the wire (see gannet.node.exchange.turn_rule): tells senders for which round this node is ready, and hears
+it of receivers.
+
+Lives in gRPC's event loop. A sender listens to each peer that it ever sends to, on one long stream; a stream that
+breaks sets it free until the next one stands, for turns are there to save time and nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc.aio
+
+from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.turn_rule import Turns
+from gannet.node.training.effects import Tag
+from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
+
+# After a stream broke, until the next is tried.
+_AGAIN_S = 1.0
+
+
+class TurnKeeper:
+    """A node's turns, with the streams by which they are told. Without turns all goes out at once."""
+
+    def __init__(self, config: ExchangeConfig, in_turns: bool) -> None:
+        self.turns = Turns(self._announce)
+        self.pipe_bytes = config.pipe_bytes if in_turns else None
+        self._turn_s = config.turn_s
+        self._listeners: set[asyncio.Event] = set()
+
+    def came(self, source: int, tag: Tag, left_bytes: int) -> None:
+        """Of a part that is coming in so much is still missing."""
+        if self.pipe_bytes is not None and left_bytes <= self.pipe_bytes:
+            self.turns.nearly(source, tag.round)
+
+    async def turn(self, tag: Tag, size: int) -> None:
+        """Wait until a parcel that begins with a part of `size` bytes may go, `turn_s` at most."""
+        if self.pipe_bytes is None or size <= self.pipe_bytes:
+            return
+        free = asyncio.Event()
+        held = self.turns.take(tag.round, free.set)
+        if held is not None:
+            try:
+                async with asyncio.timeout(self._turn_s):
+                    await free.wait()
+            except TimeoutError:
+                self.turns.let_go(held)
+
+    async def listen(self, peer: int, stub: exchange_pb2_grpc.ExchangeStub, run: str, rank: int) -> None:
+        """Hear for which rounds a peer is ready, for ever; one that does not know turns is not asked again."""
+        while True:
+            try:
+                async for ready in stub.Attend(exchange_pb2.Listener(run=run, rank=rank)):
+                    self.turns.hear(peer, ready.round)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
+                    self.turns.silence(peer)
+                    return
+            self.turns.silence(peer)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def tell(self) -> AsyncIterator[int]:
+        """For which round this node is ready, now and whenever it is ready for another."""
+        changed, told = asyncio.Event(), -1
+        self._listeners.add(changed)
+        try:
+            while True:
+                changed.clear()
+                if self.turns.ready > told:
+                    told = self.turns.ready
+                    yield told
+                else:
+                    await changed.wait()
+        finally:
+            self._listeners.discard(changed)
+
+    def _announce(self, number: int) -> None:
+        for changed in self._listeners:
+            changed.set()

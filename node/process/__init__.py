@@ -1,0 +1,1 @@
+"""A node's process: joins the controller, trains on the wall clock, reports, and leaves."""

@@ -1,0 +1,344 @@
+"""The life of a node process: join the controller, build, warm up, train, report, leave.
+
+Two threads share the work: this one trains, the other runs gRPC's event loop (exchange and control).
+The training thread never waits for the loop except where the algorithm awaits a parcel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc.aio
+from torch import Tensor
+
+from gannet.node.algorithms.collectives import CollectiveFailed
+from gannet.node.config import NodeConfig
+from gannet.node.exchange import GrpcExchange
+from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.blocking_mailbox import RunAborted
+from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.methods.registry import DdpConfig
+from gannet.node.process.controller_client import ControlLine
+from gannet.node.process.last_step import Leaving
+from gannet.node.process.metrics import NodeMetrics
+from gannet.node.process.wall_clock import WallClock
+from gannet.node.traffic.exchange import exchange_edges
+from gannet.node.traffic.players import steps_between
+from gannet.node.training.checkpoint import Checkpoint
+from gannet.node.training.worker import Diverged, Meter, StepStats, Worker, progress, train
+from gannet.node.wire import control_pb2
+
+if TYPE_CHECKING:
+    from gannet.node.process.torch_ddp import DdpMean
+
+T = TypeVar("T")
+_LEAVE_S = 30.0  # for uploads and last parcels, after training
+NOT_WANTED = 4  # exit status: the controller has no place for this node
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a node lives: the controller it joins and the addresses it serves on (host:port).
+
+    `host` names its container to a controller that gives ranks to containers.
+    """
+
+    controller: str
+    mesh: str
+    metrics: str
+    token: str
+    wanted_rank: int = -1
+    mesh_device: str | None = None
+    host: str = ""
+
+
+def live(place: Place) -> int:
+    """Run one node to its end; returns the exit status (0: trained to the end)."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="grpc-loop", daemon=True)
+    thread.start()
+    try:
+        return _Life(place, loop).run()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+
+
+class _Life:
+    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        self._place, self._loop = place, loop
+        self._orders: queue.SimpleQueue[control_pb2.Order | None] = queue.SimpleQueue()
+        self._exchange: GrpcExchange | None = None
+        self._collective: DdpMean | None = None
+        self._leaving: Leaving | None = None
+        self._metrics: NodeMetrics | None = None
+        self._steps = 0
+        self._refused_entry = False
+
+    def run(self) -> int:
+        self._line = self._in_loop(self._open_line())
+        hello = control_pb2.Hello(
+            token=self._place.token, wanted_rank=self._place.wanted_rank, pid=os.getpid(), host=self._place.host
+        )
+        self._line.post(hello=hello)
+        try:
+            assignment = self._order("assignment").assignment
+            self._train(assignment)
+            return 0
+        except RunAborted as aborted:
+            if self._refused_entry:
+                return NOT_WANTED
+            print(f"node: the run was ended: {aborted}", flush=True)
+            return 3
+        except Exception as error:
+            if isinstance(error, Diverged) and self._metrics is not None:
+                self._metrics.diverged()
+            if not isinstance(error, (CollectiveFailed, Diverged)):
+                traceback.print_exc()  # into the node's log: the reason alone may not be enough
+            reason = str(error) or type(error).__name__
+            self._line.post(failed=control_pb2.Failed(reason=reason, step=self._steps))
+            self._linger()
+            return 1
+        finally:
+            if self._collective is not None:
+                self._collective.close()
+            self._in_loop(self._close())
+
+    async def _open_line(self) -> ControlLine:
+        line = ControlLine(self._place.controller, self._loop)
+        self._attending = self._loop.create_task(self._attend(line))
+        return line
+
+    async def _attend(self, line: ControlLine) -> None:
+        """Sort the controller's orders: those that concern a step at once, the others in turn."""
+        why = "the controller closed the line"
+        try:
+            async for order in line.orders():
+                match order.WhichOneof("kind"):
+                    case "where_to_leave" if self._leaving is not None:
+                        line.post(can_leave=control_pb2.CanLeave(step=self._leaving.ask()))
+                    case "stop_after" if self._leaving is not None:
+                        self._leaving.tell(order.stop_after.step)
+                    case "peer_lost" if self._exchange is not None:
+                        self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)
+                        if self._collective is not None:
+                            self._collective.lose(order.peer_lost.rank, order.peer_lost.reason)
+                        if self._metrics is not None:
+                            self._metrics.lost(self._exchange.shelf.lost())
+                    case "abort":
+                        why = order.abort.reason
+                        break
+                    case _:
+                        self._orders.put(order)
+        except grpc.aio.AioRpcError as error:
+            self._refused_entry = error.code() is grpc.StatusCode.ALREADY_EXISTS
+            why = f"the controller is gone: {error.details()} ({error.code().name})"
+        except Exception as error:
+            why = f"the controller is gone: {error}"
+        if self._exchange is not None:
+            self._exchange.shelf.abort(why)
+        if self._collective is not None:
+            self._collective.abort(why)
+        if self._leaving is not None:
+            self._leaving.release()
+        self._why_closed = why
+        self._orders.put(None)
+
+    def _order(self, kind: str, timeout_s: float | None = None) -> control_pb2.Order:
+        order = self._orders.get(timeout=timeout_s)
+        if order is None:
+            raise RunAborted(self._why_closed)
+        if order.WhichOneof("kind") != kind:
+            raise RunAborted(f"expected the order {kind!r}, got {order.WhichOneof('kind')!r}")
+        return order
+
+    def _train(self, assignment: control_pb2.Assignment) -> None:
+        begin = time.monotonic()
+        config = NodeConfig.model_validate_json(assignment.config_json)
+        worker = Worker(config, assignment.rank, assignment.world)
+        self._run, self._rank = config.run, assignment.rank
+        if assignment.checkpoint_bytes:
+            fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
+            worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
+        self._config = config
+        self._leaving = Leaving(steps_between(config), progress(config, worker.made, worker.begin_s))
+        rehearse(worker)
+        peers = worker.peers
+        metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
+        host, _, port = self._place.metrics.rpartition(":")
+        metrics_server, metrics_port = metrics.serve(host, int(port))
+        mailbox = (Tray if config.asynchronous else Mailbox)(
+            config.run,
+            worker.rank,
+            worker.world,
+            worker.schema,
+            worker.codecs,
+            max_bytes=worker.largest_body,
+            window_rounds=worker.window_rounds,
+        )
+        self._exchange = exchange = GrpcExchange(
+            worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting, peers.in_turns
+        )
+        if isinstance(config.algorithm, DdpConfig):
+            from gannet.node.process.torch_ddp import DdpMean  # what it imports takes a second and memory
+
+            layout = worker.task.layout
+            self._collective = DdpMean(
+                config.algorithm, layout, worker.rank, worker.world, config.exchange, self._waiting
+            )
+        mesh = self._in_loop(exchange.serve(self._place.mesh))
+        self._line.post(
+            ready=control_pb2.Ready(
+                mesh_address=mesh,
+                metrics_address=f"{host}:{metrics_port}",
+                setup_s=time.monotonic() - begin,
+                parameters=worker.task.size,
+            )
+        )
+        edges = () if self._collective else exchange_edges(config, worker.world)
+        incoming = {a for a, b in edges if b == worker.rank}
+        outgoing = {b for a, b in edges if a == worker.rank}
+        addresses = list(self._order("warm").warm.mesh_addresses)
+        self._in_loop(exchange.connect(addresses, outgoing))
+        exchange.warm_up(worker.opening(), incoming, outgoing)
+        for player, number in enumerate(worker.rounds):
+            exchange.shelf.enter_round(number, player)
+        if self._collective is not None:
+            # Rank 0 keeps gloo's store at the port after its exchange's.
+            host, _, port = addresses[0].rpartition(":")
+            self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
+        self._line.post(warmed=control_pb2.Warmed())
+        self._order("start")
+        exchange.counters.begin(incoming | outgoing, worker.rounds)
+        metrics.begin(incoming, outgoing, exchange.counters.read)
+        device = self._place.mesh_device
+        sent_before = (peers.codec_bytes, exchange.grpc_bytes, transmitted_bytes(device))
+        meter = Meter(
+            clock=time.monotonic,
+            network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
+        )
+        clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective)
+        steps = clock.run(train(worker, meter, self))
+        t_s = meter.t_s
+        self._in_loop(exchange.drain(config.exchange.round_deadline_s))
+        if self._collective is not None:
+            self._collective.settle()
+        finished = control_pb2.Finished(
+            steps=steps,
+            t_s=t_s,
+            memory_mb=proportional_set_mb(),
+            codec_bytes=peers.codec_bytes - sent_before[0],
+            grpc_bytes=exchange.grpc_bytes - sent_before[1],
+            interface_bytes=transmitted_bytes(device) - sent_before[2],
+        )
+        self._in_loop(self._line.settle())
+        self._line.post(finished=finished)
+        self._linger()
+        metrics_server.shutdown()
+
+    def _linger(self) -> None:
+        """Stay for the peers that still need this node's last parcels, until the controller says goodbye."""
+        try:
+            self._order("goodbye", _LEAVE_S)
+        except (RunAborted, queue.Empty):
+            return
+
+    def _refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        if self._metrics is not None:
+            self._metrics.refused(verdict)
+        self._line.post(refused=control_pb2.Refused(sender=sender, receiver=receiver, verdict=verdict, detail=detail))
+
+    def _waiting(self, source: int, number: int) -> None:
+        self._line.post(waiting=control_pb2.Waiting(source=source, round=number))
+
+    async def _close(self) -> None:
+        if self._exchange is not None:
+            await self._exchange.close()
+        self._attending.cancel()
+        await self._line.close()
+
+    def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    # Reporter: what the training loop calls.
+
+    def step(self, stats: StepStats) -> None:
+        """Report a step to the controller and the metrics."""
+        assert self._leaving is not None
+        self._steps = stats.step
+        self._leaving.reach(progress(self._config, stats.step, stats.t_s))
+        if self._metrics is not None:
+            self._metrics.step(stats)
+        self._line.post(
+            step=control_pb2.Step(
+                step=stats.step,
+                t_s=stats.t_s,
+                loss=stats.losses,
+                compute_s=stats.compute_s,
+                wait_s=stats.wait_s,
+                other_s=stats.other_s,
+                codec_bytes=stats.codec_bytes,
+                grpc_bytes=stats.grpc_bytes,
+                interface_bytes=stats.interface_bytes,
+                missing=stats.missing,
+            )
+        )
+        self._go_on()
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        """Send a snapshot to the controller in the background."""
+        header = control_pb2.SnapshotHeader(
+            run=self._run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes
+        )
+        self._line.deposit(header, x)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Send a checkpoint to the controller in the background."""
+        header = control_pb2.SnapshotHeader(run=self._run, rank=self._rank, step=checkpoint.step, checkpoint=True)
+        self._line.deposit_checkpoint(header, checkpoint)
+
+    def stop_after(self) -> int | None:
+        """The last step, once the controller has named it; waits for that where this node may not go on before."""
+        assert self._leaving is not None
+        last = self._leaving.last_step()
+        self._go_on()
+        return last
+
+    def _go_on(self) -> None:
+        if (why := self._exchange and self._exchange.shelf.aborted()) is not None and why:
+            raise RunAborted(why)
+
+
+def rehearse(worker: Worker) -> None:
+    """One gradient off the clock, undone: what torch sets up at its first one must not count as training."""
+    state = worker.task.state()
+    worker.task.gradient(worker.initial())
+    worker.task.load_state(state)
+
+
+def transmitted_bytes(device: str | None) -> int:
+    """The kernel's transmit counter of a device in this process's network namespace, bytes."""
+    if device is None:
+        return 0
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == device:
+            return int(counters.split()[8])
+    raise OSError(f"no network device {device!r} in this namespace to count bytes on")
+
+
+def proportional_set_mb() -> float:
+    """This process's share of memory (Pss: shared pages divided among their users), MB of 10^6 bytes."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0

@@ -1,0 +1,226 @@
+"""The foreign collective: DistributedDataParallel of PyTorch, its communication hooks, and gloo under them.
+
+A task's gradient has been computed, and paced, before DDP sees it. A module with a parameter of each tensor's true
+shape takes it in by a backward pass of Σ ⟨p, g_p⟩, whose gradient is g_p to the bit; so DDP's reducer, its bucket
+and the real hook run as in anybody's training. What is lost: DDP would send the first buckets while the rest of the
+backward pass still runs. There is one bucket here, as there is nothing to hide several behind, and each would cost
+another 2(N−1) delays. Hidden could be no more than a gradient's time, little beside an exchange over a slow link.
+
+gloo blocks whoever calls it, so it has a thread of its own; the training thread waits for that, or for news. Its
+waiting includes the hook's work. A node takes some 120 MB more than with other methods: DDP imports torch._dynamo.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
+from datetime import timedelta
+from math import prod
+from typing import Any, TypeVar
+
+import torch
+import torch._dynamo  # DDP wants it: better now, over a second before anybody waits, than then
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from gannet.node.algorithms.collectives import CollectiveFailed
+from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.blocking_mailbox import RunAborted
+from gannet.node.methods.registry import DdpConfig
+from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.training.effects import PeerLost
+
+T = TypeVar("T")
+_NEWS_S = 10.0  # for the controller to say which node is gone, once gloo has noticed that one is
+# Keeps PowerSGD from 0 ÷ 0 where a column of a gradient is all zero (PowerSGDState's own advice).
+_ORTHOGONALIZATION_EPSILON = 1e-8
+
+
+class DdpMean:
+    """Averages gradients over all nodes. One of these a process at a time, for gloo's group is the process's.
+
+    `layout`: of the task. `on_wait(source, step)` is told once when a step has waited for `limits.patience_s`.
+    `join`, `average`, `settle` and `close` are for the training thread, `lose` and `abort` for any.
+    """
+
+    def __init__(
+        self,
+        config: DdpConfig,
+        layout: Sequence[TensorSpec],
+        rank: int,
+        world: int,
+        limits: ExchangeConfig,
+        on_wait: Callable[[int, int], None],
+    ) -> None:
+        self._config, self._rank, self._world, self._limits, self._on_wait = config, rank, world, limits, on_wait
+        shapes = [spec.shape for spec in layout if spec.player != BUFFERS]
+        self._module = _Inner(shapes)
+        self._sizes = [prod(shape) for shape in shapes]
+        self._step, self._what = 0, ""
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._pending: Future[Any] | None = None
+        self._news = threading.Event()
+        self._lost: PeerLost | None = None
+        self._aborted: str | None = None
+        threading.Thread(target=self._serve, name="gloo", daemon=True).start()
+
+    # For the training thread.
+
+    def join(self, address: str, device: str | None) -> None:
+        """Meet all other nodes and average once, off the clock: connections are open and DDP's buckets final.
+
+        `address`: host:port where rank 0 holds the store in which nodes find one another. `device`: the network
+        device to send on. Raises CollectiveFailed when it does not come about, RunAborted as `average` does.
+        """
+        if device is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = device
+        self._what = f"gloo's group at {address} cannot be joined"
+        self._call(lambda: self._connect(address))
+
+    def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The nodes' mean of `field` (flat float32) as the hook has it, and the exact one of `buffers`.
+
+        Raises CollectiveFailed when a node is missing, RunAborted when the controller ended the run.
+        """
+        self._step += 1
+        self._what = f"gloo's all-reduce of step {self._step} cannot be completed"
+        return self._call(lambda: self._reduce(field, buffers))
+
+    def settle(self) -> None:
+        """Return once all nodes have received all that was sent."""
+        self._call(lambda: dist.all_reduce(torch.zeros(1)))
+
+    def close(self) -> None:
+        """Leave the group. Where gloo still waits for a peer, only the end of the process ends that."""
+        if self._pending is None and dist.is_initialized():
+            dist.destroy_process_group()
+
+    # For whoever has news.
+
+    def lose(self, rank: int, reason: str) -> None:
+        """That peer is gone: without it there is no average."""
+        with self._lock:
+            self._lost = self._lost or PeerLost(rank, reason)
+            self._interrupt(self._lost)
+        self._news.set()
+
+    def abort(self, reason: str) -> None:
+        """End the run: what waits, or will, raises RunAborted."""
+        with self._lock:
+            self._aborted = reason
+            self._interrupt(RunAborted(reason))
+        self._news.set()
+
+    def _interrupt(self, error: Exception) -> None:
+        if self._pending is not None:
+            with suppress(InvalidStateError):
+                self._pending.set_exception(error)
+
+    # gloo's thread.
+
+    def _serve(self) -> None:
+        while True:
+            work, future = self._calls.get()
+            try:
+                result = work()
+            except Exception as error:
+                with suppress(InvalidStateError):
+                    future.set_exception(error)
+            else:
+                with suppress(InvalidStateError):
+                    future.set_result(result)
+
+    def _call(self, work: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+        with self._lock:
+            if self._aborted is not None:
+                raise RunAborted(self._aborted)
+            if self._lost is not None:
+                raise self._failed(self._lost)
+            self._pending = future
+        self._calls.put((work, future))
+        try:
+            result = self._outcome(future)
+        except PeerLost as lost:
+            raise self._failed(lost) from lost
+        except FutureTimeout:
+            raise self._failed(f"it took more than {self._limits.round_deadline_s:.1f} s") from None
+        except RuntimeError as error:  # gloo's: a connection broke, or its own time is up
+            if self._step:
+                self._news.wait(_NEWS_S)
+            if self._aborted is not None:
+                raise RunAborted(self._aborted) from error
+            raise self._failed(self._lost or str(error).partition(". This is typically")[0]) from error
+        self._pending = None
+        return result
+
+    def _outcome(self, future: Future[T]) -> T:
+        patience_s = self._limits.patience_s
+        try:
+            return future.result(patience_s)
+        except FutureTimeout:
+            if self._step:  # around gloo's ring, parts come from the next rank
+                self._on_wait((self._rank + 1) % self._world, self._step)
+        return future.result(self._limits.round_deadline_s - patience_s)
+
+    def _failed(self, why: PeerLost | str) -> CollectiveFailed:
+        if not isinstance(why, PeerLost):
+            return CollectiveFailed(f"{self._what}: {why}")
+        return CollectiveFailed(
+            f"{self._what} without rank {why.rank} ({why.reason}); "
+            "a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
+        )
+
+    def _connect(self, address: str) -> None:
+        # A little more than this node's own patience, so that its own error comes first.
+        timeout = timedelta(seconds=self._limits.round_deadline_s + 1)
+        dist.init_process_group("gloo", f"tcp://{address}", timeout, self._world, self._rank)
+        megabytes = 4 * sum(self._sizes) // 2**20 + 1
+        # Every node has made the same module by itself: there is nothing to send around first.
+        self._ddp = DistributedDataParallel(self._module, bucket_cap_mb=megabytes, init_sync=False)
+        state = powerSGD_hook.PowerSGDState(
+            None,
+            matrix_approximation_rank=self._config.rank,
+            start_powerSGD_iter=self._config.start,
+            orthogonalization_epsilon=_ORTHOGONALIZATION_EPSILON,
+        )
+        if self._config.hook == "fp16":
+            self._ddp.register_comm_hook(None, default_hooks.fp16_compress_hook)
+        elif self._config.hook == "powersgd":
+            self._ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        for _ in range(2):  # at its second pass DDP lays its buckets out anew, in the order it saw in the first
+            self._reduce(torch.zeros(sum(self._sizes)), None)
+        state.iter = 0
+
+    def _reduce(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        mean = statistics = None
+        if buffers is not None:
+            mean = buffers / self._world
+            statistics = dist.all_reduce(mean, async_op=True)
+        for parameter in self._module.parameters():
+            parameter.grad = None
+        with torch.enable_grad():
+            self._ddp(torch.split(field, self._sizes)).backward()
+        gradients = [parameter.grad for parameter in self._module.parameters()]
+        if statistics is not None:
+            statistics.wait()
+        return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]), mean
+
+
+class _Inner(nn.Module):
+    """⟨p, g⟩ of all parameters p, whose gradient is g."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.tensors = nn.ParameterList(nn.Parameter(torch.zeros(shape)) for shape in shapes)
+
+    def forward(self, gradients: Sequence[Tensor]) -> Tensor:
+        return torch.stack([(p.flatten() * g).sum() for p, g in zip(self.tensors, gradients, strict=True)]).sum()

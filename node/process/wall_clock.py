@@ -1,0 +1,107 @@
+"""Carries out an algorithm's effects on the wall clock: gradients in this thread, parcels over gRPC or gloo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
+
+from torch import Tensor
+
+from gannet.node.training.effects import (
+    AllReduce,
+    Arrival,
+    BeginRound,
+    Collect,
+    Compute,
+    Effect,
+    PeerLost,
+    Receive,
+    ReceiveFirst,
+    Send,
+    Tag,
+)
+from gannet.node.training.worker import Meter
+
+T = TypeVar("T")
+
+
+class Exchange(Protocol):
+    """What the wall-clock fabric needs of a network."""
+
+    def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None: ...
+
+    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
+
+    def receive(self, source: int, tag: Tag) -> memoryview: ...
+
+    def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]: ...
+
+    def collect(self, wait: bool) -> list[Arrival]: ...
+
+
+class Collective(Protocol):
+    """What averages gradients where the exchange is not the project's own."""
+
+    def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
+
+
+class WallClock:
+    """Drives one coroutine to its end in the calling thread; counts where its time goes."""
+
+    def __init__(self, exchange: Exchange, meter: Meter, pace_s: float, collective: Collective | None = None) -> None:
+        self._exchange, self._collective = exchange, collective
+        self._meter = meter
+        self._pace_s = pace_s
+
+    def run(self, coroutine: Coroutine[Effect[Any], Any, T]) -> T:
+        """The coroutine's result. What goes wrong is raised inside it: it handles PeerLost, the rest ends it."""
+        answer: Any = None
+        wrong: Exception | None = None
+        while True:
+            try:
+                effect = coroutine.send(answer) if wrong is None else coroutine.throw(wrong)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            answer, wrong = None, None
+            try:
+                answer = self._carry_out(effect)
+            except Exception as error:
+                wrong = error
+
+    def _carry_out(self, effect: Effect[Any]) -> Any:
+        begin = time.monotonic()
+        match effect:
+            case Compute(work, share):
+                result = work()
+                # Sleeping the rest of the pace leaves the core to the other nodes of a crowded host.
+                rest = share * self._pace_s - (time.monotonic() - begin)
+                if rest > 0:
+                    time.sleep(rest)
+                self._meter.compute_s += time.monotonic() - begin
+                return result
+            case BeginRound(number, sources, after):
+                self._exchange.begin_round(number, sources, after)
+            case Send(to, tag, body, last):
+                self._exchange.send(to, tag, body, last)
+            case Receive(source, tag):
+                body = self._exchange.receive(source, tag)
+                self._meter.wait_s += time.monotonic() - begin
+                return body
+            case ReceiveFirst(wanted):
+                first = self._exchange.receive_first([(each.source, each.tag) for each in wanted])
+                self._meter.wait_s += time.monotonic() - begin
+                return first
+            case Collect(wait):
+                arrivals = self._exchange.collect(wait)
+                self._meter.wait_s += time.monotonic() - begin
+                return arrivals
+            case AllReduce(field, buffers) if self._collective is not None:
+                mean = self._collective.average(field, buffers)
+                self._meter.wait_s += time.monotonic() - begin
+                return mean
+            case _:
+                raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+        self._meter.wait_s += time.monotonic() - begin
+        return None

@@ -1,0 +1,1 @@
+"""The GAN task: networks, losses, batches, snapshots."""

@@ -1,0 +1,1 @@
+"""What a run puts on the network: edges, bytes and hops of an exchange."""

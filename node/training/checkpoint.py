@@ -1,0 +1,142 @@
+"""Checkpoints: all that a node remembers at the end of a step, in one safetensors file, so that it can go on there.
+
+A file holds x and the states of what the worker keeps (task, codec, and what the algorithm gives to `Worker.keep`),
+named `keeper.entry`. Its metadata say whose it is; a digest over all of it finds what a disk or a wire has changed.
+Reading one runs nothing: safetensors holds numbers and names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from gannet.node.config import NodeConfig
+
+# What may differ between a run and its continuation: none of it touches x.
+_FREE = {
+    "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange",
+}  # fmt: skip
+_X = "x"
+
+
+class CheckpointError(ValueError):
+    """No checkpoint, or not one of this node; the message says what is wrong and what to do."""
+
+
+class Keeps(Protocol):
+    """What remembers something from step to step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All of it, on the CPU; whoever takes it copies it before the next step."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor], /) -> None:
+        """Be as when `state` was taken; the tensors are now its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a checkpoint is. `config`: a hash of all settings that x depends on; `schema`: see Worker.schema."""
+
+    run: str
+    rank: int
+    world: int
+    config: str
+    schema: str = ""
+
+    def check(self, other: Owner, where: str) -> None:
+        """Raise CheckpointError unless a checkpoint of `other` is one that this node can go on from."""
+        for name, what in (
+            ("run", "another run"),
+            ("rank", "another node"),
+            ("world", "a run of another number of nodes"),
+            ("config", "a run with other settings (seed, task, data, algorithm, codec …)"),
+            ("schema", "parameters that lie elsewhere"),
+        ):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine and mine != theirs:
+                raise CheckpointError(
+                    f"{where}: of {what}: its {name} is {theirs}, here {mine}; resume from the folder that the run "
+                    "itself has written, with its spec.yaml as it was"
+                )
+
+
+def config_hash(config: NodeConfig) -> str:
+    """Of the settings that x depends on; what only says how fast or how long a node runs is left out."""
+    text = json.dumps(config.model_dump(mode="json", exclude=_FREE), sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A node at the end of step `step`, at `t_s` of its training clock. `round`, `codec_bytes`: see Peers."""
+
+    owner: Owner
+    step: int
+    t_s: float
+    round: int
+    codec_bytes: int
+    tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
+
+    def take(self, keeper: str) -> dict[str, Tensor]:
+        """The state of that keeper, once: what is left in `tensors` nobody has asked for."""
+        names = [name for name in self.tensors if name.partition(".")[0] == keeper]
+        return {name.partition(".")[2]: self.tensors.pop(name) for name in names}
+
+    def take_x(self) -> Tensor:
+        """x, once."""
+        return self.tensors.pop(_X)
+
+    def pack(self) -> bytes:
+        """The file's content."""
+        metadata = {name: json.dumps(value) for name, value in self._facts().items()}
+        return save(self.tensors, {**metadata, "digest": self._digest()})
+
+    @classmethod
+    def unpack(cls, data: bytes, where: str) -> Checkpoint:
+        """Read what `pack` wrote; `where` names it in errors. Raises CheckpointError for anything else."""
+        try:
+            tensors = load(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+            digest = header.pop("digest")
+            facts = {name: json.loads(value) for name, value in header.items()}
+            owner = Owner(**facts.pop("owner"))
+            # Clones: the numbers of a file lie anywhere, and those of a tensor at a multiple of 64 bytes.
+            found = cls(owner, tensors={name: tensor.clone() for name, tensor in tensors.items()}, **facts)
+        except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"{where}: not a whole checkpoint ({error}); remove it to resume from the one before"
+            ) from None
+        if _X not in found.tensors or found._digest() != digest:
+            raise CheckpointError(
+                f"{where}: damaged, its digest does not fit; remove it to resume from the one before"
+            )
+        return found
+
+    def _facts(self) -> dict[str, object]:
+        names = ("step", "t_s", "round", "codec_bytes")
+        return {"owner": asdict(self.owner), **{name: getattr(self, name) for name in names}}
+
+    def _digest(self) -> str:
+        """Of every fact, name, shape, type and number."""
+        hashed = blake2b(json.dumps(self._facts(), sort_keys=True).encode(), digest_size=16)
+        for name, tensor in sorted(self.tensors.items()):
+            hashed.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
+            hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+        return hashed.hexdigest()
+
+
+def copied(keepers: Mapping[str, Keeps], x: Tensor) -> dict[str, Tensor]:
+    """x and the states of all keepers, as a checkpoint has them; none of it changes with the next step."""
+    states = {f"{keeper}.{name}": value for keeper, of in keepers.items() for name, value in of.state().items()}
+    return {name: value.detach().cpu().clone().contiguous() for name, value in {_X: x, **states}.items()}

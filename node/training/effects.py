@@ -1,0 +1,133 @@
+"""What an algorithm may wait for.
+
+An algorithm is a coroutine. It never sleeps, blocks or opens a socket: it awaits one of the effects
+below, and the fabric that drives it carries the effect out, on the wall clock over gRPC or on the
+virtual clock in memory. That is why the same algorithm runs, bit for bit, on every fabric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+RAW_PART = 1 << 31
+"""Set in a part's number when its values travel as float32, whatever the exchange's codec."""
+
+
+class Tag(NamedTuple):
+    """Names a parcel between two nodes: the exchange round, and the part within that round.
+
+    `player`: where the task's players are exchanged each in its own way, the number of the one that this is for. Each
+    then counts rounds of its own (see gannet.node.players).
+    """
+
+    round: int
+    part: int
+    player: int = 0
+
+
+class PeerLost(Exception):
+    """The peer is gone, or its parcel did not come before the round's deadline."""
+
+    def __init__(self, rank: int, reason: str) -> None:
+        super().__init__(f"rank {rank}: {reason}")
+        self.rank = rank
+        self.reason = reason
+
+
+class Effect(Generic[T]):
+    """Base of the effects: awaiting one hands it to the fabric and returns the fabric's answer."""
+
+    def __await__(self) -> Generator[Effect[T], Any, T]:
+        answer: T = yield self
+        return answer
+
+
+@dataclass(frozen=True)
+class Compute(Effect[T]):
+    """Run `work` here and now, padded to that share of the configured pace; it counts as computing."""
+
+    work: Callable[[], T]
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class BeginRound(Effect[None]):
+    """A round of gossip begins on a graph that changes: what is sent in it waits for its turn (see
+    gannet.node.exchange.turn_rule).
+
+    `sources`: who sends to this node in it. `after`: the peers that must be ready for it before this node sends.
+    """
+
+    number: int
+    sources: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Send(Effect[None]):
+    """Hand a parcel's body to the network. Returns once the fabric has room for it, not when it arrived.
+
+    `last` says that no further part of this round goes to this peer, so that the stream may close.
+    """
+
+    to: int
+    tag: Tag
+    body: memoryview
+    last: bool = True
+
+
+class Arrival(NamedTuple):
+    """What has come without being waited for by name: a peer's part, or the news that the peer is gone."""
+
+    source: int
+    tag: Tag
+    outcome: memoryview | PeerLost
+
+
+@dataclass(frozen=True)
+class Collect(Effect[list[Arrival]]):
+    """Take all that has come from anybody, in the order in which it came: for asynchronous algorithms.
+
+    With `wait`, not before something has come; after the round's deadline such a wait ends with nothing.
+    """
+
+    wait: bool = False
+
+
+@dataclass(frozen=True)
+class Receive(Effect[memoryview]):
+    """Wait for a parcel. Raises PeerLost when the peer is gone, refused, or past the round's deadline."""
+
+    source: int
+    tag: Tag
+
+
+@dataclass(frozen=True)
+class ReceiveFirst(Effect["tuple[int, memoryview | PeerLost]"]):
+    """Wait for whichever of several parcels comes first: which it is, and its body, or why it cannot come.
+
+    Of several that are there the first in order. Each is waited for until its own deadline, from when it was first
+    asked for; what was asked for must be asked for until it is answered.
+    """
+
+    wanted: tuple[Receive, ...]
+
+
+@dataclass(frozen=True)
+class AllReduce(Effect["tuple[Tensor, Tensor | None]"]):
+    """Have a collective that is not of this project average a gradient over all nodes (see
+    gannet.node.process.torch_ddp).
+
+    `field` and `buffers` as in a Gradient; returns their means. Raises CollectiveFailed when a node is missing.
+    """
+
+    field: Tensor
+    buffers: Tensor | None

@@ -1,0 +1,343 @@
+"""One worker: what an algorithm holds in its hands, and the training loop that drives it.
+
+The loop is the same on every fabric. It knows no clock and no network: the fabric gives it a Meter to
+read and a Reporter to tell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from itertools import count
+from math import inf
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from gannet.node.algorithms.collectives import Peers
+from gannet.node.codecs import Codec, build_codec
+from gannet.node.codecs.finite import all_finite
+from gannet.node.config import NodeConfig
+from gannet.node.data.datasets import load_shard
+from gannet.node.methods.registry import MdGanConfig, check_topology, shard_of
+from gannet.node.players.config import parts_of
+from gannet.node.players.parts import players_in
+from gannet.node.tasks import build_task, needs_data
+from gannet.node.tasks.base import Gradient, ServesAnother, SplitTask, Task
+from gannet.node.topologies.topology import Neighbourhood, Topology
+from gannet.node.traffic.exchange import in_turns, largest_body, rounds_ahead
+from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
+from gannet.node.training.effects import Compute
+from gannet.node.training.player_peers import PlayersPeers
+
+Kept = TypeVar("Kept", bound=Keeps)
+
+
+class Diverged(Exception):
+    """The parameters or the gradient are no longer finite."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What an algorithm yields after a gradient step: its state x (flat float32) and the losses."""
+
+    x: Tensor
+    losses: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """The cost of one step on one node; times in seconds, `t_s` on the training clock at the step's end."""
+
+    step: int
+    t_s: float
+    losses: dict[str, float]
+    compute_s: float
+    wait_s: float
+    other_s: float
+    codec_bytes: int
+    grpc_bytes: int
+    interface_bytes: int
+    missing: tuple[int, ...]
+
+
+@dataclass
+class Meter:
+    """What a fabric counts while it carries out effects; read and reset by the loop at each step."""
+
+    clock: Callable[[], float]
+    network: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+    _zero: float = 0.0
+    _seen: tuple[float, int, int, int] = field(default=(0.0, 0, 0, 0))
+
+    def begin(self, codec_bytes: int, t_s: float = 0.0) -> None:
+        """Set all readings to now: the training clock begins here, at `t_s`."""
+        self.compute_s = self.wait_s = 0.0
+        self._zero = self.clock() - t_s
+        self._seen = (t_s, *self.network(), codec_bytes)
+
+    @property
+    def t_s(self) -> float:
+        """The training clock: seconds of training, those before a checkpoint that this run goes on from too."""
+        return self.clock() - self._zero
+
+    def step(self, number: int, losses: dict[str, float], peers: Peers) -> StepStats:
+        """What has passed since the last step."""
+        now, (grpc, interface), codec = self.t_s, self.network(), peers.codec_bytes
+        then, grpc_then, interface_then, codec_then = self._seen
+        stats = StepStats(
+            step=number,
+            t_s=now,
+            losses=losses,
+            compute_s=self.compute_s,
+            wait_s=self.wait_s,
+            other_s=max(0.0, now - then - self.compute_s - self.wait_s),
+            codec_bytes=codec - codec_then,
+            grpc_bytes=grpc - grpc_then,
+            interface_bytes=interface - interface_then,
+            missing=tuple(sorted(peers.missing)),
+        )
+        self._seen = (now, grpc, interface, codec)
+        self.compute_s = self.wait_s = 0.0
+        peers.missing.clear()
+        return stats
+
+
+class Reporter(Protocol):
+    """Where the loop's news goes. None of it may hold up the training thread, but for `stop_after`."""
+
+    def step(self, stats: StepStats) -> None: ...
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        """Takes x as it is: algorithms never change a tensor that they have yielded."""
+        ...
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes a copy of all that the node remembers."""
+        ...
+
+    def stop_after(self) -> int | None:
+        """The step after which to leave, once it is known; steps as `progress` counts them.
+
+        Waits where a node must not go on before it knows; see gannet.node.process.last_step.
+        """
+        ...
+
+
+def device_of(wanted: str, rank: int, gpus: int) -> str:
+    """Where a node computes: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
+    return f"cuda:{rank % gpus}" if wanted == "cuda" and gpus else wanted
+
+
+class Worker:
+    """A task, a topology and peers, as an algorithm sees them."""
+
+    def __init__(self, config: NodeConfig, rank: int, world: int, task: Task | None = None) -> None:
+        torch.set_num_threads(config.threads)
+        if config.device != "cpu":  # on the CPU the tasks' operations are deterministic as they are
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only then
+            torch.use_deterministic_algorithms(True)
+        self.config = config
+        self.rank = rank
+        self.world = world
+        self.task = task if task is not None else self._build_task()
+        self.topology = Topology(config.topology, world)
+        self.parts = parts_of(config, players_in(self.task.layout))
+        if not self.parts:
+            check_topology(self.topology, config.algorithm)
+        if isinstance(config.algorithm, MdGanConfig) and not isinstance(self.task, SplitTask):
+            raise ValueError(
+                "md-gan needs a task whose players can live on different nodes, "
+                f"and {type(self.task).__name__} is none: use task gan, or another algorithm"
+            )
+        codec = build_codec(config.codec, config.seed, rank)
+        turns = in_turns(config, world, self.task.size, self.task.layout)
+        self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
+        self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
+        self._from: Checkpoint | None = None
+        self._keepers: dict[str, Keeps] = {"task": self.task, "codec": codec}
+        self.players = PlayersPeers(self.parts, self.peers)
+        if self.parts:
+            self._keepers["players"] = self.players
+
+    def _build_task(self) -> Task:
+        c = self.config
+        shard = None
+        if needs_data(c.task):
+            shard = load_shard(c.data, *shard_of(c.algorithm, self.rank, self.world), c.seed)
+        gpus = torch.cuda.device_count() if c.device != "cpu" else 0
+        device = torch.device(device_of(c.device, self.rank, gpus))
+        return build_task(c.task, shard, self.rank, self.world, c.seed, c.batch, device)
+
+    @property
+    def window_rounds(self) -> int:
+        """How many rounds ahead of this node a parcel may be: as far as peers can get, and the slack configured."""
+        return self.config.exchange.window_rounds + rounds_ahead(self.config, self.world)
+
+    @property
+    def largest_body(self) -> int:
+        """No body of this run is longer, bytes."""
+        return largest_body(self.config, self.task.size, self.task.layout)
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """What bodies are packed with: of each player's, where they are exchanged each in its own way, or of all."""
+        return tuple(peers.codec for peers in self.players.of.values()) or (self.peers.codec,)
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """The last exchange round, of each player that has rounds of its own, or of all."""
+        return tuple(peers.round for peers in self.players.of.values()) or (self.peers.round,)
+
+    def opening(self) -> memoryview:
+        """What the channels are warmed with: x_0, by the first player's codec."""
+        # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
+        return build_codec(next((part.codec for part in self.parts.values()), self.config.codec)).encode(
+            self.initial()
+        )
+
+    @property
+    def schema(self) -> int:
+        """64-bit hash of what both ends of an exchange must agree on: layout, dtype, codec."""
+        layout = [(spec.name, tuple(spec.shape), spec.start) for spec in self.task.layout]
+        codecs = [part.codec for part in self.parts.values()] or self.peers.codec.name
+        text = repr((layout, self.task.size, codecs))
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
+
+    @cached_property
+    def owner(self) -> Owner:
+        """Whose its checkpoints are."""
+        c = self.config
+        return Owner(c.run, self.rank, self.world, config_hash(c), f"{self.schema:016x}")
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Be as that node was; before training. Raises CheckpointError when it is not this one."""
+        self.owner.check(checkpoint.owner, f"checkpoint of node {checkpoint.owner.rank} at step {checkpoint.step}")
+        self._from, self.made, self.begin_s = checkpoint, checkpoint.step, checkpoint.t_s
+        self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
+        for name in list(self._keepers):
+            self._load(name)
+
+    def keep(self, name: str, thing: Kept) -> Kept:
+        """What an algorithm remembers beside x; in a run that goes on from a checkpoint, as it was there.
+
+        Nothing that decides later steps may be left out: a checkpoint has x, what is kept, and the worker's own.
+        """
+        if name in self._keepers or "." in name:
+            raise ValueError(f"{name!r} is no name for what an algorithm keeps, or there is one already")
+        self._keepers[name] = thing
+        if self._from is not None:
+            self._load(name)
+        return thing
+
+    def _load(self, name: str) -> None:
+        assert self._from is not None
+        try:
+            self._keepers[name].load_state(self._from.take(name))
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"checkpoint of node {self.rank} at step {self.made}: no state of {name!r} that fits here ({error}); "
+                "resume with the version that wrote it"
+            ) from None
+
+    def checkpoint(self, step: int, t_s: float, x: Tensor) -> Checkpoint:
+        """A copy of all that decides the steps after this one."""
+        tensors = copied(self._keepers, x)
+        return Checkpoint(self.owner, step, t_s, self.peers.round, self.peers.codec_bytes, tensors)
+
+    def settle(self) -> None:
+        """The first step is made: what is still left of a checkpoint would be silently ignored."""
+        if self._from is not None and self._from.tensors:
+            unread = ", ".join(sorted(self._from.tensors))
+            raise CheckpointError(
+                f"checkpoint of node {self.rank} at step {self.made}: {unread} would be ignored by "
+                f"{self.config.algorithm.name}; resume with the version that wrote it"
+            )
+        self._from = None
+
+    def steps(self) -> Iterator[int]:
+        """The numbers of the steps to make, counted from 1 over the whole run."""
+        return count(self.made + 1)
+
+    def neighbours(self, number: int) -> Neighbourhood:
+        """Whom this node mixes with in gossip round `number`, counted from 1 over the whole run."""
+        return self.topology(self.rank, number)
+
+    def initial(self) -> Tensor:
+        """x_0, the same bits on every node."""
+        return self.task.initial()
+
+    def served(self, x: Tensor) -> Tensor:
+        """x as it leaves the node for snapshots and scores: what the task makes of it (see
+        gannet.node.tasks.gan.moving_average).
+        """
+        return self.task.served(x) if isinstance(self.task, ServesAnother) else x
+
+    def start(self) -> Tensor:
+        """x to begin with: x_0, or that of the checkpoint that this run goes on from."""
+        return self.initial() if self._from is None else self._from.take_x()
+
+    async def gradient(self, x: Tensor) -> Gradient:
+        """The vector field at x on this node's next minibatch, paced as configured."""
+        return await self.compute(lambda: self.task.gradient(x))
+
+    async def compute(self, part: Callable[[], Gradient], share: float = 1.0) -> Gradient:
+        """A gradient, or a part of one that has that share of the pace."""
+        g = await Compute(part, share)
+        if not all_finite(g.field):
+            raise Diverged(f"rank {self.rank}: the gradient is not finite; losses {g.losses}")
+        return g
+
+
+async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
+    """Train until the step limit or the order to stop; returns the number of the last step."""
+    from gannet.node.algorithms.by_player import by_player
+    from gannet.node.algorithms.registry import ALGORITHMS  # the algorithms are written against Worker
+
+    config = worker.config
+    steps = by_player(worker) if config.players else ALGORITHMS[config.algorithm.name](worker, config.algorithm)
+    if not worker.made:
+        report.snapshot(0, 0.0, 0, worker.initial())
+    meter.begin(worker.peers.codec_bytes, worker.begin_s)
+    number = there = worker.made
+    if config.max_steps is not None and number >= config.max_steps:
+        return number  # ended after its last step, before it could say so
+    async with aclosing(steps):
+        async for step in steps:
+            if number == worker.made:
+                worker.settle()
+            number += 1
+            stats = meter.step(number, step.losses, worker.peers)
+            report.step(stats)
+            before, there = there, progress(config, number, stats.t_s)
+            end = min((limit for limit in (report.stop_after(), config.max_steps) if limit is not None), default=inf)
+            for due in range(before + 1, there + 1):
+                if due < end and due % config.snapshot_every == 0:
+                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+            if there >= end:
+                last = int(end) if config.asynchronous else number
+                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+            if config.checkpoint_every is not None and number % config.checkpoint_every == 0:
+                report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
+            if there >= end:
+                break
+    return number
+
+
+def progress(config: NodeConfig, number: int, t_s: float) -> int:
+    """How far a node is, in steps: what ends a run and numbers its snapshots is the same on all nodes.
+
+    Nodes of an asynchronous algorithm have made different numbers of steps at one time. Theirs are counted by the
+    training clock, a step each pace_ms: what a node would have made that nothing ever slowed down.
+    """
+    if not config.asynchronous:
+        return number
+    assert config.pace_ms is not None
+    return int(1000 * t_s / config.pace_ms + 1e-6)

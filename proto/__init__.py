@@ -1,1 +1,0 @@
-"""The wire contracts: what nodes say to each other (exchange) and to the controller (control)."""

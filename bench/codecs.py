@@ -28,9 +28,10 @@ from gannet.node.codecs import NAMES, build_codec
 from gannet.node.codecs.base import Codec
 from gannet.node.codecs.dither import Dither
 from gannet.node.codecs.elias import EliasQsgd
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.tasks import build_task
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.config import TaskConfig
 
 BASE = "fp16"  # what the others are compared with
 LITERAL = "literal NumPy QSGD, 4 bits"

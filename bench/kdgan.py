@@ -31,9 +31,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scipy import stats
 from torch import Tensor
 
-from gannet.node.data.datasets import Shard, load_split
+from gannet.node.data.config import DataConfig
+from gannet.node.data.datasets import load_split
+from gannet.node.data.shard import Shard
 from gannet.node.tasks.base import Gradient
-from gannet.node.tasks.config import DataConfig
 from gannet.node.tasks.kdgan.config import PLAYERS, KdganConfig
 from gannet.node.tasks.kdgan.task import KdganTask
 

@@ -50,7 +50,7 @@ def measure_here(name: str, threads: int, variant: str, seconds: float) -> dict[
     """Median milliseconds of a gradient and the memory it took, in this process."""
     import torch
 
-    from gannet.node.data.datasets import Shard
+    from gannet.node.data.shard import Shard
     from gannet.node.tasks import build_task, needs_data
     from gannet.node.tasks.gan.architectures import layers
 

@@ -10,9 +10,10 @@ from typing import Annotated
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from gannet.node.codecs.names import CodecName
+from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
 from gannet.node.players.config import PlayerConfig, check_methods
-from gannet.node.tasks.config import DataConfig, Settings, TaskConfig, TaskSetting, check_data
+from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting, check_data
 from gannet.node.topologies.config import FixedTopology, TopologyConfig
 
 

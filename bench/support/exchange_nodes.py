@@ -30,14 +30,15 @@ from torch import Tensor
 
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network
-from gannet.node.algorithms.collectives import Peers, gossip, ring_all_reduce, server_average
+from gannet.node.algorithms.collectives import gossip, ring_all_reduce, server_average
 from gannet.node.codecs import build_codec
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.topologies.topology import Topology
-from gannet.node.training.worker import Meter
+from gannet.node.training.loop import Meter
+from gannet.node.training.peers import Peers
 
 _NICENESS = 10  # as the fork server gives to trainers
 _GLOO_PORT = 29500

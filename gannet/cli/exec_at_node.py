@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from gannet.fabrics.namespaces.exec import NoNode, NoProgram, become, find_place
+from gannet.fabrics.exec_errors import NoNode, NoProgram
+from gannet.fabrics.namespaces.exec import become, find_place
 
 # As env, chroot and docker have it: the command itself could not do its work; 126 and 127 are the program's.
 FAILED = 125

@@ -21,7 +21,8 @@ from gannet.console import fail
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.namespaces import sandbox
 from gannet.scores.names import METRICS
-from gannet.spec.run_spec import Comparison, SpecError, load_spec, shipped_specs
+from gannet.spec.load import SpecError, load_spec, shipped_specs
+from gannet.spec.run_spec import Comparison
 
 if TYPE_CHECKING:
     from gannet.experiment.resume import Remainder

@@ -41,7 +41,7 @@ def up(
     """
     from gannet.cli.standalone_network import hold, spec_of
     from gannet.netem.preflight import EngineUnavailable
-    from gannet.spec.run_spec import SpecError
+    from gannet.spec.load import SpecError
 
     try:
         hold(spec_of(source, nodes, set_ or (), arm), certify, console)

@@ -14,7 +14,8 @@ from gannet.console import milliseconds, plain_table, rate
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces import sandbox
 from gannet.netem.links.profile import list_profiles
-from gannet.spec.run_spec import RunSpec, SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.run_spec import RunSpec
 
 if TYPE_CHECKING:  # grpc comes with it, and a sandbox is entered with one thread
     from gannet.fabrics.namespaces.standalone import BareNetwork, Network

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from gannet.cli.task_check import add_check
 from gannet.console import fail
-from gannet.spec.run_spec import Comparison, SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.run_spec import Comparison
 
 console = Console(highlight=False)
 

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from gannet.console import fail
-from gannet.node.tasks.config import DataConfig, PythonTaskConfig, TaskSetting
-from gannet.spec.run_spec import Comparison, SpecError, load_spec, resolve
+from gannet.node.data.config import DataConfig
+from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
+from gannet.spec.load import SpecError, load_spec, resolve
+from gannet.spec.run_spec import Comparison
 
 if TYPE_CHECKING:
     from gannet.node.tasks.custom.findings import Finding

@@ -5,7 +5,8 @@ from __future__ import annotations
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig
 from gannet.node.tasks.custom.base import OwnTask
-from gannet.spec.run_spec import Comparison, SpecError
+from gannet.spec.load import SpecError
+from gannet.spec.run_spec import Comparison
 
 
 def check_own_tasks(comparison: Comparison) -> None:

@@ -16,7 +16,8 @@ from rich.progress import Progress
 from gannet.experiment.check_tasks import check_own_tasks
 from gannet.experiment.progress import LiveDisplay
 from gannet.experiment.resume import Remainder
-from gannet.experiment.runner import Display, DisplayTee, add_scores, begin_comparison, run_one
+from gannet.experiment.runner import add_scores, begin_comparison, run_one
+from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
 from gannet.fabrics.namespaces import sandbox
 from gannet.fabrics.namespaces.fabric import NamespacesFabric
@@ -25,7 +26,8 @@ from gannet.netem.preflight import choose_engine
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
-from gannet.spec.run_spec import Comparison, RunSpec, SpecError, explain
+from gannet.spec.load import SpecError, explain
+from gannet.spec.run_spec import Comparison, RunSpec
 from gannet.spec.score import ScoreSpec
 
 

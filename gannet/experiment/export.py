@@ -18,9 +18,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gannet.ledger.snapshots import Snapshot, comparable
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import Task
-from gannet.node.tasks.config import DataConfig, KdganConfig, TaskConfig, TaskSetting
+from gannet.node.tasks.config import KdganConfig, TaskConfig, TaskSetting
 from gannet.node.tasks.gan.task import GanTask
 from gannet.node.tasks.kdgan.task import KdganTask
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gannet.console import plain_table
 from gannet.netem.measure.certificate import Certificate
-from gannet.node.training.worker import StepStats
+from gannet.node.training.loop import StepStats
 from gannet.spec.run_spec import RunSpec
 
 _WINDOW_STEPS = 50

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
-from gannet.spec.run_spec import Comparison, RunSpec, SpecError, explain, load_spec
+from gannet.spec.load import SpecError, explain, load_spec
+from gannet.spec.run_spec import Comparison, RunSpec
 
 
 @dataclass(frozen=True)

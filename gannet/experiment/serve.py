@@ -18,7 +18,7 @@ from rich.console import Console
 
 from gannet.experiment.compare import execute
 from gannet.fabrics.containers.fabric import ContainersFabric
-from gannet.spec.run_spec import load_spec
+from gannet.spec.load import load_spec
 
 RESULTS = Path("/runs")
 _ALIVE = Path("/run/gannet/alive")

@@ -16,9 +16,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from gannet.experiment.runner import job_of
+from gannet.experiment.job import job_of
 from gannet.node.codecs.split import Split
-from gannet.node.data.datasets import Shard
+from gannet.node.data.shard import Shard
 from gannet.node.tasks import build_sampler, build_task, needs_data
 from gannet.node.tasks.base import Task
 from gannet.node.tasks.config import TaskConfig

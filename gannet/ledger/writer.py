@@ -26,7 +26,7 @@ from gannet.fabrics.job import Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks.config import PythonTaskConfig
-from gannet.node.training.worker import StepStats
+from gannet.node.training.loop import StepStats
 from gannet.spec.run_spec import RunSpec
 
 LAYERS = ("codec", "grpc", "interface")

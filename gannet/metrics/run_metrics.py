@@ -15,7 +15,7 @@ from gannet.metrics.consensus import Agreement, Snapshot
 from gannet.metrics.registry import Board
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
-from gannet.node.training.worker import StepStats
+from gannet.node.training.loop import StepStats
 from gannet.scores.live_score import Proxy, QualityWatch
 from gannet.spec.run_spec import RunSpec
 

@@ -118,8 +118,9 @@ def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
     import torch
     from pydantic import TypeAdapter
 
+    from gannet.node.data.config import DataConfig
     from gannet.node.tasks import build_sampler
-    from gannet.node.tasks.config import DataConfig, TaskSetting
+    from gannet.node.tasks.config import TaskSetting
     from gannet.scores.score_run import AnyScorer, scorer_for
 
     scorers: dict[str, AnyScorer] = {}

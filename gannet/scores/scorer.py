@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import Evaluates, Evaluation, Task
-from gannet.node.tasks.config import DataConfig, TaskConfig, TaskSetting
+from gannet.node.tasks.config import TaskConfig, TaskSetting
 from gannet.scores.measures import Measures, classes_found, measurable
 from gannet.scores.names import MetricName
 from gannet.scores.networks.networks import FeaturesMissing, feature_network

@@ -8,19 +8,16 @@ field's path, what it got and what it allows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
     model_serializer,
     model_validator,
@@ -31,6 +28,7 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.codecs.names import CodecName
 from gannet.node.config import OptimizerConfig
+from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import (
     ALGORITHM_NAMES,
     AlgorithmConfig,
@@ -41,27 +39,13 @@ from gannet.node.methods.registry import (
 )
 from gannet.node.players.config import PlayerConfig, check_methods, parts_of
 from gannet.node.tasks import needs_data
-from gannet.node.tasks.config import (
-    TASK_NAMES,
-    DataConfig,
-    PythonTaskConfig,
-    Settings,
-    TaskConfig,
-    TaskSetting,
-    check_data,
-)
+from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings, TaskConfig, TaskSetting, check_data
 from gannet.node.topologies.config import TAGS, FixedTopology, TopologyConfig
 from gannet.spec.links import LinksSpec, unmodelled
-from gannet.spec.overrides import merge, nest, parse
 from gannet.spec.score import ScoreSpec
-from gannet.spec.task_source import TaskFileMissing, with_text
 
 SPEC_FOLDER = files("gannet.spec") / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
-
-
-class SpecError(Exception):
-    """A spec that cannot be run; the message lists every mistake, one a line."""
 
 
 class StopSpec(Settings):
@@ -211,134 +195,5 @@ class Comparison(Settings):
         return [arm.model_copy(update={"seed": seed}) for seed in self.seeds for arm in self.arms.values()]
 
 
-def shipped_specs() -> list[str]:
-    """Names of the specs in gannet/spec/shipped/."""
-    return sorted(Path(item.name).stem for item in SPEC_FOLDER.iterdir() if item.name.endswith(".yaml"))
-
-
-def load_spec(source: str | Path, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Comparison:
-    """Read a spec by path, or a shipped one by name; `overrides` are `key=value` with dotted keys.
-
-    Overrides win over the file and its arms; `base` replaces fields of the file, but not of its arms.
-    Raises SpecError with every mistake.
-    """
-    text, where = _read(str(source))
-    try:
-        raw = parse(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where}: not YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise SpecError(f"{where}: a spec is a mapping such as `nodes: 4`, not {type(raw).__name__}")
-    return resolve({**raw, **(base or {})}, where, overrides)
-
-
-def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Comparison:
-    """A checked Comparison from a parsed spec; `where` names it in errors."""
-    sets = [_parse_override(text) for text in overrides]
-    base = dict(raw)
-    for key, value in sets:
-        head, _, rest = key.partition(".")
-        if head == "arms" and rest.split(".")[0] not in (base.get("arms") or {}):
-            known = ", ".join(base.get("arms") or {}) or "none"
-            raise SpecError(f"--set {key}: {where} has no such arm; it has {known}")
-        if head in ("seed", "seeds"):  # two names of one thing: the command line's wins
-            base.pop("seed", None)
-            base.pop("seeds", None)
-        base = merge(base, nest(key, value))
-    arms = base.pop("arms", None)
-    seeds = _seeds(base, where)
-    if arms is None:
-        arms = {"run": {}}
-    if not isinstance(arms, dict) or not arms:
-        raise SpecError(f"{where}: arms: give at least one named override, for example `gossip: {{codec: fp16}}`")
-    name = str(base.get("name", Path(where).stem))
-    anew = any(key == "task.file" for key, _ in sets)
-    resolved: dict[str, RunSpec] = {}
-    mistakes: list[str] = []
-    for arm, override in arms.items():
-        if override is not None and not isinstance(override, dict):
-            mistakes.append(f"arms.{arm}: an arm is a mapping of overrides, got {override!r}")
-            continue
-        if fixed := sorted({"seed", "seeds", "name", "arm", "arms"} & set(override or {})):
-            mistakes.append(f"arms.{arm}.{fixed[0]}: belongs to the whole comparison, not to an arm")
-            continue
-        merged = merge(base, override or {})
-        for key, value in sets:
-            if key.split(".")[0] not in ("arms", "seed", "seeds", "name"):
-                merged = merge(merged, nest(key, value))
-        merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
-        prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
-        try:
-            merged["task"] = with_text(merged.get("task", {}), Path(where).parent, anew)
-            resolved[str(arm)] = RunSpec.model_validate(merged)
-        except ValidationError as error:
-            mistakes += [prefix + line for line in explain(error)]
-        except TaskFileMissing as error:
-            mistakes.append(f"{prefix}{error}")
-    if mistakes:
-        raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))
-    return Comparison(name=name, seeds=tuple(seeds), arms=resolved)
-
-
-def explain(error: ValidationError) -> list[str]:
-    """One line a mistake: the field's path, what is wrong or allowed, and what it got."""
-    lines = []
-    for item in error.errors():
-        tags = _ALGORITHM_TAGS | _TAGS_OF.get(str(item["loc"][0]) if item["loc"] else "", frozenset())
-        path = ".".join(str(part) for part in item["loc"] if part not in tags)
-        message = item["msg"].removeprefix("Value error, ")
-        got = item["input"]
-        shown = "" if isinstance(got, (dict, Settings)) else f" (got {got!r})"
-        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
-    return lines
-
-
 _ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
 _TAGS_OF = {"topology": frozenset(TAGS), "players": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
-
-
-def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:
-    """A mistake of the base would be said once for each arm: say it once."""
-    plain = [re.sub(r"^in arm .*?: ", "", line) for line in mistakes]
-    return [
-        text if len(arms) > 1 and plain.count(text) == len(arms) else line
-        for text, line in zip(plain, mistakes, strict=True)
-    ]
-
-
-def _read(source: str) -> tuple[str, str]:
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise SpecError(f"{source}: no such file")
-        return path.read_text(encoding="utf-8"), source
-    shipped = SPEC_FOLDER / f"{source}.yaml"
-    if source not in shipped_specs():
-        known = ", ".join(shipped_specs())
-        raise SpecError(f"{source}: neither a .yaml file nor a shipped spec; shipped: {known}")
-    return shipped.read_text(encoding="utf-8"), f"{source}.yaml"
-
-
-def _seeds(base: dict[str, Any], where: str) -> list[int]:
-    seeds = base.pop("seeds", None)
-    single = base.pop("seed", None)
-    if seeds is not None and single is not None:
-        raise SpecError(f"{where}: seeds: `seed` says the same thing: keep one of them")
-    if seeds is None:
-        seeds = [1 if single is None else single]
-    valid = isinstance(seeds, list) and bool(seeds)
-    if not valid or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
-        raise SpecError(f"{where}: seeds: a list of whole numbers from 0, for example [1, 2, 3] (got {seeds!r})")
-    if len(set(seeds)) != len(seeds):
-        raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); equal seeds give equal runs")
-    return list(seeds)
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise SpecError(f"--set {text}: write key=value, for example --set algorithm.every=4")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {text}: the value is not YAML: {error}") from None

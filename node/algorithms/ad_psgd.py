@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.exchange.async_mailbox import LANES
-from gannet.node.methods.registry import AdPsgdConfig
+from gannet.node.methods.ad_psgd import AdPsgdConfig
 from gannet.node.tasks.base import random_stream
 from gannet.node.topologies.sides import asking_side
 from gannet.node.traffic.exchange import exchange_edges

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.algorithms.compressed import Channel
-from gannet.node.methods.registry import ChocoConfig
+from gannet.node.methods.choco import ChocoConfig
 from gannet.node.training.effects import PeerLost
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker

@@ -6,82 +6,16 @@ not depend on which parcel came first.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from gannet.node.codecs import Codec, build_codec
-from gannet.node.topologies.topology import Neighbourhood
-from gannet.node.training.effects import RAW_PART, BeginRound, PeerLost, Receive, Send, Tag
+from gannet.node.methods.pieces import Piece, ring_pieces, server_pieces
+from gannet.node.training.effects import PeerLost, Receive, Tag
+from gannet.node.training.peers import CollectiveFailed, Mixing, Peers
 
 # Of a server average: enough to fill a worker's share of the path where gannet.fabrics.session.deadlines sizes
 # segments.
 SEGMENTS_AHEAD = 8
-
-
-# Whom a node mixes with in a gossip round, by the round's number.
-Mixing = Callable[[int], Neighbourhood]
-
-
-class CollectiveFailed(Exception):
-    """A centralized average that cannot be completed without the lost peer."""
-
-
-@dataclass
-class Peers:
-    """This node's place among the others and the codec they share; counts what it hands to the network."""
-
-    rank: int
-    world: int
-    codec: Codec
-    segment_bytes: int
-    round: int = 0
-    codec_bytes: int = 0
-    missing: set[int] = field(default_factory=set)
-    raw_codec: Codec = field(default_factory=lambda: build_codec("fp32"))
-    in_turns: bool = (
-        False  # whether gossip's graph changes, so that parcels take turns (see gannet.node.exchange.turn_rule)
-    )
-    _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and who was sent to
-
-    def next_round(self) -> int:
-        """Number of the next exchange round; all nodes of a synchronous algorithm count alike."""
-        self.round += 1
-        return self.round
-
-    async def begin_round(self, number: int, here: Neighbourhood) -> None:
-        """Have the parcels of a gossip round take turns with those of the round before, where the graph changes."""
-        if not self.in_turns:
-            return
-        before, sent_to = self._gossiped
-        after = sent_to | {*here.outgoing} if before == number - 1 and sent_to != {*here.outgoing} else ()
-        self._gossiped = number, frozenset(here.outgoing)
-        await BeginRound(number, tuple(here.incoming), tuple(sorted(after)))
-
-    async def send(self, to: int, tag: Tag, body: memoryview, last: bool = True) -> None:
-        """Hand an encoded body to the network."""
-        self.codec_bytes += len(body)
-        await Send(to, tag, body, last)
-
-    async def receive(self, source: int, tag: Tag, count: int) -> Tensor:
-        """Flat float32 tensor of `count` values, or PeerLost."""
-        return self.decode(source, tag, await Receive(source, tag), count)
-
-    def codec_of(self, tag: Tag) -> Codec:
-        """What packs that part: float32 where its number says so."""
-        return self.raw_codec if tag.part & RAW_PART else self.codec
-
-    def decode(self, source: int, tag: Tag, body: memoryview, count: int) -> Tensor:
-        """The `count` values of a body that came, or PeerLost."""
-        values = self.codec_of(tag).decode(body)
-        if len(values) != count:
-            raise PeerLost(source, f"parcel of {len(values)} values where {count} were expected")
-        return values
 
 
 class GossipRound:
@@ -227,59 +161,3 @@ async def _or_fail(peers: Peers, source: int, tag: Tag, piece: Piece, what: str)
             f"{what} of round {tag.round} cannot be completed without rank {lost.rank} ({lost.reason}); "
             "a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
         ) from lost
-
-
-class Piece(NamedTuple):
-    """A part of an averaged vector: where it lies, and whether it travels as float32 whatever the codec."""
-
-    place: slice
-    raw: bool = False
-
-    def tag(self, number: int, part: int) -> Tag:
-        """The tag of this piece as part `part` of round `number`."""
-        return Tag(number, part | RAW_PART if self.raw else part)
-
-    def wire_bytes(self, codec: Codec) -> int:
-        """Length of the body in an exchange with that codec, bytes."""
-        count: int = self.place.stop - self.place.start
-        return 4 * count if self.raw else codec.wire_bytes(count)
-
-
-def server_pieces(codec: Codec, segment_bytes: int, count: int, raw: int = 0) -> list[Piece]:
-    """What a server average cuts `count` values into, the last `raw` of them sent as float32."""
-    pieces = [Piece(place) for place in _cut(codec, segment_bytes, 0, count - raw, count - raw)]
-    if raw:
-        exact = build_codec("fp32")
-        pieces += [Piece(place, True) for place in _cut(exact, segment_bytes, count - raw, count, raw)]
-    return pieces
-
-
-def ring_pieces(codec: Codec, segment_bytes: int, world: int, count: int, raw: int = 0) -> list[list[Piece]]:
-    """The pieces of each node's share of an all-reduce, as many for every node."""
-    ranges = [(codec, 0, count - raw, False)]
-    if raw:
-        ranges.append((build_codec("fp32"), count - raw, count, True))
-    shares: list[list[Piece]] = [[] for _ in range(world)]
-    for packer, begin, end, as_it_is in ranges:
-        for rank, share in enumerate(shares):
-            start, stop = (begin + k * (end - begin) // world for k in (rank, rank + 1))
-            places = _cut(packer, segment_bytes, start, stop, (end - begin) // world + 1)
-            share += [Piece(place, as_it_is) for place in places]
-    return shares
-
-
-def _cut(codec: Codec, segment_bytes: int, start: int, stop: int, of: int) -> list[slice]:
-    """[start, stop) in even pieces of at most `segment_bytes` on the wire, as many as `of` values need.
-
-    Cut at whole buckets of the codec, so that pieces have no more of them than the vector had.
-    """
-    grain, values = codec.grain, _values_in(codec, segment_bytes)
-    number, grains = -(-max(1, of) // values), -(-(stop - start) // grain)
-    edges = [min(stop, start + grain * (grains * k // number)) for k in range(number + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
-
-
-def _values_in(codec: Codec, segment_bytes: int) -> int:
-    """How many values fill a segment: whole buckets, and one at least."""
-    grains = bisect_right(range(1, 1 + segment_bytes), segment_bytes, key=lambda k: codec.wire_bytes(k * codec.grain))
-    return max(1, grains) * codec.grain

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 import torch
 
 from gannet.node.algorithms.averaging import mean_of
-from gannet.node.methods.registry import CpOadamConfig
+from gannet.node.methods.cp_oadam import CpOadamConfig
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 

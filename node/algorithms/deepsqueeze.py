@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 
 from gannet.node.algorithms.compressed import Channel
 from gannet.node.codecs.feedback import ErrorFeedback
-from gannet.node.methods.registry import DeepSqueezeConfig
+from gannet.node.methods.deepsqueeze import DeepSqueezeConfig
 from gannet.node.training.effects import PeerLost
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.algorithms.averaging import mean_of
-from gannet.node.methods.registry import DilocoConfig
+from gannet.node.methods.diloco import DilocoConfig
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from gannet.node.algorithms.collectives import GossipRound, gossip
-from gannet.node.methods.registry import DpOadamConfig
+from gannet.node.methods.dp_oadam import DpOadamConfig
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 from torch import Tensor
 
 from gannet.node.algorithms.collectives import gossip
-from gannet.node.methods.registry import DposgConfig
+from gannet.node.methods.dposg import DposgConfig
 from gannet.node.tasks.base import Gradient
 from gannet.node.training.optimizers import LastGradient, with_buffers
 from gannet.node.training.worker import Step, Worker

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from gannet.node.algorithms.cp_oadam import cp_oadam
-from gannet.node.methods.registry import FedganConfig
+from gannet.node.methods.fedgan import FedganConfig
 from gannet.node.training.worker import Step, Worker
 
 

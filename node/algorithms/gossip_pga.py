@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator
 
 from gannet.node.algorithms.averaging import mean_of
 from gannet.node.algorithms.collectives import gossip
-from gannet.node.methods.registry import GossipPgaConfig
+from gannet.node.methods.gossip_pga import GossipPgaConfig
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 

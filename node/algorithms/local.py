@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from gannet.node.methods.registry import LocalConfig
+from gannet.node.methods.local import LocalConfig
 from gannet.node.training.optimizers import OPTIMIZERS
 from gannet.node.training.worker import Step, Worker
 

@@ -29,11 +29,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gannet.node.algorithms.collectives import CollectiveFailed
-from gannet.node.methods.registry import MdGanConfig
+from gannet.node.methods.md_gan import MdGanConfig
 from gannet.node.tasks.base import SplitTask
 from gannet.node.training.effects import Compute, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
+from gannet.node.training.peers import CollectiveFailed
 from gannet.node.training.worker import Step, Worker
 
 SERVER = 0

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.codecs.low_rank import LowRank
-from gannet.node.methods.registry import PowerGossipConfig
+from gannet.node.methods.power_gossip import PowerGossipConfig
 from gannet.node.tasks.base import random_stream
 from gannet.node.training.effects import RAW_PART, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gannet.node.algorithms.collectives import Mixing, Peers
-from gannet.node.methods.registry import SgpConfig
+from gannet.node.methods.sgp import SgpConfig
 from gannet.node.training.effects import RAW_PART, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
+from gannet.node.training.peers import Mixing, Peers
 from gannet.node.training.worker import Step, Worker
 
 

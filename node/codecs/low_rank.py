@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
 
 
 class Matrix(NamedTuple):

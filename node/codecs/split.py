@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.codecs.names import CastConfig, codec_config
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
 
 
 class Split:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from gannet.node.data.datasets import Shard
+from gannet.node.data.shard import Shard
 
 PLACES = 4
 

@@ -23,22 +23,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gannet.node.data.composed import compose
+from gannet.node.data.config import DataConfig
+from gannet.node.data.shard import Shard
 from gannet.node.data.sharding import partition
-from gannet.node.tasks.config import DataConfig
 
 EMBEDDED_SHA256 = "1064eff4cef408fe773c6040772d7cb7c114c2d2b60accb705d268cbecb8d44e"
 IDX_NAMES = {True: "train", False: "t10k"}
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Images uint8 (n, C, H, W) and their labels int64 (n,), on the CPU."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
@@ -62,8 +53,6 @@ def _composed(shard: Shard, config: DataConfig, seed: int) -> Shard:
     """The shard, or canvases of its own images where the configuration asks for those."""
     if config.compose is None:
         return shard
-    from gannet.node.data.composed import compose
-
     return compose(shard, config.compose, seed)
 
 

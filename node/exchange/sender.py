@@ -18,6 +18,7 @@ import grpc.aio
 
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.counters import Counters
+from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
@@ -163,7 +164,6 @@ def pieces(
 
 def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:
     """Channel and server options: explicit limits, BDP probing on (a 64 KiB window starves long links)."""
-    from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
 
     limit = config.chunk_bytes + MESSAGE_SLACK_BYTES
     return [

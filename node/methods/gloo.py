@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from math import ceil, prod
 from typing import NamedTuple
 
-from gannet.node.methods.registry import DdpConfig
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.ddp import DdpConfig
 
 _LARGEST_SEGMENT_BYTES = 1 << 20
 _LEAST_COMPRESSION = 2  # PowerSGDState's min_compression_rate

@@ -3,187 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import floor, log
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field
 
 from gannet.node.codecs.names import codec_config
-from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting
+from gannet.node.methods.ad_psgd import AdPsgdConfig
+from gannet.node.methods.choco import ChocoConfig
+from gannet.node.methods.cp_oadam import CpOadamConfig
+from gannet.node.methods.ddp import DdpConfig
+from gannet.node.methods.deepsqueeze import DeepSqueezeConfig
+from gannet.node.methods.diloco import DilocoConfig
+from gannet.node.methods.dp_oadam import DpOadamConfig
+from gannet.node.methods.dposg import DposgConfig
+from gannet.node.methods.fedgan import FedganConfig
+from gannet.node.methods.gossip_pga import GossipPgaConfig
+from gannet.node.methods.local import LocalConfig
+from gannet.node.methods.md_gan import MdGanConfig
+from gannet.node.methods.power_gossip import PowerGossipConfig
+from gannet.node.methods.sgp import SgpConfig
+from gannet.node.tasks.config import TaskConfig, TaskSetting
 
 if TYPE_CHECKING:
     from gannet.node.topologies.topology import Topology
-
-
-class LocalConfig(Settings):
-    """Every node on its own: no exchange. `method`: which optimizer; adam is the plain one, of KDGAN's paper."""
-
-    name: Literal["local"]
-    method: Literal["oadam", "optimistic-sg", "adam"] = "oadam"
-
-
-class DpOadamConfig(Settings):
-    """Decentralized parallel OAdam: gossip the parameters after the optimistic step.
-
-    `every`: local steps between exchanges. `rounds`: gossip rounds an exchange (t). `overlap`: mix the
-    parameters while the next gradient is computed from the unmixed ones (the D-PSGD order).
-    """
-
-    name: Literal["dp-oadam"]
-    every: PositiveInt = 1
-    rounds: PositiveInt = 1
-    overlap: bool = False
-
-
-class DposgConfig(Settings):
-    """DPOSG, the paper's two lines: η is the optimizer's learning rate, t is `rounds` of gossip."""
-
-    name: Literal["dposg"]
-    rounds: PositiveInt = 1
-
-
-class CpOadamConfig(Settings):
-    """Centralized parallel OAdam: all nodes average, by way of rank 0 or around a ring.
-
-    `average`: the parameters after each node's own step, or the gradients before it.
-    """
-
-    name: Literal["cp-oadam"]
-    collective: Literal["server", "ring"] = "server"
-    average: Literal["parameters", "gradients"] = "parameters"
-    every: PositiveInt = 1
-
-    @model_validator(mode="after")
-    def _gradients_every_step(self) -> CpOadamConfig:
-        if self.average == "gradients" and self.every > 1:
-            raise ValueError("averaging gradients happens every step: leave out `every`, or average parameters")
-        return self
-
-
-class GossipPgaConfig(Settings):
-    """Gossip-PGA: gossip at every step, and a global average instead at every `global_every`-th; null for never."""
-
-    name: Literal["gossip-pga"]
-    global_every: PositiveInt | None = 10
-    collective: Literal["server", "ring"] = "ring"
-
-
-class SgpConfig(Settings):
-    """Stochastic Gradient Push: push-sum along the edges of any topology, whose weights do not count."""
-
-    name: Literal["sgp"]
-
-
-class ChocoConfig(Settings):
-    """CHOCO-SGD: gossip of compressed differences over a static graph with symmetric weights.
-
-    `gamma`: the consensus step γ. 1 is gossip with an exact codec; the coarser the codec, the smaller it must be:
-    about 0.5 for qsgd-4bit, 0.05 for top-k that keeps a hundredth.
-    """
-
-    name: Literal["choco"]
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.5
-
-
-class DeepSqueezeConfig(Settings):
-    """DeepSqueeze: gossip of compressed models with an error memory; `eta` is the consensus step η."""
-
-    name: Literal["deepsqueeze"]
-    eta: Annotated[float, Field(gt=0, le=1)] = 0.1
-
-
-class PowerGossipConfig(Settings):
-    """PowerGossip: gossip of the low-rank part of neighbours' differences; nothing to tune.
-
-    `rank`: directions that a product has. `iterations`: products a step, from the right and the left in turn.
-    """
-
-    name: Literal["power-gossip"]
-    rank: PositiveInt = 1
-    iterations: PositiveInt = 2
-
-
-class DilocoConfig(Settings):
-    """DiLoCo: `every` local steps, then an outer Nesterov step on the mean difference.
-
-    The paper's `every` is 500, for runs of 88,000 steps.
-    """
-
-    name: Literal["diloco"]
-    every: PositiveInt = 50
-    outer_learning_rate: PositiveFloat = 0.7
-    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    collective: Literal["server", "ring"] = "ring"
-
-
-class FedganConfig(Settings):
-    """FedGAN: parameters averaged by a server every `every` local steps, which cp-oadam does too."""
-
-    name: Literal["fedgan"]
-    every: PositiveInt = 20
-
-    def as_cp_oadam(self) -> CpOadamConfig:
-        """The same method under its other name."""
-        return CpOadamConfig(name="cp-oadam", every=self.every)
-
-
-class AdPsgdConfig(Settings):
-    """AD-PSGD: asynchronous pairwise averaging along the edges of an undirected topology, whose weights do not count.
-
-    `staleness`: a node waits when a neighbour has owed it an answer for more than so many of its steps; null: never.
-    """
-
-    name: Literal["ad-psgd"]
-    staleness: NonNegativeInt | None = None
-
-
-class MdGanConfig(Settings):
-    """MD-GAN: rank 0 holds the generator and no data, each other node a discriminator and its share of the data.
-
-    `local_steps` (L): the discriminator's steps for each of the generator's. `swap_every`: after so many of these the
-    discriminators change places, about an epoch in the paper; null for never. `batches` (k): minibatches generated a
-    step, of which a worker gets two; null for ⌊ln N⌋ of N workers, and one at least.
-    """
-
-    name: Literal["md-gan"]
-    local_steps: PositiveInt = 1
-    swap_every: PositiveInt | None = 100
-    batches: PositiveInt | None = None
-
-    def batch_count(self, world: int) -> int:
-        """k."""
-        return self.batches or max(1, floor(log(world - 1)))
-
-
-class DdpConfig(Settings):
-    """PyTorch's own data parallelism: DistributedDataParallel over gloo (Li et al., VLDB 2020), every step.
-
-    `hook`: its communication hook. "none" sends float32, "fp16" half precision, "powersgd" matrices P, Q of rank
-    `powersgd_rank` with error feedback (Vogels et al., NeurIPS 2019), from step `start_powersgd_iter` (counted
-    from 0) on, and float32 before; the hook wants 2 at least.
-    """
-
-    name: Literal["ddp"]
-    hook: Literal["none", "fp16", "powersgd"] = "none"
-    powersgd_rank: PositiveInt | None = None
-    start_powersgd_iter: Annotated[int, Field(ge=2)] | None = None
-
-    @model_validator(mode="after")
-    def _settings_of_powersgd(self) -> DdpConfig:
-        given = [name for name in ("powersgd_rank", "start_powersgd_iter") if getattr(self, name) is not None]
-        if given and self.hook != "powersgd":
-            raise ValueError(f"{given[0]} belongs to hook powersgd, and the hook is {self.hook}: leave it out")
-        return self
-
-    @property
-    def rank(self) -> int:
-        """Rank of PowerSGD's matrices."""
-        return self.powersgd_rank or 1
-
-    @property
-    def start(self) -> int:
-        """How many steps PowerSGD leaves uncompressed."""
-        return self.start_powersgd_iter or 2
 
 
 _AnyAlgorithm = (

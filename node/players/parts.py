@@ -12,7 +12,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import BUFFERS, Gradient, Task, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.tasks.base import Gradient, Task
 
 
 def players_in(layout: Sequence[TensorSpec]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from gannet.node.exchange.counters import PeerCounts
 from gannet.node.exchange.mailbox import Verdict
 from gannet.node.process.usage import Scheduling, resident_bytes, throttled_seconds
-from gannet.node.training.worker import StepStats
+from gannet.node.training.loop import StepStats
 
 _LABELS = ("run", "arm", "node")
 _REASONS = tuple(verdict.name.lower() for verdict in Verdict if verdict is not Verdict.ACCEPTED)

@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc.aio
 from torch import Tensor
 
-from gannet.node.algorithms.collectives import CollectiveFailed
 from gannet.node.config import NodeConfig
 from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.async_mailbox import Tray
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.exchange.mailbox import Mailbox
-from gannet.node.methods.registry import DdpConfig
+from gannet.node.methods.ddp import DdpConfig
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.last_step import Leaving
 from gannet.node.process.metrics import NodeMetrics
@@ -34,7 +33,9 @@ from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
-from gannet.node.training.worker import Diverged, Meter, StepStats, Worker, progress, train
+from gannet.node.training.loop import Meter, StepStats, progress, train
+from gannet.node.training.peers import CollectiveFailed
+from gannet.node.training.worker import Diverged, Worker
 from gannet.node.wire import control_pb2
 
 if TYPE_CHECKING:

@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from gannet.node.algorithms.collectives import CollectiveFailed
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.blocking_mailbox import RunAborted
-from gannet.node.methods.registry import DdpConfig
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.ddp import DdpConfig
 from gannet.node.training.effects import PeerLost
+from gannet.node.training.peers import CollectiveFailed
 
 T = TypeVar("T")
 _NEWS_S = 10.0  # for the controller to say which node is gone, once gloo has noticed that one is

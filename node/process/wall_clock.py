@@ -21,7 +21,7 @@ from gannet.node.training.effects import (
     Send,
     Tag,
 )
-from gannet.node.training.worker import Meter
+from gannet.node.training.loop import Meter
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks.config import (
-    DataConfig,
     GameConfig,
     KdganConfig,
     MintyConfig,
@@ -18,7 +18,7 @@ from gannet.node.tasks.config import (
 if TYPE_CHECKING:
     import torch
 
-    from gannet.node.data.datasets import Shard
+    from gannet.node.data.shard import Shard
     from gannet.node.tasks.base import Task
     from gannet.node.tasks.custom.base import Context
 

@@ -14,21 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-BUFFERS = "buffers"
+from gannet.node.layout import BUFFERS, TensorSpec
+
 """The `player` of a tensor that is averaged between nodes but has no gradient."""
-
-
-class TensorSpec(NamedTuple):
-    """One tensor's place in the flat vector: x[start : start + numel], row-major."""
-
-    name: str
-    shape: tuple[int, ...]
-    start: int
-    player: str
-
-    @property
-    def place(self) -> slice:
-        return slice(self.start, self.start + int(np.prod(self.shape)))
 
 
 class Gradient(NamedTuple):

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from gannet.node.data.config import DataConfig
 from gannet.node.settings import Settings
 from gannet.node.tasks.custom.config import PythonTaskConfig
 from gannet.node.tasks.games.config import MintyConfig, MixtureConfig
@@ -121,74 +122,6 @@ TaskSetting = Annotated[
     Discriminator(_kind),
 ]
 TASK_NAMES = ("gan", "game", "minty", "mixture", "kdgan", "python")
-
-
-class DataConfig(Settings):
-    """A data set and how the nodes share it."""
-
-    name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "cifar10", "image-folder"] = Field(
-        default="fashion-mnist-mini",
-        description="fashion-mnist-mini comes with the package (5,000 images); the others are read from root",
-    )
-    root: str | None = Field(
-        default=None,
-        description="folder that holds the data set in torchvision's layout; or an .npz file with train_images, "
-        "train_labels, test_images and test_labels (uint8; images 28 x 28, or 32 x 32 x 3 for cifar10)",
-    )
-    download: bool = Field(default=False, description="let torchvision fetch a missing data set into root")
-    image_size: int | None = Field(
-        default=None,
-        ge=8,
-        le=256,
-        multiple_of=4,
-        description="pixels a side; unset: 28 if grey, 32 in colour",
-    )
-    compose: int | None = Field(
-        default=None,
-        ge=1,
-        le=4,
-        description="images with several tags: canvases that show up to so many of the set's items, their label "
-        "the set of the items' labels; for task kdgan with kind: tagging",
-    )
-    sharding: Literal["iid", "dirichlet", "class"] = "iid"
-    alpha: float | None = Field(
-        default=None, gt=0, description="Dirichlet concentration: the smaller, the fewer labels a node has"
-    )
-    classes_per_node: int | None = Field(
-        default=None, ge=1, description="labels that a node has, with sharding: class"
-    )
-
-    @model_validator(mode="after")
-    def _check_combinations(self) -> Self:
-        if self.name == "fashion-mnist-mini":
-            if self.root is not None:
-                raise ValueError("fashion-mnist-mini comes with the package: leave out root")
-        elif self.root is None:
-            raise ValueError(f"{self.name} needs root: the folder that holds the data set")
-        elif self.from_npz and (self.name == "image-folder" or self.download):
-            why = "a folder, not an .npz file" if self.name == "image-folder" else "no .npz file if it is to download"
-            raise ValueError(f"{self.name} needs as root {why} (got {self.root!r})")
-        if self.sharding == "dirichlet" and self.alpha is None:
-            raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
-        if self.sharding != "dirichlet" and self.alpha is not None:
-            raise ValueError(f"alpha belongs to sharding: dirichlet; leave it out for {self.sharding}")
-        if self.sharding == "class" and self.classes_per_node is None:
-            raise ValueError("sharding: class needs classes_per_node, for example classes_per_node: 2")
-        if self.sharding != "class" and self.classes_per_node is not None:
-            raise ValueError(f"classes_per_node belongs to sharding: class; leave it out for {self.sharding}")
-        return self
-
-    @property
-    def from_npz(self) -> bool:
-        """Whether root names an .npz file and not a folder."""
-        return self.root is not None and self.root.endswith(".npz")
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images that the networks see."""
-        colour = self.name in ("cifar10", "image-folder")
-        size = self.image_size or (32 if colour else 28)
-        return (3 if colour else 1, size, size)
 
 
 def check_data(task: TaskSetting, data: DataConfig) -> None:

@@ -10,15 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from math import sqrt
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from gannet.node.topologies.topology import Topology
+from gannet.node.topologies.topology import Topology
+from gannet.node.topologies.weights import Matrix
 
-Matrix = npt.NDArray[np.float64]
 EXACT = 1e-12  # disagreement that is rounding only
 _SAMPLE_ROUNDS = 64  # of a topology without a period, where something is averaged over rounds
 

@@ -24,18 +24,23 @@ from gannet.node.topologies.config import (
     topology_config,
 )
 from gannet.node.topologies.random_ring import RandomRing
-from gannet.node.topologies.rates import Matrix, consensus_rate, mixing_rate, spectral_gap
 from gannet.node.topologies.waits import Waits, waits, waits_per_round
-from gannet.node.topologies.weights import Edge, Neighbourhood, Periodic, Round, Row, Schedule, metropolis_hastings
+from gannet.node.topologies.weights import (
+    Edge,
+    Matrix,
+    Neighbourhood,
+    Periodic,
+    Round,
+    Row,
+    Schedule,
+    metropolis_hastings,
+)
 
 __all__ = [
     "NAMES",
     "Matrix",
     "Neighbourhood",
     "Topology",
-    "consensus_rate",
-    "mixing_rate",
-    "spectral_gap",
 ]
 
 _UNDIRECTED = {

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    pass
 
 Edge = tuple[int, int]
 Adjacency = Sequence[Iterable[int]]  # of an undirected graph: each node's neighbours
@@ -102,3 +108,6 @@ def reached(graph: Adjacency, start: int = 0) -> set[int]:
         border = {j for i in border for j in graph[i]} - seen
         seen |= border
     return seen
+
+
+Matrix = npt.NDArray[np.float64]

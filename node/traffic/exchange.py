@@ -16,27 +16,23 @@ from typing import Literal
 
 import networkx as nx
 
-from gannet.node.algorithms.collectives import ring_pieces, server_pieces
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.low_rank import LowRank
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.cp_oadam import CpOadamConfig
+from gannet.node.methods.ddp import DdpConfig
+from gannet.node.methods.diloco import DilocoConfig
+from gannet.node.methods.fedgan import FedganConfig
 from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
-from gannet.node.methods.registry import (
-    ASYNCHRONOUS,
-    GOSSIPS,
-    TAKING_TURNS,
-    CpOadamConfig,
-    DdpConfig,
-    DilocoConfig,
-    FedganConfig,
-    GossipPgaConfig,
-    MdGanConfig,
-    PowerGossipConfig,
-)
+from gannet.node.methods.gossip_pga import GossipPgaConfig
+from gannet.node.methods.md_gan import MdGanConfig
+from gannet.node.methods.pieces import ring_pieces, server_pieces
+from gannet.node.methods.power_gossip import PowerGossipConfig
+from gannet.node.methods.registry import ASYNCHRONOUS, GOSSIPS, TAKING_TURNS
 from gannet.node.players.config import parts_of
 from gannet.node.players.parts import layout_of, players_in
-from gannet.node.tasks.base import BUFFERS, TensorSpec
 from gannet.node.topologies.sides import asking_side
 from gannet.node.topologies.topology import Topology
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
+from gannet.node.layout import TensorSpec
 from gannet.node.players.config import REST, parts_of
 from gannet.node.players.parts import layout_of, players_in
-from gannet.node.tasks.base import TensorSpec
 from gannet.node.traffic.exchange import Traffic, exchange_traffic, size_of
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gannet.node.algorithms.collectives import Peers
 from gannet.node.codecs import build_codec
 from gannet.node.config import NodeConfig
+from gannet.node.training.peers import Peers
 
 
 class PlayersPeers:

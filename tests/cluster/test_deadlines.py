@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet.fabrics.session.deadlines import (
-    Suspects,
     exchange_config,
-    grace_of,
     limits_of,
     limits_over_time,
     longest_transfer_s,
     with_room_for_operators,
     with_turns,
 )
+from gannet.fabrics.session.hang_detector import Suspects, grace_of
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.schedule import isolated, replayed, unrolled

@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from gannet.node.config import NodeConfig
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.gannet import QUICK, Ran, gannet
 

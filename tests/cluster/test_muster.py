@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from gannet.experiment.serve import ServeError, count_nodes
-from gannet.fabrics.containers.fabric import Muster, RemoteAgent
+from gannet.fabrics.containers.membership import Muster, RemoteAgent
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.node.wire import control_pb2, control_pb2_grpc
 

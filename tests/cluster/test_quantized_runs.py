@@ -11,8 +11,9 @@ from safetensors.numpy import load_file
 
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.gannet import QUICK, Ran, gannet
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from gannet.experiment.runner import job_of
+from gannet.experiment.job import job_of
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.run_spec import RunSpec

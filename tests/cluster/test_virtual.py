@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gannet.fabrics.job import LinkChange
+from gannet.fabrics.tcp_model import PART_OVERHEAD_BYTES
 from gannet.fabrics.virtual.fabric import Corrupt, Kill
-from gannet.fabrics.virtual.link_model import PART_OVERHEAD_BYTES
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.exchange.mailbox import Header

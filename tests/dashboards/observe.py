@@ -151,7 +151,7 @@ def observe(folder: Path) -> None:
     from dashboards import check
     from gannet.experiment.compare import execute
     from gannet.metrics.run_metrics import MetricsSink
-    from gannet.spec.run_spec import resolve
+    from gannet.spec.load import resolve
 
     prometheus = start_prometheus(folder)
     start_s = time.time()

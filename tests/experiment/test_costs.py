@@ -9,7 +9,7 @@ import pytest
 
 from gannet.experiment.runner import run_one
 from gannet.fabrics.virtual.fabric import run_virtual
-from gannet.spec.run_spec import load_spec
+from gannet.spec.load import load_spec
 
 SMALL = ("fabric=virtual", "score=null", "task.width=4", "task.latent=4", "batch=2", "stop.seconds=6")
 EVERY = 2

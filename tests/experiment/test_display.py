@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from gannet.experiment.progress import LiveDisplay, initials
-from gannet.node.training.worker import StepStats
+from gannet.node.training.loop import StepStats
 from gannet.spec.run_spec import RunSpec
 
 

@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 
 from gannet.cli.main import app
 from gannet.experiment.export import export
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import random_stream
-from gannet.node.tasks.config import DataConfig, KdganConfig, TaskConfig
+from gannet.node.tasks.config import KdganConfig, TaskConfig
 from gannet.node.tasks.gan.task import GanTask
 from gannet.node.tasks.kdgan.networks import Mlp
 from gannet.node.tasks.kdgan.task import KdganTask

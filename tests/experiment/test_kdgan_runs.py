@@ -16,7 +16,7 @@ from gannet.node.config import NodeConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.tasks import build_task
 from gannet.node.training.optimizers import OAdam
-from gannet.spec.run_spec import SpecError, load_spec
+from gannet.spec.load import SpecError, load_spec
 from tests.support.runs import play, virtual_job
 
 TASK = {"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, "pretrain_steps": 4, "labels": 80, "dropout": 0.2}

@@ -12,7 +12,8 @@ from gannet.netem.links.profile import load_profile
 from gannet.netem.links.regions import load_matrix
 from gannet.netem.links.state import LinkState
 from gannet.netem.links.trace import load_trace
-from gannet.spec.run_spec import RunSpec, SpecError, load_spec, resolve
+from gannet.spec.load import SpecError, load_spec, resolve
+from gannet.spec.run_spec import RunSpec
 
 BASE: dict[str, Any] = {"algorithm": {"name": "dp-oadam"}, "stop": {"seconds": 60}, "nodes": 4}
 

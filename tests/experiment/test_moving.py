@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gannet.netem.links.trace import load_trace
-from gannet.spec.run_spec import load_spec
+from gannet.spec.load import load_spec
 from tests.support.gannet import gannet
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.report import read_comparison
 from gannet.report.results import measure
 from gannet.report.tables import describe_arm
-from gannet.spec.run_spec import resolve
+from gannet.spec.load import resolve
 
 SPEC = {
     "fabric": "virtual",

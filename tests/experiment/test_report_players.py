@@ -14,7 +14,7 @@ from gannet.experiment.compare import execute
 from gannet.report import read_comparison, write_report
 from gannet.report.player_plots import consensus, losses
 from gannet.report.results import measure
-from gannet.spec.run_spec import resolve
+from gannet.spec.load import resolve
 
 KDGAN = {"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, "pretrain_steps": 4, "labels": 80}
 TURNS = """

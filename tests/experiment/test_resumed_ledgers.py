@@ -11,15 +11,18 @@ import yaml
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
+from gannet.experiment.job import job_of
 from gannet.experiment.resume import gone_on, remainder_of
-from gannet.experiment.runner import Tee, begin_comparison, job_of, run_one
+from gannet.experiment.runner import begin_comparison, run_one
+from gannet.experiment.sinks import Tee
 from gannet.fabrics.job import Job, Outcome, Resumed, Sink
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.reader import read_run
 from gannet.ledger.writer import Ledger
-from gannet.node.training.worker import StepStats
-from gannet.spec.run_spec import Comparison, RunSpec, SpecError, resolve
+from gannet.node.training.loop import StepStats
+from gannet.spec.load import SpecError, resolve
+from gannet.spec.run_spec import Comparison, RunSpec
 
 SPEC: dict[str, Any] = {
     "name": "quick",

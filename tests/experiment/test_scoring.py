@@ -20,10 +20,11 @@ from typer.testing import CliRunner
 
 from gannet.cli.main import app
 from gannet.ledger.snapshots import consensus_distance
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.config import DataConfig, GameConfig, TaskConfig
+from gannet.node.tasks.config import GameConfig, TaskConfig
 from gannet.scores.extract import classifier_score, kernel_distance
 from gannet.scores.manifold import overlap
 from gannet.scores.measures import measurable

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet.spec.run_spec import RunSpec, SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
+from gannet.spec.run_spec import RunSpec
 
 BASE: dict[str, Any] = {"algorithm": {"name": "dp-oadam"}, "stop": {"steps": 10}}
 

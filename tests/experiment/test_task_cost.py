@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from gannet.cli.main import app
 from gannet.experiment.task_cost import Flops, cost_of, dry_task, gradient_cost
 from gannet.node.tasks.base import Gradient
-from gannet.spec.run_spec import RunSpec, load_spec
+from gannet.spec.load import load_spec
+from gannet.spec.run_spec import RunSpec
 
 RUN = {"nodes": 4, "links": "datacenter", "algorithm": {"name": "dp-oadam"}, "stop": {"steps": 1}}
 CIFAR = {"name": "cifar10", "root": "nowhere"}
@@ -68,7 +69,7 @@ def test_a_gradients_flops_and_what_it_keeps_are_known_by_hand() -> None:
     ],
 )
 def test_the_dry_gradient_counts_what_torch_counts_in_a_real_one(task: dict[str, Any]) -> None:
-    from gannet.node.data.datasets import Shard
+    from gannet.node.data.shard import Shard
     from gannet.node.tasks import build_task
 
     spec = spec_of(task=task, data=CIFAR | {"image_size": 16}, batch=3)

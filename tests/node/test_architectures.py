@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.config import TaskConfig
 from gannet.node.tasks.gan.architectures import build_networks
 from gannet.node.tasks.gan.architectures.sagan import Attention
 from gannet.node.tasks.gan.task import GanTask

@@ -23,7 +23,7 @@ from gannet.node.tasks.base import Gradient, random_stream
 from gannet.node.topologies.sides import asking_side
 from gannet.node.traffic.exchange import exchange_traffic
 from gannet.node.training.effects import Arrival, PeerLost, Tag
-from gannet.spec.run_spec import SpecError, resolve
+from gannet.spec.load import SpecError, resolve
 from tests.reference.ad_psgd_reference import ad_psgd
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.support.games import BilinearGame

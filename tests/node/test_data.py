@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard, load_split
 from gannet.node.data.sharding import partition
-from gannet.node.tasks.config import DataConfig
 
 LABELS = st.lists(st.integers(0, 9), min_size=1, max_size=200).map(np.array)
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet.fabrics.virtual.fabric import run_virtual
-from gannet.node.algorithms.collectives import CollectiveFailed
 from gannet.node.config import ExchangeConfig, NodeConfig
 from gannet.node.exchange.blocking_mailbox import RunAborted
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.ddp import DdpConfig
 from gannet.node.methods.gloo import Vector, ring_sent_bytes, vectors_of
-from gannet.node.methods.registry import DdpConfig
-from gannet.node.tasks.base import BUFFERS, TensorSpec
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
+from gannet.node.training.peers import CollectiveFailed
 from tests.reference.powersgd_reference import PowerSGD
 from tests.support.gloo_world import free_address, in_a_world, received_bytes
 from tests.support.runs import Memory, virtual_job

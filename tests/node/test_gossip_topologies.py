@@ -14,13 +14,14 @@ import torch
 from gannet.experiment.bounds import lower_bound
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.algorithms.collectives import Peers, gossip
+from gannet.node.algorithms.collectives import gossip
 from gannet.node.codecs import build_codec
 from gannet.node.config import NodeConfig
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
-from gannet.node.training.worker import Meter
+from gannet.node.training.loop import Meter
+from gannet.node.training.peers import Peers
 from tests.node.test_algorithms import RATE, Reference, trajectory
 from tests.node.test_exchange import Pair
 from tests.support.games import BilinearGame

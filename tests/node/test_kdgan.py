@@ -13,10 +13,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from gannet.node.data.composed import compose
-from gannet.node.data.datasets import Shard, load_shard
+from gannet.node.data.config import DataConfig
+from gannet.node.data.datasets import load_shard
+from gannet.node.data.shard import Shard
 from gannet.node.tasks import build_sampler, build_task
 from gannet.node.tasks.base import Evaluates, random_stream
-from gannet.node.tasks.config import DataConfig
 from gannet.node.tasks.kdgan.augment import augment
 from gannet.node.tasks.kdgan.config import KdganConfig
 from gannet.node.tasks.kdgan.labels import choose_labelled, label_vectors

@@ -16,11 +16,12 @@ from gannet.metrics.consensus import Agreement
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.algorithms.md_gan import SWAP_STREAM
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard
-from gannet.node.methods.registry import MdGanConfig, shard_of
+from gannet.node.methods.md_gan import MdGanConfig
+from gannet.node.methods.registry import shard_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import SplitTask
-from gannet.node.tasks.config import DataConfig
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
 from gannet.spec.run_spec import RunSpec
 from tests.reference.md_gan_reference import md_gan

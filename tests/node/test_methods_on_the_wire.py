@@ -15,7 +15,6 @@ from gannet.experiment.bounds import lower_bound
 from gannet.fabrics.virtual.fabric import Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.algorithms.collectives import Peers
 from gannet.node.algorithms.sgp import PushSum
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.split import Split
@@ -25,6 +24,7 @@ from gannet.node.tasks.base import Gradient
 from gannet.node.topologies.weights import Neighbourhood, round_of
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
 from gannet.node.training.effects import PeerLost, Receive, Send
+from gannet.node.training.peers import Peers
 from gannet.spec.run_spec import RunSpec
 from tests.support.games import BilinearGame
 from tests.support.runs import play, virtual_job

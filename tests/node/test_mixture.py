@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from gannet.node.config import OptimizerConfig
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler, build_task, needs_data
 from gannet.node.tasks.base import Evaluates
-from gannet.node.tasks.config import DataConfig, GameConfig, MintyConfig, MixtureConfig, TaskSetting
+from gannet.node.tasks.config import GameConfig, MintyConfig, MixtureConfig, TaskSetting
 from gannet.node.tasks.custom.base import Context
 from gannet.node.tasks.games.mixture import Mixture, MixtureTask, count_modes, mixture, wasserstein
 from gannet.node.training.optimizers import OptimisticSG

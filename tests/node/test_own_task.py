@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.settings import Settings
 from gannet.node.tasks.base import Evaluation
-from gannet.node.tasks.config import DataConfig
 from gannet.node.tasks.custom.base import Batch, Context, OwnTask, TaskMistake
 
 

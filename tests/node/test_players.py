@@ -16,7 +16,7 @@ from gannet.fabrics.job import Job, Resumed
 from gannet.fabrics.virtual.fabric import Kill
 from gannet.node.algorithms.by_player import PartWorker
 from gannet.node.config import NodeConfig
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
 from gannet.node.topologies.topology import Topology
 from gannet.node.training.worker import Worker
 from tests.reference.oadam_reference import OptimisticAdam

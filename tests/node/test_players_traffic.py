@@ -17,7 +17,7 @@ from gannet.fabrics.virtual.fabric import Corrupt
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.exchange.mailbox import Header
-from gannet.node.tasks.base import TensorSpec
+from gannet.node.layout import TensorSpec
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
 from gannet.node.traffic.players import bytes_per_step, steps_between, together, traffic_by_player
 from gannet.node.training.worker import Worker

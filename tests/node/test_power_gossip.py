@@ -19,10 +19,12 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.algorithms.power_gossip import EDGE_STREAM
 from gannet.node.codecs.low_rank import LowRank
+from gannet.node.data.config import DataConfig
 from gannet.node.exchange.mailbox import Header
+from gannet.node.layout import TensorSpec
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.base import Gradient, TensorSpec, random_stream
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.base import Gradient, random_stream
+from gannet.node.tasks.config import TaskConfig
 from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, parcel_bytes
 from gannet.spec.run_spec import RunSpec

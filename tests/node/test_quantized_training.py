@@ -14,15 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gannet.node.algorithms.collectives import Peers, ring_all_reduce, ring_pieces, server_average, server_pieces
+from gannet.node.algorithms.collectives import ring_all_reduce, server_average
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.names import codec_config
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
-from gannet.node.tasks.base import BUFFERS, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.pieces import ring_pieces, server_pieces
 from gannet.node.traffic.exchange import exchange_traffic
 from gannet.node.training.effects import RAW_PART, Receive, Send
-from gannet.spec.run_spec import SpecError, resolve
+from gannet.node.training.peers import Peers
+from gannet.spec.load import SpecError, resolve
 from tests.support.games import BilinearGame
 from tests.support.runs import play, virtual_job
 

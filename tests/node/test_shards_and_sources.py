@@ -20,9 +20,9 @@ from gannet.experiment.runner import run_one
 from gannet.ledger.data_fingerprint import data_of
 from gannet.node.config import NodeConfig
 from gannet.node.data import datasets
+from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import fingerprint, load_shard, load_split
 from gannet.node.data.sharding import partition
-from gannet.node.tasks.config import DataConfig
 from gannet.node.training.worker import Worker
 from gannet.spec.run_spec import RunSpec
 

@@ -10,16 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gannet.cli.task_check import findings_of
+from gannet.node.data.config import DataConfig
 from gannet.node.tasks.base import Evaluation
-from gannet.node.tasks.config import (
-    DataConfig,
-    GameConfig,
-    KdganConfig,
-    MintyConfig,
-    MixtureConfig,
-    TaskConfig,
-    TaskSetting,
-)
+from gannet.node.tasks.config import GameConfig, KdganConfig, MintyConfig, MixtureConfig, TaskConfig, TaskSetting
 from gannet.node.tasks.custom.base import Context, OwnTask
 from tests.support.checked import Sound, findings
 

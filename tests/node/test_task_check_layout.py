@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import BUFFERS, TensorSpec, random_stream
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.tasks.base import random_stream
 from tests.support.checked import Sound, findings
 
 

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from gannet.node.data.datasets import Shard
+from gannet.node.data.config import DataConfig
+from gannet.node.data.shard import Shard
+from gannet.node.layout import BUFFERS
 from gannet.node.tasks import build_sampler, build_task
-from gannet.node.tasks.base import BUFFERS, FlatModel
-from gannet.node.tasks.config import DataConfig, TaskConfig
+from gannet.node.tasks.base import FlatModel
+from gannet.node.tasks.config import TaskConfig
 from gannet.node.tasks.gan.architectures.small import Critic, Generator
 from gannet.node.tasks.gan.architectures.spectral import spectral_norm
 from gannet.node.tasks.gan.task import gradient_penalty

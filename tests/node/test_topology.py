@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gannet.node.topologies.rates import figures
-from gannet.node.topologies.topology import NAMES, Topology, consensus_rate, mixing_rate, spectral_gap
+from gannet.node.topologies.rates import consensus_rate, figures, mixing_rate, spectral_gap
+from gannet.node.topologies.topology import NAMES, Topology
 
 CHOICES: list[Any] = [
     *NAMES,

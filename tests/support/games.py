@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import Gradient, TensorSpec
+from gannet.node.layout import TensorSpec
+from gannet.node.tasks.base import Gradient
 
 
 class BilinearGame:

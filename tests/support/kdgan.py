@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gannet.node.data.datasets import Shard
+from gannet.node.data.shard import Shard
 from gannet.node.tasks.kdgan.config import KdganConfig
 from gannet.node.tasks.kdgan.task import KdganTask
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from gannet.fabrics.namespaces.exec import NoNode, variables
+from gannet.fabrics.exec_errors import NoNode
+from gannet.fabrics.namespaces.exec import variables
 
 # What the containers of a cluster's nodes are labelled with: Compose's service, or the end of Swarm's.
 _COMPOSE_PROJECT, _COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"

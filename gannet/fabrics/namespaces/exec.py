@@ -18,22 +18,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from gannet.fabrics import addresses as layout
+from gannet.fabrics.exec_errors import NoNode, NoProgram
 
 # What shells say: 126, a program that cannot be started, and 127, one that is not there.
 CANNOT_START, NOT_FOUND = 126, 127
 _NODE = re.compile(layout.node_namespace(0).replace("0", r"(\d+)"))
-
-
-class NoNode(RuntimeError):
-    """There is no such node to enter; the message says what there is."""
-
-
-class NoProgram(RuntimeError):
-    """The program cannot be run; `status` is what a shell would end with."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ def main() -> int:
     # What every node will need, imported once (symbolic_shapes comes with the first backward pass).
     import gannet.node.algorithms.registry
     import gannet.node.process.node_process  # noqa: F401
+    from gannet.node.data.config import DataConfig
     from gannet.node.data.datasets import load_split
     from gannet.node.tasks import build_sampler
-    from gannet.node.tasks.config import DataConfig, TaskConfig
+    from gannet.node.tasks.config import TaskConfig
 
     torch.set_num_threads(1)
     # Building once pulls in what torch imports only then (over a second); nothing here starts a thread.

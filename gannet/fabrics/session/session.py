@@ -16,12 +16,12 @@ from gannet.fabrics.job import Berth, Job, LinkAgent, Outcome, Sink
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
-from gannet.fabrics.session.deadlines import Suspects
+from gannet.fabrics.session.hang_detector import Suspects
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
-from gannet.node.training.worker import StepStats, progress
+from gannet.node.training.loop import StepStats, progress
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0

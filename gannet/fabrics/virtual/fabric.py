@@ -22,12 +22,12 @@ from torch import Tensor
 
 from gannet.fabrics.job import Job, LinkChange, Outcome, Sink
 from gannet.fabrics.session.wait_graph import WaitGraph
+from gannet.fabrics.tcp_model import frame_bytes
 from gannet.fabrics.virtual.clock import Timeline, Timer
 from gannet.fabrics.virtual.first_of import FirstOf
-from gannet.fabrics.virtual.link_model import LinkModel, check_modelled, frame_bytes
+from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
-from gannet.node.algorithms.collectives import CollectiveFailed
 from gannet.node.exchange.async_mailbox import Tray
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
 from gannet.node.process.last_step import Leaving
@@ -47,7 +47,9 @@ from gannet.node.training.effects import (
     Send,
     Tag,
 )
-from gannet.node.training.worker import Diverged, Meter, StepStats, Worker, progress, train
+from gannet.node.training.loop import Meter, StepStats, progress, train
+from gannet.node.training.peers import CollectiveFailed
+from gannet.node.training.worker import Diverged, Worker
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,6 @@ Parcel = TypeVar("Parcel")
 _INSTANT_S = 1e-9
 
 
-# TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
-FRAME_OVERHEAD = 1514 / 1448
-PART_OVERHEAD_BYTES = 150
-# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
-# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
-# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
-ACK_BYTES, ACKED_FRAMES = 66, 2
-
-
-def frame_bytes(body_bytes: float, segments: int) -> float:
-    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
-    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
-    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
-
-
 class _Stream(Flow, Generic[Parcel]):
     """All that is on its way from one node to another: the first parcel crosses the links, the others wait for it."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.config import DataConfig
+from gannet.node.data.config import DataConfig
 from gannet.scores.names import INCEPTION, title
 from gannet.scores.networks.efficientnet import PACKAGE, efficientnet_weights, load_efficientnet
 from gannet.scores.networks.fashionnet import CLASS_NAMES, load_fashionnet

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gannet.node.data.datasets import Shard, load_split
-from gannet.node.tasks.config import DataConfig
+from gannet.node.data.config import DataConfig
+from gannet.node.data.datasets import load_split
+from gannet.node.data.shard import Shard
 from gannet.scores.networks.fashionnet import WEIGHTS, FashionNet
 
 SEED = 1

@@ -15,10 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gannet.node.data.datasets import Shard, load_split
+from gannet.node.data.config import DataConfig
+from gannet.node.data.datasets import load_split
+from gannet.node.data.shard import Shard
 from gannet.node.settings import Settings
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
-from gannet.node.tasks.config import DataConfig
 
 INITIAL_STREAM, TRAINING_STREAM, SCORING_STREAM = range(3)
 

@@ -8,29 +8,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import Gradient, Task
+from gannet.node.tasks.base import Gradient
 from gannet.node.tasks.custom.check_gradient import left_out, wrong_sign
 from gannet.node.tasks.custom.check_layout import gradient_mistakes, layout_mistakes
 from gannet.node.tasks.custom.check_scores import score_mistakes
-from gannet.node.tasks.custom.findings import Finding, same_bits
+from gannet.node.tasks.custom.findings import Finding, Make, same_bits
 
 __all__ = ["Finding", "Make", "check"]
 
 _CALLS = 3
-
-
-class Make(Protocol):
-    """Builds the task anew."""
-
-    def __call__(self, rank: int, training: bool = True) -> Task:
-        """As that rank of a world of two, with one seed for all; or as whoever scores (rank 0, not training)."""
-        ...
 
 
 def check(make: Make) -> list[Finding]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import BUFFERS, Task, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.tasks.base import Task
 from gannet.node.tasks.custom.check_layout import modules, storages
 from gannet.node.tasks.custom.findings import Finding
 

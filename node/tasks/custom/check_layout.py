@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from gannet.node.tasks.base import BUFFERS, FlatModel, Gradient, Task, TensorSpec
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.tasks.base import FlatModel, Gradient, Task
 from gannet.node.tasks.custom.findings import Finding, same_bits
 
 

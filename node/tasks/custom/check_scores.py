@@ -14,7 +14,7 @@ from gannet.node.tasks.custom.base import OwnTask, TaskMistake
 from gannet.node.tasks.custom.findings import Finding, same_bits
 
 if TYPE_CHECKING:
-    from gannet.node.tasks.custom.check import Make
+    from gannet.node.tasks.custom.findings import Make
 
 _IMAGES = 2
 

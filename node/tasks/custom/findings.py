@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+
+from gannet.node.tasks.base import Task
 
 
 class Finding(NamedTuple):
@@ -21,3 +23,11 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) if a.numel() else True
+
+
+class Make(Protocol):
+    """Builds the task anew."""
+
+    def __call__(self, rank: int, training: bool = True) -> Task:
+        """As that rank of a world of two, with one seed for all; or as whoever scores (rank 0, not training)."""
+        ...

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import Evaluation, Gradient, TensorSpec, random_stream
+from gannet.node.layout import TensorSpec
+from gannet.node.tasks.base import Evaluation, Gradient, random_stream
 from gannet.node.tasks.config import GameConfig
 
 

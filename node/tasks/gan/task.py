@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import BUFFERS, FlatModel, Gradient, fetch, random_stream, stage
+from gannet.node.layout import BUFFERS
+from gannet.node.tasks.base import FlatModel, Gradient, fetch, random_stream, stage
 from gannet.node.tasks.config import TaskConfig
 from gannet.node.tasks.gan.architectures import build_networks
 from gannet.node.tasks.gan.losses import generator_loss, judge

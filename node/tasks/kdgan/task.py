@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from gannet.node.data.datasets import Shard
+from gannet.node.data.shard import Shard
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
 from gannet.node.tasks.kdgan.augment import augment
 from gannet.node.tasks.kdgan.config import CLASSIFIER, DISCRIMINATOR, TEACHER, KdganConfig

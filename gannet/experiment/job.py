@@ -1,0 +1,48 @@
+"""From a resolved spec to the fabric's job."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from gannet.fabrics.job import Job, mesh_plans
+from gannet.fabrics.session.deadlines import limits_over_time, with_room_for_operators, with_turns
+from gannet.node.config import NodeConfig
+from gannet.node.tasks import build_sampler
+from gannet.node.traffic.exchange import parcel_bytes
+from gannet.spec.run_spec import RunSpec
+
+# A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
+# or seconds where it has none.
+_SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
+_PASSED_ON = (
+    "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "players", "batch", "device", "threads",
+    "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every",
+)  # fmt: skip
+
+
+def job_of(spec: RunSpec) -> Job:
+    """What the fabric is given for this run."""
+    links, changes = spec.links_over_time
+    states = [(0.0, links), *((change.at_s, change.links) for change in changes)]
+    planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]
+    sampler = build_sampler(spec.task, spec.data)
+    pace_ms = max([spec.pace_ms or 0.0, *spec.node_pace_ms.values()])
+    gradient_s = _SLOWEST_GRADIENT_PACES * pace_ms / 1000 if pace_ms else _SLOWEST_GRADIENT_S
+    steps = max(
+        max(getattr(part.algorithm, "every", 1), getattr(part.algorithm, "local_steps", 1)) for part in spec.methods
+    )
+    compute_s = steps * gradient_s
+    config = NodeConfig(
+        run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        arm=spec.arm,
+        **{name: getattr(spec, name) for name in _PASSED_ON},
+        max_steps=spec.stop.steps,
+    )
+    size = parcel_bytes(config, sampler.layout)
+    limits = with_turns(limits_over_time(planned, size, spec.nodes, compute_s), planned, size, compute_s)
+    limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
+    config = config.model_copy(update={"exchange": limits})
+    engine = None if spec.engine == "auto" else spec.engine
+    stop_s = spec.stop.seconds
+    return Job(config, spec.nodes, links, changes, stop_s, engine, spec.seed, size, compute_s, spec.links.stack)

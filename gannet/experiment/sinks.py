@@ -1,0 +1,121 @@
+"""Sinks of a run: what is written, shown, and watched for a score while nodes train."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from gannet.fabrics.job import Sink
+from gannet.netem.measure.certificate import Certificate
+from gannet.node.tasks import build_sampler
+from gannet.node.training.loop import StepStats
+from gannet.scores.score_run import comparable, scorer_for
+from gannet.spec.run_spec import RunSpec
+
+
+class Display(Sink, Protocol):
+    """A Sink that people watch; also told which run it is and how scoring goes."""
+
+    def begin(self, spec: RunSpec, number: int, of: int) -> None: ...
+
+    def named(self, run: str) -> None:
+        """The run's name, as the nodes have it in their metrics."""
+        ...
+
+    def end(self, summary: dict[str, Any]) -> None: ...
+
+
+class Tee:
+    """A Sink that passes everything on to several."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def phase(self, text: str) -> None:
+        for sink in self._sinks:
+            sink.phase(text)
+
+    def step(self, rank: int, stats: StepStats) -> None:
+        for sink in self._sinks:
+            sink.step(rank, stats)
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        reached = [sink.snapshot(rank, step, t_s, codec_bytes, x) for sink in self._sinks]
+        return any(reached)
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.checkpoint(rank, step, data)
+
+    def links(self, line: dict[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.links(line)
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        for sink in self._sinks:
+            sink.refused(sender, receiver, verdict, detail)
+
+    def certificate(self, certificate: Certificate) -> None:
+        for sink in self._sinks:
+            sink.certificate(certificate)
+
+
+class DisplayTee(Tee):
+    """A Display that passes everything on to several."""
+
+    def __init__(self, *displays: Display) -> None:
+        super().__init__(*displays)
+        self._displays = displays
+
+    def begin(self, spec: RunSpec, number: int, of: int) -> None:
+        for display in self._displays:
+            display.begin(spec, number, of)
+
+    def named(self, run: str) -> None:
+        for display in self._displays:
+            display.named(run)
+
+    def end(self, summary: dict[str, Any]) -> None:
+        for display in self._displays:
+            display.end(summary)
+
+
+class ScoreGoal:
+    """A Sink that scores the nodes' average as soon as a snapshot is whole, and says when it is good enough.
+
+    It works in the driver's process; the training clocks of the nodes do not stop for it, but on a
+    crowded host it takes their processor time. Only runs with `stop: {score: …}` have one.
+    """
+
+    def __init__(self, spec: RunSpec) -> None:
+        assert spec.stop.score is not None
+        settings = spec.score
+        self._goal, self._world = spec.stop.score, spec.nodes
+        self._samples = settings.samples if settings else 1000
+        features = settings.features if settings else "auto"
+        self._scorer = scorer_for(spec.task, spec.data, self._samples, features=features)
+        self._task, self._algorithm = build_sampler(spec.task, spec.data), spec.algorithm.name
+        self._parts: dict[int, dict[int, Tensor]] = {}
+
+    def phase(self, text: str) -> None: ...
+
+    def step(self, rank: int, stats: StepStats) -> None: ...
+
+    def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
+
+    def links(self, line: dict[str, Any]) -> None: ...
+
+    def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
+
+    def certificate(self, certificate: Certificate) -> None: ...
+
+    def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
+        """Whether the average of this step's snapshots reaches the goal."""
+        parts = self._parts.setdefault(step, {})
+        parts[rank] = x
+        if len(parts) < self._world:
+            return False
+        del self._parts[step]
+        average = comparable(parts, self._task.players, self._algorithm).mean(0)
+        return self._scorer.judge(self._task, average)[0].value <= self._goal

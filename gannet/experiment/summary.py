@@ -1,0 +1,120 @@
+"""The summary of a finished run: its figures, and what they were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
+from gannet.fabrics.job import Job, Outcome
+from gannet.ledger.writer import Ledger, now
+from gannet.node.methods.registry import GOSSIPS
+from gannet.node.players.config import parts_of
+from gannet.node.tasks import build_sampler
+from gannet.node.topologies.rates import consensus_rate
+from gannet.node.topologies.topology import Topology
+from gannet.node.traffic.exchange import Traffic
+from gannet.node.traffic.players import bytes_per_step, traffic_by_player
+from gannet.spec.run_spec import RunSpec
+
+
+def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
+    """The summary of a run whose ledger is whole; scores are added once they are known."""
+    sampler = build_sampler(spec.task, spec.data)
+    traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
+    step_s, stats = ledger.step_times(), ledger.stats
+    reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
+    if outcome.status == "failed":
+        reasons.append(f"the run failed: {outcome.reason}")
+    reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
+    if ledger.missing and not outcome.lost:
+        reasons.append(f"{ledger.missing} parcels were missing from mixes though no node was lost")
+    reasons += [f"before step {was['step']}: {reason}" for was in ledger.resumed for reason in was["reasons_before"]]
+    compute_s = ledger.per_step("compute_s")
+    if spec.fabric != "virtual":
+        reasons += missed_pace(spec, ledger)
+    mixes = not spec.players and spec.algorithm.name in GOSSIPS
+    steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
+    gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
+    return {
+        "arm": spec.arm,
+        "label": spec.title,
+        "seed": spec.seed,
+        "status": outcome.status,
+        "reason": outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
+        "nodes": spec.nodes,
+        "algorithm": spec.algorithm.name,
+        "codec": spec.codec,
+        "players": facts_of_players(spec, traffics),
+        "links": spec.links.describe(),
+        "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
+        "parameters": sampler.size,
+        "steps": steps,
+        **({"resumed_after": [was["step"] for was in ledger.resumed]} if ledger.resumed else {}),
+        "seconds": max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
+        "setup_s": outcome.setup_s,
+        "step_s": {
+            "median": median(step_s) if step_s else 0.0,
+            "mean": float(np.mean(step_s)) if step_s else 0.0,
+            "p95": float(np.percentile(step_s, 95)) if step_s else 0.0,
+        },
+        "compute_s": compute_s,
+        "wait_s": ledger.per_step("wait_s"),
+        "other_s": ledger.per_step("other_s"),
+        "hidden_s": hidden_per_step_s(ledger, job),
+        "lower_bound_s": bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
+        **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
+        "missing_parcels": ledger.missing,
+        "refused": dict(ledger.refusals),
+        "memory_mb": [round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)],
+        "trusted": outcome.status == "finished" and not reasons,
+        "reasons": reasons,
+        "final_score": None,
+        "best_score": None,
+    }
+
+
+def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, dict[str, Any]]:
+    """How each player was exchanged, where each was in its own way; `bytes_per_step` of all nodes, as computed."""
+    if not spec.players:
+        return {}
+    return {
+        player: {
+            "algorithm": part.algorithm.name,
+            "every": traffics[player].every,
+            "topology": str(part.topology) if part.algorithm.name in GOSSIPS else None,
+            "codec": part.codec,
+            "bytes_per_step": bytes_per_step(traffics[player]),
+        }
+        for player, part in parts_of(spec, traffics).items()
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a run depends on."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine(),
+    )  # fmt: skip
+    return {
+        "host": {
+            "cpus": len(os.sched_getaffinity(0)),
+            "cpu": model,
+            "kernel": platform.release(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        },
+        "versions": {
+            "gannet": version("gannet-testbed"),
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            "grpc": version("grpcio"),
+        },
+        "written": now(),
+    }

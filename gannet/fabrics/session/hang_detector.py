@@ -1,0 +1,74 @@
+"""Which node holds everybody up: suspected peers, and how long each is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gannet.fabrics.session.deadlines import _LONGEST_BACKOFF_S, _is_cut, limits_of
+from gannet.netem.links.plan import InterfacePlan
+from gannet.node.config import ExchangeConfig
+
+
+def grace_of(
+    limits: ExchangeConfig, plans: Sequence[InterfacePlan], parcel_bytes: int, compute_s: float
+) -> float | None:
+    """Seconds for which a node that others have asked after may neither move nor wait before it counts as hanging.
+
+    `limits` are those that the nodes know, `plans` what is in force now, by rank: on slower links, a node that only
+    waits takes longer to say so. None: links are cut, and nobody can be told from who hangs.
+    """
+    if _is_cut(plans):
+        return None
+    slower_s = limits_of(plans, parcel_bytes, len(plans), compute_s).patience_s - limits.patience_s
+    return limits.patience_s / 4 + max(0.0, slower_s)
+
+
+class Suspects:
+    """Nodes that others have asked after, and how much of its grace each has used up under the links in force.
+
+    Every second uses up the share that the links of that second allow (see grace_of). While links are cut nobody is
+    judged, nor until TCP must have noticed that they no longer are; all then begin anew.
+    """
+
+    def __init__(self, limits: ExchangeConfig, parcel_bytes: int, compute_s: float) -> None:
+        self._limits, self._parcel_bytes, self._compute_s = limits, parcel_bytes, compute_s
+        self._used: dict[int, float] = {}  # share of its grace
+        self._steps: dict[int, int] = {}
+        self._plans: Sequence[InterfacePlan] | None = None
+        self._grace_s: float | None = None
+        self._now_s: float | None = None
+        self._cut_s: float | None = None  # since when links are cut
+        self._judging_s = 0.0  # from when on somebody may be judged
+
+    def add(self, rank: int, step: int) -> None:
+        """That node is asked after, which is at that step; nothing new if it was already."""
+        self._used.setdefault(rank, 0.0)
+        self._steps.setdefault(rank, step)
+
+    def drop(self, rank: int) -> None:
+        """Of that node nothing is suspected any more."""
+        self._used.pop(rank, None)
+        self._steps.pop(rank, None)
+
+    def steps(self) -> dict[int, int]:
+        """Who is suspected, and the step at which each was."""
+        return dict(self._steps)
+
+    def hanging(self, plans: Sequence[InterfacePlan], now_s: float) -> list[int]:
+        """Who has used up its grace by now, with these plans in force since the last call (of a monotonic clock)."""
+        passed_s = 0.0 if self._now_s is None else now_s - self._now_s
+        self._now_s = now_s
+        if plans is not self._plans:
+            self._plans = plans
+            self._grace_s = grace_of(self._limits, plans, self._parcel_bytes, self._compute_s)
+            if self._grace_s is None:
+                self._cut_s = now_s if self._cut_s is None else self._cut_s
+            elif self._cut_s is not None:
+                self._judging_s = max(self._judging_s, now_s + min(now_s - self._cut_s, _LONGEST_BACKOFF_S))
+                self._cut_s = None
+        if self._grace_s is None or now_s < self._judging_s:
+            self._used = dict.fromkeys(self._used, 0.0)
+            return []
+        for rank in self._used:
+            self._used[rank] += passed_s / self._grace_s
+        return [rank for rank, used in self._used.items() if used > 1]

@@ -1,0 +1,18 @@
+"""What TCP and gRPC put around a payload: the model that plans and the virtual fabric share."""
+
+from __future__ import annotations
+
+# TCP over IPv4 over Ethernet with time stamps: 1448 payload bytes travel in a frame of 1514.
+FRAME_OVERHEAD = 1514 / 1448
+
+# Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
+# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
+# what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
+ACK_BYTES, ACKED_FRAMES = 66, 2
+PART_OVERHEAD_BYTES = 150
+
+
+def frame_bytes(body_bytes: float, segments: int) -> float:
+    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
+    acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
+    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged

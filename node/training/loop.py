@@ -1,0 +1,144 @@
+"""A node's training loop: what it measures of each step and whom it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from math import inf
+from typing import Protocol
+
+from torch import Tensor
+
+from gannet.node.algorithms.by_player import by_player
+from gannet.node.algorithms.registry import ALGORITHMS
+from gannet.node.config import NodeConfig
+from gannet.node.training.checkpoint import Checkpoint
+from gannet.node.training.peers import Peers
+from gannet.node.training.worker import Worker
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """The cost of one step on one node; times in seconds, `t_s` on the training clock at the step's end."""
+
+    step: int
+    t_s: float
+    losses: dict[str, float]
+    compute_s: float
+    wait_s: float
+    other_s: float
+    codec_bytes: int
+    grpc_bytes: int
+    interface_bytes: int
+    missing: tuple[int, ...]
+
+
+@dataclass
+class Meter:
+    """What a fabric counts while it carries out effects; read and reset by the loop at each step."""
+
+    clock: Callable[[], float]
+    network: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+    _zero: float = 0.0
+    _seen: tuple[float, int, int, int] = field(default=(0.0, 0, 0, 0))
+
+    def begin(self, codec_bytes: int, t_s: float = 0.0) -> None:
+        """Set all readings to now: the training clock begins here, at `t_s`."""
+        self.compute_s = self.wait_s = 0.0
+        self._zero = self.clock() - t_s
+        self._seen = (t_s, *self.network(), codec_bytes)
+
+    @property
+    def t_s(self) -> float:
+        """The training clock: seconds of training, those before a checkpoint that this run goes on from too."""
+        return self.clock() - self._zero
+
+    def step(self, number: int, losses: dict[str, float], peers: Peers) -> StepStats:
+        """What has passed since the last step."""
+        now, (grpc, interface), codec = self.t_s, self.network(), peers.codec_bytes
+        then, grpc_then, interface_then, codec_then = self._seen
+        stats = StepStats(
+            step=number,
+            t_s=now,
+            losses=losses,
+            compute_s=self.compute_s,
+            wait_s=self.wait_s,
+            other_s=max(0.0, now - then - self.compute_s - self.wait_s),
+            codec_bytes=codec - codec_then,
+            grpc_bytes=grpc - grpc_then,
+            interface_bytes=interface - interface_then,
+            missing=tuple(sorted(peers.missing)),
+        )
+        self._seen = (now, grpc, interface, codec)
+        self.compute_s = self.wait_s = 0.0
+        peers.missing.clear()
+        return stats
+
+
+class Reporter(Protocol):
+    """Where the loop's news goes. None of it may hold up the training thread, but for `stop_after`."""
+
+    def step(self, stats: StepStats) -> None: ...
+
+    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
+        """Takes x as it is: algorithms never change a tensor that they have yielded."""
+        ...
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Takes a copy of all that the node remembers."""
+        ...
+
+    def stop_after(self) -> int | None:
+        """The step after which to leave, once it is known; steps as `progress` counts them.
+
+        Waits where a node must not go on before it knows; see gannet.node.process.last_step.
+        """
+        ...
+
+
+async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
+    """Train until the step limit or the order to stop; returns the number of the last step."""
+
+    config = worker.config
+    steps = by_player(worker) if config.players else ALGORITHMS[config.algorithm.name](worker, config.algorithm)
+    if not worker.made:
+        report.snapshot(0, 0.0, 0, worker.initial())
+    meter.begin(worker.peers.codec_bytes, worker.begin_s)
+    number = there = worker.made
+    if config.max_steps is not None and number >= config.max_steps:
+        return number  # ended after its last step, before it could say so
+    async with aclosing(steps):
+        async for step in steps:
+            if number == worker.made:
+                worker.settle()
+            number += 1
+            stats = meter.step(number, step.losses, worker.peers)
+            report.step(stats)
+            before, there = there, progress(config, number, stats.t_s)
+            end = min((limit for limit in (report.stop_after(), config.max_steps) if limit is not None), default=inf)
+            for due in range(before + 1, there + 1):
+                if due < end and due % config.snapshot_every == 0:
+                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+            if there >= end:
+                last = int(end) if config.asynchronous else number
+                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+            if config.checkpoint_every is not None and number % config.checkpoint_every == 0:
+                report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
+            if there >= end:
+                break
+    return number
+
+
+def progress(config: NodeConfig, number: int, t_s: float) -> int:
+    """How far a node is, in steps: what ends a run and numbers its snapshots is the same on all nodes.
+
+    Nodes of an asynchronous algorithm have made different numbers of steps at one time. Theirs are counted by the
+    training clock, a step each pace_ms: what a node would have made that nothing ever slowed down.
+    """
+    if not config.asynchronous:
+        return number
+    assert config.pace_ms is not None
+    return int(1000 * t_s / config.pace_ms + 1e-6)

@@ -41,7 +41,7 @@ ELIAS = "qsgd s=7, Elias omega"
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that packs float32 vectors: `encode` gives a body, `decode` the values."""
+    """Something that packs float32 vectors: `encode` gives a payload, `decode` the values."""
 
     encode: Callable[[Tensor], Any]
     decode: Callable[[Any], Tensor]
@@ -60,12 +60,12 @@ def contestants(names: list[str]) -> dict[str, Contestant]:
         ELIAS: of(EliasQsgd(7, 512, "max", Dither()), 2),
         ZLIB: Contestant(
             lambda x: zlib.compress(x.numpy().tobytes(), 1),
-            lambda body: torch.frombuffer(bytearray(zlib.decompress(body)), dtype=torch.float32),
+            lambda payload: torch.frombuffer(bytearray(zlib.decompress(payload)), dtype=torch.float32),
             3,
         ),
         ZLIB_PACKED: Contestant(
             lambda x: zlib.compress(packed.encode(x), 1),
-            lambda body: packed.decode(memoryview(zlib.decompress(body))),
+            lambda payload: packed.decode(memoryview(zlib.decompress(payload))),
             3,
         ),
         LITERAL: Contestant(lambda x: literal_encode(x.numpy(), rng), literal_decode),
@@ -84,9 +84,9 @@ def literal_encode(v: np.ndarray, rng: np.random.Generator, s: int = 7, bucket: 
     return len(v), scales.astype(np.float32).tobytes() + packed.tobytes()
 
 
-def literal_decode(body: tuple[int, bytes], s: int = 7, bucket: int = 512) -> Tensor:
+def literal_decode(payload: tuple[int, bytes], s: int = 7, bucket: int = 512) -> Tensor:
     """The values of `literal_encode`."""
-    count, data = body
+    count, data = payload
     buckets = -(-count // bucket)
     scales = np.frombuffer(data, np.float32, buckets)
     packed = np.frombuffer(data, np.uint8, offset=4 * buckets).reshape(buckets, -1)
@@ -141,12 +141,14 @@ def gan_gradient() -> Tensor:
 
 
 def quality(one: Contestant, vectors: dict[str, Tensor]) -> dict[str, float]:
-    """Bits a value, and E‖Q(v) − v‖² ÷ ‖v‖² of three bodies, on each of the vectors."""
+    """Bits a value, and E‖Q(v) − v‖² ÷ ‖v‖² of three payloads, on each of the vectors."""
     found: dict[str, float] = {}
     for kind, v in vectors.items():
-        bodies = [one.encode(v) for _ in range(3)]
-        size = len(bodies[0][1]) if isinstance(bodies[0], tuple) else len(bodies[0])
-        errors = [float(((one.decode(body) - v).double() ** 2).sum() / (v.double() ** 2).sum()) for body in bodies]
+        payloads = [one.encode(v) for _ in range(3)]
+        size = len(payloads[0][1]) if isinstance(payloads[0], tuple) else len(payloads[0])
+        errors = [
+            float(((one.decode(payload) - v).double() ** 2).sum() / (v.double() ** 2).sum()) for payload in payloads
+        ]
         found |= {f"bits_{kind}": 8 * size / len(v), f"variance_{kind}": sum(errors) / len(errors)}
     return found
 
@@ -159,9 +161,9 @@ def speeds(what: dict[str, Contestant], v: Tensor, repeat: int) -> dict[str, dic
             if one.repeat is not None and number >= one.repeat:
                 continue
             begin = time.perf_counter()
-            body = one.encode(v)
+            payload = one.encode(v)
             middle = time.perf_counter()
-            one.decode(body)
+            one.decode(payload)
             end = time.perf_counter()
             seconds[name]["encode"].append(middle - begin)
             seconds[name]["decode"].append(end - middle)

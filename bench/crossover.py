@@ -1,7 +1,7 @@
 """Which method reaches the score first, on which links, with how many nodes: a map, and how far it can be trusted.
 
 The map is predicted: steps to the score (a noisy min-max game with a part of its own for every node, on the virtual
-fabric) times seconds a step (parcels of the default GAN's size and its pace, on the virtual fabric, on each link).
+fabric) times seconds a step (messages of the default GAN's size and its pace, on the virtual fabric, on each link).
 With --real a sample of its cells is run for a few steps on the namespaces fabric instead, and held against it.
 
     python bench/crossover.py                     # the map: 1 to 1000 Mbit/s, 1 to 300 ms, 4 to 256 nodes

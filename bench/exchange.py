@@ -105,7 +105,7 @@ def measure_rate(
     from support import exchange_nodes
 
     from gannet.fabrics import addresses as layout
-    from gannet.fabrics.links.agent_pool import Crew
+    from gannet.fabrics.links.agent_pool import AgentPool
     from gannet.fabrics.links.monitor import link_line
     from gannet.fabrics.session.deadlines import exchange_config
     from gannet.netem.links.plan import network_plan
@@ -118,11 +118,11 @@ def measure_rate(
     profile = LinkProfile(up_bps=rate_bps, down_bps=rate_bps, up_delay_ms=delay_ms, down_delay_ms=delay_ms)
     addresses = [layout.mesh_address(rank) for rank in range(world)]
     plans = network_plan(profile, {}, {}, addresses, layout.MESH_DEVICE)
-    crew = Crew(agents, on_lost=lambda rank, why: None)
-    for done in crew.put_in_force(engine, plans):
+    pool = AgentPool(agents, on_lost=lambda rank, why: None)
+    for done in pool.put_in_force(engine, plans):
         if not done.ok:
             raise RuntimeError(f"links of node {done.rank}: {done.complaint}")
-    crew.close()
+    pool.close()
     for agent in agents:
         agent.request("stack", **Stack().model_dump())
     traffic = {name: traffic_of(name, world, options.values) for name in options.methods}

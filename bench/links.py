@@ -43,7 +43,7 @@ from support.links_lab import (
     plans_of,
 )
 
-from gannet.fabrics.links.agent_pool import Crew
+from gannet.fabrics.links.agent_pool import AgentPool
 from gannet.netem.agent.client import AgentClient
 from gannet.netem.preflight import EngineUnavailable, choose_engine
 from gannet.netem.sandbox import Sandbox
@@ -167,11 +167,11 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
         if engine == "netem":
             took["plain tc, one netem a node"] = plain_apply(sandbox, options)
         agents = [AgentClient.spawn(sandbox.prefix(f"node{rank}"), f"node {rank}") for rank in range(world)]
-        crew = Crew(agents, lambda rank, why: None)
+        pool = AgentPool(agents, lambda rank, why: None)
 
         def order(what: str, rate_bps: int, delay_ms: float) -> None:
             begin = time.monotonic()
-            for done in crew.put_in_force(engine, plans_of(world, rate_bps, delay_ms)):
+            for done in pool.put_in_force(engine, plans_of(world, rate_bps, delay_ms)):
                 if not done.ok:
                     raise RuntimeError(f"node {done.rank}: {done.complaint}")
             took[what].append(time.monotonic() - begin)
@@ -182,7 +182,7 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
             order("fresh", 10_000_000, 25)
             order("everything changes", 20_000_000 + number, 5 + number)
             order("only rates change", 15_000_000 + number, 5 + number)
-        crew.close()
+        pool.close()
         for agent in agents:
             agent.close()
     return [{"what": what, "seconds": seconds, "median_s": median(seconds)} for what, seconds in took.items()]

@@ -5,7 +5,7 @@
 
 Every figure comes from a process of its own: the median time of a gradient (one of the generator and the critic
 together) after two that warm up, and the most memory that the process ever had beyond what it had before the task was
-built. FLOPs, bytes of parcels and parameters are those of `gannet task show`, for four nodes that gossip on a ring.
+built. FLOPs, bytes of messages and parameters are those of `gannet task show`, for four nodes that gossip on a ring.
 """
 
 from __future__ import annotations

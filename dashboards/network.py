@@ -32,7 +32,7 @@ def network() -> dashboard.Dashboard:
         figure(
             (
                 "Slowest link, as ordered",
-                "Rate of the slowest link that parcels cross. No figure: no link has a limit.",
+                "Rate of the slowest link that messages cross. No figure: no link has a limit.",
             ),
             "bps",
             Query(by("min", "arm", pick("gannet_configured_rate_bits_per_second", LINK)), "{{arm}}"),
@@ -40,7 +40,7 @@ def network() -> dashboard.Dashboard:
         figure(
             (
                 "Goodput of a link",
-                "Bytes that arrive while a parcel is on its way, mean of the links; latency included.",
+                "Bytes that arrive while a message is on its way, mean of the links; latency included.",
             ),
             "bps",
             Query(by("avg", "arm", pick("link:gannet_goodput_bits:busy20s", LINK)), "{{arm}}"),
@@ -70,8 +70,8 @@ def network() -> dashboard.Dashboard:
         series(
             (
                 "Rate: ordered (dashed) and observed",
-                "What a link may carry, and the goodput while parcels are on their way. A node that sends to several "
-                "peers at once shares its uplink between them; short parcels are latency more than rate.",
+                "What a link may carry, and the goodput while messages are in flight. A node that sends to several "
+                "peers at once shares its uplink between them; short messages are latency more than rate.",
             ),
             "bps",
             Query(pick("gannet_configured_rate_bits_per_second", LINK), f"ordered {_BY_LINK}"),
@@ -120,7 +120,7 @@ def network() -> dashboard.Dashboard:
             "Mbit/s",
         ),
         matrix(
-            ("Goodput by link", "While parcels are on their way."),
+            ("Goodput by link", "While messages are on their way."),
             "bps",
             last(pick("link:gannet_goodput_bits:busy20s", LINK)),
             ((None, RED), (1e6, YELLOW), (5e6, GREEN)),
@@ -144,7 +144,7 @@ def network() -> dashboard.Dashboard:
             ((None, GREEN), (0.001, YELLOW), (0.05, RED)),
         ),
         matrix(
-            ("Who waits for whom", "Part of the receiver's time that it was blocked on the sender's parcels."),
+            ("Who waits for whom", "Part of the receiver's time that it was blocked on the sender's messages."),
             "percentunit",
             last(pick("link:gannet_wait:share20s", LINK)),
             ((None, GREEN), (0.2, YELLOW), (0.5, RED)),
@@ -168,7 +168,7 @@ def network() -> dashboard.Dashboard:
             width=8,
         ),
         series(
-            ("Time in which a link is busy", "Part of the time with a parcel on its way."),
+            ("Time in which a link is busy", "Part of the time with a message on its way."),
             "percentunit",
             Query(pick("link:gannet_busy:ratio20s", LINK), _BY_LINK),
             width=8,
@@ -184,7 +184,7 @@ def network() -> dashboard.Dashboard:
             width=8,
         ),
         series(
-            ("Arriving by link", "Frames as the link engine takes them up, bits per second: parcels and all else."),
+            ("Arriving by link", "Frames as the link engine takes them up, bits per second: messages and all else."),
             "bps",
             Query("8 * " + rate(pick("gannet_link_bytes_total", LINK)), _BY_LINK),
         ),
@@ -222,7 +222,7 @@ def network() -> dashboard.Dashboard:
             width=8,
         ),
         series(
-            ("Payload taken in by node", "Bodies of parcels that passed every check, bits per second."),
+            ("Payload taken in by node", "Bodies of messages that passed every check, bits per second."),
             "bps",
             Query("8 * " + by("sum", "arm, node", rate(pick("gannet_peer_received_bytes_total", NODE))), _BY_NODE),
             width=8,

@@ -40,7 +40,7 @@ def training() -> dashboard.Dashboard:
             decimals=2,
         ),
         figure(
-            ("Waiting for the network", "Part of a node's time that it is blocked on parcels of others."),
+            ("Waiting for the network", "Part of a node's time that it is blocked on messages of others."),
             "percentunit",
             Query(by("avg", "arm", pick("node:gannet_spent:share20s", NODE, 'activity="wait"')), "{{arm}}"),
             ((None, GREEN), (0.3, YELLOW), (0.6, RED)),
@@ -116,7 +116,7 @@ def training() -> dashboard.Dashboard:
         series(
             (
                 "Where a step's time goes",
-                "Mean of the nodes: computing gradients, waiting for parcels, everything else.",
+                "Mean of the nodes: computing gradients, waiting for messages, everything else.",
             ),
             "percentunit",
             Query(by("avg", "arm, activity", pick("node:gannet_spent:share20s", NODE)), "{{arm}} · {{activity}}"),
@@ -158,7 +158,7 @@ def training() -> dashboard.Dashboard:
         series(
             (
                 "Staleness",
-                "Rounds since a peer's parcel was last in a node's mix. Synchronous methods have 0 while nobody is "
+                "Rounds since a peer's message was last in a node's mix. Synchronous methods have 0 while nobody is "
                 "missing; it climbs where a node is lost.",
             ),
             "none",
@@ -169,10 +169,13 @@ def training() -> dashboard.Dashboard:
             thresholds=((None, "transparent"), (1, YELLOW)),
         ),
         series(
-            ("Parcels missing from mixes", "Per second, by whose parcel it was. The weight goes to the node itself."),
+            (
+                "Messages missing from mixes",
+                "Per second, by whose message it was. The weight goes to the node itself.",
+            ),
             "none",
             Query(
-                by("sum", "arm, peer", rate(pick("gannet_missing_parcels_total", NODE))),
+                by("sum", "arm, peer", rate(pick("gannet_missing_messages_total", NODE))),
                 "{{arm}} · of node {{peer}}",
             ),
         ),

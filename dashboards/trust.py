@@ -12,7 +12,7 @@ _YES_NO = {"0": ("no", "red"), "1": ("yes", "green")}
 
 
 def trust() -> dashboard.Dashboard:
-    """Certificate, processors, memory, parcels."""
+    """Certificate, processors, memory, messages."""
     glance = [
         figure(
             ("Run trusted", "No, as soon as one thing speaks against the run; below it is said what."),
@@ -43,9 +43,9 @@ def trust() -> dashboard.Dashboard:
             ((None, GREEN), (0.001, YELLOW), (0.005, RED)),
         ),
         figure(
-            ("Parcels refused", "Parts that a node would not use, since the run began."),
+            ("Messages refused", "Parts that a node would not use, since the run began."),
             "none",
-            Query(by("sum", "arm", pick("gannet_refused_parcels_total", NODE)), "{{arm}}"),
+            Query(by("sum", "arm", pick("gannet_refused_messages_total", NODE)), "{{arm}}"),
             ((None, GREEN), (1, RED)),
         ),
         figure(
@@ -174,21 +174,21 @@ def trust() -> dashboard.Dashboard:
             thresholds=((None, "transparent"), (60, RED)),
         ),
     ]
-    parcels = [
+    messages = [
         series(
             (
-                "Parcels refused, by reason",
+                "Messages refused, by reason",
                 "Per second. Nothing that fails a check is used: another run's, a damaged, late or too large part, "
                 "values that are not finite.",
             ),
             "none",
             Query(
-                by("sum", "arm, reason", rate(pick("gannet_refused_parcels_total", NODE))),
+                by("sum", "arm, reason", rate(pick("gannet_refused_messages_total", NODE))),
                 "{{arm}} · {{reason}}",
             ),
         ),
         rows(
-            ("Parcels refused, by link and reason", "As the nodes reported them to the controller."),
+            ("Messages refused, by link and reason", "As the nodes reported them to the controller."),
             {
                 "parts": Query(
                     by("sum", "arm, src, dst, reason", last(pick("gannet_reported_refusals_total")))
@@ -218,11 +218,11 @@ def trust() -> dashboard.Dashboard:
     return frame(
         "gannet-trust",
         "Gannet · Trust",
-        "Whether the figures mean what they seem to: links as ordered, processors free, parcels whole, nodes there.",
+        "Whether the figures mean what they seem to: links as ordered, processors free, messages whole, nodes there.",
         [
             ("At a glance", glance),
             ("Certificate", [certificate, reasons]),
             ("The machine", machine),
-            ("Parcels and nodes", parcels),
+            ("Messages and nodes", messages),
         ],
     )

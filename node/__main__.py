@@ -19,7 +19,7 @@ def main() -> int:
     """Parse the place to live and live there."""
     parser = argparse.ArgumentParser(prog="python -m node", description="One Gannet worker.")
     parser.add_argument("--controller", required=True, metavar="HOST:PORT", help="on the management network")
-    parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve parcels")
+    parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve messages")
     parser.add_argument("--mesh-device", help="network device whose byte counter to report, e.g. mesh0")
     parser.add_argument("--metrics", default="127.0.0.1:0", metavar="HOST:PORT", help="Prometheus metrics")
     parser.add_argument("--rank", type=int, default=-1, help="wanted rank; -1: any")

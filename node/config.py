@@ -43,8 +43,8 @@ class ExchangeConfig(Settings):
 
     `patience_s`: a node that has waited so long for a peer says so, and whoever holds everybody up is
     found out and given up; only where that fails does a wait go on to the round's deadline.
-    `pipe_bytes`: what a link may carry while news go there and back; no longer parcel ever waits for its turn, and
-    none for longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no parcel at all.
+    `pipe_bytes`: what a link may carry while news go there and back; no longer message ever waits for its turn, and
+    none for longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no message at all.
     """
 
     chunk_bytes: PositiveInt = 65536

@@ -121,7 +121,7 @@ class Watch:
     def links(self, line: dict[str, Any]) -> None: ...
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
-        raise RuntimeError(f"a parcel from {sender} to {receiver} was refused: {verdict}, {detail}")
+        raise RuntimeError(f"a message from {sender} to {receiver} was refused: {verdict}, {detail}")
 
     def certificate(self, certificate: Certificate) -> None: ...
 
@@ -144,7 +144,7 @@ def link(rate_mbps: float, delay_ms: float) -> LinkProfile:
 
 
 def timing_job(name: str, world: int, rate_mbps: float, delay_ms: float, steps: int, pace_ms: float = PACE_MS) -> Job:
-    """So many steps of a method with parcels of the default GAN's size."""
+    """So many steps of a method with messages of the default GAN's size."""
     method = METHODS[name]
     links = LinkState(profile=link(rate_mbps, delay_ms))
     settings = {
@@ -157,14 +157,14 @@ def timing_job(name: str, world: int, rate_mbps: float, delay_ms: float, steps: 
         "snapshot_every": 10**6,
         "max_steps": steps,
     }
-    config, parcel_bytes = NodeConfig.model_validate(settings), 4 * GAN_VALUES
+    config, message_bytes = NodeConfig.model_validate(settings), 4 * GAN_VALUES
     compute_s = 10 * pace_ms / 1000 * method.every
-    job = Job(config, world, links, parcel_bytes=parcel_bytes, compute_s=compute_s)
+    job = Job(config, world, links, message_bytes=message_bytes, compute_s=compute_s)
     limits = with_turns(
-        limits_of(job.plans, parcel_bytes, world, compute_s), [(0.0, job.plans)], parcel_bytes, compute_s
+        limits_of(job.plans, message_bytes, world, compute_s), [(0.0, job.plans)], message_bytes, compute_s
     )
     return Job(
-        config.model_copy(update={"exchange": limits}), world, links, parcel_bytes=parcel_bytes, compute_s=compute_s
+        config.model_copy(update={"exchange": limits}), world, links, message_bytes=message_bytes, compute_s=compute_s
     )
 
 

@@ -76,7 +76,7 @@ def map_caption(result: dict[str, Any]) -> str:
     s = result["settings"]
     return (
         f"Predicted. The first method to come within {s['score']:g} of the first distance to the saddle point, and "
-        f"how many times as long the second takes; parcels of {4e-6 * s['values']:.2f} MB, a gradient takes "
+        f"how many times as long the second takes; messages of {4e-6 * s['values']:.2f} MB, a gradient takes "
         f"{s['pace_ms']:g} ms."
     )
 

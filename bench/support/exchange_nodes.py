@@ -146,7 +146,7 @@ def ours(setup: Setup, node: Node) -> None:
     box = Mailbox("bench", rank, world, 1, codec, codec.wire_bytes(setup.values), setup.exchange.window_rounds)
 
     def refused(*news: Any) -> None:
-        raise RuntimeError(f"a parcel was refused: {news}")
+        raise RuntimeError(f"a message was refused: {news}")
 
     def waiting(source: int, number: int) -> None:
         raise RuntimeError(f"rank {rank} waits for rank {source} in round {number}")

@@ -31,11 +31,11 @@ def lower_bound(
     exchanges_per_step: float,
     overlap: bool,
 ) -> LowerBound:
-    """Bound from the bodies' bytes alone (no headers), the links' rates and the paths' delays.
+    """Bound from the payloads' bytes alone (no headers), the links' rates and the paths' delays.
 
     `compute_s` is a gradient's time, `exchanges_per_step` how many exchanges there were for each. Where all
     links are alike, an exchange takes bytes ÷ rate of what is sent in turn and a delay for every hop in a row;
-    a ring passes its pieces on as they come, so it hides one behind the other (transfer + one delay, or
+    a ring passes its segments on as they come, so it hides one behind the other (transfer + one delay, or
     all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so of the
     exchange only its delays are sure. Delays count as means there and back: a chain of waiting nodes
     goes both ways. Only with `overlap` may computing and exchange hide one another: otherwise they add.

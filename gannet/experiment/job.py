@@ -9,7 +9,7 @@ from gannet.fabrics.job import Job, mesh_plans
 from gannet.fabrics.session.deadlines import limits_over_time, with_room_for_operators, with_turns
 from gannet.node.config import NodeConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.traffic.exchange import parcel_bytes
+from gannet.node.traffic.exchange import message_bytes
 from gannet.spec.run_spec import RunSpec
 
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
@@ -39,7 +39,7 @@ def job_of(spec: RunSpec) -> Job:
         **{name: getattr(spec, name) for name in _PASSED_ON},
         max_steps=spec.stop.steps,
     )
-    size = parcel_bytes(config, sampler.layout)
+    size = message_bytes(config, sampler.layout)
     limits = with_turns(limits_over_time(planned, size, spec.nodes, compute_s), planned, size, compute_s)
     limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
     config = config.model_copy(update={"exchange": limits})

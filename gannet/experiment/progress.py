@@ -154,7 +154,7 @@ class LiveDisplay:
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
         """A refusal is always worth a line."""
         self._console.print(
-            f"  node {receiver} refused a parcel from node {sender}: {verdict} ({detail})",
+            f"  node {receiver} refused a message from node {sender}: {verdict} ({detail})",
             style="yellow",
             markup=False,
         )

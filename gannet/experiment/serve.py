@@ -57,7 +57,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
         if wanted:
             nodes = int(wanted)
         else:
-            nodes = count_nodes(lambda: addresses_of(name), lambda: len(containers.muster.members()), console)
+            nodes = count_nodes(lambda: addresses_of(name), lambda: len(containers.membership.members()), console)
         comparison = load_spec(source, overrides, {"nodes": nodes})
         own = f"{_slug(comparison.name)}-{time.strftime('%Y%m%d-%H%M%S')}" if out.endswith("/") else ""
         folder = Path(out) / own

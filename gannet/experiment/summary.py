@@ -35,7 +35,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         reasons.append(f"the run failed: {outcome.reason}")
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
     if ledger.missing and not outcome.lost:
-        reasons.append(f"{ledger.missing} parcels were missing from mixes though no node was lost")
+        reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
     reasons += [f"before step {was['step']}: {reason}" for was in ledger.resumed for reason in was["reasons_before"]]
     compute_s = ledger.per_step("compute_s")
     if spec.fabric != "virtual":
@@ -71,7 +71,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "hidden_s": hidden_per_step_s(ledger, job),
         "lower_bound_s": bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
         **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
-        "missing_parcels": ledger.missing,
+        "missing_messages": ledger.missing,
         "refused": dict(ledger.refusals),
         "memory_mb": [round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)],
         "trusted": outcome.status == "finished" and not reasons,

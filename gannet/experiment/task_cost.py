@@ -33,7 +33,7 @@ OADAM_VECTORS = 3  # moment, square and last direction, of each parameter
 class Cost:
     """players: parameters of each. buffers: values without gradients. batch: samples a step.
 
-    sent_bytes: bodies that a node sends a step, the mean over nodes; busiest_bytes: the node that sends most.
+    sent_bytes: payloads that a node sends a step, the mean over nodes; busiest_bytes: the node that sends most.
     flops: of matrix products and convolutions in a step's gradient, a multiplication and an addition being two, the
     mean over a round of critic steps. state_bytes: x, the model's copy of it, its gradient and optimistic Adam's
     vectors. kept_bytes: what the forward passes leave for the backward ones, all together.
@@ -146,6 +146,6 @@ def cost_table(costs: dict[str, tuple[RunSpec, Cost]]) -> Table:
 
 
 NOTES = """\
-MB sent: a step's parcels of a node, by algorithm, codec and topology; the mean over nodes, ≤ the busiest one's
+MB sent: a step's messages of a node, by algorithm, codec and topology; the mean over nodes, ≤ the busiest one's
 GFLOP: of a step's matrix products and convolutions, a multiply-add being two; the mean over a round of critic steps
 MB held: x, the model, its gradient and optimistic Adam; + what forward passes keep for the backward ones, at most"""

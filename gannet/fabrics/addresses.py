@@ -1,7 +1,7 @@
 """Where everything is on the namespaces fabric: addresses, names and the commands that build it. Pure.
 
     sandbox namespace ── mgmt bridge 10.78.0.1 ── mgmt0 of every node      (control, metrics: never shaped)
-    namespace "mesh"  ── mesh bridge ──────────── mesh0 of every node      (parcels: shaped in the node)
+    namespace "mesh"  ── mesh bridge ──────────── mesh0 of every node      (messages: shaped in the node)
     namespace "nodeR" ── mesh0 10.77.x.y, mgmt0 10.78.x.y
 
 The mesh bridge has a namespace of its own, so that no firewall rule of the host applies to its frames.
@@ -16,7 +16,7 @@ MESH_NAMESPACE = "mesh"
 CONTROLLER_ADDRESS = "10.78.0.1"
 MESH_PORT = 7700
 METRICS_PORT = 9400
-# The controller's doors, where nodes come to it of their own accord (containers).
+# The controller's endpoints, where nodes come to it of their own accord (containers).
 CONTROL_PORT = 7000
 OPERATOR_PORT = 7001
 AGENTS_PORT = 7002

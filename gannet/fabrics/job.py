@@ -56,7 +56,7 @@ class Job:
     """One run: what the nodes are told, the links between them, and when to stop. `seed`: of the links.
 
     `stack`: how every node's TCP and shaped interface are set (the virtual fabric has neither).
-    `parcel_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
+    `message_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
     to expect of a node when links are changed while it trains. `resumed`: from where it goes on; `links` are
     then those of that moment, and `changes` what is still to come.
     """
@@ -68,7 +68,7 @@ class Job:
     stop_s: float | None = None
     engine: str | None = None
     seed: int = 0
-    parcel_bytes: int = 0
+    message_bytes: int = 0
     compute_s: float = 0.0
     stack: Stack = field(default_factory=Stack)
     resumed: Resumed | None = None
@@ -96,7 +96,7 @@ def mesh_plans(links: LinkState, world: int, seed: int) -> tuple[InterfacePlan, 
 
 
 @dataclass(frozen=True)
-class Berth:
+class NodeInterface:
     """Where a node's shaped interface is: its device, and its IPv4 address on the mesh."""
 
     rank: int
@@ -151,7 +151,7 @@ class Outcome:
     """How a run ended. `status` is "finished", "stopped" (by the user) or "failed"; times in seconds.
 
     `sent_bytes`: totals by rank and layer ("codec", "grpc", "interface") of the nodes that finished, read
-    after their last parcel was acknowledged. `lost`: nodes that the run went on without, and why.
+    after their last message was acknowledged. `lost`: nodes that the run went on without, and why.
     """
 
     status: str

@@ -22,7 +22,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Neither Ctrl-C nor SIGTERM meanwhile: a second one must not leave half a cluster behind."""
     with _handled_by(signal.SIG_IGN):
         yield

@@ -9,10 +9,10 @@ FRAME_OVERHEAD = 1514 / 1448
 # every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
 # what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
 ACK_BYTES, ACKED_FRAMES = 66, 2
-PART_OVERHEAD_BYTES = 150
+SEGMENT_OVERHEAD_BYTES = 150
 
 
-def frame_bytes(body_bytes: float, segments: int) -> float:
-    """What a part takes of a link: its frames, with up to `segments` in a packet, and as much of acknowledgements."""
+def frame_bytes(payload_bytes: float, segments: int) -> float:
+    """Bytes of link time that a payload takes: frames of up to `segments` TCP segments, and acknowledgements."""
     acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
-    return (body_bytes * FRAME_OVERHEAD + PART_OVERHEAD_BYTES) * acknowledged
+    return (payload_bytes * FRAME_OVERHEAD + SEGMENT_OVERHEAD_BYTES) * acknowledged

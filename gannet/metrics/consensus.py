@@ -37,7 +37,7 @@ class Snapshot:
         self.drifts = dict(zip(sorted(states), drifts, strict=True))
 
 
-class Agreement:
+class Consensus:
     """Gathers the nodes' snapshots step by step; a step without those of lost nodes is taken as it is."""
 
     def __init__(self, world: int, players: dict[str, slice], algorithm: str = "") -> None:
@@ -55,7 +55,7 @@ class Agreement:
         return self._whole()
 
     def miss(self, ranks: Sequence[int]) -> list[Snapshot]:
-        """Nodes whose parcels were missing are not waited for, until they are heard of again; as `add`."""
+        """Nodes whose messages were missing are not waited for, until they are heard of again; as `add`."""
         if not self._expected & set(ranks):
             return []
         self._expected -= set(ranks)

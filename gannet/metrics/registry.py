@@ -1,7 +1,8 @@
-"""The controller's Prometheus metrics, declared once: names, kinds, meanings and labels, and the board they are on.
+"""The controller's Prometheus metrics, declared once: names, kinds, meanings and labels, and the registry they are
+on.
 
 Every metric carries the labels run and arm. `node` is a rank; `src` and `dst` are the ranks at the ends of a
-directed link. A run that is over stays on the board for a while, so that its last values are scraped too.
+directed link. A run that is over stays on the registry for a while, so that its last values are scraped too.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "gannet_reported_refusals": ("Parcel parts refused, as reported to the controller.", (*_EDGE, "reason")),
+    "gannet_reported_refusals": ("Message parts refused, as reported to the controller.", (*_EDGE, "reason")),
     "gannet_link_changes": ("Changes of links, by whom.", ("by",)),
     "gannet_unknown_link_events": ("News of links that this version does not know.", ("event",)),
     "gannet_interface_sent_bytes": ("Bytes that a node's shaped interface sent.", ("node",)),
@@ -88,7 +89,7 @@ Values = dict[tuple[str, ...], float]
 
 
 @dataclass(eq=False)
-class RunBoard:
+class RunRegistry:
     """One run's values. All methods may be called from any thread."""
 
     run: str
@@ -117,32 +118,32 @@ class RunBoard:
             self.values[name] = {k: v for k, v in self.values[name].items() if k[: len(start)] != start}
 
 
-class Board(Collector):
+class MetricsRegistry(Collector):
     """The runs of one controller, as Prometheus reads them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._runs: list[RunBoard] = []
+        self._runs: list[RunRegistry] = []
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
-    def begin(self, run: str, arm: str) -> RunBoard:
-        """A new run's board, which is not shown yet."""
-        return RunBoard(run, arm, self._lock)
+    def begin(self, run: str, arm: str) -> RunRegistry:
+        """A new run's registry, which is not shown yet."""
+        return RunRegistry(run, arm, self._lock)
 
-    def show(self, board: RunBoard) -> None:
+    def show(self, registry: RunRegistry) -> None:
         """Show a run from now on; runs that ended a while ago are taken off."""
         now_s = self._clock()
         with self._lock:
-            if board not in self._runs:
+            if registry not in self._runs:
                 self._runs = [b for b in self._runs if b.ended_s is None or now_s - b.ended_s < _KEPT_S]
-                self._runs.append(board)
+                self._runs.append(registry)
 
-    def end(self, board: RunBoard) -> None:
+    def end(self, registry: RunRegistry) -> None:
         """A run is over: what was true only while it went on is no longer."""
         for name in LIVE:
-            board.drop(name)
-        board.ended_s = self._clock()
+            registry.drop(name)
+        registry.ended_s = self._clock()
 
     def serve(self, host: str, port: int) -> tuple[WSGIServer, int]:
         """Serve /metrics on host:port (0: any free port); returns the server and its port."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.metrics.consensus import Agreement, Snapshot
-from gannet.metrics.registry import Board
+from gannet.metrics.consensus import Consensus, Snapshot
+from gannet.metrics.registry import MetricsRegistry
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
 from gannet.node.training.loop import StepStats
@@ -36,13 +36,13 @@ class MetricsSink:
     """A Display that Prometheus reads. `quality`: score snapshots now and then, with idle processor time only."""
 
     def __init__(self, quality: bool = False) -> None:
-        self.board = Board()
+        self.registry = MetricsRegistry()
         self._quality = QualityWatch() if quality else None
-        self._run = self.board.begin("", "")  # until a run begins
+        self._run = self.registry.begin("", "")  # until a run begins
 
     def serve(self, host: str, port: int) -> int:
         """Serve /metrics on host:port (0: any free port); returns the port."""
-        self._server, port = self.board.serve(host, port)
+        self._server, port = self.registry.serve(host, port)
         return port
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class MetricsSink:
     def begin(self, spec: RunSpec, number: int, of: int) -> None:
         """A run begins. Its label is `named` later, or made here."""
         label = f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}"
-        run = self._run = self.board.begin(label, spec.arm)
+        run = self._run = self.registry.begin(label, spec.arm)
         run.set(
             "gannet_run_info",
             1,
@@ -74,7 +74,7 @@ class MetricsSink:
             run.set("gannet_link_changes", 0, by)
         sampler = build_sampler(spec.task, spec.data)
         players = {**sampler.players, "all": slice(0, sampler.size)}
-        self._agreement = Agreement(spec.nodes, players, spec.algorithm.name)
+        self._consensus = Consensus(spec.nodes, players, spec.algorithm.name)
         self._edges: set[tuple[str, str]] = set()
         self._caps: dict[str, tuple[float | None, float | None]] = {}  # up, down by node
         self._paths: dict[str, dict[str, dict[str, float]]] = {}  # by node, then by source
@@ -85,7 +85,7 @@ class MetricsSink:
     def named(self, run: str) -> None:
         """The run's name as the nodes have it in their metrics."""
         self._run.run = run
-        self.board.show(self._run)
+        self.registry.show(self._run)
 
     def end(self, summary: dict[str, Any]) -> None:
         """A run is over."""
@@ -95,32 +95,32 @@ class MetricsSink:
             self._run.set("gannet_run_trusted", 0)
         if summary["status"] == "failed":
             self._run.set("gannet_run_failed_info", 1, summary["reason"])
-        self.board.end(self._run)
+        self.registry.end(self._run)
 
     # Sink.
 
     def phase(self, text: str) -> None:
         """Setting up, and with "" training."""
-        self.board.show(self._run)
+        self.registry.show(self._run)
         self._run.set("gannet_run_state", SETTING_UP if text else TRAINING)
 
     def step(self, rank: int, stats: StepStats) -> None:
         """What nodes say of a step is in their own metrics; here only that they said something."""
         self._run.set("gannet_last_step_timestamp_seconds", time.time(), rank)
-        for snapshot in self._agreement.miss(stats.missing):
-            self._show_agreement(snapshot)
+        for snapshot in self._consensus.miss(stats.missing):
+            self._show_consensus(snapshot)
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
         """A checkpoint is no measurement."""
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """How far the nodes have drifted apart, and how good their mean is."""
-        for snapshot in self._agreement.add(rank, step, t_s, x):
-            self._show_agreement(snapshot)
+        for snapshot in self._consensus.add(rank, step, t_s, x):
+            self._show_consensus(snapshot)
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """Readings and changes of the links; a line may lack what its source does not know."""
+        """LinkMonitor and changes of the links; a line may lack what its source does not know."""
         match line.get("event"):
             case None:
                 self._counters(line)
@@ -218,7 +218,7 @@ class MetricsSink:
         self._show_links()
 
     def _show_links(self) -> None:
-        """Put what is configured on the board: caps of nodes, and paths of the links that parcels cross."""
+        """Put what is configured on the registry: caps of nodes, and paths of the links that messages cross."""
         for node, caps in self._caps.items():
             for direction, cap in zip(("up", "down"), caps, strict=True):
                 self._set_or_drop(f"gannet_configured_{direction}_bits_per_second", cap, node)
@@ -246,7 +246,7 @@ class MetricsSink:
         else:
             self._run.set(name, value, *labels)
 
-    def _show_agreement(self, snapshot: Snapshot) -> None:
+    def _show_consensus(self, snapshot: Snapshot) -> None:
         run = self._run
         for player, (distance, spread) in snapshot.players.items():
             run.set("gannet_consensus_distance", distance, player)

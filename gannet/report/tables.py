@@ -151,7 +151,7 @@ RUN_COLUMNS = (
     "payload",
     "gRPC",
     "interface",
-    "refused parcels",
+    "refused messages",
     "most memory a node",
 )
 

@@ -37,7 +37,7 @@ class Notice:
     others: bool = False
 
 
-class Notices:
+class NetlinkEvents:
     """Listens from now on. `files` are what to select on; `take` what they had to say."""
 
     def __init__(self) -> None:

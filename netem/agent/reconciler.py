@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from gannet.netem.agent.netlink_events import Notices
-from gannet.netem.agent.sysctls import Pinned, link_settings
+from gannet.netem.agent.netlink_events import NetlinkEvents
+from gannet.netem.agent.sysctls import Sysctls, link_settings
 from gannet.netem.engines.base import Engine, EngineError, read_buckets
 from gannet.netem.engines.process_exit import clear, ending, has_ended
 from gannet.netem.links.plan import InterfacePlan
@@ -61,7 +61,7 @@ class _Broken:
         return self.what if self.error in self.what else f"{self.what}: {self.error}"
 
 
-class Keeper:
+class Reconciler:
     """One interface's links: the engine that holds them, and the plan and stack that were asked for.
 
     Any thread may call it; whoever uses `engine` must hold `lock`.
@@ -72,17 +72,17 @@ class Keeper:
         self.engine: Engine | None = None
         self.plan: InterfacePlan | None = None
         self._engines = engines
-        self._pinned: Pinned | None = None
+        self._sysctls: Sysctls | None = None
         self._broken: _Broken | None = None
         self._repairs: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
         self._right_s = 0.0  # when all was last known to be as ordered
         self._look_s = 0.0  # when to look next
         self._unread = False  # whether something was put in force and not read back since
-        self._notices: Notices | None = None
+        self._events: NetlinkEvents | None = None
         self._wake = socket.socketpair()
         self._ending = False
-        self._thread = threading.Thread(target=self._watch, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="reconciler", daemon=True)
 
     # Orders.
 
@@ -112,18 +112,18 @@ class Keeper:
             if self.plan is None:
                 raise EngineError("no plan is in force: apply one first")
             self.hear()
-            if self._pinned is not None:
-                self._pinned.undo()
-            self._pinned = Pinned(self.plan.device, self.plan.address, **stack)
+            if self._sysctls is not None:
+                self._sysctls.undo()
+            self._sysctls = Sysctls(self.plan.device, self.plan.address, **stack)
             self._settle()
-            return self._pinned.report()
+            return self._sysctls.report()
 
     def hear(self, closely: bool = False) -> None:
         """Repair now what the kernel has told of, before an order makes it the past; `closely`: read all back too."""
         with self.lock:
-            if self._notices is None or self.plan is None:
+            if self._events is None or self.plan is None:
                 return
-            self._look(only_notices=True)
+            self._look(only_events=True)
             if closely and self._broken is None:
                 wrong, _ = self._read()
                 if wrong.links or wrong.stack:
@@ -136,7 +136,7 @@ class Keeper:
 
     def close(self) -> None:
         """Remove what was put in force, and watch no more."""
-        # An engine's process ends with the thread that started it, which after a repair is the keeper's.
+        # An engine's process ends with the thread that started it, which after a repair is the reconciler's.
         try:
             self.clear()
         finally:
@@ -144,8 +144,8 @@ class Keeper:
             self._wake_up()
             if self._thread.is_alive():
                 self._thread.join()
-            if self._notices is not None:
-                self._notices.close()
+            if self._events is not None:
+                self._events.close()
 
     # What is.
 
@@ -221,8 +221,8 @@ class Keeper:
             self._settle()
 
     def _clear_links(self) -> None:
-        pinned, engine = self._pinned, self.engine
-        self._pinned = self.engine = self.plan = self._broken = None
+        pinned, engine = self._sysctls, self.engine
+        self._sysctls = self.engine = self.plan = self._broken = None
         self._repairs = []  # of links that are no more: no affair of those to come
         if pinned is not None:
             with suppress(*ERRORS):  # the interface is gone
@@ -245,14 +245,14 @@ class Keeper:
             found["paths"] = paths = self.engine.paths()
             if not all_of_it:
                 links += unannounced_differences(self.plan, paths, link)
-                stack += self._pinned.sysctl_differences() if self._pinned else []
+                stack += self._sysctls.sysctl_differences() if self._sysctls else []
                 return _Wrong(links, stack), found
             buckets = read_buckets(self.plan.device)
             for direction, bucket in buckets.items():
                 found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
                 found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
             links += plan_differences(self.plan, buckets, paths, link)
-            stack += self._pinned.differences(link) if self._pinned else []
+            stack += self._sysctls.differences(link) if self._sysctls else []
         except ERRORS as error:
             links.append(str(error))
         return _Wrong(links, stack), found
@@ -265,8 +265,8 @@ class Keeper:
                 with suppress(OSError):
                     self._devices[socket.if_nametoindex(name)] = name
         self._right_s, self._unread = monotonic(), True
-        if self._notices is not None:
-            self._notices.take(self._devices)
+        if self._events is not None:
+            self._events.take(self._devices)
 
     def _mend(self) -> None:
         """Read back, and repair what is wrong; EngineError where that cannot be done."""
@@ -289,8 +289,8 @@ class Keeper:
                     self.engine = type(self.engine)()
                 self.engine.forget()
                 self.engine.apply(self.plan)
-            if self._pinned is not None:
-                self._pinned.pin()
+            if self._sysctls is not None:
+                self._sysctls.pin()
         except ERRORS as error:
             self._broken = _Broken(since_s, what, str(error), links)
             return
@@ -301,25 +301,25 @@ class Keeper:
         self._broken = None
         self._repairs.append({"since_s": since_s, "until_s": monotonic(), "what": what})
 
-    def _look(self, only_notices: bool = False) -> None:
+    def _look(self, only_events: bool = False) -> None:
         """Hear what the kernel says, look at what it says nothing of when that is due, and repair."""
-        assert self._notices is not None
+        assert self._events is not None
         broken = self._broken
-        notice = self._notices.take({} if broken and broken.links else self._devices)
+        notice = self._events.take({} if broken and broken.links else self._devices)
         if self.engine is None or self.plan is None:
             return
         since_s, wrong = monotonic(), _Wrong()
         if broken and broken.links:
-            if only_notices and not notice.others:
+            if only_events and not notice.others:
                 return
             wrong = _Wrong([broken.what])
         elif notice.queues:
             wrong = _Wrong(list(notice.queues))
         elif has_ended(self.engine):
             wrong = _Wrong(["the delay process ended"])
-        elif notice.others or (broken and not only_notices):
+        elif notice.others or (broken and not only_events):
             wrong, _ = self._read()
-        elif not only_notices and since_s >= self._look_s:
+        elif not only_events and since_s >= self._look_s:
             since_s, (wrong, _) = self._right_s, self._read(all_of_it=self._unread)
             self._unread = False
         else:
@@ -335,15 +335,15 @@ class Keeper:
     # The thread.
 
     def _listen(self) -> None:
-        if self._notices is None:
-            self._notices = Notices()
+        if self._events is None:
+            self._events = NetlinkEvents()
             self._thread.start()
 
     def _wake_up(self) -> None:
         self._wake[1].send(b"x")
 
     def _watch(self) -> None:
-        assert self._notices is not None
+        assert self._events is not None
         recent_s: list[float] = []
         while not self._ending:
             with self.lock:
@@ -352,7 +352,7 @@ class Keeper:
                 worker = ending(self.engine)
             files: list[Any] = [
                 self._wake[0],
-                *self._notices.files,
+                *self._events.files,
                 *([] if worker is None or self._broken else [worker]),
             ]
             ready = select.select(files, [], [], idle_s)[0]

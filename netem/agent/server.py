@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gannet.netem.agent import probe
-from gannet.netem.agent.reconciler import ERRORS, Keeper
+from gannet.netem.agent.reconciler import ERRORS, Reconciler
 from gannet.netem.agent.rtt_watch import Watch
 from gannet.netem.engines.base import Engine, EngineError, read_buckets
 from gannet.netem.engines.netem import NetemEngine
@@ -82,7 +82,7 @@ class Agent:
     """One interface's links: who keeps them as ordered, probe server and watch."""
 
     def __init__(self) -> None:
-        self.keeper = Keeper(_ENGINES)
+        self.reconciler = Reconciler(_ENGINES)
         self.probe_server: subprocess.Popen[bytes] | None = None
         self.watching: Watch | None = None
 
@@ -92,41 +92,41 @@ class Agent:
         A plan that is in force already is left untouched, unless it no longer reads back as it should:
         then it is built anew. Without `check` it is not read back.
         """
-        self.keeper.apply(engine, InterfacePlan.from_json(plan), check)
+        self.reconciler.apply(engine, InterfacePlan.from_json(plan), check)
         return {"engine": engine}
 
     def stack(self, **stack: Any) -> dict[str, Any]:
         """Pin TCP's settings and the interface's for as long as there are links: the fields of
         gannet.netem.links.stack.Stack.
         """
-        return self.keeper.pin(**stack)
+        return self.reconciler.pin(**stack)
 
     def clear(self) -> dict[str, Any]:
         """Remove what was put in force, and watch no more."""
         self._end_watch()
-        self.keeper.clear()
+        self.reconciler.clear()
         return {}
 
     def read_back(self) -> dict[str, Any]:
         """What is in force (rates, buffers, paths) and `differences` from what was ordered, in words."""
-        return self.keeper.read_back()
+        return self.reconciler.read_back()
 
     def counters(self) -> dict[str, Any]:
         """Interface counters, drops and backlog of both token buckets and of sources, and the engine's lateness.
 
         While the links are broken, only that, repairs and what the clock says.
         """
-        with self.keeper.lock:
-            self.keeper.hear()
+        with self.reconciler.lock:
+            self.reconciler.hear()
             try:
                 counted = self._count()
             except ERRORS:  # the engine's process, or the interface, has gone since: that is seen now
-                self.keeper.hear(closely=True)
+                self.reconciler.hear(closely=True)
                 counted = self._count()
         return {**counted, "rtt_ms": self.watching.take() if self.watching else {}}
 
     def _count(self) -> dict[str, Any]:
-        plan, engine, broken = _in_force(self.keeper.plan), self.keeper.engine, self.keeper.broken
+        plan, engine, broken = _in_force(self.reconciler.plan), self.reconciler.engine, self.reconciler.broken
         assert engine is not None
         found: dict[str, Any] = {"clock_ns": time.monotonic_ns(), "broken": broken}
         if broken is None:
@@ -135,11 +135,11 @@ class Agent:
                 found[f"dropped_{direction}"] = bucket["dropped"] if bucket else 0
                 found[f"backlog_bytes_{direction}"] = bucket["backlog_bytes"] if bucket else 0
             found |= {"classes": engine.classes(), **tcp_counters(), **engine.lateness()}
-        return {**found, "repairs": self.keeper.take_repairs()}
+        return {**found, "repairs": self.reconciler.take_repairs()}
 
     def watch(self, peers: Sequence[str], interval_s: float) -> dict[str, Any]:
         """Echo the probe server of each of these peers every `interval_s`; `counters` tells the round trips."""
-        address = _in_force(self.keeper.plan).address
+        address = _in_force(self.reconciler.plan).address
         if not interval_s > 0:
             raise ValueError(f"interval_s is {interval_s}: it must be above 0")
         self._end_watch()
@@ -179,7 +179,7 @@ class Agent:
             self.probe_server.wait()
             self.probe_server = None
         self._end_watch()
-        self.keeper.close()
+        self.reconciler.close()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request; whatever goes wrong is the driver's to hear, not the agent's to die of."""

@@ -30,7 +30,7 @@ class StackError(OSError):
     """What a run wants cannot be set here; the message names it, what is there instead, and a remedy."""
 
 
-class Pinned:
+class Sysctls:
     """A stack in force at one interface of this network namespace, until `undo`."""
 
     def __init__(

@@ -33,7 +33,7 @@ _PARTNER_STREAM = 0x5047  # of random numbers, beside those of the task
 
 
 class Lane(IntEnum):
-    """What a parcel is for; see gannet.node.exchange.async_mailbox."""
+    """What a message is for; see gannet.node.exchange.async_mailbox."""
 
     QUESTION = 0
     ANSWER = 1
@@ -67,10 +67,10 @@ class Pairs:
         if not self._asks or self.question is not None or not partners:
             return
         partner = partners[int(torch.randint(len(partners), (1,), generator=self._random))]
-        body = self._peers.codec.encode(x)
-        sent = self._peers.codec.decode(body)  # the bits that arrive
+        payload = self._peers.codec.encode(x)
+        sent = self._peers.codec.decode(payload)  # the bits that arrive
         self.question = Question(partner, self._peers.next_round(), step, sent)
-        await self._send(partner, self.question.number, Lane.QUESTION, body)
+        await self._send(partner, self.question.number, Lane.QUESTION, payload)
 
     async def settle(self, x: Tensor, step: int, staleness: int | None) -> Tensor:
         """x after all that has come; waits only while a question is more than `staleness` steps old."""
@@ -102,9 +102,9 @@ class Pairs:
                 x = await self._average(source, number, Lane(lane), outcome, x)
         return x
 
-    async def _average(self, source: int, number: int, lane: Lane, body: memoryview, x: Tensor) -> Tensor:
+    async def _average(self, source: int, number: int, lane: Lane, payload: memoryview, x: Tensor) -> Tensor:
         try:
-            theirs = self._peers.decode(source, Tag(number, 0), body, len(x))
+            theirs = self._peers.decode(source, Tag(number, 0), payload, len(x))
         except PeerLost:  # of another length: it is not used
             self._peers.missing.add(source)
             return x
@@ -118,8 +118,8 @@ class Pairs:
         self.question = None
         return x + (theirs - question.sent) / 2
 
-    async def _send(self, to: int, number: int, lane: Lane, body: memoryview) -> None:
-        await self._peers.send(to, Tag(LANES * number + lane, 0), body)
+    async def _send(self, to: int, number: int, lane: Lane, payload: memoryview) -> None:
+        await self._peers.send(to, Tag(LANES * number + lane, 0), payload)
 
 
 async def ad_psgd(worker: Worker, config: AdPsgdConfig) -> AsyncGenerator[Step, None]:

@@ -3,10 +3,10 @@
     each player p:  its own algorithm, codec, topology and rounds, over x_p, its part of x
     each step:      one gradient of the whole task at x = (x_1, …, x_P), of which each gets its part
 
-A player's algorithm runs until it asks for a gradient or waits for a parcel. What it sends goes out at once. While it
-waits the others go on, so that all players' parcels travel together, and whoever's parcel comes first goes on first.
-That order changes no result: a player's part depends on its own parcels and on the gradients alone, and a gradient is
-taken only when every player has asked for one or has made its step.
+A player's algorithm runs until it asks for a gradient or waits for a message. What it sends goes out at once. While
+it waits the others go on, so that all players' messages travel together, and whoever's message comes first goes on
+first. That order changes no result: a player's part depends on its own messages and on the gradients alone, and a
+gradient is taken only when every player has asked for one or has made its step.
 
 With one algorithm for all players and an exact codec it is that algorithm over the whole vector.
 """
@@ -62,7 +62,7 @@ class PartWorker(Worker):
 class Track:
     """One player's algorithm on its way from one step to the next.
 
-    `state`: what it waits for, a parcel or a gradient, or the step it has made.
+    `state`: what it waits for, a message or a gradient, or the step it has made.
     """
 
     def __init__(self, whole: Worker, number: int, worker: PartWorker) -> None:
@@ -94,8 +94,8 @@ class Track:
                 self.state = made.value
                 return
             match effect:
-                case Send(to, tag, body, last):
-                    await self._whole.peers.send(to, tag._replace(player=self._number), body, last)
+                case Send(to, tag, payload, last):
+                    await self._whole.peers.send(to, tag._replace(player=self._number), payload, last)
                     answer = None
                 case Receive(source, tag):
                     self.state = Receive(source, tag._replace(player=self._number))
@@ -137,7 +137,7 @@ async def by_player(worker: Worker) -> AsyncGenerator[Step, None]:
 
 
 async def _settle(tracks: list[Track]) -> None:
-    """Let all go on until nobody waits for a parcel."""
+    """Let all go on until nobody waits for a message."""
     while waiting := [(track, track.state) for track in tracks if isinstance(track.state, Receive)]:
         index, outcome = await ReceiveFirst(tuple(state for _, state in waiting))
         await waiting[index][0].go_on(outcome)

@@ -1,7 +1,7 @@
 """The exchanges that algorithms are made of: gossip with neighbours, averaging by a server, ring all-reduce.
 
 Each is a coroutine over Send and Receive. Sums are taken in one fixed order, so that the result does
-not depend on which parcel came first.
+not depend on which message came first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gannet.node.methods.pieces import Piece, ring_pieces, server_pieces
+from gannet.node.methods.segments import Segment, ring_segments, server_segments
 from gannet.node.training.effects import PeerLost, Receive, Tag
 from gannet.node.training.peers import CollectiveFailed, Mixing, Peers
 
@@ -19,7 +19,7 @@ SEGMENTS_AHEAD = 8
 
 
 class GossipRound:
-    """One gossip round in two halves, so that a gradient can be computed while parcels travel."""
+    """One gossip round in two halves, so that a gradient can be computed while messages travel."""
 
     def __init__(self, peers: Peers, x: Tensor, neighbours: Mixing) -> None:
         self._peers, self._x = peers, x
@@ -30,11 +30,11 @@ class GossipRound:
         """Send x (flat float32) to the out-neighbours."""
         await self._peers.begin_round(self._tag.round, self._neighbours)
         if self._neighbours.outgoing:
-            body = self._peers.codec.encode(self._x)
+            payload = self._peers.codec.encode(self._x)
             rank, world = self._peers.rank, self._peers.world
             # Nearest onward first: so no two nodes begin with the same neighbour and crowd its downlink.
             for to in sorted(self._neighbours.outgoing, key=lambda to: (to - rank) % world):
-                await self._peers.send(to, self._tag, body)
+                await self._peers.send(to, self._tag, payload)
         return self
 
     async def finish(self) -> Tensor:
@@ -72,25 +72,25 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
     if peers.world == 1:
         return x.clone()
     number = peers.next_round()
-    pieces = server_pieces(peers.codec, peers.segment_bytes, len(x), raw)
+    segments = server_segments(peers.codec, peers.segment_bytes, len(x), raw)
     mean = torch.empty_like(x)
     if peers.rank != server:
-        last = len(pieces) - 1
-        for part in range(len(pieces) + SEGMENTS_AHEAD):
-            if (back := part - SEGMENTS_AHEAD) >= 0:
-                piece = pieces[back]
-                tag = piece.tag(number, back)
-                mean[piece.place] = (await _or_fail(peers, server, tag, piece, "server average"))[1]
-            if part <= last:
-                tag = pieces[part].tag(number, part)
-                body = peers.codec_of(tag).encode(x[pieces[part].place])
-                await peers.send(server, tag, body, part == last)
+        last = len(segments) - 1
+        for position in range(len(segments) + SEGMENTS_AHEAD):
+            if (back := position - SEGMENTS_AHEAD) >= 0:
+                segment = segments[back]
+                tag = segment.tag(number, back)
+                mean[segment.place] = (await _or_fail(peers, server, tag, segment, "server average"))[1]
+            if position <= last:
+                tag = segments[position].tag(number, position)
+                payload = peers.codec_of(tag).encode(x[segments[position].place])
+                await peers.send(server, tag, payload, position == last)
         return mean
     workers = [rank for rank in range(peers.world) if rank != server]
     absent: set[int] = set()  # for the rest of this round, so that one silence is not waited for again and again
-    for part, piece in enumerate(pieces):
-        tag = piece.tag(number, part)
-        total, present = x[piece.place].clone(), 1
+    for position, segment in enumerate(segments):
+        tag = segment.tag(number, position)
+        total, present = x[segment.place].clone(), 1
         for rank in workers:
             if rank in absent:
                 continue
@@ -99,10 +99,10 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 present += 1
             except PeerLost:
                 absent.add(rank)
-        body = peers.codec_of(tag).encode(total / present)
+        payload = peers.codec_of(tag).encode(total / present)
         for rank in workers:
-            await peers.send(rank, tag, body, part == len(pieces) - 1)
-        mean[piece.place] = peers.codec_of(tag).decode(body)  # what the workers get, bit for bit
+            await peers.send(rank, tag, payload, position == len(segments) - 1)
+        mean[segment.place] = peers.codec_of(tag).decode(payload)  # what the workers get, bit for bit
     peers.missing |= absent
     return mean
 
@@ -110,8 +110,8 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
 async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
     """Mean of all nodes' x by ring all-reduce: reduce-scatter, then all-gather, 2(M−1) hops of n/M values.
 
-    Every hop is cut into pieces and a piece is passed on as soon as it is there, so a hop's delay is
-    hidden behind the pieces that follow: about 2(M−1)/M · n ÷ rate + 2(M−1) · delay where the delay
+    Every hop is cut into segments and a segment is passed on as soon as it is there, so a hop's delay is
+    hidden behind the segments that follow: about 2(M−1)/M · n ÷ rate + 2(M−1) · delay where the delay
     fits under a segment's transfer, instead of the sum of both at each hop.
 
     A codec with loss packs every partial sum anew, M−1 times, and the mean once: what its owner packed goes
@@ -123,39 +123,39 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
     number = peers.next_round()
     right, left = (rank + 1) % world, (rank - 1) % world
     total, hops = x.clone(), 2 * (world - 1)
-    pieces = ring_pieces(peers.codec, peers.segment_bytes, world, len(x), raw)
-    per_hop = len(pieces[0])
+    segments = ring_segments(peers.codec, peers.segment_bytes, world, len(x), raw)
+    per_hop = len(segments[0])
 
-    async def pass_on(hop: int, index: int, piece: Piece, body: memoryview | None) -> None:
-        part = hop * per_hop + index
-        tag = piece.tag(number, part)
-        if body is None:
-            body = peers.codec_of(tag).encode(total[piece.place])
-        await peers.send(right, tag, body, part == hops * per_hop - 1)
+    async def pass_on(hop: int, index: int, segment: Segment, payload: memoryview | None) -> None:
+        position = hop * per_hop + index
+        tag = segment.tag(number, position)
+        if payload is None:
+            payload = peers.codec_of(tag).encode(total[segment.place])
+        await peers.send(right, tag, payload, position == hops * per_hop - 1)
 
-    for index, piece in enumerate(pieces[rank]):
-        await pass_on(0, index, piece, None)
+    for index, segment in enumerate(segments[rank]):
+        await pass_on(0, index, segment, None)
     for hop in range(hops):
-        for index, piece in enumerate(pieces[(rank - hop - 1) % world]):
-            tag = piece.tag(number, hop * per_hop + index)
-            body, values = await _or_fail(peers, left, tag, piece, "ring all-reduce")
+        for index, segment in enumerate(segments[(rank - hop - 1) % world]):
+            tag = segment.tag(number, hop * per_hop + index)
+            payload, values = await _or_fail(peers, left, tag, segment, "ring all-reduce")
             if hop < world - 1:
-                total[piece.place] += values
+                total[segment.place] += values
             else:
-                total[piece.place] = values
+                total[segment.place] = values
             if hop == world - 2:  # this node now owns the sum: take what the others will decode
-                body = peers.codec_of(tag).encode(total[piece.place] / world)
-                total[piece.place] = peers.codec_of(tag).decode(body)
+                payload = peers.codec_of(tag).encode(total[segment.place] / world)
+                total[segment.place] = peers.codec_of(tag).decode(payload)
             if hop < hops - 1:
-                await pass_on(hop + 1, index, piece, None if hop < world - 2 else body)
+                await pass_on(hop + 1, index, segment, None if hop < world - 2 else payload)
     return total
 
 
-async def _or_fail(peers: Peers, source: int, tag: Tag, piece: Piece, what: str) -> tuple[memoryview, Tensor]:
-    """(body, its values) of a part without which there is no average."""
+async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: str) -> tuple[memoryview, Tensor]:
+    """(payload, its values) of a segment without which there is no average."""
     try:
-        body = await Receive(source, tag)
-        return body, peers.decode(source, tag, body, piece.place.stop - piece.place.start)
+        payload = await Receive(source, tag)
+        return payload, peers.decode(source, tag, payload, segment.place.stop - segment.place.start)
     except PeerLost as lost:
         raise CollectiveFailed(
             f"{what} of round {tag.round} cannot be completed without rank {lost.rank} ({lost.reason}); "

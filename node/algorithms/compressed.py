@@ -17,7 +17,7 @@ from gannet.node.codecs.names import CodecConfig, QsgdConfig, RandomKConfig, cod
 from gannet.node.codecs.split import Split
 from gannet.node.codecs.theory import variance_bound
 from gannet.node.topologies.topology import Neighbourhood
-from gannet.node.training.effects import RAW_PART, Tag
+from gannet.node.training.effects import RAW_SEGMENT, Tag
 from gannet.node.training.worker import Worker
 
 
@@ -46,9 +46,9 @@ class Contraction:
         self.wire_bytes, self.encode, self.finite = codec.wire_bytes, codec.encode, codec.finite
         self.state, self.load_state = codec.state, codec.load_state
 
-    def decode(self, body: memoryview) -> Tensor:
+    def decode(self, payload: memoryview) -> Tensor:
         """C(v)."""
-        return self._codec.decode(body) * self.damping if self.damping != 1 else self._codec.decode(body)
+        return self._codec.decode(payload) * self.damping if self.damping != 1 else self._codec.decode(payload)
 
 
 class Channel:
@@ -67,26 +67,26 @@ class Channel:
         """C(v), with what `feedback` remembers added to v before, where it is given."""
         packed = self._split.pack(v)
         coarse = packed[: self._coarse] if feedback is None else feedback.corrected(packed[: self._coarse])
-        bodies: list[tuple[Tag, memoryview]] = []
+        payloads: list[tuple[Tag, memoryview]] = []
         if self._coarse:
-            bodies.append((Tag(number, 0), self.codec.encode(coarse)))
+            payloads.append((Tag(number, 0), self.codec.encode(coarse)))
         if self._raw:
-            bodies.append((Tag(number, 1 | RAW_PART), self._peers.raw_codec.encode(packed[self._coarse :])))
+            payloads.append((Tag(number, 1 | RAW_SEGMENT), self._peers.raw_codec.encode(packed[self._coarse :])))
         for to in sorted(here.outgoing, key=lambda to: (to - self._peers.rank) % self._peers.world):
-            for tag, body in bodies:
-                await self._peers.send(to, tag, body, last=tag == bodies[-1][0])
+            for tag, payload in payloads:
+                await self._peers.send(to, tag, payload, last=tag == payloads[-1][0])
         # Only now that everything is on its way: what it became is needed when the others' is there.
-        values = [(self._peers.raw_codec if tag.part else self.codec).decode(body) for tag, body in bodies]
-        if feedback is not None and self._coarse and self.codec.finite(bodies[0][1]):
+        values = [(self._peers.raw_codec if tag.segment else self.codec).decode(payload) for tag, payload in payloads]
+        if feedback is not None and self._coarse and self.codec.finite(payloads[0][1]):
             feedback.remember(coarse, values[0])
         return self._split.unpack(torch.cat(values))
 
     async def receive(self, number: int, source: int) -> Tensor:
         """C(v) of a neighbour, or PeerLost."""
-        parts = []
+        segments = []
         if self._coarse:
             values = await self._peers.receive(source, Tag(number, 0), self._coarse)
-            parts.append(values * self.codec.damping if self.codec.damping != 1 else values)
+            segments.append(values * self.codec.damping if self.codec.damping != 1 else values)
         if self._raw:
-            parts.append(await self._peers.receive(source, Tag(number, 1 | RAW_PART), self._raw))
-        return self._split.unpack(torch.cat(parts))
+            segments.append(await self._peers.receive(source, Tag(number, 1 | RAW_SEGMENT), self._raw))
+        return self._split.unpack(torch.cat(segments))

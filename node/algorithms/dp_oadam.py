@@ -28,7 +28,7 @@ async def dp_oadam(worker: Worker, config: DpOadamConfig) -> AsyncGenerator[Step
         elif config.overlap:
             round_ = await GossipRound(worker.peers, x, worker.neighbours).begin()
             g = await worker.gradient(x)
-            move = oadam.prepare(g)  # needs no parcel: done while they travel
+            move = oadam.prepare(g)  # needs no message: done while they travel
             mixed = await gossip(worker.peers, await round_.finish(), worker.neighbours, config.rounds - 1)
             x = oadam.move(mixed, move)
         else:

@@ -50,14 +50,16 @@ async def _generate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step,
     """w ← w − OAdam((1/N) Σ_n F_n ∂X_g/∂w)."""
     task, peers, workers = cast(SplitTask, worker.task), worker.peers, range(1, worker.world)
     x, count = worker.start(), config.batch_count(worker.world)
-    oadam, parts = worker.keep("oadam", OAdam(task, worker.config.optimizer, x)), min(2, count)
+    oadam, segments = worker.keep("oadam", OAdam(task, worker.config.optimizer, x)), min(2, count)
     for step in worker.steps():
         number = peers.next_round()
         made = await Compute(partial(task.fakes, x, count), PART_OF_PACE)
-        bodies = [peers.codec.encode(samples) for samples in made]
-        for part in range(parts):  # X_d to all before any X_g: who judges meanwhile needs no X_g yet
+        payloads = [peers.codec.encode(samples) for samples in made]
+        for segment in range(segments):  # X_d to all before any X_g: who judges meanwhile needs no X_g yet
             for n, rank in enumerate(workers):
-                await peers.send(rank, Tag(number, part), bodies[(n + 1 - part) % count], last=part == parts - 1)
+                await peers.send(
+                    rank, Tag(number, segment), payloads[(n + 1 - segment) % count], last=segment == segments - 1
+                )
         slopes, present = torch.zeros_like(made), 0
         for n, rank in enumerate(workers):
             try:

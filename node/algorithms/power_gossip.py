@@ -25,7 +25,7 @@ from torch import Tensor
 from gannet.node.codecs.low_rank import LowRank
 from gannet.node.methods.power_gossip import PowerGossipConfig
 from gannet.node.tasks.base import random_stream
-from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 
@@ -78,7 +78,7 @@ class Edge:
 class LowRankGossip:
     """A node's edges. One that has missed a product is never in step again, so it is left out from then on.
 
-    Its weight goes to oneself; an end that still lives is told by parts of no length.
+    Its weight goes to oneself; an end that still lives is told by segments of no length.
     """
 
     def __init__(self, worker: Worker, config: PowerGossipConfig) -> None:
@@ -99,23 +99,23 @@ class LowRankGossip:
         """One product with every neighbour; small tensors go with the first."""
         peers, shapes = self._worker.peers, self._shapes
         here = self._worker.neighbours(number)
-        last, part = iteration == self._iterations - 1, Tag(number, 2 * iteration)
+        last, tag = iteration == self._iterations - 1, Tag(number, 2 * iteration)
         rest = shapes.rest_of(x) if iteration == 0 and shapes.rest else None
         own: dict[int, Tensor] = {}
         for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
-            body = _NOTHING if to in self._gone else peers.codec.encode(self._edge(to).products(x))
-            own[to] = peers.codec.decode(body)  # rounded as it is over there
-            await peers.send(to, part, body, last and rest is None)
+            payload = _NOTHING if to in self._gone else peers.codec.encode(self._edge(to).products(x))
+            own[to] = peers.codec.decode(payload)  # rounded as it is over there
+            await peers.send(to, tag, payload, last and rest is None)
             if rest is not None:
-                body = _NOTHING if to in self._gone else peers.raw_codec.encode(rest)
-                await peers.send(to, Tag(number, 1 | RAW_PART), body, last)
+                payload = _NOTHING if to in self._gone else peers.raw_codec.encode(rest)
+                await peers.send(to, Tag(number, 1 | RAW_SEGMENT), payload, last)
         for j, weight in here.incoming.items():
             try:
                 if j in self._gone:
                     raise PeerLost(j, "left out")
-                product = await peers.receive(j, part, len(own[j]))
+                product = await peers.receive(j, tag, len(own[j]))
                 if rest is not None:
-                    theirs = await peers.receive(j, Tag(number, 1 | RAW_PART), len(rest))
+                    theirs = await peers.receive(j, Tag(number, 1 | RAW_SEGMENT), len(rest))
             except PeerLost:
                 self._gone.add(j)
                 peers.missing.add(j)

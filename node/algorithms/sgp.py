@@ -8,7 +8,7 @@ Assran, Loizou, Ballas, Rabbat, "Stochastic Gradient Push for Distributed Deep L
 A sender needs to know only whom it sends to. Columns that sum to 1 keep Σ x and Σ w, so that every z goes to the
 average though rows do not sum to 1; where they do, w stays 1. Of the topology only the edges count, not its weights.
 Reconstructed: the optimistic Adam step instead of −η g (taken at z, applied to x as the authors' code does with
-momentum), and what happens when a parcel is missing, which the paper does not say.
+momentum), and what happens when a message is missing, which the paper does not say.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.methods.sgp import SgpConfig
-from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.peers import Mixing, Peers
 from gannet.node.training.worker import Step, Worker
@@ -30,7 +30,7 @@ class PushSum:
     """x and its push weight w, all that push-sum remembers of a node.
 
     Of w exactly what leaves the node is taken from it, and it travels as float32 whatever the codec. So Σ w stays
-    the number of nodes. When a parcel is missing, the receiver puts its own z in the place of the sender's, with
+    the number of nodes. When a message is missing, the receiver puts its own z in the place of the sender's, with
     the last weight that came from there: z stays as it was, as in gossip where the weight goes to oneself, and
     the weight that a lost node swallows for good is made up, so that none goes to zero.
     """
@@ -50,15 +50,15 @@ class PushSum:
         here = neighbours(number)
         await peers.begin_round(number, here)
         p = 1.0 / (1 + len(here.outgoing))
-        share, part = self.x * p, np.float32(self.weight * p)
+        share, share_weight = self.x * p, np.float32(self.weight * p)
         for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
             await peers.send(to, Tag(number, 0), peers.codec.encode(share), last=False)
-            await peers.send(to, Tag(number, 1 | RAW_PART), peers.raw_codec.encode(torch.tensor([part])))
-        x, weight = share.clone(), self.weight - len(here.outgoing) * float(part)
+            await peers.send(to, Tag(number, 1 | RAW_SEGMENT), peers.raw_codec.encode(torch.tensor([share_weight])))
+        x, weight = share.clone(), self.weight - len(here.outgoing) * float(share_weight)
         for source in here.incoming:
             try:
                 values = await peers.receive(source, Tag(number, 0), len(x))
-                came = float(await peers.receive(source, Tag(number, 1 | RAW_PART), 1))
+                came = float(await peers.receive(source, Tag(number, 1 | RAW_SEGMENT), 1))
                 if came <= 0:
                     raise PeerLost(source, f"a push weight of {came}")
                 self.last[source] = came

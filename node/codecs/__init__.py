@@ -1,4 +1,4 @@
-"""How tensors are packed into a parcel's body: one short module a family, and one way to build any of them.
+"""How tensors are packed into a message's payload: one short module a family, and one way to build any of them.
 
 Importing this package imports neither torch nor numpy, so that a spec's codec can be checked without waiting.
 """
@@ -26,7 +26,7 @@ NAMES = ("fp32", "fp16", "bf16", "qsgd-2bit", "qsgd-4bit", "qsgd-8bit", "top-k",
 def build_codec(codec: str | CodecConfig, seed: int = 0, rank: int = 0) -> Codec:
     """The codec of that name or configuration.
 
-    `seed` and `rank` begin the stream of a codec that rounds or picks at random: equal ones give equal bodies,
+    `seed` and `rank` begin the stream of a codec that rounds or picks at random: equal ones give equal payloads,
     other ranks' errors are independent. Raises ValueError for a name that is none.
     """
     from gannet.node.codecs.cast import CastCodec

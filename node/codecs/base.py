@@ -18,7 +18,7 @@ class Codec(Protocol):
     """Packs a flat float32 tensor into bytes and back.
 
     `unbiased`: the mean of what comes back is what went in (casts count as such: they round to nearest).
-    `grain`: a vector cut at multiples of so many values packs to as many bytes as in one piece, headers apart.
+    `grain`: a vector cut at multiples of so many values packs to as many bytes as in one segment, headers apart.
     """
 
     name: str
@@ -27,25 +27,25 @@ class Codec(Protocol):
     grain: int
 
     def wire_bytes(self, count: int) -> int:
-        """Exact length in bytes of the body for `count` values."""
+        """Exact length in bytes of the payload for `count` values."""
         ...
 
     def encode(self, values: Tensor) -> memoryview:
-        """Body for a flat float32 tensor. The body does not alias `values`.
+        """Body for a flat float32 tensor. The payload does not alias `values`.
 
-        Never raises for what the values are: a body with NaN or infinity is one that is not `finite`, so that
+        Never raises for what the values are: a payload with NaN or infinity is one that is not `finite`, so that
         a receiver refuses it whatever the codec.
         """
         ...
 
-    def decode(self, body: memoryview) -> Tensor:
-        """Flat float32 tensor on the CPU from a body. Raises ValueError when the body cannot be one."""
+    def decode(self, payload: memoryview) -> Tensor:
+        """Flat float32 tensor on the CPU from a payload. Raises ValueError when the payload cannot be one."""
         ...
 
-    def finite(self, body: memoryview) -> bool:
-        """Whether every value in the body is a finite number. Raises ValueError when the body cannot be one.
+    def finite(self, payload: memoryview) -> bool:
+        """Whether every value in the payload is a finite number. Raises ValueError when the payload cannot be one.
 
-        A body of which this is true can be decoded.
+        A payload of which this is true can be decoded.
         """
         ...
 

@@ -24,22 +24,22 @@ class CastCodec(Stateless):
         return count * self._dtype.itemsize
 
     def encode(self, values: Tensor) -> memoryview:
-        # A copy even for fp32: the sender goes on changing its parameters while the parcel travels.
+        # A copy even for fp32: the sender goes on changing its parameters while the message travels.
         if not len(values):
             return memoryview(b"")
         cast = values.detach().to("cpu", self._dtype, copy=True).contiguous()
         return cast.view(torch.uint8).numpy().data
 
-    def decode(self, body: memoryview) -> Tensor:
-        return self._typed(body).to(torch.float32, copy=True)
+    def decode(self, payload: memoryview) -> Tensor:
+        return self._typed(payload).to(torch.float32, copy=True)
 
-    def finite(self, body: memoryview) -> bool:
-        return all_finite(self._typed(body))
+    def finite(self, payload: memoryview) -> bool:
+        return all_finite(self._typed(payload))
 
-    def _typed(self, body: memoryview) -> Tensor:
-        if len(body) % self._dtype.itemsize:
-            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
-        if not len(body):
+    def _typed(self, payload: memoryview) -> Tensor:
+        if len(payload) % self._dtype.itemsize:
+            raise ValueError(f"{len(payload)} bytes are no whole number of {self.name} values")
+        if not len(payload):
             return torch.empty(0, dtype=self._dtype)
-        raw = body if not body.readonly else bytearray(body)
+        raw = payload if not payload.readonly else bytearray(payload)
         return torch.frombuffer(raw, dtype=self._dtype)

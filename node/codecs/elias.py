@@ -198,8 +198,8 @@ class EliasQsgd(Dithered):
         header = np.array([len(x)], "<u4").view(np.uint8)
         return np.concatenate([header, scales.numpy().view(np.uint8), stream]).data
 
-    def decode(self, body: memoryview) -> Tensor:
-        scales, levels = self._open(body)
+    def decode(self, payload: memoryview) -> Tensor:
+        scales, levels = self._open(payload)
         if not np.isfinite(scales).all():
             raise ValueError("a bucket's scale is not finite")
         rows = torch.zeros(len(scales), self.bucket)
@@ -207,15 +207,15 @@ class EliasQsgd(Dithered):
         rows *= torch.from_numpy(scales / np.float32(self.s))[:, None]
         return rows.view(-1)[: len(levels)]
 
-    def finite(self, body: memoryview) -> bool:
-        return bool(np.isfinite(self._open(body)[0]).all())
+    def finite(self, payload: memoryview) -> bool:
+        return bool(np.isfinite(self._open(payload)[0]).all())
 
-    def _open(self, body: memoryview) -> tuple[NDArray[np.float32], Ints]:
-        count = int.from_bytes(body[:_HEADER], "little")
+    def _open(self, payload: memoryview) -> tuple[NDArray[np.float32], Ints]:
+        count = int.from_bytes(payload[:_HEADER], "little")
         begin = _HEADER + 4 * -(-count // self.bucket)
-        if not begin <= len(body) <= self.wire_bytes(count):
-            raise ValueError(f"{len(body)} bytes are no body of {count} values")
-        data = np.frombuffer(body, np.uint8)
+        if not begin <= len(payload) <= self.wire_bytes(count):
+            raise ValueError(f"{len(payload)} bytes are no payload of {count} values")
+        data = np.frombuffer(payload, np.uint8)
         scales = data[_HEADER:begin].view("<f4").astype(np.float32)
         if (scales < 0).any():
             raise ValueError("a bucket's scale is negative")

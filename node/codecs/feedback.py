@@ -1,6 +1,6 @@
-"""Error feedback: what a codec lost of one body is added to the next, so that nothing is lost for good.
+"""Error feedback: what a codec lost of one payload is added to the next, so that nothing is lost for good.
 
-    corrected = x + e,   body = encode(corrected),   e ← corrected − decode(body)
+    corrected = x + e,   payload = encode(corrected),   e ← corrected − decode(payload)
 
 (Seide et al. 2014; Stich et al. 2018; Karimireddy et al. 2019.) It makes biased codecs, top-k and sign, converge.
 An algorithm holds one for every stream of vectors that it sends; the memory belongs into its checkpoint.
@@ -27,13 +27,13 @@ class ErrorFeedback:
     def encode(self, values: Tensor, start: int = 0) -> memoryview:
         """Body of `values` plus what is remembered of them; `start`: where they lie in the whole vector.
 
-        What is not finite stays out of the memory: the body is refused, and the next one must not be.
+        What is not finite stays out of the memory: the payload is refused, and the next one must not be.
         """
         corrected = self.corrected(values, start)
-        body = self.codec.encode(corrected)
-        if self.codec.finite(body):
-            self.remember(corrected, self.codec.decode(body), start)
-        return body
+        payload = self.codec.encode(corrected)
+        if self.codec.finite(payload):
+            self.remember(corrected, self.codec.decode(payload), start)
+        return payload
 
     def corrected(self, values: Tensor, start: int = 0) -> Tensor:
         """x + e, for who encodes and decodes by itself, and has this `remember` what came of it."""

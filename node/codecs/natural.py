@@ -3,8 +3,8 @@
 Horváth et al., "Natural Compression for Distributed Deep Learning" (arXiv 1905.10988): variance at most ⅛ ‖v‖².
 In IEEE 754 this is one addition: a random 23-bit number added to the significand carries into the exponent with
 just the right probability, for subnormal numbers too. 9 bits: sign and exponent, 8 bytes of exponents then one of
-signs. 8 bits: sign and an exponent of 7 bits below the largest one in the body, which goes first; what is less than
-2^-126 of the largest becomes zero.
+signs. 8 bits: sign and an exponent of 7 bits below the largest one in the payload, which goes first; what is less
+than 2^-126 of the largest becomes zero.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ class NaturalCodec(Dithered):
 
     def encode(self, values: Tensor) -> memoryview:
         x = flat(values)
-        body = np.empty(self.wire_bytes(len(x)), np.uint8)
+        payload = np.empty(self.wire_bytes(len(x)), np.uint8)
         if not len(x):
-            return body.data
+            return payload.data
         exponents = np.empty(len(x), np.uint8)
         for begin in range(0, len(x), CHUNK):
             part = slice(begin, begin + CHUNK)
             torch.from_numpy(exponents)[part] = self._rounded(x[part])
         if self.bits == 9:
-            body[: len(x)], body[len(x) :] = exponents, np.packbits(np.signbit(x.numpy()))
-            return body.data
+            payload[: len(x)], payload[len(x) :] = exponents, np.packbits(np.signbit(x.numpy()))
+            return payload.data
         top = int(exponents.max())
-        body[0] = top
+        payload[0] = top
         # Modulo 256, where top < 127; zero stays zero, and so does what is too far below the top.
         lowest = top - _RANGE
         relative = exponents - np.uint8(lowest % 256)
         relative *= (exponents > max(0, lowest)).view(np.uint8)
-        np.bitwise_or(relative, np.signbit(x.numpy()).view(np.uint8) << 7, out=body[1:])
-        return body.data
+        np.bitwise_or(relative, np.signbit(x.numpy()).view(np.uint8) << 7, out=payload[1:])
+        return payload.data
 
     def _rounded(self, x: Tensor) -> Tensor:
         """Exponents after rounding, int32."""
@@ -60,9 +60,9 @@ class NaturalCodec(Dithered):
         magnitude.add_(noise, alpha=1 << 7)  # 16 bits of 23, from −2^22; the chunk shares the 7 below
         return magnitude.add_((1 << 22) + (self._dither.word() >> 57)).bitwise_right_shift_(23)
 
-    def decode(self, body: memoryview) -> Tensor:
-        exponents, signs, scale = self._open(body)
-        if self._top(exponents, body) == _NOT_FINITE:
+    def decode(self, payload: memoryview) -> Tensor:
+        exponents, signs, scale = self._open(payload)
+        if self._top(exponents, payload) == _NOT_FINITE:
             raise ValueError("NaN or infinity among the values")
         values = torch.empty(len(exponents))
         for begin in range(0, len(values), CHUNK):
@@ -72,17 +72,17 @@ class NaturalCodec(Dithered):
             torch.mul(bits.bitwise_or_(sign).view(torch.float32), scale, out=values[part])
         return values
 
-    def finite(self, body: memoryview) -> bool:
-        return self._top(self._open(body)[0], body) != _NOT_FINITE
+    def finite(self, payload: memoryview) -> bool:
+        return self._top(self._open(payload)[0], payload) != _NOT_FINITE
 
-    def _top(self, exponents: NDArray[np.uint8], body: memoryview) -> int:
+    def _top(self, exponents: NDArray[np.uint8], payload: memoryview) -> int:
         if not len(exponents):
             return 0
-        return int(exponents.max()) if self.bits == 9 else body[0]
+        return int(exponents.max()) if self.bits == 9 else payload[0]
 
-    def _open(self, body: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+    def _open(self, payload: memoryview) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
         """(exponents, 1 where negative, what to multiply with), or ValueError."""
-        data = np.frombuffer(body, np.uint8)
+        data = np.frombuffer(payload, np.uint8)
         if self.bits == 9:
             count = len(data) * 8 // 9
             if self.wire_bytes(count) != len(data):

@@ -2,8 +2,8 @@
 
 Within a bucket of d values, byte j holds values j, j + d/p, j + 2d/p, ... (p values a byte, the first in the
 lowest bits), so that packing and unpacking work on whole runs of bytes. A level ℓ from −s to s has the code
-ℓ + s + 1; code 0 marks the unused places at the end of the last bucket, which is how a body says how many values it
-has without a header.
+ℓ + s + 1; code 0 marks the unused places at the end of the last bucket, which is how a payload says how many values
+it has without a header.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     Q_s(v_i) = ‖v‖ · sgn(v_i) · ξ_i,   ξ_i = (ℓ + 1)/s with probability s|v_i|/‖v‖ − ℓ, else ℓ/s,  ℓ = ⌊s|v_i|/‖v‖⌋
 
 ‖v‖ is the bucket's L2 norm (the theorem) or its largest magnitude (the paper's practice). Rounding s v_i/‖v‖ to
-⌊· + u⌋ with u uniform in [0, 1) is the same law, signs included. The body: a float32 scale for every bucket, then
+⌊· + u⌋ with u uniform in [0, 1) is the same law, signs included. The payload: a float32 scale for every bucket, then
 every bucket's levels at `bits` a value with the sign, s = 2^(bits−1) − 1: "4 bits" are s = 7.
 """
 
@@ -72,9 +72,9 @@ class QsgdCodec(Dithered):
 
     def encode(self, values: Tensor) -> memoryview:
         x = flat(values)
-        body = np.empty(self.wire_bytes(len(x)), np.uint8)
+        payload = np.empty(self.wire_bytes(len(x)), np.uint8)
         whole, buckets = len(x) // self.bucket, -(-len(x) // self.bucket)
-        scales, packed = body[: 4 * buckets].view("<f4"), body[4 * buckets :]
+        scales, packed = payload[: 4 * buckets].view("<f4"), payload[4 * buckets :]
         if whole:
             rows = x[: whole * self.bucket].view(whole, self.bucket)
             found, codes = quantize(rows, self.s, self.scale, self._dither)
@@ -86,10 +86,10 @@ class QsgdCodec(Dithered):
             found, codes = quantize(rest[None], self.s, self.scale, self._dither)
             scales[whole:] = found.numpy()
             packed[whole * self._row_bytes :] = pack_last(codes[0], self.bits)
-        return body.data
+        return payload.data
 
-    def decode(self, body: memoryview) -> Tensor:
-        scales, packed, last = self._open(body)
+    def decode(self, payload: memoryview) -> Tensor:
+        scales, packed, last = self._open(payload)
         if not np.isfinite(scales).all():
             raise ValueError("a bucket's scale is not finite")
         whole = len(packed) // self._row_bytes
@@ -106,18 +106,18 @@ class QsgdCodec(Dithered):
             values[whole * self.bucket :] = (torch.from_numpy(last).to(torch.float32) - (self.s + 1)) * units[-1]
         return values
 
-    def finite(self, body: memoryview) -> bool:
-        return bool(np.isfinite(self._open(body)[0]).all())
+    def finite(self, payload: memoryview) -> bool:
+        return bool(np.isfinite(self._open(payload)[0]).all())
 
-    def _open(self, body: memoryview) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
-        """(scales, whole buckets' bytes, the last bucket's codes) of a body that is one, or ValueError."""
-        buckets = -(-len(body) // (4 + self._row_bytes))
-        last = len(body) - 4 * buckets - max(0, buckets - 1) * self._row_bytes
+    def _open(self, payload: memoryview) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint8]]:
+        """(scales, whole buckets' bytes, the last bucket's codes) of a payload that is one, or ValueError."""
+        buckets = -(-len(payload) // (4 + self._row_bytes))
+        last = len(payload) - 4 * buckets - max(0, buckets - 1) * self._row_bytes
         if not buckets:
             return np.empty(0, np.float32), np.empty(0, np.uint8), np.empty(0, np.uint8)
         if last < 1:
-            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
-        data = np.frombuffer(body, np.uint8)
+            raise ValueError(f"{len(payload)} bytes are no whole number of {self.name} values")
+        data = np.frombuffer(payload, np.uint8)
         scales, packed = data[: 4 * buckets].view("<f4"), data[4 * buckets :]
         if (scales < 0).any():
             raise ValueError("a bucket's scale is negative")

@@ -2,7 +2,7 @@
 
 The mean magnitude is the scale of the least error among ±c, and makes it a contraction: ‖Q(v) − v‖² =
 (1 − ‖v‖₁²/(d‖v‖₂²)) ‖v‖² in a bucket of d. It is biased: only an error memory makes training with it converge
-(Karimireddy et al. 2019). The body: the count, a float32 scale for every bucket, then the bits, 1 for negative.
+(Karimireddy et al. 2019). The payload: the count, a float32 scale for every bucket, then the bits, 1 for negative.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class SignCodec(Stateless):
     def encode(self, values: Tensor) -> memoryview:
         x = flat(values)
         buckets, whole = -(-len(x) // self.bucket), len(x) // self.bucket * self.bucket
-        body = np.empty(self.wire_bytes(len(x)), np.uint8)
-        body[:_HEADER].view("<u4")[0] = len(x)
-        scales = body[_HEADER : _HEADER + 4 * buckets].view("<f4")
+        payload = np.empty(self.wire_bytes(len(x)), np.uint8)
+        payload[:_HEADER].view("<u4")[0] = len(x)
+        scales = payload[_HEADER : _HEADER + 4 * buckets].view("<f4")
         scales[: whole // self.bucket] = _mean_magnitude(x[:whole].view(whole // self.bucket, self.bucket))
         if whole < len(x):
             scales[-1:] = _mean_magnitude(x[whole:][None])
-        body[_HEADER + 4 * buckets :] = np.packbits(np.signbit(x.numpy()))
-        return body.data
+        payload[_HEADER + 4 * buckets :] = np.packbits(np.signbit(x.numpy()))
+        return payload.data
 
-    def decode(self, body: memoryview) -> Tensor:
-        count, scales, bits = self._open(body)
+    def decode(self, payload: memoryview) -> Tensor:
+        count, scales, bits = self._open(payload)
         if not np.isfinite(scales).all():
             raise ValueError("a bucket's scale is not finite")
         values = torch.zeros(len(scales) * self.bucket)
@@ -51,14 +51,14 @@ class SignCodec(Stateless):
         values.mul_(-2).add_(1).view(len(scales), self.bucket).mul_(torch.from_numpy(scales)[:, None])
         return values[:count]
 
-    def finite(self, body: memoryview) -> bool:
-        return bool(np.isfinite(self._open(body)[1]).all())
+    def finite(self, payload: memoryview) -> bool:
+        return bool(np.isfinite(self._open(payload)[1]).all())
 
-    def _open(self, body: memoryview) -> tuple[int, NDArray[np.float32], NDArray[np.uint8]]:
-        count = int.from_bytes(body[:_HEADER], "little")
-        if len(body) < _HEADER or len(body) != self.wire_bytes(count):
-            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
-        data, buckets = np.frombuffer(body, np.uint8), -(-count // self.bucket)
+    def _open(self, payload: memoryview) -> tuple[int, NDArray[np.float32], NDArray[np.uint8]]:
+        count = int.from_bytes(payload[:_HEADER], "little")
+        if len(payload) < _HEADER or len(payload) != self.wire_bytes(count):
+            raise ValueError(f"{len(payload)} bytes are no whole number of {self.name} values")
+        data, buckets = np.frombuffer(payload, np.uint8), -(-count // self.bucket)
         scales, bits = data[_HEADER : _HEADER + 4 * buckets].view("<f4"), data[_HEADER + 4 * buckets :]
         if (scales < 0).any():
             raise ValueError("a bucket's scale is negative")

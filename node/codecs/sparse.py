@@ -44,40 +44,40 @@ class TopKCodec(Stateless):
     def encode(self, values: Tensor) -> memoryview:
         x = flat(values).numpy()
         k = kept(len(x), self.ratio)
-        body = np.empty(self.wire_bytes(len(x)), np.uint8)
-        body[:_HEADER].view("<u4")[0] = len(x)
+        payload = np.empty(self.wire_bytes(len(x)), np.uint8)
+        payload[:_HEADER].view("<u4")[0] = len(x)
         if not len(x):
-            return body.data
+            return payload.data
         where = _largest(np.abs(x), k)
         picked = x[where]
         if not all_finite(torch.from_numpy(x)):  # those that do not travel too: a vector with NaN must not look whole
             picked[0] = np.nan
-        places = body[_HEADER : -4 * k]
+        places = payload[_HEADER : -4 * k]
         if 4 * k <= -(-len(x) // 8):
             places.view("<u4")[:] = where
         else:
             mask = np.zeros(len(x), bool)
             mask[where] = True
             places[:] = np.packbits(mask)
-        body[-4 * k :] = picked.astype("<f4", copy=False).view(np.uint8)
-        return body.data
+        payload[-4 * k :] = picked.astype("<f4", copy=False).view(np.uint8)
+        return payload.data
 
-    def decode(self, body: memoryview) -> Tensor:
-        count, where, picked = self._open(body)
+    def decode(self, payload: memoryview) -> Tensor:
+        count, where, picked = self._open(payload)
         values = torch.zeros(count)
         values.numpy()[where] = picked
         return values
 
-    def finite(self, body: memoryview) -> bool:
-        return bool(np.isfinite(self._open(body)[2]).all())
+    def finite(self, payload: memoryview) -> bool:
+        return bool(np.isfinite(self._open(payload)[2]).all())
 
-    def _open(self, body: memoryview) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
+    def _open(self, payload: memoryview) -> tuple[int, NDArray[np.int64], NDArray[np.float32]]:
         """(count, places in ascending order, values there), or ValueError."""
-        count = int.from_bytes(body[:_HEADER], "little")
-        if len(body) < _HEADER or len(body) != self.wire_bytes(count):
-            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
+        count = int.from_bytes(payload[:_HEADER], "little")
+        if len(payload) < _HEADER or len(payload) != self.wire_bytes(count):
+            raise ValueError(f"{len(payload)} bytes are no whole number of {self.name} values")
         k = kept(count, self.ratio)
-        data = np.frombuffer(body, np.uint8)
+        data = np.frombuffer(payload, np.uint8)
         places, picked = data[_HEADER : len(data) - 4 * k], data[len(data) - 4 * k :].view("<f4")
         if 4 * k <= -(-count // 8):
             where = places.view("<u4").astype(np.int64)
@@ -96,7 +96,7 @@ def _largest(magnitudes: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     above = np.flatnonzero(magnitudes > threshold)
     if len(above) == k:
         return above
-    # NaN equals nothing: whatever is there then, k places are named, and the body is not finite anyway.
+    # NaN equals nothing: whatever is there then, k places are named, and the payload is not finite anyway.
     equal = np.flatnonzero(~(magnitudes > threshold) & ~(magnitudes < threshold))
     return np.sort(np.concatenate([above, equal])[:k])
 
@@ -105,7 +105,7 @@ class RandomKCodec(Dithered):
     """One value of each of k runs of neighbours, picked at random and scaled by the run's length.
 
     Picking one of each run instead of any k of all has the same mean and the same variance, n/k − 1 where k divides
-    n, and takes no search. Receivers draw the same places from a seed in the body: count, seed, values.
+    n, and takes no search. Receivers draw the same places from a seed in the payload: count, seed, values.
     """
 
     def __init__(self, name: str, ratio: float, dither: Dither) -> None:
@@ -117,32 +117,32 @@ class RandomKCodec(Dithered):
 
     def encode(self, values: Tensor) -> memoryview:
         x = flat(values).numpy()
-        body, seed = np.empty(self.wire_bytes(len(x)), np.uint8), self._dither.word()
-        body[:_HEADER].view("<u4")[0] = len(x)
-        body[_HEADER : _HEADER + 8].view("<u8")[0] = seed
+        payload, seed = np.empty(self.wire_bytes(len(x)), np.uint8), self._dither.word()
+        payload[:_HEADER].view("<u4")[0] = len(x)
+        payload[_HEADER : _HEADER + 8].view("<u8")[0] = seed
         where, lengths = _picks(len(x), kept(len(x), self.ratio), seed)
         with np.errstate(over="ignore"):  # what overflows is not finite, and refused
             picked = x[where] * lengths
         if not all_finite(torch.from_numpy(x)):
             picked[:1] = np.nan
-        body[_HEADER + 8 :] = picked.astype("<f4", copy=False).view(np.uint8)
-        return body.data
+        payload[_HEADER + 8 :] = picked.astype("<f4", copy=False).view(np.uint8)
+        return payload.data
 
-    def decode(self, body: memoryview) -> Tensor:
-        count, seed, picked = self._open(body)
+    def decode(self, payload: memoryview) -> Tensor:
+        count, seed, picked = self._open(payload)
         values = torch.zeros(count)
         values.numpy()[_picks(count, len(picked), seed)[0]] = picked
         return values
 
-    def finite(self, body: memoryview) -> bool:
-        return bool(np.isfinite(self._open(body)[2]).all())
+    def finite(self, payload: memoryview) -> bool:
+        return bool(np.isfinite(self._open(payload)[2]).all())
 
-    def _open(self, body: memoryview) -> tuple[int, int, NDArray[np.float32]]:
-        count = int.from_bytes(body[:_HEADER], "little")
-        if len(body) < _HEADER + 8 or len(body) != self.wire_bytes(count):
-            raise ValueError(f"{len(body)} bytes are no whole number of {self.name} values")
-        seed = int.from_bytes(body[_HEADER : _HEADER + 8], "little")
-        return count, seed, np.frombuffer(body, "<f4", offset=_HEADER + 8).astype(np.float32)
+    def _open(self, payload: memoryview) -> tuple[int, int, NDArray[np.float32]]:
+        count = int.from_bytes(payload[:_HEADER], "little")
+        if len(payload) < _HEADER + 8 or len(payload) != self.wire_bytes(count):
+            raise ValueError(f"{len(payload)} bytes are no whole number of {self.name} values")
+        seed = int.from_bytes(payload[_HEADER : _HEADER + 8], "little")
+        return count, seed, np.frombuffer(payload, "<f4", offset=_HEADER + 8).astype(np.float32)
 
 
 def _picks(count: int, k: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -1,7 +1,7 @@
-"""The mailbox of an asynchronous algorithm: parts are taken as they come, whoever sent them.
+"""The mailbox of an asynchronous algorithm: segments are taken as they come, whoever sent them.
 
-Nodes of such an algorithm have no common rounds. Each numbers what it begins by itself, and a parcel's round is
-LANES · number + lane, where the lane says what the parcel is for (see gannet.node.algorithms.ad_psgd). Within a lane
+Nodes of such an algorithm have no common rounds. Each numbers what it begins by itself, and a message's round is
+LANES · number + lane, where the lane says what the message is for (see gannet.node.algorithms.ad_psgd). Within a lane
 the numbers of one sender grow; what comes again or behind a later one is stale.
 """
 
@@ -18,7 +18,7 @@ LANES = 3
 Collector = Callable[[list[Arrival]], None]
 
 
-class Tray(Mailbox):
+class AsyncMailbox(Mailbox):
     """A Mailbox that keeps the order of arrival; round 0, which warms the channels, is received by name as ever."""
 
     def __init__(self, *args: object, **settings: object) -> None:
@@ -29,14 +29,14 @@ class Tray(Mailbox):
         self._collector: Collector | None = None
 
     def check_time(self, header: Header) -> None:
-        """Raise Refusal for what came before, and for more than the window's parts that nobody has taken yet."""
+        """Raise Refusal for what came before, and for more than the window's segments that nobody has taken yet."""
         number = header.tag.round
         if number < LANES:
             super().check_time(header)
         elif number <= self._latest.get((header.sender, number % LANES), 0):
             raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late")
         elif self._untaken[header.sender] >= self.window_rounds:
-            detail = f"{header.tag}, and {self._untaken[header.sender]} parts before it are still waiting"
+            detail = f"{header.tag}, and {self._untaken[header.sender]} segments before it are still waiting"
             raise self._refuse(Verdict.TOO_EARLY, detail)
 
     def take(self) -> list[Arrival]:
@@ -69,7 +69,7 @@ class Tray(Mailbox):
         if tag.round < LANES:
             super()._settle(key, outcome)
             return
-        if not isinstance(outcome, PeerLost):  # a refused part is refused; the next one may be right
+        if not isinstance(outcome, PeerLost):  # a refused segment is refused; the next one may be right
             self._latest[source, tag.round % LANES] = tag.round
             self._untaken[source] += 1
             self._arrived.append(Arrival(source, tag, outcome))

@@ -1,4 +1,4 @@
-"""The mailbox between two threads: gRPC's event loop puts parcels in, the training thread takes them out."""
+"""The mailbox between two threads: gRPC's event loop puts messages in, the training thread takes them out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from functools import partial
 
-from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
 from gannet.node.training.effects import Arrival, PeerLost, Tag
 
@@ -23,14 +23,14 @@ class RunAborted(Exception):
 
 @dataclass
 class _Asked:
-    """A parcel that was asked for: when, if the wait was reported, and what became of it."""
+    """A message that was asked for: when, if the wait was reported, and what became of it."""
 
     since_s: float
     told: bool = False
     outcome: memoryview | PeerLost | None = None
 
 
-class Shelf:
+class BlockingMailbox:
     """A Mailbox under a lock, with blocking receipt for the training thread."""
 
     def __init__(self, mailbox: Mailbox, on_wait: Callable[[int, int], None]) -> None:
@@ -47,10 +47,10 @@ class Shelf:
         with self._lock:
             self._mailbox.check_header(header)
 
-    def put(self, header: Header, body: memoryview, crc32: int) -> None:
+    def put(self, header: Header, payload: memoryview, crc32: int) -> None:
         """See Mailbox.put."""
         with self._lock:
-            self._mailbox.put(header, body, crc32)
+            self._mailbox.put(header, payload, crc32)
 
     def malformed(self, detail: str) -> Refusal:
         """See Mailbox.malformed."""
@@ -94,9 +94,9 @@ class Shelf:
         return self._aborted
 
     def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
-        """Block until the parcel is there. Raises PeerLost (also past the deadline) or RunAborted.
+        """Block until the message is there. Raises PeerLost (also past the deadline) or RunAborted.
 
-        After `patience_s` (seconds, as `deadline_s`) the shelf's `on_wait` is told, once.
+        After `patience_s` (seconds, as `deadline_s`) the inbox's `on_wait` is told, once.
         """
         future: Future[memoryview] = Future()
 
@@ -121,7 +121,7 @@ class Shelf:
             return future.result(deadline_s - patience_s)
         except FutureTimeout:
             with self._lock:
-                self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+                self._mailbox.give_up(source, tag, f"no message within {deadline_s:.1f} s")
             return future.result(0)
         finally:
             self._pending = None
@@ -129,7 +129,7 @@ class Shelf:
     def receive_first(
         self, wanted: Sequence[Key], patience_s: float, deadline_s: float
     ) -> tuple[int, memoryview | PeerLost]:
-        """Block until one of these parcels is there, or cannot come: which, and what. Raises RunAborted.
+        """Block until one of these messages is there, or cannot come: which, and what. Raises RunAborted.
 
         For each `patience_s` and `deadline_s` count from when it was first asked for.
         """
@@ -163,7 +163,7 @@ class Shelf:
             self._first.set_result(None)
 
     def _remind(self, key: Key, patience_s: float, deadline_s: float) -> None:
-        """Say that this parcel is waited for, and at its deadline give it up."""
+        """Say that this message is waited for, and at its deadline give it up."""
         (source, tag), asked = key, self._asked[key]
         waited_s = time.monotonic() - asked.since_s
         if not asked.told and waited_s >= patience_s:
@@ -171,11 +171,11 @@ class Shelf:
             self._on_wait(source, tag.round)
         if waited_s >= deadline_s:
             with self._lock:
-                self._mailbox.give_up(source, tag, f"no parcel within {deadline_s:.1f} s")
+                self._mailbox.give_up(source, tag, f"no message within {deadline_s:.1f} s")
 
     def collect(self, wait: bool, deadline_s: float) -> list[Arrival]:
         """All that has come; with `wait`, block until something has, `deadline_s` at most. Raises RunAborted."""
-        assert isinstance(self._mailbox, Tray)
+        assert isinstance(self._mailbox, AsyncMailbox)
         future: Future[list[Arrival]] = Future()
 
         def settle(arrivals: list[Arrival]) -> None:

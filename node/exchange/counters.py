@@ -14,9 +14,9 @@ from gannet.node.training.effects import Tag
 class PeerCounts:
     """One peer's share of the traffic since `Counters.begin`.
 
-    `sent_bytes`: serialised messages handed to gRPC for it. `received_bytes`: parcel bodies taken from it.
-    `busy_s`: seconds with at least one part on its way to the peer, from the order to send until the receipt.
-    `wait_s`: seconds the training thread was blocked on its parcels. `stale_rounds`: rounds since a parcel of
+    `sent_bytes`: serialised messages handed to gRPC for it. `received_bytes`: message payloads taken from it.
+    `busy_s`: seconds with at least one segment on its way to the peer, from the order to send until the receipt.
+    `wait_s`: seconds the training thread was blocked on its messages. `stale_rounds`: rounds since a message of
     its was last in a mix, 0 while none is missing.
     """
 
@@ -71,19 +71,19 @@ class Counters:
             }
 
     def submitted(self, peer: int) -> None:
-        """A part is on its way to `peer`."""
+        """A segment is on its way to `peer`."""
         with self._lock:
             p = self._peer(peer)
             if p.under_way == 0:
                 p.busy_since_s = self._clock()
             p.under_way += 1
 
-    def settled(self, peer: int, parts: int) -> None:
-        """`parts` parts have their receipts, or were given up."""
+    def settled(self, peer: int, segments: int) -> None:
+        """`segments` segments have their receipts, or were given up."""
         with self._lock:
             p = self._peer(peer)
-            p.under_way -= parts
-            if parts and p.under_way == 0:
+            p.under_way -= segments
+            if segments and p.under_way == 0:
                 p.counts.busy_s += self._clock() - p.busy_since_s
 
     def sent(self, peer: int, count: int) -> None:
@@ -93,7 +93,7 @@ class Counters:
             self._peer(peer).counts.sent_bytes += count
 
     def received(self, peer: int, tag: Tag, count: int, wait_s: float) -> None:
-        """That part, of `count` bytes, was taken after `wait_s` seconds."""
+        """That segment, of `count` bytes, was taken after `wait_s` seconds."""
         with self._lock:
             p = self._peer(peer)
             p.counts.received_bytes += count

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import grpc.aio
 
 from gannet.node.config import ExchangeConfig
-from gannet.node.exchange.blocking_mailbox import RunAborted, Shelf
+from gannet.node.exchange.blocking_mailbox import BlockingMailbox, RunAborted
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.mailbox import Mailbox, Refusal
 from gannet.node.exchange.sender import Outgoing, PeerStream, channel_options
@@ -26,7 +26,7 @@ RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdic
 
 
 class GrpcExchange:
-    """Send and receive parcels. `send` and `receive` are for the training thread, the rest for the loop."""
+    """Send and receive messages. `send` and `receive` are for the training thread, the rest for the loop."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class GrpcExchange:
         in_turns: bool = False,
     ) -> None:
         self.rank, self.world, self._config = rank, world, config
-        self.shelf = Shelf(mailbox, on_wait)
+        self.inbox = BlockingMailbox(mailbox, on_wait)
         self._on_wait = on_wait
         self._on_refusal = on_refusal
         self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
@@ -60,7 +60,7 @@ class GrpcExchange:
         """Open the server on host:port (port 0: any); returns the address with its port."""
         self._loop = asyncio.get_running_loop()
         self._server = grpc.aio.server(options=channel_options(self._config))
-        servicer = ExchangeServer(self.shelf, self._turns, self._header.run, self._refused_here)
+        servicer = ExchangeServer(self.inbox, self._turns, self._header.run, self._refused_here)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
@@ -82,7 +82,7 @@ class GrpcExchange:
         await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait until every part that was sent has its receipt."""
+        """Wait until every segment that was sent has its receipt."""
         await asyncio.gather(*(stream.drain(timeout_s) for stream in self._streams.values()))
 
     async def close(self) -> None:
@@ -101,7 +101,7 @@ class GrpcExchange:
 
         For the loop.
         """
-        self.shelf.lose(rank, reason)
+        self.inbox.lose(rank, reason)
         self._turns.turns.lose(rank)
         if rank in self._streams:
             self._streams[rank].lose()
@@ -112,18 +112,18 @@ class GrpcExchange:
             raise RuntimeError("a round before serve")
         self._loop.call_soon_threadsafe(self._turns.turns.begin, number, sources, after)
 
-    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None:
-        """Queue a part for `to`. Blocks only while the window of rounds to that peer is full."""
-        if self.shelf.is_lost(to):
+    def send(self, to: int, tag: Tag, payload: memoryview, last: bool) -> None:
+        """Queue a segment for `to`. Blocks only while the window of rounds to that peer is full."""
+        if self.inbox.is_lost(to):
             return
         if not self._has_room(to, tag):
-            return  # the peer will miss this round's parcels; whether it is lost is not for this node to say
+            return  # the peer will miss this round's messages; whether it is lost is not for this node to say
         if self._loop is None:
             raise RuntimeError("send before serve")
-        self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, body, last))
+        self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, payload, last))
 
     def _has_room(self, to: int, tag: Tag) -> bool:
-        """Whether the window of rounds to that peer takes this round, asked and waited for at its first part."""
+        """Whether the window of rounds to that peer takes this round, asked and waited for at its first segment."""
         key = (to, tag.player)
         opened, taken = self._opened.get(key, (-1, False))
         if opened == tag.round:
@@ -136,20 +136,20 @@ class GrpcExchange:
         return taken
 
     def receive(self, source: int, tag: Tag) -> memoryview:
-        """Block for a part; see Shelf.receive."""
+        """Block for a segment; see BlockingMailbox.receive."""
         begin = time.monotonic()
         try:
-            body = self.shelf.receive(source, tag, self._config.patience_s, self._config.round_deadline_s)
+            payload = self.inbox.receive(source, tag, self._config.patience_s, self._config.round_deadline_s)
         except PeerLost:
             self.counters.missed(source, tag, time.monotonic() - begin)
             raise
-        self.counters.received(source, tag, len(body), time.monotonic() - begin)
-        return body
+        self.counters.received(source, tag, len(payload), time.monotonic() - begin)
+        return payload
 
     def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]:
-        """Block for whichever of these parts comes first; see Shelf.receive_first."""
+        """Block for whichever of these segments comes first; see BlockingMailbox.receive_first."""
         begin = time.monotonic()
-        index, outcome = self.shelf.receive_first(wanted, self._config.patience_s, self._config.round_deadline_s)
+        index, outcome = self.inbox.receive_first(wanted, self._config.patience_s, self._config.round_deadline_s)
         (source, tag), wait_s = wanted[index], time.monotonic() - begin
         if isinstance(outcome, PeerLost):
             self.counters.missed(source, tag, wait_s)
@@ -158,19 +158,19 @@ class GrpcExchange:
         return index, outcome
 
     def collect(self, wait: bool) -> list[Arrival]:
-        """All parts that have come, whoever sent them; see Shelf.collect."""
+        """All segments that have come, whoever sent them; see BlockingMailbox.collect."""
         begin = time.monotonic()
-        arrivals = self.shelf.collect(wait, self._config.round_deadline_s)
+        arrivals = self.inbox.collect(wait, self._config.round_deadline_s)
         share_s = (time.monotonic() - begin) / max(1, len(arrivals))
         for source, tag, outcome in arrivals:
             if not isinstance(outcome, PeerLost):
                 self.counters.received(source, tag, len(outcome), share_s)
         return arrivals
 
-    def warm_up(self, body: memoryview, incoming: set[int], outgoing: set[int]) -> None:
-        """Send a first parcel over every channel and wait for the peers': TCP and HTTP/2 windows open up."""
+    def warm_up(self, payload: memoryview, incoming: set[int], outgoing: set[int]) -> None:
+        """Send a first message over every channel and wait for the peers': TCP and HTTP/2 windows open up."""
         for to in sorted(outgoing):
-            self.send(to, WARM_UP, body, True)
+            self.send(to, WARM_UP, payload, True)
         for source in sorted(incoming):
             try:
                 self.receive(source, WARM_UP)
@@ -185,5 +185,5 @@ class GrpcExchange:
 
     def _undelivered(self, peer: int, number: int, reason: str) -> None:
         print(f"round {number} for rank {peer} could not be delivered: {reason}", flush=True)
-        if not self.shelf.is_lost(peer):
+        if not self.inbox.is_lost(peer):
             self._on_wait(peer, number)

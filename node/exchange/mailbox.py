@@ -1,4 +1,4 @@
-"""The gate and the shelf for parcels that come in: what is refused and why, what waits to be used.
+"""The gate and the inbox for messages that come in: what is refused and why, what waits to be used.
 
 One mailbox serves one node on any fabric. It has no thread and no clock of its own: the gRPC exchange
 calls it under a lock, the virtual fabric from its event loop, so both refuse the same things.
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gannet.node.codecs import Codec, build_codec
-from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 
 
 class Verdict(Enum):
-    """Why a part was taken or refused; names and numbers are those of proto/exchange.proto."""
+    """Why a segment was taken or refused; names and numbers are those of proto/exchange.proto."""
 
     ACCEPTED = 1
     MALFORMED = 2
@@ -33,7 +33,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Header:
-    """What a part says of itself before its bytes; see proto/exchange.proto."""
+    """What a segment says of itself before its bytes; see proto/exchange.proto."""
 
     run: str
     sender: int
@@ -44,7 +44,7 @@ class Header:
 
 
 class Refusal(Exception):
-    """A part that must not be used."""
+    """A segment that must not be used."""
 
     def __init__(self, verdict: Verdict, detail: str) -> None:
         super().__init__(f"{verdict.name}: {detail}")
@@ -56,7 +56,7 @@ Waiter = Callable[[memoryview | PeerLost], None]
 
 
 class Mailbox:
-    """Checks parts, keeps accepted ones until they are asked for, and answers those who wait.
+    """Checks segments, keeps accepted ones until they are asked for, and answers those who wait.
 
     `codecs`: one for each of the players that are exchanged by themselves, with rounds of their own; or one for all.
     """
@@ -82,12 +82,12 @@ class Mailbox:
         self.rounds = [0] * len(self.codecs)
         self.refused: Counter[str] = Counter()
         self.lost: dict[int, str] = {}
-        self._shelf: dict[tuple[int, Tag], memoryview | PeerLost] = {}
+        self._inbox: dict[tuple[int, Tag], memoryview | PeerLost] = {}
         self._waiting: dict[tuple[int, Tag], Waiter] = {}
         self._used: set[tuple[int, Tag]] = set()
 
     def check_header(self, header: Header) -> None:
-        """Raise Refusal when this part cannot be of use, before its bytes are kept."""
+        """Raise Refusal when this segment cannot be of use, before its bytes are kept."""
         if header.run != self.run:
             raise self._refuse(Verdict.WRONG_RUN, f"run {header.run!r}, here {self.run!r}")
         if not 0 <= header.sender < self.world or header.sender == self.rank:
@@ -101,51 +101,51 @@ class Mailbox:
             raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
 
     def check_time(self, header: Header) -> None:
-        """Raise Refusal for a part of a round that is over, that came before, or that is too far ahead."""
+        """Raise Refusal for a segment of a round that is over, that came before, or that is too far ahead."""
         key, number = (header.sender, header.tag), self.rounds[header.tag.player]
-        if header.tag.round < number or key in self._used or key in self._shelf:
+        if header.tag.round < number or key in self._used or key in self._inbox:
             raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {number}")
         if header.tag.round > number + self.window_rounds:
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
 
-    def put(self, header: Header, body: memoryview, crc32: int | None = None) -> None:
-        """Check a whole part and keep it, or raise Refusal; a waiter learns of a refused body at once.
+    def put(self, header: Header, payload: memoryview, crc32: int | None = None) -> None:
+        """Check a whole segment and keep it, or raise Refusal; a waiter learns of a refused payload at once.
 
-        `crc32`: the body's checksum where it was computed on arrival, else it is computed here.
+        `crc32`: the payload's checksum where it was computed on arrival, else it is computed here.
         """
         self.check_header(header)
         key = (header.sender, header.tag)
         try:
-            self._check_body(header, body, zlib.crc32(body) if crc32 is None else crc32)
+            self._check_payload(header, payload, zlib.crc32(payload) if crc32 is None else crc32)
         except Refusal as refusal:
-            self._settle(key, PeerLost(header.sender, f"parcel refused: {refusal}"))
+            self._settle(key, PeerLost(header.sender, f"message refused: {refusal}"))
             raise
-        self._settle(key, body)
+        self._settle(key, payload)
 
-    def _check_body(self, header: Header, body: memoryview, crc32: int) -> None:
-        if len(body) != header.bytes:
-            raise self._refuse(Verdict.MALFORMED, f"{len(body)} bytes, announced {header.bytes}")
+    def _check_payload(self, header: Header, payload: memoryview, crc32: int) -> None:
+        if len(payload) != header.bytes:
+            raise self._refuse(Verdict.MALFORMED, f"{len(payload)} bytes, announced {header.bytes}")
         if crc32 != header.crc32:
             raise self._refuse(Verdict.CORRUPT, f"CRC-32 {crc32:08x}, announced {header.crc32:08x}")
         try:
-            codec = self.raw_codec if header.tag.part & RAW_PART else self.codecs[header.tag.player]
-            finite = codec.finite(body)
+            codec = self.raw_codec if header.tag.segment & RAW_SEGMENT else self.codecs[header.tag.player]
+            finite = codec.finite(payload)
         except ValueError as error:
             raise self._refuse(Verdict.MALFORMED, str(error)) from None
         if not finite:
             raise self._refuse(Verdict.NOT_FINITE, "NaN or infinity among the values")
 
     def malformed(self, detail: str) -> Refusal:
-        """The refusal of a stream that is no sequence of parts; counted like any other."""
+        """The refusal of a stream that is no sequence of segments; counted like any other."""
         return self._refuse(Verdict.MALFORMED, detail)
 
     def expect(self, source: int, tag: Tag, waiter: Waiter) -> None:
-        """Call `waiter` with the parcel, now or when it comes, or with PeerLost when it cannot come."""
+        """Call `waiter` with the message, now or when it comes, or with PeerLost when it cannot come."""
         self.enter_round(tag.round, tag.player)
         key = (source, tag)
-        if key in self._shelf:
+        if key in self._inbox:
             self._used.add(key)
-            waiter(self._shelf.pop(key))
+            waiter(self._inbox.pop(key))
         elif source in self.lost:
             self._used.add(key)
             waiter(PeerLost(source, self.lost[source]))
@@ -153,7 +153,7 @@ class Mailbox:
             self._waiting[key] = waiter
 
     def give_up(self, source: int, tag: Tag, reason: str) -> None:
-        """The round's deadline is over: whoever waits for this part learns that it will not come."""
+        """The round's deadline is over: whoever waits for this segment learns that it will not come."""
         if (source, tag) in self._waiting:
             self._settle((source, tag), PeerLost(source, reason))
 
@@ -164,12 +164,12 @@ class Mailbox:
             self._settle(key, PeerLost(rank, reason))
 
     def enter_round(self, number: int, player: int = 0) -> None:
-        """Begin a round of a player's: parts of its earlier ones are stale from now on."""
+        """Begin a round of a player's: segments of its earlier ones are stale from now on."""
         if number <= self.rounds[player]:
             return
         self.rounds[player] = number
         self._used = {key for key in self._used if self._is_current(key[1])}
-        self._shelf = {key: kept for key, kept in self._shelf.items() if self._is_current(key[1])}
+        self._inbox = {key: kept for key, kept in self._inbox.items() if self._is_current(key[1])}
 
     def _is_current(self, tag: Tag) -> bool:
         return tag.round >= self.rounds[tag.player]
@@ -177,7 +177,7 @@ class Mailbox:
     def _settle(self, key: tuple[int, Tag], outcome: memoryview | PeerLost) -> None:
         waiter = self._waiting.pop(key, None)
         if waiter is None:
-            self._shelf[key] = outcome
+            self._inbox[key] = outcome
         else:
             self._used.add(key)
             waiter(outcome)

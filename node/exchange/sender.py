@@ -1,6 +1,6 @@
 """The sending half of the exchange: one Deliver stream per neighbour and round, chunk by chunk.
 
-Runs in gRPC's event loop. The training thread only queues references to encoded bodies; it is held
+Runs in gRPC's event loop. The training thread only queues references to encoded payloads; it is held
 back when more rounds are under way to one peer than the window allows.
 """
 
@@ -26,10 +26,10 @@ from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A part to send; `last` closes the round's stream."""
+    """A segment to send; `last` closes the round's stream."""
 
     tag: Tag
-    body: memoryview
+    payload: memoryview
     last: bool
 
 
@@ -56,13 +56,13 @@ class PeerStream:
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
         self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         self._rounds: dict[_Round, asyncio.Queue[Outgoing]] = {}
-        self._under_way: Counter[_Round] = Counter()  # parts without a receipt
+        self._under_way: Counter[_Round] = Counter()  # segments without a receipt
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
         self._lost = False
 
     def submit(self, outgoing: Outgoing) -> None:
-        """Queue a part; opens the round's stream at its first part."""
+        """Queue a segment; opens the round's stream at its first segment."""
         if self._lost:
             return
         key = (outgoing.tag.player, outgoing.tag.round)
@@ -103,7 +103,7 @@ class PeerStream:
     async def _carry(self, key: _Round, queue: asyncio.Queue[Outgoing]) -> None:
         try:
             outgoing = await queue.get()
-            await self._turns.turn(outgoing.tag, len(outgoing.body))
+            await self._turns.turn(outgoing.tag, len(outgoing.payload))
             await self._deliver(key, outgoing, queue)
         finally:
             self._rounds.pop(key, None)
@@ -115,10 +115,10 @@ class PeerStream:
         receipts = asyncio.create_task(self._receipts(call, key))
         try:
             while True:
-                for message in pieces(self._header, outgoing, self._config.chunk_bytes, self._turns.pipe_bytes):
+                for chunk in chunks(self._header, outgoing, self._config.chunk_bytes, self._turns.pipe_bytes):
                     async with asyncio.timeout(self._config.chunk_deadline_s):  # wait_for makes a task a chunk
-                        await call.write(message)
-                    self._counters.sent(self._peer, message.ByteSize())
+                        await call.write(chunk)
+                    self._counters.sent(self._peer, chunk.ByteSize())
                 if outgoing.last:
                     break
                 outgoing = await queue.get()
@@ -139,27 +139,27 @@ class PeerStream:
             self._counters.settled(self._peer, 1)
             if receipt.verdict != exchange_pb2.ACCEPTED:  # counted where it was refused
                 verdict = exchange_pb2.Verdict.Name(receipt.verdict)
-                print(f"rank {self._peer} refused a part: {verdict}: {receipt.detail}", flush=True)
+                print(f"rank {self._peer} refused a segment: {verdict}: {receipt.detail}", flush=True)
 
 
-def pieces(
+def chunks(
     template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int, pipe_bytes: int | None = None
-) -> Iterator[exchange_pb2.Piece]:
-    """The messages of one part: a header with the first chunk, then the other chunks, each copied as it leaves.
+) -> Iterator[exchange_pb2.Chunk]:
+    """The messages of one segment: a header with the first chunk, then the other chunks, each copied as it leaves.
 
     One chunk ends where `pipe_bytes` are left: the receiver gets whole messages, and is to know that much at once.
     """
-    body = outgoing.body
+    payload = outgoing.payload
     header = exchange_pb2.Header()
     header.CopyFrom(template)
-    header.round, header.part, header.player = outgoing.tag
-    header.bytes, header.crc32 = len(body), zlib.crc32(body)
-    ends = [*range(chunk_bytes, len(body), chunk_bytes), len(body)]
-    if pipe_bytes is not None and len(body) > pipe_bytes:
-        ends = sorted({*ends, len(body) - pipe_bytes})
-    yield exchange_pb2.Piece(header=header, data=bytes(body[: ends[0]]))
+    header.round, header.segment, header.player = outgoing.tag
+    header.bytes, header.crc32 = len(payload), zlib.crc32(payload)
+    ends = [*range(chunk_bytes, len(payload), chunk_bytes), len(payload)]
+    if pipe_bytes is not None and len(payload) > pipe_bytes:
+        ends = sorted({*ends, len(payload) - pipe_bytes})
+    yield exchange_pb2.Chunk(header=header, data=bytes(payload[: ends[0]]))
     for start, end in pairwise(ends):
-        yield exchange_pb2.Piece(data=bytes(body[start:end]))
+        yield exchange_pb2.Chunk(data=bytes(payload[start:end]))
 
 
 def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""The receiving half of the exchange: a gRPC service that puts parcels through the mailbox's gate."""
+"""The receiving half of the exchange: a gRPC service that puts messages through the mailbox's gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from gannet.node.exchange.blocking_mailbox import Shelf
+from gannet.node.exchange.blocking_mailbox import BlockingMailbox
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Tag
@@ -20,10 +20,12 @@ MESSAGE_SLACK_BYTES = 4096
 
 
 class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
-    """Takes Deliver streams. Every part gets one receipt; a refused part is reported and never used."""
+    """Takes Deliver streams. Every segment gets one receipt; a refused segment is reported and never used."""
 
-    def __init__(self, shelf: Shelf, turns: TurnKeeper, run: str, on_refusal: Callable[[int, Refusal], None]) -> None:
-        self._shelf, self._turns, self._run = shelf, turns, run
+    def __init__(
+        self, inbox: BlockingMailbox, turns: TurnKeeper, run: str, on_refusal: Callable[[int, Refusal], None]
+    ) -> None:
+        self._inbox, self._turns, self._run = inbox, turns, run
         self._on_refusal = on_refusal
 
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
@@ -34,77 +36,77 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             yield exchange_pb2.Ready(round=number)
 
     async def Deliver(
-        self, request_iterator: AsyncIterator[exchange_pb2.Piece], context: Any
+        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         """One round of one sender."""
-        part: _Part | None = None
-        async for piece in request_iterator:
-            if piece.HasField("header"):
-                if part is not None:
-                    yield self._cut_short(part, "another part began")
-                part = self._begin(piece.header)
-            if part is None:
-                self._shelf.malformed("data without a header")
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a part begins with a header")
+        segment: _IncomingSegment | None = None
+        async for chunk in request_iterator:
+            if chunk.HasField("header"):
+                if segment is not None:
+                    yield self._cut_short(segment, "another segment began")
+                segment = self._begin(chunk.header)
+            if segment is None:
+                self._inbox.malformed("data without a header")
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a segment begins with a header")
                 return
-            part.take(piece.data)
-            if part.refusal is None:
-                self._turns.came(part.header.sender, part.header.tag, part.header.bytes - part.taken)
-            if part.whole:
-                yield self._end(part)
-                part = None
-        if part is not None:
-            yield self._cut_short(part, "the stream ended")
+            segment.take(chunk.data)
+            if segment.refusal is None:
+                self._turns.came(segment.header.sender, segment.header.tag, segment.header.bytes - segment.taken)
+            if segment.whole:
+                yield self._end(segment)
+                segment = None
+        if segment is not None:
+            yield self._cut_short(segment, "the stream ended")
 
-    def _cut_short(self, part: _Part, why: str) -> exchange_pb2.Receipt:
-        detail = f"{why} after {part.taken} of {part.header.bytes} bytes"
-        return self._refuse(part.header, part.refusal or self._shelf.malformed(detail))
+    def _cut_short(self, segment: _IncomingSegment, why: str) -> exchange_pb2.Receipt:
+        detail = f"{why} after {segment.taken} of {segment.header.bytes} bytes"
+        return self._refuse(segment.header, segment.refusal or self._inbox.malformed(detail))
 
-    def _begin(self, message: exchange_pb2.Header) -> _Part:
+    def _begin(self, message: exchange_pb2.Header) -> _IncomingSegment:
         header = Header(
             run=message.run,
             sender=message.sender,
-            tag=Tag(message.round, message.part, message.player),
+            tag=Tag(message.round, message.segment, message.player),
             schema=message.schema,
             bytes=message.bytes,
             crc32=message.crc32,
         )
         try:
-            self._shelf.check_header(header)
+            self._inbox.check_header(header)
         except Refusal as refusal:
-            return _Part(header, refusal)
-        return _Part(header, None)
+            return _IncomingSegment(header, refusal)
+        return _IncomingSegment(header, None)
 
-    def _end(self, part: _Part) -> exchange_pb2.Receipt:
+    def _end(self, segment: _IncomingSegment) -> exchange_pb2.Receipt:
         try:
-            if part.refusal is not None:
-                raise part.refusal
-            if part.taken > part.header.bytes:
-                raise self._shelf.malformed(f"{part.taken} bytes, announced {part.header.bytes}")
-            self._shelf.put(part.header, memoryview(part.body), part.crc32)
+            if segment.refusal is not None:
+                raise segment.refusal
+            if segment.taken > segment.header.bytes:
+                raise self._inbox.malformed(f"{segment.taken} bytes, announced {segment.header.bytes}")
+            self._inbox.put(segment.header, memoryview(segment.payload), segment.crc32)
         except Refusal as refusal:
-            return self._refuse(part.header, refusal)
-        return _receipt(part.header, Verdict.ACCEPTED, "")
+            return self._refuse(segment.header, refusal)
+        return _receipt(segment.header, Verdict.ACCEPTED, "")
 
     def _refuse(self, header: Header, refusal: Refusal) -> exchange_pb2.Receipt:
         self._on_refusal(header.sender, refusal)
         return _receipt(header, refusal.verdict, refusal.detail)
 
 
-class _Part:
-    """A part on its way in. A part refused by its header is counted through but not kept."""
+class _IncomingSegment:
+    """A segment on its way in. A segment refused by its header is counted through but not kept."""
 
     def __init__(self, header: Header, refusal: Refusal | None) -> None:
         self.header = header
         self.refusal = refusal
-        self.body = bytearray() if refusal else bytearray(header.bytes)
+        self.payload = bytearray() if refusal else bytearray(header.bytes)
         self.taken = 0
         self.crc32 = 0
 
     def take(self, data: bytes) -> None:
         end = self.taken + len(data)
         if self.refusal is None and end <= self.header.bytes:
-            self.body[self.taken : end] = data
+            self.payload[self.taken : end] = data
             self.crc32 = zlib.crc32(data, self.crc32)  # while the rest is on its way, not at the end
         self.taken = end
 
@@ -116,7 +118,7 @@ class _Part:
 def _receipt(header: Header, verdict: Verdict, detail: str) -> exchange_pb2.Receipt:
     return exchange_pb2.Receipt(
         round=header.tag.round,
-        part=header.tag.part,
+        segment=header.tag.segment,
         player=header.tag.player,
         verdict=exchange_pb2.Verdict.Name(verdict.value),
         detail=detail,

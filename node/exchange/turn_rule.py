@@ -1,8 +1,8 @@
-"""Whose parcel is on its turn where a graph changes from round to round: what keeps its nodes within a round.
+"""Whose message is on its turn where a graph changes from round to round: what keeps its nodes within a round.
 
 On such a graph a node waits in each round for that round's senders alone, so one that is late holds up one other,
-and the rest go on. Their next parcels then meet the late one, in its receiver's downlink or in its sender's uplink,
-and share it: what was late takes twice as long, and is twice as late in the round after. So a parcel of a round
+and the rest go on. Their next messages then meet the late one, in its receiver's downlink or in its sender's uplink,
+and share it: what was late takes twice as long, and is twice as late in the round after. So a message of a round
 goes onto the wire when two kinds of peers are ready for that round: those it is for, and those that this node sent
 to in the round before. A peer is ready for a round when what it was to get in the one before is there, or so nearly
 that the news need as long to get here as the rest needs to get there (ExchangeConfig.pipe_bytes): where nobody is
@@ -22,7 +22,7 @@ from math import inf
 
 @dataclass(eq=False)
 class Held:
-    """A parcel that waits for its turn: its round, the peers that are not ready for it, and what sends it."""
+    """A message that waits for its turn: its round, the peers that are not ready for it, and what sends it."""
 
     number: int
     peers: set[int]
@@ -36,7 +36,7 @@ class Turns:
         self._announce = announce
         self.ready = 0
         self._number = 0
-        self._awaited: set[int] = set()  # senders of the current round whose parcels are not nearly there
+        self._awaited: set[int] = set()  # senders of the current round whose messages are not nearly there
         self._nearly: set[tuple[int, int]] = set()
         self._after: frozenset[int] = frozenset()
         self._peers: dict[int, float] = {}  # for which round they are ready; inf: they cannot be heard
@@ -44,7 +44,7 @@ class Turns:
         self._held: list[Held] = []
 
     def begin(self, number: int, sources: Iterable[int], after: Iterable[int]) -> None:
-        """This node's round begins: it will get parcels from `sources`, and its own go after `after` are ready."""
+        """This node's round begins: it will get messages from `sources`, and its own go after `after` are ready."""
         self._number, self._after = number, frozenset(after)
         self._nearly = {(source, which) for source, which in self._nearly if which >= number}
         self._awaited = {rank for rank in sources if (rank, number) not in self._nearly and rank not in self._lost}
@@ -52,7 +52,7 @@ class Turns:
         self._look()
 
     def nearly(self, source: int, number: int) -> None:
-        """That peer's parcel of a round is there but for the last `pipe_bytes`."""
+        """That peer's message of a round is there but for the last `pipe_bytes`."""
         self._nearly.add((source, number))
         if number == self._number:
             self._awaited.discard(source)

@@ -31,12 +31,12 @@ class TurnKeeper:
         self._listeners: set[asyncio.Event] = set()
 
     def came(self, source: int, tag: Tag, left_bytes: int) -> None:
-        """Of a part that is coming in so much is still missing."""
+        """Of a segment that is coming in so much is still missing."""
         if self.pipe_bytes is not None and left_bytes <= self.pipe_bytes:
             self.turns.nearly(source, tag.round)
 
     async def turn(self, tag: Tag, size: int) -> None:
-        """Wait until a parcel that begins with a part of `size` bytes may go, `turn_s` at most."""
+        """Wait until a message that begins with a segment of `size` bytes may go, `turn_s` at most."""
         if self.pipe_bytes is None or size <= self.pipe_bytes:
             return
         free = asyncio.Event()

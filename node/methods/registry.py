@@ -53,7 +53,7 @@ ALGORITHM_NAMES: tuple[str, ...] = tuple(
 GOSSIPS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "choco", "deepsqueeze", "power-gossip", "ad-psgd"})
 # Those whose nodes have no common rounds: each makes its steps at its own speed.
 ASYNCHRONOUS = frozenset({"ad-psgd"})
-# Those whose parcels of a round take turns with the round before, where the graph changes in between.
+# Those whose messages of a round take turns with the round before, where the graph changes in between.
 TAKING_TURNS = frozenset({"dp-oadam", "dposg", "gossip-pga", "sgp", "deepsqueeze"})
 _COMPRESSED_GOSSIP = ("choco", "deepsqueeze")
 _BY_PAIRS = (*_COMPRESSED_GOSSIP, "power-gossip", "ad-psgd")  # what one node of an edge does, the other takes back
@@ -105,7 +105,7 @@ def check_checkpoints(every: int | None, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when checkpoints are asked of a method that could not go on from one."""
     why = {
         "ddp": "ddp's state is inside PyTorch and gloo",
-        "ad-psgd": "ad-psgd has parcels under way at every moment, and no step that is the same on all nodes",
+        "ad-psgd": "ad-psgd has messages under way at every moment, and no step that is the same on all nodes",
     }
     if every is not None and algorithm.name in why:
         raise ValueError(

@@ -80,25 +80,25 @@ class ControlLine:
     def deposit(self, header: control_pb2.SnapshotHeader, x: Tensor) -> None:
         """Upload a snapshot in the background; `x` must not change afterwards."""
 
-        async def body() -> memoryview:
+        async def payload() -> memoryview:
             return memoryview(x.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
-        self._begin(self._deposit(header, body()))
+        self._begin(self._deposit(header, payload()))
 
     def deposit_checkpoint(self, header: control_pb2.SnapshotHeader, checkpoint: Checkpoint) -> None:
         """Pack and upload a checkpoint in the background."""
 
-        async def body() -> memoryview:
+        async def payload() -> memoryview:
             return memoryview(await asyncio.to_thread(checkpoint.pack))
 
-        self._begin(self._deposit(header, body()))
+        self._begin(self._deposit(header, payload()))
 
     async def restore(self, token: str, rank: int, size: int) -> bytes:
         """This node's checkpoint of `size` bytes. Raises CheckpointError when another length comes."""
         data = bytearray()
         call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank))
-        async for piece in call:
-            data += piece.data
+        async for chunk in call:
+            data += chunk.data
         if len(data) != size:
             raise CheckpointError(f"checkpoint of node {rank}: {len(data)} bytes came of {size}; resume again")
         return bytes(data)
@@ -112,16 +112,16 @@ class ControlLine:
         self._loop.call_soon_threadsafe(begin)
 
     async def _deposit(self, header: control_pb2.SnapshotHeader, packed: Awaitable[memoryview]) -> None:
-        body = await packed
-        header.bytes, header.crc32 = len(body), zlib.crc32(body)
+        payload = await packed
+        header.bytes, header.crc32 = len(payload), zlib.crc32(payload)
 
-        async def pieces() -> AsyncIterator[control_pb2.SnapshotPiece]:
-            yield control_pb2.SnapshotPiece(header=header)
-            for start in range(0, len(body), SNAPSHOT_CHUNK_BYTES):
-                yield control_pb2.SnapshotPiece(data=bytes(body[start : start + SNAPSHOT_CHUNK_BYTES]))
+        async def chunks() -> AsyncIterator[control_pb2.SnapshotChunk]:
+            yield control_pb2.SnapshotChunk(header=header)
+            for start in range(0, len(payload), SNAPSHOT_CHUNK_BYTES):
+                yield control_pb2.SnapshotChunk(data=bytes(payload[start : start + SNAPSHOT_CHUNK_BYTES]))
 
         async with self._one_at_a_time:
-            receipt = await self._stub.Deposit(pieces(), wait_for_ready=True)
+            receipt = await self._stub.Deposit(chunks(), wait_for_ready=True)
         if not receipt.accepted:
             what = "checkpoint" if header.checkpoint else "snapshot"
             failed = control_pb2.Failed(reason=f"{what} refused: {receipt.detail}", step=header.step)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from threading import Condition
 
 
-class Leaving:
+class LastStep:
     """One node's part. `every`: steps from one exchange to the next. `there`: the last step that it has made.
 
     Steps are counted as `progress` does. `reach` and `last_step` are for the training thread, the others for any.

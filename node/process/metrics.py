@@ -46,10 +46,10 @@ class NodeMetrics:
             "gannet_sent_bytes", "Bytes sent, as each layer counts them.", (*_LABELS, "layer"), registry=r
         )
         self._refused = Counter(
-            "gannet_refused_parcels", "Parcel parts refused, by reason.", (*_LABELS, "reason"), registry=r
+            "gannet_refused_messages", "Message segments refused, by reason.", (*_LABELS, "reason"), registry=r
         )
         self._missing = Counter(
-            "gannet_missing_parcels", "Parcels absent from a mix.", (*_LABELS, "peer"), registry=r
+            "gannet_missing_messages", "Messages absent from a mix.", (*_LABELS, "peer"), registry=r
         )
         self._lost = Gauge("gannet_peers_lost", "Peers known to be gone.", _LABELS, registry=r)
         self._diverged = Gauge(
@@ -64,7 +64,7 @@ class NodeMetrics:
         r.register(_Process(self._labels))
 
     def begin(self, incoming: set[int], outgoing: set[int], read: Callable[[], Mapping[int, PeerCounts]]) -> None:
-        """Training begins: parcels come from `incoming` and go to `outgoing`; `read` gives the counts by peer."""
+        """Training begins: messages come from `incoming` and go to `outgoing`; `read` gives the counts by peer."""
         for peer in sorted(incoming):
             self._missing.labels(**self._labels, peer=str(peer))
         self.registry.register(_Exchange(self._labels, incoming, outgoing, read))
@@ -90,7 +90,7 @@ class NodeMetrics:
             self._missing.labels(**labels, peer=str(peer)).inc()
 
     def refused(self, reason: str) -> None:
-        """Count a refused part."""
+        """Count a refused segment."""
         self._refused.labels(**self._labels, reason=reason).inc()
 
     def lost(self, count: int) -> None:
@@ -149,17 +149,17 @@ class _Exchange(Collector):
         labels = (*_LABELS, "peer")
         sent = CounterMetricFamily("gannet_peer_sent_bytes", "Exchange messages sent to a peer.", labels=labels)
         busy = CounterMetricFamily(
-            "gannet_peer_busy_seconds", "Time with a part on its way to a peer, receipt included.", labels=labels
+            "gannet_peer_busy_seconds", "Time with a segment on its way to a peer, receipt included.", labels=labels
         )
         received = CounterMetricFamily(
-            "gannet_peer_received_bytes", "Parcel bodies taken from a peer.", labels=labels
+            "gannet_peer_received_bytes", "Message payloads taken from a peer.", labels=labels
         )
         waited = CounterMetricFamily(
-            "gannet_peer_wait_seconds", "Time that training was blocked on a peer's parcels.", labels=labels
+            "gannet_peer_wait_seconds", "Time that training was blocked on a peer's messages.", labels=labels
         )
         stale = GaugeMetricFamily(
             "gannet_staleness_rounds",
-            "Rounds since a peer's parcel was last in a mix; 0: none missing.",
+            "Rounds since a peer's message was last in a mix; 0: none missing.",
             labels=labels,
         )
         for peer, counts in self._read().items():

@@ -1,7 +1,7 @@
 """The life of a node process: join the controller, build, warm up, train, report, leave.
 
 Two threads share the work: this one trains, the other runs gRPC's event loop (exchange and control).
-The training thread never waits for the loop except where the algorithm awaits a parcel.
+The training thread never waits for the loop except where the algorithm awaits a message.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from gannet.node.config import NodeConfig
 from gannet.node.exchange import GrpcExchange
-from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.methods.ddp import DdpConfig
 from gannet.node.process.controller_client import ControlLine
-from gannet.node.process.last_step import Leaving
+from gannet.node.process.last_step import LastStep
 from gannet.node.process.metrics import NodeMetrics
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gannet.node.process.torch_ddp import DdpMean
 
 T = TypeVar("T")
-_LEAVE_S = 30.0  # for uploads and last parcels, after training
+_LEAVE_S = 30.0  # for uploads and last messages, after training
 NOT_WANTED = 4  # exit status: the controller has no place for this node
 
 
@@ -80,7 +80,7 @@ class _Life:
         self._orders: queue.SimpleQueue[control_pb2.Order | None] = queue.SimpleQueue()
         self._exchange: GrpcExchange | None = None
         self._collective: DdpMean | None = None
-        self._leaving: Leaving | None = None
+        self._last_step: LastStep | None = None
         self._metrics: NodeMetrics | None = None
         self._steps = 0
         self._refused_entry = False
@@ -125,16 +125,16 @@ class _Life:
         try:
             async for order in line.orders():
                 match order.WhichOneof("kind"):
-                    case "where_to_leave" if self._leaving is not None:
-                        line.post(can_leave=control_pb2.CanLeave(step=self._leaving.ask()))
-                    case "stop_after" if self._leaving is not None:
-                        self._leaving.tell(order.stop_after.step)
+                    case "where_to_leave" if self._last_step is not None:
+                        line.post(can_leave=control_pb2.CanLeave(step=self._last_step.ask()))
+                    case "stop_after" if self._last_step is not None:
+                        self._last_step.tell(order.stop_after.step)
                     case "peer_lost" if self._exchange is not None:
                         self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._collective is not None:
                             self._collective.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._metrics is not None:
-                            self._metrics.lost(self._exchange.shelf.lost())
+                            self._metrics.lost(self._exchange.inbox.lost())
                     case "abort":
                         why = order.abort.reason
                         break
@@ -146,11 +146,11 @@ class _Life:
         except Exception as error:
             why = f"the controller is gone: {error}"
         if self._exchange is not None:
-            self._exchange.shelf.abort(why)
+            self._exchange.inbox.abort(why)
         if self._collective is not None:
             self._collective.abort(why)
-        if self._leaving is not None:
-            self._leaving.release()
+        if self._last_step is not None:
+            self._last_step.release()
         self._why_closed = why
         self._orders.put(None)
 
@@ -171,19 +171,19 @@ class _Life:
             fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
             worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
         self._config = config
-        self._leaving = Leaving(steps_between(config), progress(config, worker.made, worker.begin_s))
+        self._last_step = LastStep(steps_between(config), progress(config, worker.made, worker.begin_s))
         rehearse(worker)
         peers = worker.peers
         metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
         host, _, port = self._place.metrics.rpartition(":")
         metrics_server, metrics_port = metrics.serve(host, int(port))
-        mailbox = (Tray if config.asynchronous else Mailbox)(
+        mailbox = (AsyncMailbox if config.asynchronous else Mailbox)(
             config.run,
             worker.rank,
             worker.world,
             worker.schema,
             worker.codecs,
-            max_bytes=worker.largest_body,
+            max_bytes=worker.largest_payload,
             window_rounds=worker.window_rounds,
         )
         self._exchange = exchange = GrpcExchange(
@@ -212,7 +212,7 @@ class _Life:
         self._in_loop(exchange.connect(addresses, outgoing))
         exchange.warm_up(worker.opening(), incoming, outgoing)
         for player, number in enumerate(worker.rounds):
-            exchange.shelf.enter_round(number, player)
+            exchange.inbox.enter_round(number, player)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")
@@ -247,7 +247,7 @@ class _Life:
         metrics_server.shutdown()
 
     def _linger(self) -> None:
-        """Stay for the peers that still need this node's last parcels, until the controller says goodbye."""
+        """Stay for the peers that still need this node's last messages, until the controller says goodbye."""
         try:
             self._order("goodbye", _LEAVE_S)
         except (RunAborted, queue.Empty):
@@ -274,9 +274,9 @@ class _Life:
 
     def step(self, stats: StepStats) -> None:
         """Report a step to the controller and the metrics."""
-        assert self._leaving is not None
+        assert self._last_step is not None
         self._steps = stats.step
-        self._leaving.reach(progress(self._config, stats.step, stats.t_s))
+        self._last_step.reach(progress(self._config, stats.step, stats.t_s))
         if self._metrics is not None:
             self._metrics.step(stats)
         self._line.post(
@@ -309,13 +309,13 @@ class _Life:
 
     def stop_after(self) -> int | None:
         """The last step, once the controller has named it; waits for that where this node may not go on before."""
-        assert self._leaving is not None
-        last = self._leaving.last_step()
+        assert self._last_step is not None
+        last = self._last_step.last_step()
         self._go_on()
         return last
 
     def _go_on(self) -> None:
-        if (why := self._exchange and self._exchange.shelf.aborted()) is not None and why:
+        if (why := self._exchange and self._exchange.inbox.aborted()) is not None and why:
             raise RunAborted(why)
 
 

@@ -1,4 +1,4 @@
-"""Carries out an algorithm's effects on the wall clock: gradients in this thread, parcels over gRPC or gloo."""
+"""Carries out an algorithm's effects on the wall clock: gradients in this thread, messages over gRPC or gloo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Exchange(Protocol):
 
     def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None: ...
 
-    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
+    def send(self, to: int, tag: Tag, payload: memoryview, last: bool) -> None: ...
 
     def receive(self, source: int, tag: Tag) -> memoryview: ...
 
@@ -83,12 +83,12 @@ class WallClock:
                 return result
             case BeginRound(number, sources, after):
                 self._exchange.begin_round(number, sources, after)
-            case Send(to, tag, body, last):
-                self._exchange.send(to, tag, body, last)
+            case Send(to, tag, payload, last):
+                self._exchange.send(to, tag, payload, last)
             case Receive(source, tag):
-                body = self._exchange.receive(source, tag)
+                payload = self._exchange.receive(source, tag)
                 self._meter.wait_s += time.monotonic() - begin
-                return body
+                return payload
             case ReceiveFirst(wanted):
                 first = self._exchange.receive_first([(each.source, each.tag) for each in wanted])
                 self._meter.wait_s += time.monotonic() - begin

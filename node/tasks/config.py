@@ -99,7 +99,7 @@ class GameConfig(Settings):
     curvature: float = Field(default=0.0, ge=0, description="strong convexity and concavity; 0: bilinear")
     noise: float = Field(default=0.0, ge=0, description="standard deviation of each gradient entry's noise")
     spread: float = Field(default=0.0, ge=0, description="size of the constant by which nodes' gradients differ")
-    padding: int = Field(default=0, ge=0, description="further values without a gradient: parcels of a larger model")
+    padding: int = Field(default=0, ge=0, description="further values without a gradient: messages of a larger model")
 
     @property
     def players(self) -> tuple[str, ...]:

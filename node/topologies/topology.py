@@ -116,7 +116,7 @@ class Topology:
         return weights
 
     def edges(self) -> list[Edge]:
-        """All directed edges (sender, receiver) that carry parcels in any round."""
+        """All directed edges (sender, receiver) that carry messages in any round."""
         return sorted(self._schedule.edges())
 
     def second_eigenvalue(self) -> float:
@@ -159,7 +159,7 @@ class Topology:
     def rounds_ahead(self) -> int:
         """How many rounds a sender can be ahead of the last round that a receiver has waited in, at most.
 
-        A node begins a round when it has the parcels of the one before. So one that stands still holds up its
+        A node begins a round when it has the messages of the one before. So one that stands still holds up its
         receivers a round later, theirs after another, and all after as many rounds as news need to reach
         everybody from it; it may have been without peers for some rounds before. Twice the way: where a node is
         lost, news must go around it.

@@ -1,6 +1,6 @@
 """What rounds of gossip make nodes wait for, whatever the order in which each sends its copies.
 
-A node begins a round when it has the parcels of the one before, not when its own copies are gone. So a chain of
+A node begins a round when it has the messages of the one before, not when its own copies are gone. So a chain of
 nodes that wait for one another runs from a sender to whichever receiver gets the last copy, and what follows
 depends on what *that* node has to send: on a star, M−1 copies at the hub take turns with a single one at a leaf.
 """
@@ -33,7 +33,7 @@ def waits(rounds: Sequence[Round], count: int) -> Waits:
         # The last copy may lead to a node that then rests. Sure is one copy in each transfer that is waited for.
         return Waits(hops, hops, hops)
     sent = _least(rounds, count, lambda node, _, after: len(node.outgoing) + min(after[j] for j in node.outgoing))
-    # Backwards: a node's parcels all come after the first of their senders has begun.
+    # Backwards: a node's messages all come after the first of their senders has begun.
     received = _least(
         rounds,
         count,

@@ -48,7 +48,7 @@ class Schedule(Protocol):
         ...
 
     def edges(self) -> frozenset[Edge]:
-        """All directed edges (sender, receiver) that ever carry a parcel."""
+        """All directed edges (sender, receiver) that ever carry a message."""
         ...
 
 

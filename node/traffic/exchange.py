@@ -28,9 +28,9 @@ from gannet.node.methods.fedgan import FedganConfig
 from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
 from gannet.node.methods.gossip_pga import GossipPgaConfig
 from gannet.node.methods.md_gan import MdGanConfig
-from gannet.node.methods.pieces import ring_pieces, server_pieces
 from gannet.node.methods.power_gossip import PowerGossipConfig
 from gannet.node.methods.registry import ASYNCHRONOUS, GOSSIPS, TAKING_TURNS
+from gannet.node.methods.segments import ring_segments, server_segments
 from gannet.node.players.config import parts_of
 from gannet.node.players.parts import layout_of, players_in
 from gannet.node.topologies.sides import asking_side
@@ -45,11 +45,11 @@ PUSH_WEIGHT_BYTES = 4  # that SGP sends beside every copy
 class Traffic:
     """One exchange of an algorithm among `world` nodes.
 
-    `edges`: directed edges (sender, receiver) that carry parcels. `sent`, `received`: body bytes by rank.
-    `hops`: transfers that must follow one another, and `in_turn`: body bytes sent, and received, one behind the other
-    in these. That is less than the busiest node's where nobody waits until it has sent all its copies (gossip on a
-    star). `every`: gradient steps from one exchange to the next.
-    `around`: the hops go around a ring, piece by piece. `changing`: each exchange has its own edges; `edges` are
+    `edges`: directed edges (sender, receiver) that carry messages. `sent`, `received`: payload bytes by rank.
+    `hops`: transfers that must follow one another, and `in_turn`: payload bytes sent, and received, one behind the
+    other in these. That is less than the busiest node's where nobody waits until it has sent all its copies (gossip
+    on a star). `every`: gradient steps from one exchange to the next.
+    `around`: the hops go around a ring, segment by segment. `changing`: each exchange has its own edges; `edges` are
     then all that there are at some time, the bytes those of an exchange on average.
     """
 
@@ -64,7 +64,7 @@ class Traffic:
 
 
 def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
-    """Directed edges (sender, receiver) that the configured algorithm's parcels cross, or those of all players."""
+    """Directed edges (sender, receiver) that the configured algorithm's messages cross, or those of all players."""
     if config.players:
         parts = parts_of(config).values()
         return tuple(sorted({edge for part in parts for edge in exchange_edges(part, world)}))
@@ -89,7 +89,7 @@ def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
 def rounds_ahead(config: NodeConfig, world: int) -> int:
     """How many rounds a sender can be ahead of a receiver, at most.
 
-    A node begins a round when it has the parcels of the one before, so it is at most as many rounds ahead
+    A node begins a round when it has the messages of the one before, so it is at most as many rounds ahead
     of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;
     for gossip see Topology.rounds_ahead. Where an algorithm has rounds of both kinds, both together are enough.
     Of MD-GAN, a worker may swap after a step while another has not entered the swap before that step.
@@ -105,13 +105,13 @@ def rounds_ahead(config: NodeConfig, world: int) -> int:
 
 
 def in_turns(config: NodeConfig, world: int, values: int, layout: Sequence[TensorSpec]) -> bool:
-    """Whether parcels take turns (see gannet.node.exchange.turn_rule): where gossip's graph changes, and a parcel
+    """Whether messages take turns (see gannet.node.exchange.turn_rule): where gossip's graph changes, and a message
     fills its link.
     """
     pipe_bytes = config.exchange.pipe_bytes
     if pipe_bytes is None or config.players or config.algorithm.name not in TAKING_TURNS:
         return False
-    return Topology(config.topology, world).period != 1 and largest_body(config, values, layout) > pipe_bytes
+    return Topology(config.topology, world).period != 1 and largest_payload(config, values, layout) > pipe_bytes
 
 
 def _collective(config: NodeConfig) -> Literal["server", "ring"] | None:
@@ -156,26 +156,26 @@ def size_of(layout: Sequence[TensorSpec]) -> int:
     return sum(spec.place.stop - spec.start for spec in layout)
 
 
-def parcel_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
-    """What one node sends another in one exchange of a vector of that layout, body bytes.
+def message_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
+    """What one node sends another in one exchange of a vector of that layout, payload bytes.
 
     Of MD-GAN, all that a worker may have to do with in a step: what it gets to judge, and a discriminator.
     Where players are exchanged each in its own way, of all that ever are.
     """
     if config.players:
         exchanged = [part for part in layouts(config, layout) if part[0].algorithm.name != "local"]
-        return sum(parcel_bytes(*part) for part in exchanged or layouts(config, layout))
+        return sum(message_bytes(*part) for part in exchanged or layouts(config, layout))
     if isinstance(config.algorithm, MdGanConfig):
         return 2 * _samples_bytes(config) + _discriminator_bytes(config, layout)
     return _copy_bytes(config, size_of(layout), Split(layout, config.codec).raw, layout)
 
 
-def largest_body(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
-    """No body of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
+def largest_payload(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
+    """No payload of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
     if config.players:
         parts = layouts(config, layout)
         opening = build_codec(parts[0][0].codec).wire_bytes(values)
-        return max(opening, *(largest_body(part, size_of(of_part), of_part) for part, of_part in parts))
+        return max(opening, *(largest_payload(part, size_of(of_part), of_part) for part, of_part in parts))
     limit = max(build_codec(config.codec).wire_bytes(values), 4 * Split(layout, config.codec).raw)
     if isinstance(config.algorithm, PowerGossipConfig):
         limit = max(limit, 4 * LowRank(layout, config.algorithm.rank).rest)
@@ -233,7 +233,7 @@ def exchange_traffic(
     if not isinstance(algorithm, GossipPgaConfig) or algorithm.global_every == 1:
         return Traffic(edges, sent, received, hops, (max(sent), max(received)), every, around)
     assert algorithm.global_every is not None
-    # Whoever begins the average last: a server sends all its means after that, a node of a ring all its pieces.
+    # Whoever begins the average last: a server sends all its means after that, a node of a ring all its segments.
     rounds = algorithm.global_every - 1
     between = _gossip(config, world, values, raw, rounds, algorithm.global_every, layout, again=False)
     return replace(
@@ -281,7 +281,7 @@ def _ddp(config: DdpConfig, edges: tuple[Edge, ...], world: int, layout: Sequenc
 
 
 def _samples_bytes(config: NodeConfig) -> int:
-    """A minibatch of images, or of slopes, as a body."""
+    """A minibatch of images, or of slopes, as a payload."""
     return build_codec(config.codec).wire_bytes(config.batch * prod(config.data.image_shape))
 
 
@@ -320,12 +320,12 @@ def _average(
     codec, segment_bytes, everyone = build_codec(config.codec), config.exchange.segment_bytes, range(world)
     if collective == "ring":
         shares = [
-            sum(piece.wire_bytes(codec) for piece in share)
-            for share in ring_pieces(codec, segment_bytes, world, values, raw)
+            sum(segment.wire_bytes(codec) for segment in share)
+            for share in ring_segments(codec, segment_bytes, world, values, raw)
         ]
         hops = range(2 * (world - 1))
         sent = tuple(sum(shares[(rank - hop) % world] for hop in hops) for rank in everyone)
         return sent, tuple(sent[rank - 1] for rank in everyone), len(hops)
-    size = sum(piece.wire_bytes(codec) for piece in server_pieces(codec, segment_bytes, values, raw))
+    size = sum(segment.wire_bytes(codec) for segment in server_segments(codec, segment_bytes, values, raw))
     load = tuple((world - 1) * size if rank == 0 else size for rank in everyone)
     return load, load, 2

@@ -1,7 +1,7 @@
 """Checkpoints: all that a node remembers at the end of a step, in one safetensors file, so that it can go on there.
 
 A file holds x and the states of what the worker keeps (task, codec, and what the algorithm gives to `Worker.keep`),
-named `keeper.entry`. Its metadata say whose it is; a digest over all of it finds what a disk or a wire has changed.
+named `owner.entry`. Its metadata say whose it is; a digest over all of it finds what a disk or a wire has changed.
 Reading one runs nothing: safetensors holds numbers and names.
 """
 
@@ -88,9 +88,9 @@ class Checkpoint:
     codec_bytes: int
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
 
-    def take(self, keeper: str) -> dict[str, Tensor]:
-        """The state of that keeper, once: what is left in `tensors` nobody has asked for."""
-        names = [name for name in self.tensors if name.partition(".")[0] == keeper]
+    def take(self, owner: str) -> dict[str, Tensor]:
+        """The state of that owner, once: what is left in `tensors` nobody has asked for."""
+        names = [name for name in self.tensors if name.partition(".")[0] == owner]
         return {name.partition(".")[2]: self.tensors.pop(name) for name in names}
 
     def take_x(self) -> Tensor:
@@ -136,7 +136,7 @@ class Checkpoint:
         return hashed.hexdigest()
 
 
-def copied(keepers: Mapping[str, Keeps], x: Tensor) -> dict[str, Tensor]:
-    """x and the states of all keepers, as a checkpoint has them; none of it changes with the next step."""
-    states = {f"{keeper}.{name}": value for keeper, of in keepers.items() for name, value in of.state().items()}
+def copied(owners: Mapping[str, Keeps], x: Tensor) -> dict[str, Tensor]:
+    """x and the states of all owners, as a checkpoint has them; none of it changes with the next step."""
+    states = {f"{owner}.{name}": value for owner, of in owners.items() for name, value in of.state().items()}
     return {name: value.detach().cpu().clone().contiguous() for name, value in {_X: x, **states}.items()}

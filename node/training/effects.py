@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-RAW_PART = 1 << 31
-"""Set in a part's number when its values travel as float32, whatever the exchange's codec."""
+RAW_SEGMENT = 1 << 31
+"""Set in a segment's number when its values travel as float32, whatever the exchange's codec."""
 
 
 class Tag(NamedTuple):
-    """Names a parcel between two nodes: the exchange round, and the part within that round.
+    """Names a message between two nodes: the exchange round, and the segment within that round.
 
     `player`: where the task's players are exchanged each in its own way, the number of the one that this is for. Each
     then counts rounds of its own (see gannet.node.players).
     """
 
     round: int
-    part: int
+    segment: int
     player: int = 0
 
 
 class PeerLost(Exception):
-    """The peer is gone, or its parcel did not come before the round's deadline."""
+    """The peer is gone, or its message did not come before the round's deadline."""
 
     def __init__(self, rank: int, reason: str) -> None:
         super().__init__(f"rank {rank}: {reason}")
@@ -73,19 +73,19 @@ class BeginRound(Effect[None]):
 
 @dataclass(frozen=True)
 class Send(Effect[None]):
-    """Hand a parcel's body to the network. Returns once the fabric has room for it, not when it arrived.
+    """Hand a message's payload to the network. Returns once the fabric has room for it, not when it arrived.
 
-    `last` says that no further part of this round goes to this peer, so that the stream may close.
+    `last` says that no further segment of this round goes to this peer, so that the stream may close.
     """
 
     to: int
     tag: Tag
-    body: memoryview
+    payload: memoryview
     last: bool = True
 
 
 class Arrival(NamedTuple):
-    """What has come without being waited for by name: a peer's part, or the news that the peer is gone."""
+    """What has come without being waited for by name: a peer's segment, or the news that the peer is gone."""
 
     source: int
     tag: Tag
@@ -104,7 +104,7 @@ class Collect(Effect[list[Arrival]]):
 
 @dataclass(frozen=True)
 class Receive(Effect[memoryview]):
-    """Wait for a parcel. Raises PeerLost when the peer is gone, refused, or past the round's deadline."""
+    """Wait for a message. Raises PeerLost when the peer is gone, refused, or past the round's deadline."""
 
     source: int
     tag: Tag
@@ -112,7 +112,7 @@ class Receive(Effect[memoryview]):
 
 @dataclass(frozen=True)
 class ReceiveFirst(Effect["tuple[int, memoryview | PeerLost]"]):
-    """Wait for whichever of several parcels comes first: which it is, and its body, or why it cannot come.
+    """Wait for whichever of several messages comes first: which it is, and its payload, or why it cannot come.
 
     Of several that are there the first in order. Each is waited for until its own deadline, from when it was first
     asked for; what was asked for must be asked for until it is answered.

@@ -73,7 +73,7 @@ class _PerPlayer(ABC):
         return self.move(x, self.prepare(gradient))
 
     def prepare(self, gradient: Gradient) -> Move:
-        """All of a step that needs no parameters, so that it can be done while parcels travel."""
+        """All of a step that needs no parameters, so that it can be done while messages travel."""
         decay = self._config.decay(self._made)
         self._made += 1
         players = [self._players[name] for name in gradient.active]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gannet.node.codecs import Codec, build_codec
 from gannet.node.topologies.topology import Neighbourhood
-from gannet.node.training.effects import RAW_PART, BeginRound, PeerLost, Receive, Send, Tag
+from gannet.node.training.effects import RAW_SEGMENT, BeginRound, PeerLost, Receive, Send, Tag
 
 # Whom a node mixes with in a gossip round, by the round's number.
 Mixing = Callable[[int], Neighbourhood]
@@ -32,7 +32,7 @@ class Peers:
     missing: set[int] = field(default_factory=set)
     raw_codec: Codec = field(default_factory=lambda: build_codec("fp32"))
     in_turns: bool = (
-        False  # whether gossip's graph changes, so that parcels take turns (see gannet.node.exchange.turn_rule)
+        False  # whether gossip's graph changes, so that messages take turns (see gannet.node.exchange.turn_rule)
     )
     _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and who was sent to
 
@@ -42,7 +42,7 @@ class Peers:
         return self.round
 
     async def begin_round(self, number: int, here: Neighbourhood) -> None:
-        """Have the parcels of a gossip round take turns with those of the round before, where the graph changes."""
+        """Have the messages of a gossip round take turns with those of the round before, where the graph changes."""
         if not self.in_turns:
             return
         before, sent_to = self._gossiped
@@ -50,22 +50,22 @@ class Peers:
         self._gossiped = number, frozenset(here.outgoing)
         await BeginRound(number, tuple(here.incoming), tuple(sorted(after)))
 
-    async def send(self, to: int, tag: Tag, body: memoryview, last: bool = True) -> None:
-        """Hand an encoded body to the network."""
-        self.codec_bytes += len(body)
-        await Send(to, tag, body, last)
+    async def send(self, to: int, tag: Tag, payload: memoryview, last: bool = True) -> None:
+        """Hand an encoded payload to the network."""
+        self.codec_bytes += len(payload)
+        await Send(to, tag, payload, last)
 
     async def receive(self, source: int, tag: Tag, count: int) -> Tensor:
         """Flat float32 tensor of `count` values, or PeerLost."""
         return self.decode(source, tag, await Receive(source, tag), count)
 
     def codec_of(self, tag: Tag) -> Codec:
-        """What packs that part: float32 where its number says so."""
-        return self.raw_codec if tag.part & RAW_PART else self.codec
+        """What packs that segment: float32 where its number says so."""
+        return self.raw_codec if tag.segment & RAW_SEGMENT else self.codec
 
-    def decode(self, source: int, tag: Tag, body: memoryview, count: int) -> Tensor:
-        """The `count` values of a body that came, or PeerLost."""
-        values = self.codec_of(tag).decode(body)
+    def decode(self, source: int, tag: Tag, payload: memoryview, count: int) -> Tensor:
+        """The `count` values of a payload that came, or PeerLost."""
+        values = self.codec_of(tag).decode(payload)
         if len(values) != count:
-            raise PeerLost(source, f"parcel of {len(values)} values where {count} were expected")
+            raise PeerLost(source, f"message of {len(values)} values where {count} were expected")
         return values

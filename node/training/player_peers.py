@@ -13,14 +13,14 @@ from gannet.node.training.peers import Peers
 
 
 class PlayersPeers:
-    """Peers of each of the players in `parts`, who share what `whole` is missing; empty where there are none.
+    """Peers of each of the players in `segments`, who share what `whole` is missing; empty where there are none.
 
     No two players of a run round with the same random numbers.
     """
 
-    def __init__(self, parts: Mapping[str, NodeConfig], whole: Peers) -> None:
+    def __init__(self, segments: Mapping[str, NodeConfig], whole: Peers) -> None:
         self.of: dict[str, Peers] = {}
-        for number, (player, config) in enumerate(parts.items()):
+        for number, (player, config) in enumerate(segments.items()):
             codec = build_codec(config.codec, config.seed, number * whole.world + whole.rank)
             peers = Peers(whole.rank, whole.world, codec, config.exchange.segment_bytes, missing=whole.missing)
             self.of[player] = peers

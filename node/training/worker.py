@@ -28,7 +28,7 @@ from gannet.node.players.parts import players_in
 from gannet.node.tasks import build_task, needs_data
 from gannet.node.tasks.base import Gradient, ServesAnother, SplitTask, Task
 from gannet.node.topologies.topology import Neighbourhood, Topology
-from gannet.node.traffic.exchange import in_turns, largest_body, rounds_ahead
+from gannet.node.traffic.exchange import in_turns, largest_payload, rounds_ahead
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
 from gannet.node.training.effects import Compute
 from gannet.node.training.peers import Peers
@@ -80,10 +80,10 @@ class Worker:
         self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
         self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
         self._from: Checkpoint | None = None
-        self._keepers: dict[str, Keeps] = {"task": self.task, "codec": codec}
+        self._owners: dict[str, Keeps] = {"task": self.task, "codec": codec}
         self.players = PlayersPeers(self.parts, self.peers)
         if self.parts:
-            self._keepers["players"] = self.players
+            self._owners["players"] = self.players
 
     def _build_task(self) -> Task:
         c = self.config
@@ -96,17 +96,17 @@ class Worker:
 
     @property
     def window_rounds(self) -> int:
-        """How many rounds ahead of this node a parcel may be: as far as peers can get, and the slack configured."""
+        """How many rounds ahead of this node a message may be: as far as peers can get, and the slack configured."""
         return self.config.exchange.window_rounds + rounds_ahead(self.config, self.world)
 
     @property
-    def largest_body(self) -> int:
-        """No body of this run is longer, bytes."""
-        return largest_body(self.config, self.task.size, self.task.layout)
+    def largest_payload(self) -> int:
+        """No payload of this run is longer, bytes."""
+        return largest_payload(self.config, self.task.size, self.task.layout)
 
     @property
     def codecs(self) -> tuple[Codec, ...]:
-        """What bodies are packed with: of each player's, where they are exchanged each in its own way, or of all."""
+        """The codecs of the payloads: one for each player that is exchanged in its own way, else one for all."""
         return tuple(peers.codec for peers in self.players.of.values()) or (self.peers.codec,)
 
     @property
@@ -140,7 +140,7 @@ class Worker:
         self.owner.check(checkpoint.owner, f"checkpoint of node {checkpoint.owner.rank} at step {checkpoint.step}")
         self._from, self.made, self.begin_s = checkpoint, checkpoint.step, checkpoint.t_s
         self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
-        for name in list(self._keepers):
+        for name in list(self._owners):
             self._load(name)
 
     def keep(self, name: str, thing: Kept) -> Kept:
@@ -148,9 +148,9 @@ class Worker:
 
         Nothing that decides later steps may be left out: a checkpoint has x, what is kept, and the worker's own.
         """
-        if name in self._keepers or "." in name:
+        if name in self._owners or "." in name:
             raise ValueError(f"{name!r} is no name for what an algorithm keeps, or there is one already")
-        self._keepers[name] = thing
+        self._owners[name] = thing
         if self._from is not None:
             self._load(name)
         return thing
@@ -158,7 +158,7 @@ class Worker:
     def _load(self, name: str) -> None:
         assert self._from is not None
         try:
-            self._keepers[name].load_state(self._from.take(name))
+            self._owners[name].load_state(self._from.take(name))
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint of node {self.rank} at step {self.made}: no state of {name!r} that fits here ({error}); "
@@ -167,7 +167,7 @@ class Worker:
 
     def checkpoint(self, step: int, t_s: float, x: Tensor) -> Checkpoint:
         """A copy of all that decides the steps after this one."""
-        tensors = copied(self._keepers, x)
+        tensors = copied(self._owners, x)
         return Checkpoint(self.owner, step, t_s, self.peers.round, self.peers.codec_bytes, tensors)
 
     def settle(self) -> None:

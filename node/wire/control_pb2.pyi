@@ -247,7 +247,7 @@ class Goodbye(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class SnapshotPiece(_message.Message):
+class SnapshotChunk(_message.Message):
     __slots__ = ("header", "data")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -283,7 +283,7 @@ class RestoreRequest(_message.Message):
     rank: int
     def __init__(self, token: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
 
-class CheckpointPiece(_message.Message):
+class CheckpointChunk(_message.Message):
     __slots__ = ("data",)
     DATA_FIELD_NUMBER: _ClassVar[int]
     data: bytes

@@ -41,13 +41,13 @@ class ControllerStub:
                 _registered_method=True)
         self.Deposit = channel.stream_unary(
                 '/gannet.control.v1.Controller/Deposit',
-                request_serializer=gannet_dot_node_dot_wire_dot_control__pb2.SnapshotPiece.SerializeToString,
+                request_serializer=gannet_dot_node_dot_wire_dot_control__pb2.SnapshotChunk.SerializeToString,
                 response_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.DepositReceipt.FromString,
                 _registered_method=True)
         self.Restore = channel.unary_stream(
                 '/gannet.control.v1.Controller/Restore',
                 request_serializer=gannet_dot_node_dot_wire_dot_control__pb2.RestoreRequest.SerializeToString,
-                response_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.CheckpointPiece.FromString,
+                response_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.CheckpointChunk.FromString,
                 _registered_method=True)
 
 
@@ -82,13 +82,13 @@ def add_ControllerServicer_to_server(servicer, server):
             ),
             'Deposit': grpc.stream_unary_rpc_method_handler(
                     servicer.Deposit,
-                    request_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.SnapshotPiece.FromString,
+                    request_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.SnapshotChunk.FromString,
                     response_serializer=gannet_dot_node_dot_wire_dot_control__pb2.DepositReceipt.SerializeToString,
             ),
             'Restore': grpc.unary_stream_rpc_method_handler(
                     servicer.Restore,
                     request_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.RestoreRequest.FromString,
-                    response_serializer=gannet_dot_node_dot_wire_dot_control__pb2.CheckpointPiece.SerializeToString,
+                    response_serializer=gannet_dot_node_dot_wire_dot_control__pb2.CheckpointChunk.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,7 +143,7 @@ class Controller:
             request_iterator,
             target,
             '/gannet.control.v1.Controller/Deposit',
-            gannet_dot_node_dot_wire_dot_control__pb2.SnapshotPiece.SerializeToString,
+            gannet_dot_node_dot_wire_dot_control__pb2.SnapshotChunk.SerializeToString,
             gannet_dot_node_dot_wire_dot_control__pb2.DepositReceipt.FromString,
             options,
             channel_credentials,
@@ -171,7 +171,7 @@ class Controller:
             target,
             '/gannet.control.v1.Controller/Restore',
             gannet_dot_node_dot_wire_dot_control__pb2.RestoreRequest.SerializeToString,
-            gannet_dot_node_dot_wire_dot_control__pb2.CheckpointPiece.FromString,
+            gannet_dot_node_dot_wire_dot_control__pb2.CheckpointChunk.FromString,
             options,
             channel_credentials,
             insecure,
@@ -183,7 +183,7 @@ class Controller:
             _registered_method=True)
 
 
-class MusterStub:
+class MembershipStub:
     """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
     line holds for as long as the container lives, over many runs.
     """
@@ -195,13 +195,13 @@ class MusterStub:
             channel: A grpc.Channel.
         """
         self.Serve = channel.stream_stream(
-                '/gannet.control.v1.Muster/Serve',
+                '/gannet.control.v1.Membership/Serve',
                 request_serializer=gannet_dot_node_dot_wire_dot_control__pb2.AgentWord.SerializeToString,
                 response_deserializer=gannet_dot_node_dot_wire_dot_control__pb2.AgentOrder.FromString,
                 _registered_method=True)
 
 
-class MusterServicer:
+class MembershipServicer:
     """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
     line holds for as long as the container lives, over many runs.
     """
@@ -213,7 +213,7 @@ class MusterServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_MusterServicer_to_server(servicer, server):
+def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Serve': grpc.stream_stream_rpc_method_handler(
                     servicer.Serve,
@@ -222,13 +222,13 @@ def add_MusterServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'gannet.control.v1.Muster', rpc_method_handlers)
+            'gannet.control.v1.Membership', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('gannet.control.v1.Muster', rpc_method_handlers)
+    server.add_registered_method_handlers('gannet.control.v1.Membership', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Muster:
+class Membership:
     """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
     line holds for as long as the container lives, over many runs.
     """
@@ -247,7 +247,7 @@ class Muster:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/gannet.control.v1.Muster/Serve',
+            '/gannet.control.v1.Membership/Serve',
             gannet_dot_node_dot_wire_dot_control__pb2.AgentWord.SerializeToString,
             gannet_dot_node_dot_wire_dot_control__pb2.AgentOrder.FromString,
             options,

@@ -31,7 +31,7 @@ TOO_EARLY: Verdict
 TOO_LARGE: Verdict
 NOT_FINITE: Verdict
 
-class Piece(_message.Message):
+class Chunk(_message.Message):
     __slots__ = ("header", "data")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -54,11 +54,11 @@ class Ready(_message.Message):
     def __init__(self, round: _Optional[int] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("run", "sender", "round", "part", "schema", "bytes", "crc32", "player")
+    __slots__ = ("run", "sender", "round", "segment", "schema", "bytes", "crc32", "player")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    PART_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
@@ -66,23 +66,23 @@ class Header(_message.Message):
     run: str
     sender: int
     round: int
-    part: int
+    segment: int
     schema: int
     bytes: int
     crc32: int
     player: int
-    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., player: _Optional[int] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., segment: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., player: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("round", "part", "verdict", "detail", "player")
+    __slots__ = ("round", "segment", "verdict", "detail", "player")
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    PART_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     PLAYER_FIELD_NUMBER: _ClassVar[int]
     round: int
-    part: int
+    segment: int
     verdict: Verdict
     detail: str
     player: int
-    def __init__(self, round: _Optional[int] = ..., part: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ..., player: _Optional[int] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., segment: _Optional[int] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., detail: _Optional[str] = ..., player: _Optional[int] = ...) -> None: ...

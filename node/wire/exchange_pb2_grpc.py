@@ -36,7 +36,7 @@ class ExchangeStub:
         """
         self.Deliver = channel.stream_stream(
                 '/gannet.exchange.v1.Exchange/Deliver',
-                request_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Piece.SerializeToString,
+                request_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Chunk.SerializeToString,
                 response_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Receipt.FromString,
                 _registered_method=True)
         self.Attend = channel.unary_stream(
@@ -57,7 +57,7 @@ class ExchangeServicer:
 
     def Attend(self, request, context):
         """Where a graph changes from round to round: a sender hears, as long as it likes, for which round the receiver is
-        ready, so that its parcel does not meet those of the round before (see node/exchange/turn_rule.py).
+        ready, so that its message does not meet those of the round before (see node/exchange/turn_rule.py).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,7 +68,7 @@ def add_ExchangeServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Deliver': grpc.stream_stream_rpc_method_handler(
                     servicer.Deliver,
-                    request_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Piece.FromString,
+                    request_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Chunk.FromString,
                     response_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Receipt.SerializeToString,
             ),
             'Attend': grpc.unary_stream_rpc_method_handler(
@@ -102,7 +102,7 @@ class Exchange:
             request_iterator,
             target,
             '/gannet.exchange.v1.Exchange/Deliver',
-            gannet_dot_node_dot_wire_dot_exchange__pb2.Piece.SerializeToString,
+            gannet_dot_node_dot_wire_dot_exchange__pb2.Chunk.SerializeToString,
             gannet_dot_node_dot_wire_dot_exchange__pb2.Receipt.FromString,
             options,
             channel_credentials,

@@ -28,12 +28,12 @@ def test_a_slow_node_keeps_nobody_waiting(tmp_path: Path) -> None:
     made = [sum(line["node"] == node for line in steps) for node in range(3)]
     # At most a step each pace, whatever the machine; the slow one would hold the others at its own number.
     assert made[2] <= summary["seconds"] / 0.4 + 1 and min(made[:2]) > 3 * made[2]
-    assert summary["refused"] == {} and summary["missing_parcels"] == 0
+    assert summary["refused"] == {} and summary["missing_messages"] == 0
     # A machine that stands still has all wait; where nodes wait for the slow one, they do so in every step.
     assert median(line["wait_s"] for line in steps if line["node"] < 2) < 0.04
-    # Parcels went both ways, and what gRPC sent is what the codec says.
-    parcel = 4 * summary["parameters"]
-    assert summary["bytes_codec"] >= 2 * made[2] * parcel
+    # Messages went both ways, and what gRPC sent is what the codec says.
+    message = 4 * summary["parameters"]
+    assert summary["bytes_codec"] >= 2 * made[2] * message
     assert summary["bytes_codec"] <= summary["bytes_grpc"] <= 1.02 * summary["bytes_codec"] + 3000
     folders = sorted((ran.run() / "snapshots").iterdir())
     assert [folder.name for folder in folders[:2]] == ["step-000000", "step-000050"]

@@ -17,7 +17,7 @@ from gannet.fabrics.session.deadlines import (
     with_room_for_operators,
     with_turns,
 )
-from gannet.fabrics.session.hang_detector import Suspects, grace_of
+from gannet.fabrics.session.hang_detector import HangDetector, grace_of
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.schedule import isolated, replayed, unrolled
@@ -61,11 +61,11 @@ def test_who_hangs_is_judged_by_the_links_in_force() -> None:
     assert grace_of(limits, plans(FAST.partition([[0, 1], [2, 3]], 4)), PARCEL_BYTES, COMPUTE_S) is None
 
 
-pieces = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 30)), min_size=0, max_size=6)
+segments = st.lists(st.tuples(st.integers(1, 20), st.integers(0, 30)), min_size=0, max_size=6)
 
 
 def transfer_s(times: list[float], rates: list[float], bits: float, begin_s: float) -> float:
-    """How long so many bits take from then on, piece by piece."""
+    """How long so many bits take from then on, segment by segment."""
     left, t_s = bits, begin_s
     for (from_s, rate), to_s in zip(zip(times, rates, strict=True), [*times[1:], inf], strict=True):
         if to_s <= t_s:
@@ -78,7 +78,7 @@ def transfer_s(times: list[float], rates: list[float], bits: float, begin_s: flo
     raise AssertionError("the last rate is above 0")
 
 
-@given(pieces, st.integers(1, 30), st.integers(1, 500), st.lists(st.integers(0, 1200), max_size=40))
+@given(segments, st.integers(1, 30), st.integers(1, 500), st.lists(st.integers(0, 1200), max_size=40))
 def test_no_transfer_takes_longer_whenever_it_begins(
     made: list[tuple[int, int]], last: int, bits: int, begins: list[int]
 ) -> None:
@@ -122,7 +122,7 @@ def test_rounds_wait_out_a_cut_and_a_final_one_for_no_longer(length_s: float) ->
         type(limits).model_validate(with_room_for_operators(limits).model_dump())
 
 
-def test_turns_are_for_parcels_longer_than_the_fastest_pipe() -> None:
+def test_turns_are_for_messages_longer_than_the_fastest_pipe() -> None:
     """10 Mbit/s carry 62.5 kB in twice 25 ms, some of it headers; what is slower for a while must not lower that."""
     limits = limits_of(plans(FAST), PARCEL_BYTES, 4, COMPUTE_S)
     assert limits.pipe_bytes is None  # unless asked for, no turns
@@ -131,7 +131,7 @@ def test_turns_are_for_parcels_longer_than_the_fastest_pipe() -> None:
     assert fast.pipe_bytes is not None and both.pipe_bytes is not None
     assert 62_500 < fast.pipe_bytes < 1.2 * 62_500
     assert both.pipe_bytes > fast.pipe_bytes  # delays are longer then
-    # Two parcels, each with a delay, after the longest gradient.
+    # Two messages, each with a delay, after the longest gradient.
     assert fast.turn_s == pytest.approx(COMPUTE_S + 2 * (8 * PARCEL_BYTES / 10e6 + 2 * 0.025))
     assert both.turn_s > fast.turn_s
     free = tuple(replace(plan, up_bps=None, down_bps=None, paths={}) for plan in plans(FAST))
@@ -148,7 +148,7 @@ def test_the_limits_of_shipped_traces_are_minutes_at_most() -> None:
         assert 20 < limits_over_time(states, PARCEL_BYTES, 4, COMPUTE_S).patience_s < 600
 
 
-class TestSuspects:
+class TestHangDetector:
     """Who hangs, on a clock of the test's own."""
 
     limits = limits_of(plans(FAST), PARCEL_BYTES, 4, COMPUTE_S)
@@ -157,15 +157,15 @@ class TestSuspects:
 
     def play(self, *phases: tuple[tuple[InterfacePlan, ...], float]) -> float | None:
         """When node 1, suspected from the beginning, is given up; None: not in these phases (plans, seconds)."""
-        suspects, now_s = Suspects(self.limits, PARCEL_BYTES, COMPUTE_S), 1000.0
-        suspects.hanging(self.fast, now_s)
-        suspects.add(1, 7)
+        hang_detector, now_s = HangDetector(self.limits, PARCEL_BYTES, COMPUTE_S), 1000.0
+        hang_detector.hanging(self.fast, now_s)
+        hang_detector.add(1, 7)
         for in_force, seconds in phases:
             for _ in range(round(seconds * 10)):
                 now_s += 0.1
-                if suspects.hanging(in_force, now_s) == [1]:
+                if hang_detector.hanging(in_force, now_s) == [1]:
                     return now_s - 1000.0
-        assert suspects.steps() == {1: 7}
+        assert hang_detector.steps() == {1: 7}
         return None
 
     def test_on_links_that_stay(self) -> None:
@@ -189,11 +189,11 @@ class TestSuspects:
         assert self.play((slow, 0.9 * slow_grace_s)) is None
 
     def test_who_moves_is_suspected_no_more(self) -> None:
-        suspects = Suspects(self.limits, PARCEL_BYTES, COMPUTE_S)
+        hang_detector = HangDetector(self.limits, PARCEL_BYTES, COMPUTE_S)
         for rank in (1, 2, 1):
-            suspects.add(rank, rank)
-        suspects.drop(1)
-        suspects.drop(3)
-        assert suspects.steps() == {2: 2}
-        suspects.hanging(self.fast, 0.0)
-        assert suspects.hanging(self.fast, 10 * self.grace_s) == [2]
+            hang_detector.add(rank, rank)
+        hang_detector.drop(1)
+        hang_detector.drop(3)
+        assert hang_detector.steps() == {2: 2}
+        hang_detector.hanging(self.fast, 0.0)
+        assert hang_detector.hanging(self.fast, 10 * self.grace_s) == [2]

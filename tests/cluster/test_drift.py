@@ -31,7 +31,7 @@ OVERLAPPED = {"name": "dp-oadam", "overlap": True}
 
 
 class Half(Wide):
-    VALUES = 5_724  # of each player: 46 kB a parcel
+    VALUES = 5_724  # of each player: 46 kB a message
 
 
 class Whole(Wide):
@@ -88,7 +88,7 @@ def test_one_faltering_link_does_not_make_steps_longer_for_ever(world: int, task
 
 
 def test_without_turns_it_does() -> None:
-    """So the model has what turns are there for: a late parcel shares its link, and is twice as late."""
+    """So the model has what turns are there for: a late message shares its link, and is twice as late."""
     ends = times_of(run(Half, job_of(Half, 8, falters(0, 1.0, 500_000), turns=False))).max(0)
     assert (ends[-1] - ends[-11]) / 10 > 2 * (ends[2] / 2)
 
@@ -162,7 +162,7 @@ def test_a_partition_that_heals_holds_nothing_up_after_it() -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_parcel_that_waits_for_its_turn_dies_with_its_sender(killed: bool) -> None:
+def test_a_message_that_waits_for_its_turn_dies_with_its_sender(killed: bool) -> None:
     job, time = job_of(Half, 4, (), turns=True), Timeline()
     links: LinkModel[Callable[[], None]] = LinkModel(job.plans, ())
     turns = VirtualTurns(4, [(0, 1), (1, 0)], job.config.exchange, links, time)

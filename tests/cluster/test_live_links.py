@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gannet.fabrics.job import Berth, LinkChange
+from gannet.fabrics.job import LinkChange, NodeInterface
 from gannet.fabrics.links.live_links import LinksBusy, LiveLinks
 from gannet.netem.agent.client import AgentClient, AgentError
 from gannet.netem.links.plan import path_rate_bps
@@ -116,8 +116,8 @@ def test_a_trace_is_told_in_few_lines_and_only_to_those_it_concerns(shared: Live
     changes.insert(10, LinkChange(4.95, states[9].partition([[3]], WORLD)))  # something else happens in between
     changes[11:] = [replace(c, links=c.links.partition([[3]], WORLD)) for c in changes[11:]]
     heard = [Heard(agent) for agent in shared.agents]
-    berths = [Berth(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
-    live = LiveLinks(heard, berths, LinkState(profile=SWIFT), changes, choose_engine("auto"), seed=1, edges=RING)
+    interfaces = [NodeInterface(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
+    live = LiveLinks(heard, interfaces, LinkState(profile=SWIFT), changes, choose_engine("auto"), seed=1, edges=RING)
     live.put_in_force()
     live.start()
     try:
@@ -171,9 +171,9 @@ def test_the_stack_of_every_node_is_pinned_and_recorded(live: LiveLinks, shared:
 
 
 def test_a_stack_that_cannot_be_had_is_one_clear_error(shared: LiveLab) -> None:
-    berths = [Berth(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
+    interfaces = [NodeInterface(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
     stack, engine = Stack(congestion_control="nosuch"), choose_engine("auto")
-    live = LiveLinks(shared.agents, berths, LinkState(profile=SWIFT), (), engine, 1, RING, stack)
+    live = LiveLinks(shared.agents, interfaces, LinkState(profile=SWIFT), (), engine, 1, RING, stack)
     with pytest.raises(AgentError, match=r"stack: .*[Cc]ongestion .*; this kernel has .*cubic"):
         live.put_in_force()
     live.stop()

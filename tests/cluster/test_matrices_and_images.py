@@ -45,7 +45,7 @@ def test_the_same_bits_on_every_fabric_and_the_bytes_foretold(tmp_path: Path) ->
         for ran in (real, virtual):
             summary = ran.summary(arm)
             assert summary["bytes_codec"] == pytest.approx(expected, abs=6 * NODES)  # means in whole bytes
-            assert summary["refused"] == {} and summary["missing_parcels"] == 0
+            assert summary["refused"] == {} and summary["missing_messages"] == 0
         codec, grpc, interface = (real.summary(arm)[f"bytes_{layer}"] for layer in ("codec", "grpc", "interface"))
         assert codec <= grpc <= 1.03 * codec + 10_000
         assert 1.03 * grpc <= interface <= 1.3 * grpc + 100_000

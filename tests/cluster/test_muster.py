@@ -1,4 +1,4 @@
-"""The muster of containers, over real gRPC on loopback: lines, answers, ends; and who counts as there."""
+"""The membership of containers, over real gRPC on loopback: lines, answers, ends; and who counts as there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from gannet.experiment.serve import ServeError, count_nodes
-from gannet.fabrics.containers.membership import Muster, RemoteAgent
+from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.node.wire import control_pb2, control_pb2_grpc
 
@@ -27,7 +27,7 @@ class Line:
         hello = control_pb2.AgentHello(token=token, host=host, mesh_address=mesh)
         self._words.put(control_pb2.AgentWord(hello=hello))
         self._channel = grpc.insecure_channel(address)
-        self.orders = control_pb2_grpc.MusterStub(self._channel).Serve(iter(self._words.get, None))
+        self.orders = control_pb2_grpc.MembershipStub(self._channel).Serve(iter(self._words.get, None))
 
     def order(self) -> dict[str, Any]:
         order: dict[str, Any] = json.loads(next(self.orders).json)
@@ -42,22 +42,22 @@ class Line:
 
 
 @contextmanager
-def served() -> Iterator[tuple[Muster, str]]:
-    muster = Muster("secret")
+def served() -> Iterator[tuple[Membership, str]]:
+    membership = Membership("secret")
     try:
-        yield muster, muster.start("127.0.0.1:0")
+        yield membership, membership.start("127.0.0.1:0")
     finally:
-        muster.stop()
+        membership.stop()
 
 
-def members(muster: Muster, count: int) -> list[RemoteAgent]:
+def members(membership: Membership, count: int) -> list[RemoteAgent]:
     """The members, once there are `count` of them."""
     changed = threading.Event()
     for _ in range(1000):
-        if len(found := muster.members()) == count:
+        if len(found := membership.members()) == count:
             return found
         changed.wait(0.01)
-    raise AssertionError(f"{len(muster.members())} members, not {count}")
+    raise AssertionError(f"{len(membership.members())} members, not {count}")
 
 
 def asked(member: RemoteAgent, op: str) -> tuple[threading.Thread, list[Any]]:
@@ -76,18 +76,18 @@ def asked(member: RemoteAgent, op: str) -> tuple[threading.Thread, list[Any]]:
 
 
 def test_members_are_ordered_by_address_as_numbers() -> None:
-    with served() as (muster, address):
+    with served() as (membership, address):
         lines = [Line(address, f"host{n}", f"10.1.0.{n}") for n in (10, 9, 2)]
-        assert [member.hello.host for member in members(muster, 3)] == ["host2", "host9", "host10"]
+        assert [member.hello.host for member in members(membership, 3)] == ["host2", "host9", "host10"]
         for line in lines:
             line.end()
-        members(muster, 0)
+        members(membership, 0)
 
 
 def test_answers_find_their_questions_whatever_their_order() -> None:
-    with served() as (muster, address):
+    with served() as (membership, address):
         line = Line(address, "a", "10.1.0.1")
-        (member,) = members(muster, 1)
+        (member,) = members(membership, 1)
         first, said_first = asked(member, "counters")
         order_first = line.order()
         second, said_second = asked(member, "read_back")
@@ -104,9 +104,9 @@ def test_answers_find_their_questions_whatever_their_order() -> None:
 
 
 def test_who_waits_for_a_container_that_goes_hears_it_at_once() -> None:
-    with served() as (muster, address):
+    with served() as (membership, address):
         line = Line(address, "a", "10.1.0.1")
-        (member,) = members(muster, 1)
+        (member,) = members(membership, 1)
         thread, said = asked(member, "probe")
         line.order()
         line.end()
@@ -117,11 +117,11 @@ def test_who_waits_for_a_container_that_goes_hears_it_at_once() -> None:
 
 
 def test_a_container_that_comes_back_replaces_its_old_line() -> None:
-    with served() as (muster, address):
+    with served() as (membership, address):
         old_line = Line(address, "a", "10.1.0.1")
-        (old,) = members(muster, 1)
+        (old,) = members(membership, 1)
         new_line = Line(address, "a", "10.1.0.7")
-        while (new := members(muster, 1)[0]) is old:
+        while (new := members(membership, 1)[0]) is old:
             pass
         assert new.hello.mesh_address == "10.1.0.7" and old.gone
         old_line.end()
@@ -134,12 +134,12 @@ def test_a_container_that_comes_back_replaces_its_old_line() -> None:
 
 
 def test_another_clusters_token_is_refused() -> None:
-    with served() as (muster, address):
+    with served() as (membership, address):
         line = Line(address, "a", "10.1.0.1", token="other")
         with pytest.raises(grpc.RpcError) as refused:
             line.order()
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
-        assert muster.members() == []
+        assert membership.members() == []
         line.end()
 
 

@@ -47,7 +47,7 @@ def test_the_same_bits_on_every_fabric_and_the_bytes_foretold(tmp_path: Path) ->
     for ran in (real, virtual):
         summary = ran.summary("run")
         assert summary["bytes_codec"] == 6 * sum(map(bytes_per_step, traffics.values()))
-        assert summary["refused"] == {} and summary["missing_parcels"] == 0
+        assert summary["refused"] == {} and summary["missing_messages"] == 0
         of = {name: facts["bytes_per_step"] for name, facts in summary["players"].items()}
         assert of == {name: bytes_per_step(traffic) for name, traffic in traffics.items()}
         assert summary["players"]["generator"]["every"] == 3

@@ -49,7 +49,7 @@ def test_the_same_bits_on_every_fabric_and_the_bytes_foretold(tmp_path: Path) ->
             summary = ran.summary(arm)
             # Segments differ with the links, and with them where shares end inside a bucket.
             assert summary["bytes_codec"] == pytest.approx(expected, rel=0.02)
-            assert summary["refused"] == {} and summary["missing_parcels"] == 0
+            assert summary["refused"] == {} and summary["missing_messages"] == 0
         codec, grpc, interface = (real.summary(arm)[f"bytes_{layer}"] for layer in ("codec", "grpc", "interface"))
         assert codec <= grpc <= 1.03 * codec + 3000
         assert 1.03 * grpc <= interface <= 1.3 * grpc + 60_000

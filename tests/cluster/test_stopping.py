@@ -22,11 +22,11 @@ from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.virtual.fabric import Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.process.last_step import Leaving
+from gannet.node.process.last_step import LastStep
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import play, virtual_job
 
-# Who needs whose parcel to end an exchange.
+# Who needs whose message to end an exchange.
 GRAPHS: dict[str, dict[int, set[int]]] = {
     "complete": {0: {1, 2}, 1: {0, 2}, 2: {0, 1}},
     "line": {0: {1}, 1: {0, 2}, 2: {1}},
@@ -45,9 +45,9 @@ class At(NamedTuple):
     dead: bool = False
     known_dead: bool = False
 
-    def leaving(self, every: int, last: int | None) -> Leaving:
+    def leaving(self, every: int, last: int | None) -> LastStep:
         """The thing under test, brought to this state."""
-        leaving = Leaving(every, 0)
+        leaving = LastStep(every, 0)
         leaving.reach(self.made if self.asked_at is None else self.asked_at)
         if self.asked_at is not None:
             leaving.ask()
@@ -136,7 +136,7 @@ def test_in_whatever_order_things_happen_all_leave_after_one_step(graph: str, ev
 def test_threads_do_not_slip_past_what_they_have_named(seed: int) -> None:
     """Four that train around a ring, and a fifth that asks and tells."""
     random, every = Random(seed), 1 + seed % 3
-    nodes, made, moved = [Leaving(every, 0) for _ in range(4)], [0] * 4, threading.Condition()
+    nodes, made, moved = [LastStep(every, 0) for _ in range(4)], [0] * 4, threading.Condition()
     paces = [[random.choice((0.0, 0.0, 0.0002, 0.002)) for _ in range(7)] for _ in nodes]
 
     def sent(step: int, rank: int) -> bool:
@@ -171,7 +171,7 @@ def test_threads_do_not_slip_past_what_they_have_named(seed: int) -> None:
 
 
 def test_who_is_released_waits_no_longer() -> None:
-    node = Leaving(2, 4)
+    node = LastStep(2, 4)
     assert node.ask() == 6
     node.reach(6)
     assert node.held
@@ -268,7 +268,7 @@ def test_a_lost_node_holds_up_nobodys_end(kill_s: float) -> None:
 
 
 class Heavy(Wide):
-    VALUES = 8_000  # 64 kB a parcel
+    VALUES = 8_000  # 64 kB a message
 
 
 @pytest.mark.parametrize(

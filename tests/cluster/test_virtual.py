@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gannet.fabrics.job import LinkChange
-from gannet.fabrics.tcp_model import PART_OVERHEAD_BYTES
+from gannet.fabrics.tcp_model import SEGMENT_OVERHEAD_BYTES
 from gannet.fabrics.virtual.fabric import Corrupt, Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
@@ -39,9 +39,9 @@ SIZE = 2 * Wide.VALUES * 4
 COMPUTE_S, DELAY_S, RATE = 0.010, 0.025, 0.4e6
 
 
-def wire_s(body_bytes: float, parts: int = 1) -> float:
+def wire_s(payload_bytes: float, segments: int = 1) -> float:
     """Frames of 1514 bytes with 1448 of payload, and acknowledgements of 66 bytes for every two of them."""
-    return (body_bytes * 1514 / 1448 + parts * PART_OVERHEAD_BYTES) * (1 + 66 / 3028) * 8 / RATE
+    return (payload_bytes * 1514 / 1448 + segments * SEGMENT_OVERHEAD_BYTES) * (1 + 66 / 3028) * 8 / RATE
 
 
 def test_gossip_takes_two_copies_and_one_delay() -> None:
@@ -58,7 +58,7 @@ def test_overlap_hides_the_gradient() -> None:
 def test_ring_all_reduce_hides_delays_behind_segments() -> None:
     """2(M−1) hops of 1/M each at full rate where the delay fits under a hop's transfer."""
     world = 4
-    transfer = wire_s(2 * (world - 1) / world * SIZE, parts=2 * (world - 1) * 3)
+    transfer = wire_s(2 * (world - 1) / world * SIZE, segments=2 * (world - 1) * 3)
     got = seconds_a_step({"name": "cp-oadam", "collective": "ring"}, world)
     assert COMPUTE_S + transfer < got < COMPUTE_S + transfer + 2 * DELAY_S + wire_s(800)
     hop_by_hop = COMPUTE_S + transfer + 2 * (world - 1) * DELAY_S
@@ -66,7 +66,7 @@ def test_ring_all_reduce_hides_delays_behind_segments() -> None:
 
 
 def test_server_carries_all_copies_on_one_link() -> None:
-    """M−1 copies up, M−1 down, the two directions overlapping piece by piece."""
+    """M−1 copies up, M−1 down, the two directions overlapping segment by segment."""
     got = seconds_a_step({"name": "cp-oadam", "collective": "server"}, 4)
     bound = COMPUTE_S + wire_s(3 * SIZE, 30) + 2 * DELAY_S
     assert bound * 0.999 < got < bound + 5 * wire_s(800)
@@ -133,24 +133,24 @@ def test_the_server_averages_over_those_who_are_there() -> None:
     assert np.abs(before).max() > 0.5
 
 
-def not_a_number(header: Header, body: memoryview) -> tuple[Header, memoryview]:
+def not_a_number(header: Header, payload: memoryview) -> tuple[Header, memoryview]:
     import zlib
     from dataclasses import replace
 
-    bad = np.frombuffer(body, "<f4").copy()
+    bad = np.frombuffer(payload, "<f4").copy()
     bad[0] = np.nan
     return replace(header, crc32=zlib.crc32(bad)), memoryview(bad).cast("B")
 
 
-def flipped(header: Header, body: memoryview) -> tuple[Header, memoryview]:
-    bad = bytearray(body)
+def flipped(header: Header, payload: memoryview) -> tuple[Header, memoryview]:
+    bad = bytearray(payload)
     bad[1] ^= 4
     return header, memoryview(bad)
 
 
 @pytest.mark.parametrize(("damage", "verdict"), [(not_a_number, "not_finite"), (flipped, "corrupt")])
-def test_damaged_parcels_are_refused_counted_and_never_used(damage: Any, verdict: str) -> None:
-    """One node's parcels go bad: the others go on with its weight on themselves, and stay finite."""
+def test_damaged_messages_are_refused_counted_and_never_used(damage: Any, verdict: str) -> None:
+    """One node's messages go bad: the others go on with its weight on themselves, and stay finite."""
     job = virtual_job({"name": "dp-oadam"}, 4, 20)
     memory, outcome = play(job, [BilinearGame(r) for r in range(4)], [Corrupt(1, at_s=0.4, damage=damage)])
     assert outcome.status == "finished"

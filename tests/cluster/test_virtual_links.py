@@ -30,9 +30,9 @@ WIRE_BITS = 8 * frame_bytes(2 * Wide.VALUES * 4, segments=1)
 class Curve:
     """How much a rate that changes has carried by a moment, and the moment by which it has carried so much."""
 
-    def __init__(self, pieces: list[tuple[float, float]]) -> None:
-        """`pieces`: (from when, bit/s), the first from 0, the last for ever."""
-        self.times, self.rates = [t for t, _ in pieces], [rate for _, rate in pieces]
+    def __init__(self, segments: list[tuple[float, float]]) -> None:
+        """`segments`: (from when, bit/s), the first from 0, the last for ever."""
+        self.times, self.rates = [t for t, _ in segments], [rate for _, rate in segments]
         lengths = np.diff(self.times)
         self.totals = [0.0, *accumulate(rate * length for rate, length in zip(self.rates, lengths, strict=False))]
 
@@ -62,7 +62,7 @@ ways = st.lists(st.tuples(st.integers(1, 30), rates), max_size=5).map(
 
 
 def arrivals(model: LinkModel[int], sends: Sequence[tuple[float, int, int, float]]) -> list[float]:
-    """When the parcels (when, source, to, bytes) arrive, in the order given; infinity for never."""
+    """When the messages (when, source, to, bytes) arrive, in the order given; infinity for never."""
     arrived, now_s = [inf] * len(sends), 0.0
     coming = sorted(range(len(sends)), key=lambda number: sends[number][0])
     while True:
@@ -90,7 +90,7 @@ def capped(ups: Sequence[int | None], downs: Sequence[int | None], delay_ms: flo
 
 
 @given(rates, ways, rates, ways, st.integers(1, 100_000), st.integers(0, 20), st.sampled_from([0, 40, 2500]))
-def test_a_parcel_crosses_links_whose_rates_change(
+def test_a_message_crosses_links_whose_rates_change(
     up: int, up_later: Any, down: int, down_later: Any, size: int, now_s: int, delay_ms: int
 ) -> None:
     """At any moment as fast as the slower of the two, and then a delay."""
@@ -116,7 +116,7 @@ KBYTE_S = 8_000  # bit/s
         ([1, 1, 1], [9, 9, 9], [(0, 0, 1, 10_000), (5, 0, 2, 100)], [10.1, 5.2]),
         # One is held up at its end: the other has all that it leaves.
         ([10, 1, 1], [9, 2, 9], [(0, 0, 1, 4000), (0, 0, 2, 16_000)], [2, 2]),
-        # From one node to another, parcels follow each other, and together count once.
+        # From one node to another, messages follow each other, and together count once.
         ([1, 1, 1], [9, 9, 9], [(0, 0, 1, 1000), (0, 0, 1, 1000), (0, 0, 2, 1000)], [2, 3, 2]),
         # No cap on the way: at once.
         ([None, 1], [1, None], [(3, 0, 1, 10_000), (3, 1, 0, 1000)], [3, 4]),
@@ -129,7 +129,7 @@ def test_shares_by_hand(ups: Any, downs: Any, sends: Any, arrived: list[float]) 
     assert later == pytest.approx([at_s + 0.25 for at_s in arrived])
 
 
-parcels = st.lists(
+messages = st.lists(
     st.tuples(
         st.sampled_from([0.0, 0.5, 1.0, 1.25, 6.0]), st.integers(0, 3), st.integers(0, 3), st.integers(1, 5000)
     ),
@@ -139,7 +139,7 @@ parcels = st.lists(
 caps_of_four = st.lists(st.sampled_from([1_000, 8_000, 30_000, None]), min_size=4, max_size=4)
 
 
-@given(caps_of_four, caps_of_four, parcels)
+@given(caps_of_four, caps_of_four, messages)
 def test_no_link_carries_more_than_it_can_and_pairs_keep_their_order(ups: Any, downs: Any, sends: Any) -> None:
     """In any span, of what was sent in it at most capacity × span is there; and nothing is lost."""
     arrived = arrivals(capped(ups, downs), sends)
@@ -157,7 +157,7 @@ def test_no_link_carries_more_than_it_can_and_pairs_keep_their_order(ups: Any, d
         assert there == sorted(there)
 
 
-@given(st.sampled_from([1_000, 8_000, 30_000]), parcels, st.booleans())
+@given(st.sampled_from([1_000, 8_000, 30_000]), messages, st.booleans())
 def test_a_link_that_has_something_to_carry_is_never_idle(rate_bps: int, sends: Any, uplinks: bool) -> None:
     """All uplinks (or downlinks) are the only caps: each is through when one that serves in order would be."""
     caps: tuple[list[int | None], list[int | None]] = ([rate_bps] * 4, [None] * 4)
@@ -179,7 +179,7 @@ def moving(layers: list[Layer], world: int, **settings: Any) -> Any:
 
 
 def test_a_run_over_a_trace_takes_what_the_trace_says() -> None:
-    """Two nodes that send each other a parcel a step, over uplinks that follow the shipped drive."""
+    """Two nodes that send each other a message a step, over uplinks that follow the shipped drive."""
     shipped = load_trace("lte-drive")
     points = tuple(TracePoint(p.at_s, None, (p.up_bps or 0) // 40) for p in shipped.points)
     trace = Trace("uplink", "", points, shipped.duration_s, loop=True)
@@ -187,8 +187,8 @@ def test_a_run_over_a_trace_takes_what_the_trace_says() -> None:
     job = moving([replayed(3, trace, 2, None, 400.0)], 2, steps=None, stop_s=200.0, link=link)
     memory, outcome = play(job, [Wide(rank) for rank in range(2)])
     assert outcome.status == "finished" and not outcome.lost
-    pieces = [(0.0, 1e9), *((3 + t, float(p.up_bps or 0)) for t, p in trace.unrolled(397.0))]
-    uplink = Curve(pieces)
+    segments = [(0.0, 1e9), *((3 + t, float(p.up_bps or 0)) for t, p in trace.unrolled(397.0))]
+    uplink = Curve(segments)
     t_s, worst_s = 0.0, 0.0
     for stats in memory.steps[0]:
         begin_s = t_s + 0.010
@@ -201,7 +201,7 @@ def test_a_run_over_a_trace_takes_what_the_trace_says() -> None:
 
 @pytest.mark.parametrize("cut", ["isolated", "flapping", "partitioned"])
 def test_a_cut_holds_up_who_needs_it_and_loses_nobody(cut: str) -> None:
-    """Also far longer than the patience of those who wait; no parcel is missing in any mix, bits stay the same."""
+    """Also far longer than the patience of those who wait; no message is missing in any mix, bits stay the same."""
     limits = {"chunk_deadline_s": 90.0, "patience_s": 2.0, "round_deadline_s": 100.0}
     edges = [(0, 1), (1, 0)]
     layer = {

@@ -2,7 +2,7 @@
 
 `python -m tests.dashboards.observe FOLDER` enters a sandbox, trains two arms on the namespaces fabric, lets
 Prometheus scrape nodes and controller as compose/prometheus/prometheus.yml has it (but for DNS, which a sandbox
-has not), changes links by schedule, sends parcels that must be refused, kills a node, and writes what it found to
+has not), changes links by schedule, sends messages that must be refused, kills a node, and writes what it found to
 FOLDER/found.json. Prometheus' storage stays in FOLDER/storage.
 """
 
@@ -75,30 +75,30 @@ class Trouble:
 
 
 def send_as_stranger() -> None:
-    """From node 1's place, parts of another run for node 0."""
+    """From node 1's place, segments of another run for node 0."""
     target = f"{layout.mesh_address(0)}:{layout.MESH_PORT}"
     inside = ["nsenter", f"--net=/run/netns/{layout.node_namespace(1)}", "--"]
     subprocess.run([*inside, sys.executable, "-m", "tests.dashboards.observe", "stranger", target], check=True)
 
 
 def stranger(target: str) -> None:
-    """Send five parts that no node of this run has made."""
+    """Send five segments that no node of this run has made."""
     import grpc
 
     from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
-    body = b"none of yours"
-    pieces = [
-        exchange_pb2.Piece(
+    payload = b"none of yours"
+    chunks = [
+        exchange_pb2.Chunk(
             header=exchange_pb2.Header(
-                run="another", sender=1, round=1, part=part, bytes=len(body), crc32=zlib.crc32(body)
+                run="another", sender=1, round=1, segment=segment, bytes=len(payload), crc32=zlib.crc32(payload)
             ),
-            data=body,
+            data=payload,
         )
-        for part in range(5)
+        for segment in range(5)
     ]
     with grpc.insecure_channel(target) as channel:
-        receipts = list(exchange_pb2_grpc.ExchangeStub(channel).Deliver(iter(pieces), timeout=20))
+        receipts = list(exchange_pb2_grpc.ExchangeStub(channel).Deliver(iter(chunks), timeout=20))
     assert [receipt.verdict for receipt in receipts] == [exchange_pb2.WRONG_RUN] * 5
 
 

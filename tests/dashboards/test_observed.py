@@ -41,8 +41,8 @@ def test_every_rule_is_healthy_and_every_recorded_series_is_there(found: dict[st
 
 
 def test_trouble_is_told(found: dict[str, Any]) -> None:
-    """The node that was killed and the stranger's parcels; what did not happen is not claimed."""
-    assert {"GannetNodeLost", "GannetParcelsRefused"} <= set(found["fired"])
+    """The node that was killed and the stranger's messages; what did not happen is not claimed."""
+    assert {"GannetNodeLost", "GannetMessagesRefused"} <= set(found["fired"])
     assert not {"GannetNotFinite", "GannetRunFailed", "GannetAgentLost", "GannetControllerDown"} & set(found["fired"])
     assert found["refused"] == [5.0]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-from gannet.metrics.registry import COUNTERS, GAUGES, Board
+from gannet.metrics.registry import COUNTERS, GAUGES, MetricsRegistry
 from gannet.metrics.run_metrics import MetricsSink
 from gannet.netem.measure.certificate import Certificate, EdgeResult
 from gannet.node.tasks import build_sampler
@@ -117,14 +117,14 @@ def test_one_run_after_the_other(watched: Watched) -> None:
 
 def test_runs_that_ended_long_ago_are_forgotten() -> None:
     now_s = [0.0]
-    board = Board(lambda: now_s[0])
+    registry = MetricsRegistry(lambda: now_s[0])
     for number, at_s in enumerate((0.0, 10.0, 100.0)):
         now_s[0] = at_s
-        run = board.begin(f"run {number}", "a")
-        board.show(run)
+        run = registry.begin(f"run {number}", "a")
+        registry.show(run)
         run.set("gannet_run_nodes", 1)
-        board.end(run)
-        shown = [s.labels["run"] for f in board.collect() for s in f.samples if f.name == "gannet_run_nodes"]
+        registry.end(run)
+        shown = [s.labels["run"] for f in registry.collect() for s in f.samples if f.name == "gannet_run_nodes"]
         assert shown == [["run 0"], ["run 0", "run 1"], ["run 2"]][number]
 
 
@@ -287,7 +287,7 @@ def test_a_state_that_is_not_finite_has_no_distance(watched: Watched) -> None:
 
 
 def test_the_agreement_of_those_who_are_left(watched: Watched) -> None:
-    """A lost node's snapshot is not waited for, once others miss its parcels; one that comes back counts again."""
+    """A lost node's snapshot is not waited for, once others miss its messages; one that comes back counts again."""
     x = states(1)
     for rank in (0, 1):
         watched.sink.snapshot(rank, 10, 1.0, 0, x[rank])

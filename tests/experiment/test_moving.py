@@ -30,9 +30,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_nobody_is_lost_and_no_parcel_is_missing(run: Path) -> None:
+def test_nobody_is_lost_and_no_message_is_missing(run: Path) -> None:
     summary = json.loads((run / "gossip" / "seed-1" / "summary.json").read_text())
-    assert summary["trusted"] and summary["reasons"] == [] and summary["missing_parcels"] == 0
+    assert summary["trusted"] and summary["reasons"] == [] and summary["missing_messages"] == 0
     steps = [json.loads(line) for line in (run / "gossip" / "seed-1" / "steps.jsonl").read_text().splitlines()]
     waits = [(step["t_s"], step["wait_s"]) for step in steps if step["node"] == 1]
     assert [t_s for t_s, wait_s in waits if wait_s > 5] == pytest.approx([45], abs=2)  # cut off from 35 s to 45 s
@@ -71,7 +71,7 @@ def test_it_is_a_comparison_on_equal_terms() -> None:
 
 @pytest.mark.slow
 def test_real_nodes_live_through_a_trace_a_cut_and_a_flap(tmp_path: Path) -> None:
-    """Nobody is declared lost, no parcel is missing, and the ledger tells of each change."""
+    """Nobody is declared lost, no message is missing, and the ledger tells of each change."""
     schedule = [
         {"at_s": 1, "trace": "lte-walk", "nodes": [2]},
         {"at_s": 2, "isolate": [1], "for_s": 5},
@@ -81,7 +81,7 @@ def test_real_nodes_live_through_a_trace_a_cut_and_a_flap(tmp_path: Path) -> Non
     done = gannet(tmp_path / "run", ["run"], links=links, stop={"seconds": 18}, pace_ms=50, snapshot_every=1000)
     assert done.status == 0, done.output
     summary = done.summary()
-    assert summary["status"] == "finished" and summary["missing_parcels"] == 0 and summary["refused"] == {}
+    assert summary["status"] == "finished" and summary["missing_messages"] == 0 and summary["refused"] == {}
     assert not any("lost" in reason for reason in summary["reasons"])
     assert len({max(line["step"] for line in done.steps() if line["node"] == node) for node in range(3)}) == 1
     told = [json.loads(line) for line in (done.run() / "links.jsonl").read_text().splitlines()]

@@ -103,7 +103,7 @@ def test_the_ledger_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
     assert snapshots(run) == snapshots(tmp_path / "whole") and len(snapshots(run)) == 3 * 9
     assert kept.whole() == [36, 40] and len(list(kept.folder.iterdir())) == 2
     assert summary["resumed_after"] == [20] and summary["status"] == "finished" and summary["trusted"]
-    for figure in ("steps", "bytes_codec", "bytes_grpc", "bytes_interface", "missing_parcels", "parameters"):
+    for figure in ("steps", "bytes_codec", "bytes_grpc", "bytes_interface", "missing_messages", "parameters"):
         assert summary[figure] == whole[figure]
     # In flight when a checkpoint is taken is nothing that matters to x, but a link is free a little sooner after it.
     assert summary["seconds"] == pytest.approx(whole["seconds"], rel=0.02)

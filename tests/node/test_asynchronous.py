@@ -1,4 +1,6 @@
-"""Asynchronous pairwise averaging, nodes that are slower than others, and the tray that its parcels come to."""
+"""Asynchronous pairwise averaging, nodes that are slower than others, and the async_mailbox that its messages come
+to.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from gannet.fabrics.virtual.fabric import Corrupt, Fault, Kill
 from gannet.node.algorithms.ad_psgd import _PARTNER_STREAM
 from gannet.node.codecs import build_codec
 from gannet.node.config import NodeConfig
-from gannet.node.exchange.async_mailbox import LANES, Tray
+from gannet.node.exchange.async_mailbox import LANES, AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.tasks.base import Gradient, random_stream
 from gannet.node.topologies.sides import asking_side
@@ -137,14 +139,14 @@ def test_what_half_precision_rounds_is_rounded_alike_at_both_ends() -> None:
 def test_snapshots_are_of_one_moment_whatever_the_nodes_speed() -> None:
     memory = train(3, 60, node_pace_ms={1: 17, 2: 55}, snapshot_every=20)
     assert sorted(memory.snapshots) == [0, 20, 40, 60]
-    assert all(sorted(parts) == [0, 1, 2] for parts in memory.snapshots.values())
+    assert all(sorted(segments) == [0, 1, 2] for segments in memory.snapshots.values())
 
 
 def test_it_ends_by_the_clock() -> None:
     memory = train(3, None, stop_s=0.5, node_pace_ms={2: 55})
     ends = [memory.steps[rank][-1].t_s for rank in range(3)]
     assert min(ends) >= 0.5 and max(ends) <= 0.5 + 2 * 0.055
-    assert all(sorted(parts) == [0, 1, 2] for parts in memory.snapshots.values())
+    assert all(sorted(segments) == [0, 1, 2] for segments in memory.snapshots.values())
 
 
 @pytest.mark.parametrize("staleness", [None, 2])
@@ -158,9 +160,9 @@ def test_it_goes_on_without_a_lost_node(staleness: int | None) -> None:
     assert np.ptp(last, axis=0).max() < 1e-3
 
 
-def test_refused_parcels_change_nothing_and_hang_nobody() -> None:
-    def damage(header: Header, body: memoryview) -> tuple[Header, memoryview]:
-        return header, memoryview(bytes([body[0] ^ 255]) + bytes(body[1:]))
+def test_refused_messages_change_nothing_and_hang_nobody() -> None:
+    def damage(header: Header, payload: memoryview) -> tuple[Header, memoryview]:
+        return header, memoryview(bytes([payload[0] ^ 255]) + bytes(payload[1:]))
 
     memory = train(3, 100, topology="complete", staleness=5, faults=[Corrupt(0, 0.0, damage)])
     assert {(sender, verdict) for sender, _, verdict, _ in memory.refusals} == {(0, "corrupt")}
@@ -213,31 +215,33 @@ def test_the_two_sides_leave_all_nodes_connected(world: int, bits: int) -> None:
     assert len(across) == len(graph.edges) if nx.is_bipartite(graph) else len(across) < len(graph.edges)
 
 
-# The tray.
+# The async_mailbox.
 
 
-def tray(window: int = 3) -> Tray:
-    return Tray("run", 0, 4, 7, build_codec("fp32"), 64, window)
+def async_mailbox(window: int = 3) -> AsyncMailbox:
+    return AsyncMailbox("run", 0, 4, 7, build_codec("fp32"), 64, window)
 
 
-def parcel(sender: int, number: int, lane: int = 0, body: bytes = b"\0\0\0\0") -> tuple[Header, memoryview]:
-    return Header("run", sender, Tag(LANES * number + lane, 0), 7, len(body), zlib.crc32(body)), memoryview(body)
+def message(sender: int, number: int, lane: int = 0, payload: bytes = b"\0\0\0\0") -> tuple[Header, memoryview]:
+    return Header("run", sender, Tag(LANES * number + lane, 0), 7, len(payload), zlib.crc32(payload)), memoryview(
+        payload
+    )
 
 
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(0, 2), st.booleans()), max_size=60))
 @settings(max_examples=200)
 def test_a_tray_gives_each_part_once_in_its_order_and_keeps_its_window(
-    parcels: list[tuple[int, int, int, bool]],
+    messages: list[tuple[int, int, int, bool]],
 ) -> None:
-    box, accepted, taken = tray(), [], []
-    for sender, number, lane, take in parcels:
-        header, body = parcel(sender, number, lane)
+    box, accepted, taken = async_mailbox(), [], []
+    for sender, number, lane, take in messages:
+        header, payload = message(sender, number, lane)
         waiting = sum(arrival.source == sender for arrival in accepted[len(taken) :])
         before = [a.tag.round for a in accepted if a.source == sender and a.tag.round % LANES == lane]
         try:
-            box.put(header, body)
+            box.put(header, payload)
             assert waiting < 3 and all(header.tag.round > earlier for earlier in before)
-            accepted.append(Arrival(sender, header.tag, body))
+            accepted.append(Arrival(sender, header.tag, payload))
         except Refusal as refusal:
             late = any(header.tag.round <= earlier for earlier in before)
             assert refusal.verdict is (Verdict.STALE if late else Verdict.TOO_EARLY)
@@ -248,11 +252,11 @@ def test_a_tray_gives_each_part_once_in_its_order_and_keeps_its_window(
 
 
 def test_a_tray_wakes_who_waits_once() -> None:
-    box, heard = tray(), []
+    box, heard = async_mailbox(), []
     box.collect(heard.append)
     assert heard == []
-    box.put(*parcel(1, 1))
-    box.put(*parcel(2, 1))
+    box.put(*message(1, 1))
+    box.put(*message(2, 1))
     assert [[arrival.source for arrival in arrivals] for arrivals in heard] == [[1]]
     box.collect(heard.append)
     assert [arrival.source for arrival in heard[1]] == [2]
@@ -267,9 +271,9 @@ def test_a_tray_wakes_who_waits_once() -> None:
 
 
 def test_a_damaged_part_may_be_sent_again() -> None:
-    box = tray()
-    header, _ = parcel(1, 1)
+    box = async_mailbox()
+    header, _ = message(1, 1)
     with pytest.raises(Refusal, match="CORRUPT"):
         box.put(header, memoryview(b"\0\0\0\1"))
-    box.put(*parcel(1, 1))
+    box.put(*message(1, 1))
     assert len(box.take()) == 1

@@ -1,4 +1,4 @@
-"""Every codec: exact sizes, what comes back, bad bodies refused, and no bias where none is promised."""
+"""Every codec: exact sizes, what comes back, bad payloads refused, and no bias where none is promised."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ vectors = counts.flatmap(lambda n: arrays(np.float32, n, elements=st.floats(-1e4
 @given(st.sampled_from(FORMS), vectors, st.integers(0, 2**31))
 def test_size_is_known_and_values_come_back(name: str, values: np.ndarray, seed: int) -> None:
     codec = build_codec(name, seed)
-    body = codec.encode(torch.from_numpy(values))
-    assert len(body) == codec.wire_bytes(len(values))
-    back = codec.decode(memoryview(bytes(body))).numpy()
-    assert back.dtype == np.float32 and back.shape == values.shape and codec.finite(memoryview(bytes(body)))
+    payload = codec.encode(torch.from_numpy(values))
+    assert len(payload) == codec.wire_bytes(len(values))
+    back = codec.decode(memoryview(bytes(payload))).numpy()
+    assert back.dtype == np.float32 and back.shape == values.shape and codec.finite(memoryview(bytes(payload)))
     check_values(name, values, back)
 
 
@@ -100,10 +100,10 @@ def test_bits_a_value(name: str, count: int, size: float) -> None:
 @pytest.mark.parametrize("name", FORMS)
 def test_a_body_does_not_alias_the_parameters(name: str) -> None:
     codec, x = build_codec(name), torch.ones(40)
-    body = codec.encode(x)
-    before = bytes(body)
+    payload = codec.encode(x)
+    before = bytes(payload)
     x.zero_()
-    assert bytes(body) == before and codec.decode(body).any()
+    assert bytes(payload) == before and codec.decode(payload).any()
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -112,11 +112,11 @@ def test_a_body_does_not_alias_the_parameters(name: str) -> None:
 def test_not_finite_is_seen(name: str, bad: float, count: int) -> None:
     codec, x = build_codec(name), torch.ones(count)
     x[count // 2] = bad
-    body = codec.encode(x)
-    assert len(body) == codec.wire_bytes(count) and not codec.finite(body)
+    payload = codec.encode(x)
+    assert len(payload) == codec.wire_bytes(count) and not codec.finite(payload)
     if name not in CASTS and not name.endswith("-k") and "-k," not in name:
         with pytest.raises(ValueError, match=r"finite|NaN"):
-            codec.decode(body)
+            codec.decode(payload)
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -133,26 +133,26 @@ def test_half_a_value_is_no_body(name: str) -> None:
 
 @patient
 @given(st.sampled_from(FORMS), st.binary(max_size=600), st.data())
-def test_any_bytes_are_refused_or_are_values(name: str, body: bytes, data: st.DataObject) -> None:
+def test_any_bytes_are_refused_or_are_values(name: str, payload: bytes, data: st.DataObject) -> None:
     """What `finite` lets pass `decode` can read, as finite values; all else is a ValueError, never a crash."""
     codec = build_codec(name)
-    if data.draw(st.booleans()):  # a true body, damaged
+    if data.draw(st.booleans()):  # a true payload, damaged
         whole = bytearray(codec.encode(torch.randn(data.draw(counts), generator=torch.Generator().manual_seed(1))))
         for _ in range(data.draw(st.integers(0, 3))):
             if whole:
                 whole[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-        body = bytes(whole[: len(whole) - data.draw(st.integers(0, 2))])
-    claimed = int.from_bytes(body[:4], "little")
-    assume(name in CASTS or claimed < 1 << 24 or len(body) != codec.wire_bytes(claimed))
+        payload = bytes(whole[: len(whole) - data.draw(st.integers(0, 2))])
+    claimed = int.from_bytes(payload[:4], "little")
+    assume(name in CASTS or claimed < 1 << 24 or len(payload) != codec.wire_bytes(claimed))
     try:
-        finite = codec.finite(memoryview(body))
+        finite = codec.finite(memoryview(payload))
     except ValueError:
         with pytest.raises(ValueError):
-            codec.decode(memoryview(body))
+            codec.decode(memoryview(payload))
         return
     if finite:
-        values = codec.decode(memoryview(body))
-        assert torch.isfinite(values).all() and codec.wire_bytes(len(values)) == len(body)
+        values = codec.decode(memoryview(payload))
+        assert torch.isfinite(values).all() and codec.wire_bytes(len(values)) == len(payload)
 
 
 def variances(name: str, x: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def variances(name: str, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", UNBIASED)
 def test_no_bias_the_right_variance_and_independent_ranks(name: str) -> None:
-    """z-tests of 1,000 bodies with the standard deviations of the definition; equal seeds, so equal outcomes."""
+    """z-tests of 1,000 payloads with the standard deviations of the definition; equal seeds, so equal outcomes."""
     repeats, n = 1000, 200
     vector = torch.randn(n, generator=torch.Generator().manual_seed(3)) * torch.logspace(-1, 0, n)
     x = vector.numpy().astype(np.float64)
@@ -257,7 +257,7 @@ class TestErrorFeedback:
 
     @pytest.mark.parametrize("name", ["top-k,ratio=0.1", "sign", "qsgd-2bit", "random-k,ratio=0.5"])
     def test_nothing_is_lost(self, name: str) -> None:
-        """What was sent and what is remembered are together all that was given, after any number of bodies."""
+        """What was sent and what is remembered are together all that was given, after any number of payloads."""
         feedback, random = ErrorFeedback(build_codec(name), 300), np.random.default_rng(1)
         given_, sent = np.zeros(300), np.zeros(300)
         for _ in range(20):

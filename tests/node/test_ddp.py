@@ -144,8 +144,8 @@ def test_every_byte_is_foretold(trained: dict[int, list[Any]], world: int, hook:
     for rank, result in enumerate(trained[world]):
         for step, count in enumerate(result[hook][1]):
             vectors = vectors_of(CONFIGS[hook], LAYOUT, step)
-            bodies = sum(ring_sent_bytes(*vector, (rank + 1) % world, world) for vector in vectors)
-            headers, cut = divmod(count - bodies, HEADER_BYTES)
+            payloads = sum(ring_sent_bytes(*vector, (rank + 1) % world, world) for vector in vectors)
+            headers, cut = divmod(count - payloads, HEADER_BYTES)
             segments = 2 * 2 * (world - 1) * len(vectors)
             assert cut == 0 and segments / 2 <= headers <= 3 * segments + 6
 

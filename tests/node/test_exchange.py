@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from gannet.node.training.effects import RAW_PART, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 from tests.support.exchanges import SCHEMA, Pair
 
@@ -34,29 +34,29 @@ def pair() -> Iterator[Callable[..., Pair]]:
 def test_parts_of_a_round_arrive_whole_and_are_counted(pair: Callable[..., Pair]) -> None:
     p = pair()
     values = torch.randn(5000)
-    body = p.codec.encode(values)
-    p.nodes[0].send(1, Tag(1, 0), body, False)
-    p.nodes[0].send(1, Tag(1, 1), body[:4], False)
+    payload = p.codec.encode(values)
+    p.nodes[0].send(1, Tag(1, 0), payload, False)
+    p.nodes[0].send(1, Tag(1, 1), payload[:4], False)
     p.nodes[0].send(1, Tag(1, 2), memoryview(b""), True)
-    assert bytes(p.nodes[1].receive(0, Tag(1, 1))) == bytes(body[:4])
+    assert bytes(p.nodes[1].receive(0, Tag(1, 1))) == bytes(payload[:4])
     np.testing.assert_array_equal(p.codec.decode(p.nodes[1].receive(0, Tag(1, 0))), values)
     assert bytes(p.nodes[1].receive(0, Tag(1, 2))) == b""
     p.call(p.nodes[0].drain(5))
-    assert len(body) + 4 < p.nodes[0].grpc_bytes < 1.05 * len(body)
+    assert len(payload) + 4 < p.nodes[0].grpc_bytes < 1.05 * len(payload)
     assert not p.refusals
 
 
 def test_rounds_whose_parts_are_all_raw_take_room_and_give_it_back(pair: Callable[..., Pair]) -> None:
-    """Each round takes room once, whatever its parts are: else the window would grow, and giving back would fail."""
+    """Each round takes room once, whatever its segments are: else the window would grow, and release would fail."""
     p = pair(window_rounds=2)
     complaints: list[dict[str, Any]] = []
     p.loop.set_exception_handler(lambda loop, context: complaints.append(context))
-    body = p.codec.encode(torch.randn(10))
+    payload = p.codec.encode(torch.randn(10))
     for number in range(1, 7):
-        p.nodes[0].send(1, Tag(number, 0 | RAW_PART), body, False)
-        p.nodes[0].send(1, Tag(number, 1 | RAW_PART), body, True)
-        for part in (0, 1):
-            assert len(p.nodes[1].receive(0, Tag(number, part | RAW_PART))) == len(body)
+        p.nodes[0].send(1, Tag(number, 0 | RAW_SEGMENT), payload, False)
+        p.nodes[0].send(1, Tag(number, 1 | RAW_SEGMENT), payload, True)
+        for segment in (0, 1):
+            assert len(p.nodes[1].receive(0, Tag(number, segment | RAW_SEGMENT))) == len(payload)
     p.call(p.nodes[0].drain(5))
     gc.collect()
     assert not complaints and not p.refusals and not p.waits
@@ -64,10 +64,10 @@ def test_rounds_whose_parts_are_all_raw_take_room_and_give_it_back(pair: Callabl
 
 def test_traffic_is_counted_by_peer(pair: Callable[..., Pair]) -> None:
     p = pair(world=3)
-    body = p.codec.encode(torch.randn(5000))
+    payload = p.codec.encode(torch.randn(5000))
     for to in (1, 2):
-        p.nodes[0].send(to, Tag(1, 0), body, True)
-    p.nodes[0].send(1, Tag(2, 0), body, True)
+        p.nodes[0].send(to, Tag(1, 0), payload, True)
+    p.nodes[0].send(1, Tag(2, 0), payload, True)
     for rank, number in ((1, 1), (2, 1), (1, 2)):
         p.nodes[rank].receive(0, Tag(number, 0))
     p.call(p.nodes[0].drain(5))
@@ -76,10 +76,10 @@ def test_traffic_is_counted_by_peer(pair: Callable[..., Pair]) -> None:
         sent[1].sent_bytes == 2 * sent[2].sent_bytes
         and sent[1].sent_bytes + sent[2].sent_bytes == p.nodes[0].grpc_bytes
     )
-    assert len(body) < sent[2].sent_bytes < 1.05 * len(body)
-    assert [p.nodes[rank].counters.read()[0].received_bytes for rank in (1, 2)] == [2 * len(body), len(body)]
+    assert len(payload) < sent[2].sent_bytes < 1.05 * len(payload)
+    assert [p.nodes[rank].counters.read()[0].received_bytes for rank in (1, 2)] == [2 * len(payload), len(payload)]
     assert all(sent[to].busy_s > 0 for to in (1, 2))
-    assert sent == p.nodes[0].counters.read()  # every part has its receipt: no clock runs any more
+    assert sent == p.nodes[0].counters.read()  # every segment has its receipt: no clock runs any more
 
 
 def test_parts_for_a_peer_that_is_gone_are_not_under_way_for_ever(pair: Callable[..., Pair]) -> None:
@@ -108,16 +108,16 @@ def test_many_rounds_both_ways_in_order(pair: Callable[..., Pair]) -> None:
     assert not p.refusals
 
 
-async def deliver(address: str, messages: list[exchange_pb2.Piece]) -> list[exchange_pb2.Receipt]:
+async def deliver(address: str, messages: list[exchange_pb2.Chunk]) -> list[exchange_pb2.Receipt]:
     async with grpc.aio.insecure_channel(address) as channel:
         call = exchange_pb2_grpc.ExchangeStub(channel).Deliver(iter(messages))
         return [receipt async for receipt in call]
 
 
-def message(body: bytes, **changes: Any) -> exchange_pb2.Piece:
-    fields = {"run": "run", "sender": 1, "round": 1, "part": 0, "schema": SCHEMA, "bytes": len(body)}
-    return exchange_pb2.Piece(
-        header=exchange_pb2.Header(**{**fields, "crc32": zlib.crc32(body), **changes}), data=body
+def message(payload: bytes, **changes: Any) -> exchange_pb2.Chunk:
+    fields = {"run": "run", "sender": 1, "round": 1, "segment": 0, "schema": SCHEMA, "bytes": len(payload)}
+    return exchange_pb2.Chunk(
+        header=exchange_pb2.Header(**{**fields, "crc32": zlib.crc32(payload), **changes}), data=payload
     )
 
 
@@ -125,7 +125,7 @@ GOOD = np.ones(4, dtype="<f4").tobytes()
 
 
 @pytest.mark.parametrize(
-    ("piece", "verdict"),
+    ("chunk", "verdict"),
     [
         (message(GOOD), exchange_pb2.ACCEPTED),
         (message(GOOD, run="another"), exchange_pb2.WRONG_RUN),
@@ -140,17 +140,17 @@ GOOD = np.ones(4, dtype="<f4").tobytes()
         (message(b"\x80\x04\x95pickle"), exchange_pb2.MALFORMED),
     ],
 )
-def test_what_a_stranger_sends(pair: Callable[..., Pair], piece: exchange_pb2.Piece, verdict: int) -> None:
+def test_what_a_stranger_sends(pair: Callable[..., Pair], chunk: exchange_pb2.Chunk, verdict: int) -> None:
     """Sent by a client of its own making, so that nothing of ours puts it right first."""
     p = pair()
-    receipts = p.call(deliver(p.addresses[0], [piece]))
+    receipts = p.call(deliver(p.addresses[0], [chunk]))
     assert [receipt.verdict for receipt in receipts] == [verdict]
     if verdict == exchange_pb2.ACCEPTED:
         assert bytes(p.nodes[0].receive(1, Tag(1, 0))) == GOOD
     else:
-        assert p.refusals[0][:2] == (piece.header.sender, 0)
+        assert p.refusals[0][:2] == (chunk.header.sender, 0)
         assert receipts[0].detail
-        assert sum(p.nodes[0].shelf.refused().values()) == 1
+        assert sum(p.nodes[0].inbox.refused().values()) == 1
 
 
 def test_oversized_messages_and_headless_streams_end_with_a_status(pair: Callable[..., Pair]) -> None:
@@ -159,13 +159,13 @@ def test_oversized_messages_and_headless_streams_end_with_a_status(pair: Callabl
         p.call(deliver(p.addresses[0], [message(b"\0" * 20_000)]))
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        p.call(deliver(p.addresses[0], [exchange_pb2.Piece(data=GOOD)]))
+        p.call(deliver(p.addresses[0], [exchange_pb2.Chunk(data=GOOD)]))
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_silent_peer_costs_one_deadline_and_no_more(pair: Callable[..., Pair]) -> None:
     p = pair(chunk_deadline_s=0.1, patience_s=0.1, round_deadline_s=0.2)
-    with pytest.raises(PeerLost, match=r"no parcel within 0\.2 s"):
+    with pytest.raises(PeerLost, match=r"no message within 0\.2 s"):
         p.nodes[0].receive(1, Tag(1, 0))
     assert p.waits == [(0, 1, 1)]  # said once, when patience was over
 
@@ -173,9 +173,9 @@ def test_a_silent_peer_costs_one_deadline_and_no_more(pair: Callable[..., Pair])
 def test_a_dead_peer_never_blocks_the_sender(pair: Callable[..., Pair]) -> None:
     p = pair(round_deadline_s=1.0, patience_s=0.5, chunk_deadline_s=0.5, window_rounds=2)
     p.call(p.nodes[1].close())
-    body = p.codec.encode(torch.ones(5000))
+    payload = p.codec.encode(torch.ones(5000))
     for number in range(1, 8):  # more rounds than the window holds
-        p.nodes[0].send(1, Tag(number, 0), body, True)
+        p.nodes[0].send(1, Tag(number, 0), payload, True)
     with pytest.raises(PeerLost):
         p.nodes[0].receive(1, Tag(7, 0))
     assert {(rank, source) for rank, source, _ in p.waits} == {(0, 1)}
@@ -184,10 +184,10 @@ def test_a_dead_peer_never_blocks_the_sender(pair: Callable[..., Pair]) -> None:
 def test_what_is_on_its_way_to_a_lost_peer_is_waited_for_no_longer(pair: Callable[..., Pair]) -> None:
     """A node that hangs takes nothing and closes nothing: who leaves would wait for its receipts to the deadline."""
     p = pair(window_rounds=1, chunk_deadline_s=300.0, patience_s=300.0, round_deadline_s=600.0, liveness_s=1200.0)
-    body = p.codec.encode(torch.ones(5000))
-    p.nodes[0].send(1, Tag(1, 0), body, False)  # its stream stays open
+    payload = p.codec.encode(torch.ones(5000))
+    p.nodes[0].send(1, Tag(1, 0), payload, False)  # its stream stays open
     p.nodes[1].receive(0, Tag(1, 0))
-    more = threading.Thread(target=p.nodes[0].send, args=(1, Tag(2, 0), body, True))
+    more = threading.Thread(target=p.nodes[0].send, args=(1, Tag(2, 0), payload, True))
     more.start()  # there is no room for a second round
     more.join(0.1)
     assert more.is_alive()
@@ -208,7 +208,7 @@ def test_the_sender_waits_where_the_receiver_does_not_read(pair: Callable[..., P
             p.nodes[0].send(1, Tag(number, 0), p.codec.encode(torch.ones(5000)), True)
             sent.append(number)
 
-    with p.nodes[1].shelf._lock:  # the receiver is stuck: nothing is taken, nothing acknowledged
+    with p.nodes[1].inbox._lock:  # the receiver is stuck: nothing is taken, nothing acknowledged
         thread = threading.Thread(target=work)
         thread.start()
         thread.join(0.3)

@@ -1,4 +1,4 @@
-"""The gate: everything that is not exactly the expected parcel is refused with its reason and never used."""
+"""The gate: everything that is not exactly the expected message is refused with its reason and never used."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def mailbox() -> Mailbox:
     return Mailbox("run", 0, 4, 99, build_codec("fp32"), max_bytes=20, window_rounds=2)
 
 
-def header(body: memoryview = BODY, **changes: Any) -> Header:
-    return replace(Header("run", 1, Tag(1, 0), 99, len(body), zlib.crc32(body)), **changes)
+def header(payload: memoryview = BODY, **changes: Any) -> Header:
+    return replace(Header("run", 1, Tag(1, 0), 99, len(payload), zlib.crc32(payload)), **changes)
 
 
-def test_a_good_parcel_is_delivered_once() -> None:
+def test_a_good_message_is_delivered_once() -> None:
     box, got = mailbox(), []
     box.put(header(), BODY)
     box.expect(1, Tag(1, 0), got.append)
-    assert [bytes(body) for body in got] == [bytes(BODY)]
+    assert [bytes(payload) for payload in got] == [bytes(BODY)]
     with pytest.raises(Refusal) as refusal:
         box.put(header(), BODY)
     assert refusal.value.verdict is Verdict.STALE
@@ -51,14 +51,14 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("head", "body", "verdict"), BAD, ids=lambda value: getattr(value, "name", ""))
-def test_refusals(head: Header, body: memoryview, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("head", "payload", "verdict"), BAD, ids=lambda value: getattr(value, "name", ""))
+def test_refusals(head: Header, payload: memoryview, verdict: Verdict) -> None:
     box, got = mailbox(), []
     with pytest.raises(Refusal) as refusal:
-        box.put(head, body)
+        box.put(head, payload)
     assert refusal.value.verdict is verdict
     assert box.refused == {verdict.name.lower(): 1}
-    # Whoever asks for that part afterwards never sees the refused bytes.
+    # Whoever asks for that segment afterwards never sees the refused bytes.
     box.expect(1, Tag(1, 0), got.append)
     box.lose(1, "test")
     assert all(isinstance(answer, PeerLost) for answer in got) and got
@@ -110,16 +110,16 @@ events = st.lists(
 
 
 @given(events)
-def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_parcel(history: list[Any]) -> None:
+def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_message(history: list[Any]) -> None:
     box = mailbox()
     answers: dict[tuple[int, Tag], list[Any]] = {}
-    for kind, source, number, part in history:
-        tag = Tag(number, part)
+    for kind, source, number, segment in history:
+        tag = Tag(number, segment)
         key = (source, tag)
-        body = memoryview(np.array([source, number, part], dtype="<f4").tobytes())
+        payload = memoryview(np.array([source, number, segment], dtype="<f4").tobytes())
         if kind == "put":
             try:
-                box.put(header(body, sender=source, tag=tag), body)
+                box.put(header(payload, sender=source, tag=tag), payload)
             except Refusal as refusal:
                 assert refusal.verdict in (Verdict.STALE, Verdict.TOO_EARLY)
         elif kind == "expect" and key not in answers and number >= box.rounds[0]:
@@ -134,6 +134,6 @@ def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_parcel(hist
     for (source, tag), got in answers.items():
         assert len(got) <= 1
         if got and not isinstance(got[0], PeerLost):
-            assert np.frombuffer(got[0], "<f4").tolist() == [source, tag.round, tag.part]
+            assert np.frombuffer(got[0], "<f4").tolist() == [source, tag.round, tag.segment]
         if source in box.lost:
             assert len(got) == 1

@@ -12,7 +12,7 @@ import torch
 from gannet.experiment.bounds import lower_bound
 from gannet.fabrics.virtual.fabric import Kill, run_virtual
 from gannet.ledger.snapshots import comparable
-from gannet.metrics.consensus import Agreement
+from gannet.metrics.consensus import Consensus
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.algorithms.md_gan import SWAP_STREAM
@@ -22,7 +22,7 @@ from gannet.node.methods.md_gan import MdGanConfig
 from gannet.node.methods.registry import shard_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import SplitTask
-from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_payload, message_bytes
 from gannet.spec.run_spec import RunSpec
 from tests.reference.md_gan_reference import md_gan
 from tests.reference.oadam_reference import OptimisticAdam
@@ -129,8 +129,8 @@ def test_bytes_and_time_are_known_before(
     star = {(0, rank) for rank in range(1, 5)} | {(rank, 0) for rank in range(1, 5)}
     between = {(a, b) for a in range(1, 5) for b in range(1, 5) if a != b} if swap_every else set()
     assert set(traffic.edges) == set(exchange_edges(job.config, world)) == star | between
-    assert parcel_bytes(job.config, games[0].layout) == 2 * samples + critic
-    assert largest_body(job.config, games[0].size, games[0].layout) == samples > bytes_a_value * games[0].size
+    assert message_bytes(job.config, games[0].layout) == 2 * samples + critic
+    assert largest_payload(job.config, games[0].size, games[0].layout) == samples > bytes_a_value * games[0].size
     bound = lower_bound(traffic, job.plans, 0.005, 1.0, overlap=False)  # half a pace, on each side of the links
     assert bound.total_s <= max(of[-1].t_s for of in memory.steps.values()) / STEPS * 1.0001
 
@@ -234,7 +234,7 @@ def test_the_servers_generator_is_what_is_scored() -> None:
     assert (x[:, :192] == 1).all() and (x[:, 257] == 1).all()  # the generator and its running statistics
     np.testing.assert_array_equal(x[:, 200], [2.5, 2, 3])  # no discriminator on the server: the workers' mean
     assert (comparable(states, game.players, "dp-oadam").mean(0) == 2).all()
-    agreement = Agreement(3, game.players, "md-gan")
+    agreement = Consensus(3, game.players, "md-gan")
     (seen,) = [s for rank in (0, 1, 2) for s in agreement.add(rank, 5, 1.0, states[rank])]
     assert seen.players["generator"] == (0, 0) and seen.players["discriminator"][0] == pytest.approx(65 / 6)
     del states[0]

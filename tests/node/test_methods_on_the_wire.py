@@ -44,15 +44,15 @@ def push_rounds(
     nodes = [PushSum(torch.from_numpy(row).float()) for row in values]
     for number in range(1, rounds + 1):
         alive = [rank for rank in range(world) if rank != lost or number < since]
-        parcels: dict[Any, memoryview] = {}
+        messages: dict[Any, memoryview] = {}
         running: dict[int, Coroutine[Any, Any, None]] = {}
         wanted: dict[int, Receive] = {}
         for rank in alive:
             running[rank] = nodes[rank].round(peers[rank], partial(_at, here, rank))
-            _run(running, wanted, parcels, rank)
+            _run(running, wanted, messages, rank)
         while running:
             for rank in list(running):
-                _run(running, wanted, parcels, rank, set(alive))
+                _run(running, wanted, messages, rank, set(alive))
     return [nodes[rank] for rank in alive]
 
 
@@ -63,7 +63,7 @@ def _at(here: tuple[Neighbourhood, ...], rank: int, number: int) -> Neighbourhoo
 def _run(
     running: dict[int, Coroutine[Any, Any, None]],
     wanted: dict[int, Receive],
-    parcels: dict[Any, memoryview],
+    messages: dict[Any, memoryview],
     rank: int,
     alive: set[int] | None = None,
 ) -> None:
@@ -73,15 +73,15 @@ def _run(
         if (want := wanted.pop(rank, None)) is not None:
             if alive is not None and want.source not in alive:
                 effect = running[rank].throw(PeerLost(want.source, "gone"))
-            elif (want.source, rank, want.tag) in parcels:
-                effect = running[rank].send(parcels.pop((want.source, rank, want.tag)))
+            elif (want.source, rank, want.tag) in messages:
+                effect = running[rank].send(messages.pop((want.source, rank, want.tag)))
             else:
                 wanted[rank] = want
                 return
         else:
             effect = running[rank].send(None)
         while isinstance(effect, Send):
-            parcels[rank, effect.to, effect.tag] = effect.body
+            messages[rank, effect.to, effect.tag] = effect.payload
             effect = running[rank].send(None)
         wanted[rank] = effect
     except StopIteration:

@@ -57,8 +57,8 @@ def test_what_prometheus_scrapes() -> None:
     assert found["gannet_loss", "generator"] == 1.5
     assert found["gannet_spent_seconds_total", "compute"] == 0.5
     assert found["gannet_sent_bytes_total", "interface"] == 2200
-    assert found["gannet_missing_parcels_total", "3"] == 1
-    assert found["gannet_refused_parcels_total", "not_finite"] == 1
+    assert found["gannet_missing_messages_total", "3"] == 1
+    assert found["gannet_refused_messages_total", "not_finite"] == 1
     assert found["gannet_peers_lost",] == 1
     assert found["gannet_step_seconds_sum",] == 1.0
     assert not any(name.endswith("_created") for name, *_ in found)
@@ -68,16 +68,16 @@ def test_what_has_not_happened_is_zero_and_not_absent() -> None:
     metrics = NodeMetrics("run-1", "gossip", 2)
     metrics.begin({1}, {3}, Counters().read)
     found = scrape(metrics)
-    reasons = {labels[0] for name, *labels in found if name == "gannet_refused_parcels_total"}
+    reasons = {labels[0] for name, *labels in found if name == "gannet_refused_messages_total"}
     assert reasons == {verdict.name.lower() for verdict in Verdict} - {"accepted"}
     for key in (
         ("gannet_steps_total",),
         ("gannet_peers_lost",),
         ("gannet_diverged",),
-        ("gannet_missing_parcels_total", "1"),
+        ("gannet_missing_messages_total", "1"),
     ):
         assert found[key] == 0
-    assert ("gannet_missing_parcels_total", "3") not in found  # nothing is awaited from there
+    assert ("gannet_missing_messages_total", "3") not in found  # nothing is awaited from there
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -203,7 +203,7 @@ def test_what_is_under_way_when_training_begins_is_counted_from_there(clock: Cal
     assert counters.sent_bytes == 100  # the exchange's own count goes on
 
 
-def test_staleness_is_the_rounds_since_a_parcel_was_used() -> None:
+def test_staleness_is_the_rounds_since_a_message_was_used() -> None:
     counters = Counters()
     counters.begin([1])
     counters.received(1, Tag(3, 0), 10, 0.5)

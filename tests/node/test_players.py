@@ -160,7 +160,7 @@ MIXED: dict[str, Any] = {
 
 
 def test_over_tcp_the_same_bits_as_on_the_virtual_clock() -> None:
-    """A ring passes quantized pieces on while gossip of the other player waits, in whatever order they come."""
+    """A ring passes quantized segments on while gossip of the other player waits, in whatever order they come."""
     games = [[MatrixGame(r, noise=0.1, spread=0.3) for r in range(4)] for _ in range(2)]
     job = virtual_job({"name": "dp-oadam"}, 4, 12, players=MIXED, optimizer=OPTIMIZER)
     memory, outcome = play(job, games[0])

@@ -1,4 +1,4 @@
-"""What players send that are exchanged each in its own way: every parcel counted on the virtual fabric, by player."""
+"""Traffic of players that are exchanged each in its own way: every message counted on the virtual fabric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.exchange.mailbox import Header
 from gannet.node.layout import TensorSpec
-from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_body, parcel_bytes
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_payload, message_bytes
 from gannet.node.traffic.players import bytes_per_step, steps_between, together, traffic_by_player
 from gannet.node.training.worker import Worker
 from tests.support.games import MatrixGame, Wide
@@ -58,15 +58,15 @@ PLAYERS = st.one_of(
 
 
 def count(job: Any, tasks: Any) -> tuple[Any, Counter[tuple[str, int]], int]:
-    """(what a run told, bytes by (player, rank), the longest body), seen as every parcel leaves."""
+    """(what a run told, bytes by (player, rank), the longest payload), seen as every message leaves."""
     names, sent, longest = list(tasks[0].players), Counter[tuple[str, int]](), [0]
 
-    def look(header: Header, body: memoryview) -> tuple[Header, memoryview]:
-        sent[names[header.tag.player], header.sender] += len(body)
-        longest.append(len(body))
-        return header, body
+    def look(header: Header, payload: memoryview) -> tuple[Header, memoryview]:
+        sent[names[header.tag.player], header.sender] += len(payload)
+        longest.append(len(payload))
+        return header, payload
 
-    watch = [Corrupt(rank, -1.0, look) for rank in range(job.world)]  # from before the first parcel on
+    watch = [Corrupt(rank, -1.0, look) for rank in range(job.world)]  # from before the first message on
     memory, outcome = play(job, tasks, watch)
     assert outcome.status == "finished" and not outcome.lost and not memory.refusals, outcome.reason
     return memory, sent, max(longest)
@@ -92,7 +92,7 @@ def test_any_players_finish_and_send_what_was_foretold(
         assert sum(s.codec_bytes for s in memory.steps[rank]) == sum(sent[name, rank] for name in players)
     edges = exchange_edges(job.config, world)
     assert set(edges) == {edge for traffic in traffics.values() for edge in traffic.edges}
-    assert longest <= largest_body(job.config, games[0][0].size, layout)
+    assert longest <= largest_payload(job.config, games[0][0].size, layout)
     overlaps = [bool(p["algorithm"].get("overlap")) for p in players.values()]
     bound = joint_bound(list(zip(traffics.values(), overlaps, strict=True)), job.plans, 0.010, STEPS)
     step_s = max(of_node[-1].t_s for of_node in memory.steps.values()) / STEPS
@@ -143,7 +143,7 @@ def test_alike_players_have_the_traffic_of_the_whole_vector() -> None:
         parts = traffic_by_player(config, 4, layout)
         assert together(list(parts.values()), 30) == exchange_traffic(whole, 4, 54)
         assert traffic_by_player(whole, 4, layout) == {"": exchange_traffic(whole, 4, 54)}
-        assert parcel_bytes(config, layout) == parcel_bytes(whole, layout) == 4 * 54
+        assert message_bytes(config, layout) == message_bytes(whole, layout) == 4 * 54
     with pytest.raises(ValueError, match=r"node\.traffic\.players"):
         exchange_traffic(config, 4, 54)
 
@@ -152,7 +152,7 @@ def test_who_is_not_exchanged_weighs_nothing() -> None:
     layout = MatrixGame(0).layout
     seldom = {"algorithm": {"name": "cp-oadam", "every": 5, "collective": "ring"}, "codec": "fp16"}
     config = virtual_job({"name": "local"}, 4, players={"generator": seldom}).config
-    assert parcel_bytes(config, layout) == 2 * 27
+    assert message_bytes(config, layout) == 2 * 27
     assert exchange_edges(config, 4) == ((0, 1), (1, 2), (2, 3), (3, 0))
     assert steps_between(config) == 5
     assert Worker(config, 0, 4, MatrixGame(0)).window_rounds == 4 + 6

@@ -26,7 +26,7 @@ from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import Gradient, random_stream
 from gannet.node.tasks.config import TaskConfig
 from gannet.node.topologies.topology import Topology
-from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, parcel_bytes
+from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, message_bytes
 from gannet.spec.run_spec import RunSpec
 from tests.reference.oadam_reference import OptimisticAdam
 from tests.reference.power_gossip_reference import PowerGossip, power_gossip
@@ -163,7 +163,7 @@ def test_bytes_and_time_are_known_before(codec: str, bytes_a_value: int, topolog
     traffic = exchange_traffic(job.config, world, games[0].size, 0, games[0].layout)
     # (rows + columns) · rank a matrix; 3 + 3 raw values; with rank 2 the 8 × 3 one, 22 < 24, is still a matrix.
     copy = bytes_a_value * rank * ((4 + 6) + (8 + 3)) + 4 * 6
-    assert parcel_bytes(job.config, games[0].layout) == copy
+    assert message_bytes(job.config, games[0].layout) == copy
     neighbours = Topology(topology, world).sent_per_round
     assert traffic.sent == traffic.received == tuple(int(copy * count) for count in neighbours)
     for rank_ in range(world):
@@ -185,7 +185,7 @@ def test_the_shapes_of_a_gan() -> None:
     assert shapes.rest + sum(m.rows * m.columns for m in shapes.matrices) == sampler.size
     mixed = x.clone()
     shapes.add_rest(mixed, shapes.rest_of(x), 1.0)
-    assert float((mixed - x).sum()) == float(shapes.rest_of(x).sum())
+    assert float((mixed - x).double().sum()) == float(shapes.rest_of(x).double().sum())
     # A matrix no longer than its factors, and running statistics whatever their shape, are none.
     layout = [TensorSpec("a", (3, 3), 0, "generator"), TensorSpec("b", (9, 9), 9, "buffers")]
     assert not LowRank(layout, 2).matrices and LowRank(layout, 2).rest == 90
@@ -243,15 +243,15 @@ def test_it_goes_on_without_a_lost_peer(topology: str, at_s: float, notice_s: fl
 
 
 @pytest.mark.parametrize("part", [0, 2])
-def test_an_edge_whose_parcel_was_spoilt_is_left_out_at_both_ends(part: int) -> None:
+def test_an_edge_whose_message_was_spoilt_is_left_out_at_both_ends(part: int) -> None:
     """Both ends live on, and nobody waits for a deadline: time goes on as before."""
     spoilt: list[int] = []
 
-    def damage(header: Header, body: memoryview) -> tuple[Header, memoryview]:
-        if not spoilt and header.tag.part == part:
+    def damage(header: Header, payload: memoryview) -> tuple[Header, memoryview]:
+        if not spoilt and header.tag.segment == part:
             spoilt.append(header.tag.round)
-            return header, memoryview(bytes(len(body) - 1) + b"\x01")
-        return header, body
+            return header, memoryview(bytes(len(payload) - 1) + b"\x01")
+        return header, payload
 
     def run(*faults: Corrupt) -> Any:
         job = virtual_job({"name": "power-gossip"}, 4, 30, exchange=LIMITS, optimizer=SLOW)

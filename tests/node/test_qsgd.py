@@ -35,9 +35,9 @@ def test_bodies_are_what_the_format_says(bits: int, scale: str, count: int) -> N
     """Read bit by bit: the scales are the buckets', the levels neighbours of the scaled values, the values theirs."""
     v = gaussian(count).astype(np.float32)
     codec = QsgdCodec("qsgd", bits, 16, scale, Dither(1, 2))
-    body, s = codec.encode(torch.from_numpy(v)), 2 ** (bits - 1) - 1
-    decoded = codec.decode(body).numpy()
-    buckets = reference.read_packed(bytes(body), count, bits, 16)
+    payload, s = codec.encode(torch.from_numpy(v)), 2 ** (bits - 1) - 1
+    decoded = codec.decode(payload).numpy()
+    buckets = reference.read_packed(bytes(payload), count, bits, 16)
     assert sum(len(levels) for _, levels in buckets) == count
     for k, (norm, levels) in enumerate(buckets):
         part = v[16 * k : 16 * k + 16]
@@ -139,9 +139,9 @@ def test_bits_that_are_no_sparse_code_are_refused(data: bytes, count: int) -> No
 def test_elias_bodies_come_back_within_their_bound(count: int, s: int, bucket: int, seed: int) -> None:
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal(count).astype(np.float32))
     codec = EliasQsgd(s, bucket, "max", Dither(seed))
-    body = codec.encode(x)
-    back = codec.decode(memoryview(bytes(body)))
-    assert len(body) <= codec.wire_bytes(count) and codec.finite(body) and len(back) == count
+    payload = codec.encode(x)
+    back = codec.decode(memoryview(bytes(payload)))
+    assert len(payload) <= codec.wire_bytes(count) and codec.finite(payload) and len(back) == count
     for begin in range(0, count, bucket):
         part = slice(begin, begin + bucket)
         assert (back[part] - x[part]).abs().max() <= x[part].abs().max() / s * 1.001

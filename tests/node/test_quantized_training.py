@@ -20,9 +20,9 @@ from gannet.node.codecs.names import codec_config
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
 from gannet.node.layout import BUFFERS, TensorSpec
-from gannet.node.methods.pieces import ring_pieces, server_pieces
+from gannet.node.methods.segments import ring_segments, server_segments
 from gannet.node.traffic.exchange import exchange_traffic
-from gannet.node.training.effects import RAW_PART, Receive, Send
+from gannet.node.training.effects import RAW_SEGMENT, Receive, Send
 from gannet.node.training.peers import Peers
 from gannet.spec.load import SpecError, resolve
 from tests.support.games import BilinearGame
@@ -36,21 +36,21 @@ LOSSY = ["qsgd-2bit", "qsgd-4bit", "qsgd-8bit", "qsgd-4bit,scale=l2", "natural-8
 def average(
     collective: str, vectors: list[Tensor], codec: str, seed: int = 0, segment_bytes: int = 4096, raw: int = 0
 ) -> tuple[list[Tensor], list[Peers], int]:
-    """One round without a fabric: (each node's mean, its Peers, bytes of raw parts), parcels delivered as sent."""
+    """One round without a fabric: (each node's mean, its Peers, bytes of raw parts), messages delivered as sent."""
     world = len(vectors)
     nodes = [Peers(rank, world, build_codec(codec, seed, rank), segment_bytes) for rank in range(world)]
     rounds: dict[int, Coroutine[Any, Any, Tensor]] = {
         rank: COLLECTIVES[collective](nodes[rank], x, raw=raw) for rank, x in enumerate(vectors)
     }
-    parcels: dict[Any, memoryview] = {}
+    messages: dict[Any, memoryview] = {}
     waiting: dict[int, Any] = dict.fromkeys(rounds)
     means: dict[int, Tensor] = {}
     raw_bytes = 0
     while rounds:
         for rank in list(rounds):
-            if waiting[rank] is not None and waiting[rank] not in parcels:
+            if waiting[rank] is not None and waiting[rank] not in messages:
                 continue
-            answer = parcels.pop(waiting[rank]) if waiting[rank] is not None else None
+            answer = messages.pop(waiting[rank]) if waiting[rank] is not None else None
             waiting[rank] = None
             try:
                 while True:
@@ -60,12 +60,12 @@ def average(
                         waiting[rank] = (effect.source, rank, effect.tag)
                         break
                     assert isinstance(effect, Send)
-                    parcels[rank, effect.to, effect.tag] = effect.body
-                    raw_bytes += len(effect.body) if effect.tag.part & RAW_PART else 0
+                    messages[rank, effect.to, effect.tag] = effect.payload
+                    raw_bytes += len(effect.payload) if effect.tag.segment & RAW_SEGMENT else 0
             except StopIteration as done:
                 means[rank] = done.value
                 del rounds[rank]
-    assert not parcels
+    assert not messages
     return [means[rank] for rank in range(world)], nodes, raw_bytes
 
 
@@ -114,21 +114,24 @@ def test_pieces_cover_the_vector_in_whole_buckets(
     name: str, world: int, count: int, raw: int, segment_bytes: int
 ) -> None:
     codec, raw = build_codec(name), min(raw, count)
-    shares = ring_pieces(codec, segment_bytes, world, count, raw)
+    shares = ring_segments(codec, segment_bytes, world, count, raw)
     assert len({len(share) for share in shares}) == 1
-    for pieces in (server_pieces(codec, segment_bytes, count, raw), [piece for share in shares for piece in share]):
-        places = sorted((piece.place.start, piece.place.stop) for piece in pieces)
+    for segments in (
+        server_segments(codec, segment_bytes, count, raw),
+        [segment for share in shares for segment in share],
+    ):
+        places = sorted((segment.place.start, segment.place.stop) for segment in segments)
         assert [place for a, b in places for place in range(a, b)] == list(range(count))
         assert all(
-            piece.raw == (piece.place.start >= count - raw)
-            for piece in pieces
-            if piece.place.stop > piece.place.start
+            segment.raw == (segment.place.start >= count - raw)
+            for segment in segments
+            if segment.place.stop > segment.place.start
         )
-        for piece in pieces:
-            size = piece.place.stop - piece.place.start
-            assert piece.wire_bytes(codec) <= segment_bytes or size <= max(1, codec.grain)
-    if name.startswith("qsgd"):  # as many bytes in pieces as in one
-        whole = sum(piece.wire_bytes(codec) for piece in server_pieces(codec, segment_bytes, count, raw))
+        for segment in segments:
+            size = segment.place.stop - segment.place.start
+            assert segment.wire_bytes(codec) <= segment_bytes or size <= max(1, codec.grain)
+    if name.startswith("qsgd"):  # as many bytes in segments as in one
+        whole = sum(segment.wire_bytes(codec) for segment in server_segments(codec, segment_bytes, count, raw))
         assert whole == codec.wire_bytes(count - raw) + 4 * raw
 
 
@@ -220,7 +223,7 @@ def test_a_game_of_small_tensors_trains_to_the_bit_as_with_float32() -> None:
 
 
 def test_equal_seeds_give_equal_bits_on_other_links() -> None:
-    """Invariant 1, with rounding at random: links say when bodies come, never what is in them."""
+    """Invariant 1, with rounding at random: links say when payloads come, never what is in them."""
     found = defaultdict(list)
     for seed in (1, 1, 2):
         for link in ({"rate": "10Mbit", "delay_ms": 25}, {"rate": "1Mbit", "delay_ms": 80}):

@@ -266,7 +266,7 @@ PINNED = [(4, 5), (1, 3), (1, 2)]
 @given(st.sampled_from(CHOICES), st.integers(2, 12), st.integers(1, 20), st.data())
 @settings(max_examples=150)
 def test_no_node_gets_further_ahead_than_is_said(choice: Any, world: int, stuck_in: int, data: st.DataObject) -> None:
-    """One node never begins the round after `stuck_in`; all others run as far as their parcels let them."""
+    """One node never begins the round after `stuck_in`; all others run as far as their messages let them."""
     topology = build(choice, world)
     world = topology.world
     frozen = data.draw(st.integers(0, world - 1))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gannet.node.config import NodeConfig
 from gannet.node.topologies.config import NAMES, topology_config
 from gannet.node.topologies.from_file import parse
-from gannet.node.topologies.topology import Topology, consensus_rate
+from gannet.node.topologies.rates import consensus_rate
+from gannet.node.topologies.topology import Topology
 from gannet.spec.load import SpecError, resolve
 
 RING = "# five nodes\n0 1\n1, 2\n2;3\n3\t4\n\n4 0  # and back\n"

@@ -1,4 +1,4 @@
-"""Turns: the rule by itself, and over real gRPC, where a parcel goes out when its turn comes and never hangs."""
+"""Turns: the rule by itself, and over real gRPC, where a message goes out when its turn comes and never hangs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_node_is_ready_when_all_that_it_gets_is_nearly_there() -> None:
     node.turns.nearly(5, 2)  # whoever it is, and whatever round it is in, only this round's senders count
     node.turns.nearly(3, 1)
     assert node.announced == [1, 2]
-    node.turns.begin(2, sources=[5], after=[])  # its parcel overtook the beginning of the round
+    node.turns.begin(2, sources=[5], after=[])  # its message overtook the beginning of the round
     assert node.announced == [1, 2, 3]
     node.turns.begin(3, sources=[], after=[])  # a round in which it gets nothing
     assert node.announced == [1, 2, 3, 4]
@@ -53,7 +53,7 @@ def test_a_node_is_ready_when_all_that_it_gets_is_nearly_there() -> None:
     assert node.announced == [1, 2, 3, 4]
 
 
-def test_a_parcel_goes_when_those_before_and_those_it_is_for_are_ready() -> None:
+def test_a_message_goes_when_those_before_and_those_it_is_for_are_ready() -> None:
     node = Node()
     node.turns.begin(7, sources=[1], after=[4, 5])
     assert node.send(7) is not None
@@ -62,7 +62,7 @@ def test_a_parcel_goes_when_those_before_and_those_it_is_for_are_ready() -> None
     assert node.sent == []
     node.turns.hear(5, 8)
     assert node.sent == [7]
-    assert node.send(7) is None and node.sent == [7, 7]  # another part of the round, or to another peer
+    assert node.send(7) is None and node.sent == [7, 7]  # another segment of the round, or to another peer
 
 
 def test_what_is_ready_stays_ready_and_only_the_current_round_waits() -> None:
@@ -162,35 +162,35 @@ def trio() -> Iterator[Callable[..., Pair]]:
         one.close()
 
 
-def test_on_the_wire_a_parcel_waits_until_its_receiver_is_ready(trio: Callable[..., Pair]) -> None:
-    """Node 2 still waits for node 1's parcel of round 1: node 0's of round 2 comes after it, however early it was."""
+def test_on_the_wire_a_message_waits_until_its_receiver_is_ready(trio: Callable[..., Pair]) -> None:
+    """Node 2 still waits for node 1's message of round 1: node 0's of round 2 comes later, however early it was."""
     p = trio(turn_s=60.0)
-    body = p.codec.encode(torch.randn(5000))
+    payload = p.codec.encode(torch.randn(5000))
     for rank, sources, after in ((0, [1], []), (1, [0], []), (2, [1], [])):
         p.nodes[rank].begin_round(1, sources, after)
     p.nodes[0].begin_round(2, [], [1, 2])
-    p.nodes[0].send(2, Tag(2, 0), body, True)
-    p.nodes[0].send(1, Tag(1, 0), body, True)  # of the round before: nothing holds it
-    assert bytes(p.nodes[1].receive(0, Tag(1, 0))) == body
+    p.nodes[0].send(2, Tag(2, 0), payload, True)
+    p.nodes[0].send(1, Tag(1, 0), payload, True)  # of the round before: nothing holds it
+    assert bytes(p.nodes[1].receive(0, Tag(1, 0))) == payload
     time.sleep(0.2)
     assert p.nodes[2].counters.read() == {} and p.nodes[0].counters.read()[2].sent_bytes == 0
-    p.nodes[1].send(2, Tag(1, 0), body, True)
-    assert bytes(p.nodes[2].receive(1, Tag(1, 0))) == body
-    assert bytes(p.nodes[2].receive(0, Tag(2, 0))) == body
+    p.nodes[1].send(2, Tag(1, 0), payload, True)
+    assert bytes(p.nodes[2].receive(1, Tag(1, 0))) == payload
+    assert bytes(p.nodes[2].receive(0, Tag(2, 0))) == payload
 
 
 @pytest.mark.parametrize("how", ["silent", "lost", "gone"])
 def test_a_peer_that_is_never_ready_holds_nothing_up_for_long(trio: Callable[..., Pair], how: str) -> None:
     p = trio(turn_s=0.3 if how == "silent" else 60.0)
-    body = p.codec.encode(torch.randn(5000))
+    payload = p.codec.encode(torch.randn(5000))
     p.nodes[0].begin_round(1, [2], [1, 2])
     p.nodes[2].begin_round(1, [0], [])
-    p.nodes[0].send(2, Tag(1, 0), body, True)
+    p.nodes[0].send(2, Tag(1, 0), payload, True)
     if how == "lost":  # as the controller says
         p.loop.call_soon_threadsafe(p.nodes[0].lose, 1, "ended")
     if how == "gone":  # as its connection says
         p.call(p.nodes[1].close())
-    assert bytes(p.nodes[2].receive(0, Tag(1, 0))) == body
+    assert bytes(p.nodes[2].receive(0, Tag(1, 0))) == payload
 
 
 def test_nobody_is_told_of_another_run(trio: Callable[..., Pair]) -> None:

@@ -39,7 +39,7 @@ class Notes:
 class Silence:
     """A network in which everybody else is dead."""
 
-    def send(self, to: int, tag: Tag, body: memoryview, last: bool) -> None: ...
+    def send(self, to: int, tag: Tag, payload: memoryview, last: bool) -> None: ...
 
     def receive(self, source: int, tag: Tag) -> memoryview:
         raise PeerLost(source, "silence")

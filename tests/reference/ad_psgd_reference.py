@@ -35,10 +35,10 @@ def ad_psgd(
     events: list[tuple[float, int, int, tuple[str, int, Array] | None]] = []
     count = 0
 
-    def later(at: float, node: int, parcel: tuple[str, int, Array] | None) -> None:
+    def later(at: float, node: int, message: tuple[str, int, Array] | None) -> None:
         nonlocal count
         count += 1
-        heapq.heappush(events, (at, count, node, parcel))
+        heapq.heappush(events, (at, count, node, message))
 
     def begin_step(i: int, now: float) -> None:
         if partners[i] and asked[i] is None:
@@ -50,11 +50,11 @@ def ad_psgd(
     for i in range(world):
         begin_step(i, 0.0)
     while events:
-        now, _, i, parcel = heapq.heappop(events)
+        now, _, i, message = heapq.heappop(events)
         if now > until:
             break
-        if parcel is not None:
-            inbox[i].append(parcel)
+        if message is not None:
+            inbox[i].append(message)
             continue
         x[i] = x[i] - local_step(i, gradient[i])
         for kind, j, theirs in inbox[i]:

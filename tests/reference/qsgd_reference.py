@@ -82,18 +82,18 @@ def decode(bits: str, count: int) -> list[int]:
     return levels
 
 
-def read_packed(body: bytes, count: int, bits: int, bucket: int) -> list[tuple[float, list[int]]]:
-    """(scale, levels) of every bucket of a packed body of `count` values; see node/codecs/packing.py."""
+def read_packed(payload: bytes, count: int, bits: int, bucket: int) -> list[tuple[float, list[int]]]:
+    """(scale, levels) of every bucket of a packed payload of `count` values; see node/codecs/packing.py."""
     s, per, buckets = 2 ** (bits - 1) - 1, 8 // bits, -(-count // bucket)
     at, read = 4 * buckets, []
     for k in range(buckets):
-        (scale,) = struct.unpack_from("<f", body, 4 * k)
+        (scale,) = struct.unpack_from("<f", payload, 4 * k)
         size = min(bucket, count - k * bucket)
         packed = -(-size * bits // 8)
         places = [(j % packed, j // packed) for j in range(packed * per)]  # value j: its byte, its place in there
-        codes = [(body[at + byte] >> (bits * place)) & (2**bits - 1) for byte, place in places]
+        codes = [(payload[at + byte] >> (bits * place)) & (2**bits - 1) for byte, place in places]
         assert all(codes[:size]) and not any(codes[size:])
         read.append((scale, [code - s - 1 for code in codes[:size]]))
         at += packed
-    assert at == len(body)
+    assert at == len(payload)
     return read

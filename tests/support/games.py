@@ -72,7 +72,7 @@ class MatrixGame(BilinearGame):
 class Wide(BilinearGame):
     """All ones and no gradient, but VALUES parameters of each player: only transfer times matter."""
 
-    VALUES = 1_000  # 8 kB a parcel
+    VALUES = 1_000  # 8 kB a message
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank, dimension=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gannet.fabrics.job import Berth, LinkChange
+from gannet.fabrics.job import LinkChange, NodeInterface
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
@@ -56,9 +56,9 @@ def live_links(
     lab: LiveLab, profile: LinkProfile = SWIFT, changes: Sequence[LinkChange] = (), start: bool = True
 ) -> Iterator[LiveLinks]:
     """Links of four nodes in a ring, their training clock started."""
-    berths = [Berth(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
+    interfaces = [NodeInterface(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
     state = LinkState(profile=profile)
-    live = LiveLinks(lab.agents, berths, state, changes, choose_engine("auto"), seed=1, edges=RING)
+    live = LiveLinks(lab.agents, interfaces, state, changes, choose_engine("auto"), seed=1, edges=RING)
     live.put_in_force()
     if start:
         live.start()

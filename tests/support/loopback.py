@@ -47,7 +47,7 @@ def over_grpc(job: Job, tasks: Sequence[Task]) -> tuple[np.ndarray, list[int], l
     workers = [Worker(job.config, rank, job.world, task) for rank, task in enumerate(tasks)]
     exchanges = []
     for worker in workers:
-        rules = worker.schema, worker.codecs, worker.largest_body, worker.window_rounds
+        rules = worker.schema, worker.codecs, worker.largest_payload, worker.window_rounds
         box = Mailbox(job.config.run, worker.rank, job.world, *rules)
         limits = job.config.exchange
         exchanges.append(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from gannet.fabrics.signals import deaf, terminated_as_interrupted
+from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 
 FILE = Path(__file__).parents[3] / "compose" / "compose.yaml"
 ORDER = "order.yaml"  # the spec as the controller reads it, in the results' folder while the run lasts
@@ -65,7 +65,7 @@ def run_compose(spec_text: str, folder: Path, nodes: int, say: Callable[[str], N
             ended = subprocess.run(["docker", "wait", container], capture_output=True, text=True)
             return int(ended.stdout or 1)
     finally:
-        with deaf():
+        with ignore_signals():
             with suppress(OSError):  # a full disk must not keep the cluster from going
                 (folder / "logs").mkdir(exist_ok=True)
                 said = compose("logs", "--no-color", "node", check=False)

@@ -48,7 +48,7 @@ def find_container(port: int | None, rank: int) -> ContainerPlace:
     Raises NoNode.
     """
     clusters: dict[str, list[tuple[IPv4Address, str]]] = {}
-    doors: dict[int, str] = {}
+    endpoints: dict[int, str] = {}
     stacks: set[str] = set()
     for described in _running():
         labels: dict[str, str] = described["Config"].get("Labels") or {}
@@ -59,10 +59,10 @@ def find_container(port: int | None, rank: int) -> ContainerPlace:
         if _STACK in labels:
             stacks.add(name)
         if service == "controller":
-            doors |= dict.fromkeys(_published(described), name)
+            endpoints |= dict.fromkeys(_published(described), name)
         elif service == "node" and (address := _mesh_address(described)):
             clusters.setdefault(name, []).append((address, described["Id"]))
-    chosen = doors.get(port) if port is not None else None
+    chosen = endpoints.get(port) if port is not None else None
     if chosen is None and len(clusters) > 1:
         raise NoNode(f"{len(clusters)} clusters are up ({', '.join(sorted(clusters))}): say which with --controller")
     chosen = chosen or next(iter(clusters), "")

@@ -1,6 +1,6 @@
 """The containers fabric: nodes that come to the controller of their own accord, each from a container.
 
-Compose, Swarm or hands have started them; here they are mustered. A container is known by its host name.
+Compose, Swarm or hands have started them; here they are gathered. A container is known by its host name.
 Its link agent holds a line for as long as it lives; its training process joins one run after the other.
 Ranks follow the mesh addresses, so that they stay the same from run to run.
 """
@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any
 
 from gannet.fabrics import addresses as layout
-from gannet.fabrics.containers.membership import Muster, RemoteAgent
-from gannet.fabrics.job import Berth, Job, LinkAgent, Outcome, Sink
+from gannet.fabrics.containers.membership import Membership, RemoteAgent
+from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Failed, Session
@@ -22,11 +22,11 @@ from gannet.netem.agent.client import AgentError
 
 _LOGS = {"compose": "docker compose logs node", "swarm": "docker service logs …_node"}
 _SCALE = {"compose": "docker compose up -d --scale node", "swarm": "docker service scale …_node"}
-_MUSTER_S = 300.0  # for a container that died between two runs to come back
+_GATHER_S = 300.0  # for a container that died between two runs to come back
 
 
 @dataclass(frozen=True)
-class Doors:
+class Endpoints:
     """Where the controller's services listen, host:port each."""
 
     control: str = f"0.0.0.0:{layout.CONTROL_PORT}"
@@ -37,56 +37,56 @@ class Doors:
 class ContainersFabric:
     """Runs jobs one after the other over the containers that are there. Use as a context manager."""
 
-    def __init__(self, token: str, fabric: str = "compose", doors: Doors | None = None) -> None:
-        self.muster = Muster(token)
-        self._token, self._fabric, self._doors = token, fabric, doors or Doors()
+    def __init__(self, token: str, fabric: str = "compose", endpoints: Endpoints | None = None) -> None:
+        self.membership = Membership(token)
+        self._token, self._fabric, self._endpoints = token, fabric, endpoints or Endpoints()
         self._operator = Operator(token)
 
     def __enter__(self) -> ContainersFabric:
-        self.muster.start(self._doors.agents)
-        self._operator.serve([local_socket(), self._doors.operator])
+        self.membership.start(self._endpoints.agents)
+        self._operator.serve([local_socket(), self._endpoints.operator])
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._operator.close()
-        self.muster.stop()
+        self.membership.stop()
 
     def __call__(self, job: Job, sink: Sink) -> Outcome:
         """Run one job to its end, whatever that is; only programming errors are raised."""
-        ground = _Containers(self.muster, self._token, self._doors.control, self._fabric)
+        node_host = _ContainerHost(self.membership, self._token, self._endpoints.control, self._fabric)
         try:
-            engine = ground.muster_all(job, sink)
+            engine = node_host.gather(job, sink)
         except Failed as failure:
             return Outcome("failed", str(failure))
         except KeyboardInterrupt:
             return Outcome("stopped", "interrupted by the user")
-        session = Session(job, sink, ground, engine, self._operator)
+        session = Session(job, sink, node_host, engine, self._operator)
         try:
             return session.go()
         finally:
             session.clear()
 
 
-class _Containers:
-    """A Ground of containers that others have started."""
+class _ContainerHost:
+    """A NodeHost of containers that others have started."""
 
-    def __init__(self, muster: Muster, token: str, serve_at: str, fabric: str) -> None:
-        self._muster, self._token, self.serve_at = muster, token, serve_at
+    def __init__(self, membership: Membership, token: str, serve_at: str, fabric: str) -> None:
+        self._membership, self._token, self.serve_at = membership, token, serve_at
         self._scale = _SCALE[fabric]
         self._members: list[RemoteAgent] = []
         self.agents: list[LinkAgent] = []
-        self.berths: list[Berth] = []
+        self.interfaces: list[NodeInterface] = []
         self.logs = _LOGS[fabric]
 
-    def muster_all(self, job: Job, sink: Sink) -> str:
+    def gather(self, job: Job, sink: Sink) -> str:
         """Wait for as many containers as the run has nodes; returns the engine that works in all of them."""
-        end = time.monotonic() + _MUSTER_S
-        while len(members := self._muster.members()) < job.world:
+        end = time.monotonic() + _GATHER_S
+        while len(members := self._membership.members()) < job.world:
             sink.phase(f"waiting for node containers: {len(members)} of {job.world} are there")
             if time.monotonic() > end:
                 raise Failed(
                     f"the run wants {job.world} nodes and {len(members)} node containers are there after "
-                    f"{_MUSTER_S:.0f} s: {self._scale}={job.world}"
+                    f"{_GATHER_S:.0f} s: {self._scale}={job.world}"
                 )
             time.sleep(0.5)
         self._members = members[: job.world]
@@ -98,35 +98,35 @@ class _Containers:
         raise Failed(f"link engine {' or '.join(wanted)} does not work in every container: {said}")
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """See Ground."""
+        """See NodeHost."""
         sink.phase(f"links of {job.world} containers")
         for rank, member in enumerate(self._members):
             hello = member.hello
             self.agents.append(member)
-            self.berths.append(Berth(rank, hello.mesh_device, hello.mesh_address))
+            self.interfaces.append(NodeInterface(rank, hello.mesh_device, hello.mesh_address))
         hosts = {str(rank): member.hello.host for rank, member in enumerate(self._members)}
         clocks = len({member.hello.boot_id for member in self._members})
         return {"containers": hosts, "kernels": clocks}
 
     def controller(self, job: Job) -> Controller:
-        """See Ground: ranks belong to containers."""
+        """See NodeHost: ranks belong to containers."""
         hosts = [member.hello.host for member in self._members]
         return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token, hosts)
 
     def populate(self, address: str, sink: Sink) -> None:
-        """See Ground: the nodes are waiting for the controller already."""
+        """See NodeHost: the nodes are waiting for the controller already."""
         sink.phase(f"waiting for {len(self._members)} nodes to build their task")
 
     def ended(self) -> list[tuple[int, str]]:
-        """See Ground: a node's line tells of its end; nothing to add."""
+        """See NodeHost: a node's line tells of its end; nothing to add."""
         return []
 
     def empty(self) -> bool:
-        """See Ground: a container's next run does not wait for the last one's process."""
+        """See NodeHost: a container's next run does not wait for the last one's process."""
         return True
 
     def close(self) -> None:
-        """See Ground: links are cleared, containers stay."""
+        """See NodeHost: links are cleared, containers stay."""
         for member in self._members:
             try:
                 member.close()

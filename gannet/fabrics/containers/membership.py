@@ -83,7 +83,7 @@ class RemoteAgent:
         self._orders.put(None)
 
 
-class Muster(control_pb2_grpc.MusterServicer):
+class Membership(control_pb2_grpc.MembershipServicer):
     """All containers that are there, by host name."""
 
     def __init__(self, token: str) -> None:
@@ -91,8 +91,8 @@ class Muster(control_pb2_grpc.MusterServicer):
         self._members: dict[str, RemoteAgent] = {}
         self._lock = threading.Lock()
         # A line occupies a thread for as long as it lives.
-        self._server = grpc.server(ThreadPoolExecutor(1100, "muster"), options=KEEPALIVE)
-        control_pb2_grpc.add_MusterServicer_to_server(self, self._server)
+        self._server = grpc.server(ThreadPoolExecutor(1100, "membership"), options=KEEPALIVE)
+        control_pb2_grpc.add_MembershipServicer_to_server(self, self._server)
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any); returns the address with its port."""

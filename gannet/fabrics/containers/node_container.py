@@ -80,7 +80,7 @@ class Relay:
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     print(f"member: {error.details()} ({error.code().name})", flush=True)
-            # Links outlive a controller, so that a run's last parcels still meet them; the next run replaces them.
+            # Links outlive a controller, so that a run's last messages still meet them; the next run replaces them.
             time.sleep(1.0)
 
     def _serve(self) -> None:
@@ -89,7 +89,7 @@ class Relay:
         words.put(control_pb2.AgentWord(hello=self._hello))
         options = [("grpc.max_reconnect_backoff_ms", 1000), *KEEPALIVE]
         with grpc.insecure_channel(self._controller, options=options) as channel:
-            stub = control_pb2_grpc.MusterStub(channel)
+            stub = control_pb2_grpc.MembershipStub(channel)
             outgoing: Iterator[control_pb2.AgentWord] = iter(words.get, None)
             try:
                 for order in stub.Serve(outgoing, wait_for_ready=True):

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gannet.fabrics.containers.compose import ORDER, settings_for
-from gannet.fabrics.signals import deaf, terminated_as_interrupted
+from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 
 FILE = Path(__file__).parents[3] / "compose" / "stack.yaml"
 IMAGE = "gannet:0.1.0"
@@ -86,7 +86,7 @@ def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], Non
 
             return _follow(docker, stack, container, tell)
     finally:
-        with deaf():  # a second Ctrl-C must not leave half a cluster behind
+        with ignore_signals():  # a second Ctrl-C must not leave half a cluster behind
             _keep_logs(docker, stack, folder)
             remove(docker, stack, say)
             order.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ class Acknowledgement:
         return "" if self.ok else self.error or "; ".join(self.differences)
 
 
-class Crew:
+class AgentPool:
     """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that finds out."""
 
     def __init__(self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None]) -> None:

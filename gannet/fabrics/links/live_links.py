@@ -19,10 +19,10 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from gannet.fabrics.job import Berth, LinkAgent, LinkChange
-from gannet.fabrics.links.agent_pool import Acknowledgement, Crew
+from gannet.fabrics.job import LinkAgent, LinkChange, NodeInterface
+from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
 from gannet.fabrics.links.link_events import Configured, Series, upcoming
-from gannet.fabrics.links.monitor import Lines, Readings
+from gannet.fabrics.links.monitor import Lines, LinkMonitor
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.stack import Stack, in_one
@@ -57,7 +57,7 @@ class Outlook:
 
 
 class LiveLinks:
-    """The links of one run. `agents[i]` holds the links of the node at `berths[i]`; `seed` fixes their losses.
+    """The links of one run. `agents[i]` holds the links of the node at `interfaces[i]`; `seed` fixes their losses.
 
     `edges`: the directed links that training uses. `lines` takes the ledger's lines; an exception among them
     means that the links are no longer watched. `plans`: what is ordered now, by rank. `rank_of`: by address.
@@ -67,7 +67,7 @@ class LiveLinks:
     def __init__(
         self,
         agents: Sequence[LinkAgent],
-        berths: Sequence[Berth],
+        interfaces: Sequence[NodeInterface],
         links: LinkState,
         changes: Sequence[LinkChange],
         engine: str,
@@ -75,17 +75,17 @@ class LiveLinks:
         edges: Iterable[Edge],
         stack: Stack | None = None,
     ) -> None:
-        by_rank = {berth.rank: (berth, agent) for berth, agent in zip(berths, agents, strict=True)}
+        by_rank = {interface.rank: (interface, agent) for interface, agent in zip(interfaces, agents, strict=True)}
         if sorted(by_rank) != list(range(len(agents))):
-            raise ValueError(f"{len(agents)} agents, but berths of ranks {sorted(by_rank)}")
-        self._berths = [by_rank[rank][0] for rank in range(len(agents))]
-        self._crew = Crew([by_rank[rank][1] for rank in range(len(agents))], self._lose)
+            raise ValueError(f"{len(agents)} agents, but interfaces of ranks {sorted(by_rank)}")
+        self._interfaces = [by_rank[rank][0] for rank in range(len(agents))]
+        self._pool = AgentPool([by_rank[rank][1] for rank in range(len(agents))], self._lose)
         self._engine, self._seed, self._edges = engine, seed, sorted(set(edges))
         self._stack = stack or Stack()
         self._schedule = deque(sorted(changes, key=lambda change: change.at_s))
         self._scheduled = links  # where the schedule has got to
         self._steps_left = Counter(change.name for change in changes)
-        self.rank_of = {berth.address: berth.rank for berth in self._berths}
+        self.rank_of = {interface.address: interface.rank for interface in self._interfaces}
         self.lines: Lines = queue.SimpleQueue()
         self.plans = self._plan(links)
         self.stack_in_force: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class LiveLinks:
         self._sent: dict[int, InterfacePlan] = {}  # what each agent was told last, and has not refused
         self._orders: dict[int, Future[None]] = {}  # steps of series on their way to agents
         self._configured = Configured(self.rank_of, self._edges)
-        self._readings = Readings(self._crew, self.rank_of, self._edges, self.lines, self._now_s)
+        self._monitor = LinkMonitor(self._pool, self.rank_of, self._edges, self.lines, self._now_s)
         self._clocks: dict[int, str] = {}
         self._echo_s: float | None = None
         self._begin_s: float | None = None
@@ -109,20 +109,20 @@ class LiveLinks:
     def put_in_force(self) -> None:
         """Apply the first plans at all agents at once, and pin their stacks. RuntimeError: which node could not."""
         with self._changing:
-            for done in self._crew.put_in_force(self._engine, self.plans):
+            for done in self._pool.put_in_force(self._engine, self.plans):
                 if done.gone or not done.ok:
                     raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
             self._sent = dict(enumerate(self.plans))
             stack = self._stack.model_dump()
             self.stack_in_force = in_one(self._ask_or_raise("stack", lambda rank: stack))
-            serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._berths[rank].address})
+            serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._interfaces[rank].address})
             self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
 
     def start(self, t_s: float = 0.0) -> None:
         """The training clock begins now, at `t_s`: count, watch, and carry out the schedule from here."""
         with self._changing:
             self._begin_s = time.monotonic() - t_s
-            self._readings.begin(self._clocks)
+            self._monitor.begin(self._clocks)
             self._watch_round_trips()
             self._tell_configured()
             self._thread.start()
@@ -136,22 +136,22 @@ class LiveLinks:
             self._thread.join(_STOP_S)
         if first:
             if self._echo_s is not None:
-                self._crew.ask_all("watch", lambda rank: {"peers": [], "interval_s": 1.0}, timeout_s=5.0)
-            self._crew.close()
+                self._pool.ask_all("watch", lambda rank: {"peers": [], "interval_s": 1.0}, timeout_s=5.0)
+            self._pool.close()
 
     def reasons(self) -> list[str]:
         """What speaks against the links of this run: changes by hand, agents lost, and what the readings say."""
         steps = [
             f"node {rank}: {n} steps of a series were refused or late" for rank, n in self._amiss.items() if n > 1
         ]
-        return [*self._reasons, *steps, *self._readings.reasons()]
+        return [*self._reasons, *steps, *self._monitor.reasons()]
 
     # For operators, from any thread.
 
     @property
     def world(self) -> int:
         """How many nodes there are."""
-        return len(self._crew)
+        return len(self._pool)
 
     def change(
         self,
@@ -188,7 +188,7 @@ class LiveLinks:
         with self._changing:
             if self._stopping:
                 raise LinksBusy("the run is over")
-            nodes, now_s, t_s = self._crew.read_back(), time.monotonic(), self._now_s()
+            nodes, now_s, t_s = self._pool.read_back(), time.monotonic(), self._now_s()
             ends = [(until_s - now_s, operation) for until_s, operation in sorted(self._ends)]
             return Outlook(self._journal.state, t_s, nodes, ends, upcoming(self._schedule, self._series, t_s))
 
@@ -201,7 +201,7 @@ class LiveLinks:
         with self._changing:
             if self._begin_s is None or self._stopping:
                 raise LinksBusy("the run is not training: links are measured before it, and can be from now on")
-            plans, clients, gone = self.plans, self._crew.present(), dict(self._crew.gone)
+            plans, clients, gone = self.plans, self._pool.present(), dict(self._pool.gone)
         wanted, ranks = self._edges if edges is None else sorted(set(edges)), range(self.world)
         if wrong := [(a, b) for a, b in wanted if a == b or a not in ranks or b not in ranks]:
             raise ValueError(f"{wrong[0][0]}>{wrong[0][1]} is no link between nodes 0 to {self.world - 1}")
@@ -215,11 +215,11 @@ class LiveLinks:
     # What is put in force, with _changing held.
 
     def _plan(self, state: LinkState) -> tuple[InterfacePlan, ...]:
-        return state.plans([b.address for b in self._berths], [b.device for b in self._berths], self._seed)
+        return state.plans([i.address for i in self._interfaces], [i.device for i in self._interfaces], self._seed)
 
     def _ask_or_raise(self, op: str, arguments: Callable[[int], dict[str, Any]]) -> dict[int, dict[str, Any]]:
         answers: dict[int, dict[str, Any]] = {}
-        for rank, answer in self._crew.ask_all(op, arguments).items():
+        for rank, answer in self._pool.ask_all(op, arguments).items():
             if isinstance(answer, AgentError):
                 raise answer
             answers[rank] = answer
@@ -229,7 +229,7 @@ class LiveLinks:
         """The journal's state at all agents, read back, and in the ledger with `more`."""
         wait(self._orders.values(), _STEP_MOST_S)  # none of them may come after this
         self.plans = self._plan(self._journal.state)
-        done = self._crew.put_in_force(self._engine, self.plans)
+        done = self._pool.put_in_force(self._engine, self.plans)
         self._sent = {a.rank: self.plans[a.rank] for a in done if a.ok and not a.gone}
         self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
         t_s = self._now_s()
@@ -303,11 +303,11 @@ class LiveLinks:
         The plan of an agent that was busy follows when it has answered, and with the next step at the latest.
         """
         told = {}
-        for rank in self._crew.present():
+        for rank in self._pool.present():
             busy = rank in self._orders and not self._orders[rank].done()
             if not busy and self._sent.get(rank) != self.plans[rank]:
                 told[rank] = self._sent[rank] = self.plans[rank]
-                self._orders[rank] = self._crew.submit(partial(self._order, rank, told[rank]))
+                self._orders[rank] = self._pool.submit(partial(self._order, rank, told[rank]))
         next_s = min((self._schedule[0].at_s if self._schedule else inf), self._next_end_s()) - self._now_s()
         wait([self._orders[rank] for rank in told], min(max(next_s, _STEP_LEAST_S), _STEP_MOST_S))
         return told
@@ -315,7 +315,7 @@ class LiveLinks:
     def _order(self, rank: int, plan: InterfacePlan) -> None:
         asked_s, complaint = time.monotonic(), ""
         try:
-            self._crew.ask(rank, "apply", engine=self._engine, plan=plan.to_json(), check=False)
+            self._pool.ask(rank, "apply", engine=self._engine, plan=plan.to_json(), check=False)
         except AgentGone:
             return  # _lose has said so
         except AgentError as error:
@@ -339,8 +339,8 @@ class LiveLinks:
             self._echo_s = echo_s
             peers: dict[int, list[str]] = {rank: [] for rank in range(self.world)}
             for source, target in self._edges:
-                peers[source].append(self._berths[target].address)
-            self._crew.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": echo_s})
+                peers[source].append(self._interfaces[target].address)
+            self._pool.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": echo_s})
 
     # What the ledger is told.
 
@@ -371,7 +371,7 @@ class LiveLinks:
                     self._wake.clear()
             for name in list(self._series):
                 self._tell_series(name, last=True)
-            self._readings.finish()
+            self._monitor.finish()
         except Exception as error:
             self.lines.put(error)
 
@@ -383,7 +383,7 @@ class LiveLinks:
         return self._journal.next_end_s() - (self._begin_s or 0.0)
 
     def _read(self) -> None:
-        self._readings.read()
+        self._monitor.read()
         if self._series:  # agents that were busy with an earlier step of one have had time for it
             with self._changing:
                 if not self._stopping:

@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any
 
-from gannet.fabrics.links.agent_pool import Crew
+from gannet.fabrics.links.agent_pool import AgentPool
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.netem.measure.bad_intervals import (
     BadWindow,
@@ -36,22 +36,22 @@ _LAST_READING_S = 10.0
 Lines = queue.SimpleQueue[dict[str, Any] | Exception]
 
 
-class Readings:
-    """Reads all agents of `crew`; puts lines, in which `rank_of` turns addresses into ranks, into `lines`.
+class LinkMonitor:
+    """Reads all agents of `pool`; puts lines, in which `rank_of` turns addresses into ranks, into `lines`.
 
     `edges`: the directed links that training uses. `now_s`: the training clock.
     """
 
     def __init__(
         self,
-        crew: Crew,
+        pool: AgentPool,
         rank_of: Mapping[str, int],
         edges: Collection[tuple[int, int]],
         lines: Lines,
         now_s: Callable[[], float],
     ) -> None:
-        self._crew, self._rank_of, self._edges, self._lines, self._now_s = crew, rank_of, set(edges), lines, now_s
-        self._totals: list[Counter[str]] = [Counter() for _ in range(len(crew))]
+        self._pool, self._rank_of, self._edges, self._lines, self._now_s = pool, rank_of, set(edges), lines, now_s
+        self._totals: list[Counter[str]] = [Counter() for _ in range(len(pool))]
         self._last: dict[int, tuple[float, dict[str, Any]]] = {}  # when, and what was read
         self._clocks: dict[
             int, list[tuple[int, int]]
@@ -65,16 +65,16 @@ class Readings:
         """Count from here. `clocks`: the names of the agents' clocks, see gannet.netem.process.clock_name."""
         own = clock_name()
         self._clocks = {rank: [] for rank, name in clocks.items() if name != own}
-        for rank, answer in self._crew.ask_all("counters").items():
+        for rank, answer in self._pool.ask_all("counters").items():
             if isinstance(answer, dict):
                 self._last[rank] = 0.0, answer
                 self._tell_repairs(rank, answer, 0.0)
 
     def read(self) -> None:
         """Have every agent's counters read, but for those whose last answer is still awaited."""
-        for rank in self._crew.present():
+        for rank in self._pool.present():
             if rank not in self._pending or self._pending[rank].done():
-                self._pending[rank] = self._crew.submit(partial(self._read_one, rank))
+                self._pending[rank] = self._pool.submit(partial(self._read_one, rank))
 
     def finish(self) -> None:
         """A last reading of all, and the end of what is broken still."""
@@ -97,9 +97,9 @@ class Readings:
     def _read_one(self, rank: int) -> None:
         asked_ns = time.monotonic_ns()
         try:
-            counters = self._crew.ask(rank, "counters")
+            counters = self._pool.ask(rank, "counters")
         except AgentGone:
-            return  # the crew has said so
+            return  # the pool has said so
         except AgentError as error:
             self._lines.put(error)
             return

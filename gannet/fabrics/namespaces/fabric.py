@@ -1,7 +1,7 @@
 """The namespaces fabric: one process and one network namespace a node, real TCP over shaped links.
 
 Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. What a run
-does once the ground is laid is in gannet.fabrics.session.session.
+does once the node_host is laid is in gannet.fabrics.session.session.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import Job, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
-from gannet.fabrics.namespaces.fork_client import Zygote
-from gannet.fabrics.namespaces.hosts import Berths
+from gannet.fabrics.namespaces.fork_client import ForkServer
+from gannet.fabrics.namespaces.hosts import NodeNamespaces
 from gannet.fabrics.namespaces.ip import ip
 from gannet.fabrics.namespaces.sandbox import inside
 from gannet.fabrics.session.controller import Controller
@@ -40,11 +40,11 @@ class NamespacesFabric:
             )
         self._logs = logs
         self._engine = engine
-        self._zygote: Zygote | None = None
+        self._fork_server: ForkServer | None = None
         self._operator: Operator | None = None
 
     def __enter__(self) -> NamespacesFabric:
-        self._zygote = Zygote()
+        self._fork_server = ForkServer()
         ip(layout.build_hub())
         self._operator = Operator()
         self._operator.serve([local_socket()])
@@ -53,78 +53,78 @@ class NamespacesFabric:
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         if self._operator is not None:
             self._operator.close()
-        if self._zygote is not None:
-            self._zygote.close()
+        if self._fork_server is not None:
+            self._fork_server.close()
 
     def __call__(self, job: Job, sink: Sink) -> Outcome:
         """Run one job to its end, whatever that is; only programming errors are raised."""
-        assert self._zygote is not None
+        assert self._fork_server is not None
         engine = job.engine or self._engine
-        session = Session(job, sink, _Namespaces(self._zygote, self._logs, engine), engine, self._operator)
+        session = Session(job, sink, _NamespaceHost(self._fork_server, self._logs, engine), engine, self._operator)
         try:
             return session.go()
         finally:
             session.clear()
 
 
-class _Namespaces(Berths):
-    """A Ground of network namespaces, with nodes forked into them."""
+class _NamespaceHost(NodeNamespaces):
+    """A NodeHost of network namespaces, with nodes forked into them."""
 
-    def __init__(self, zygote: Zygote, logs: Path, engine: str) -> None:
+    def __init__(self, fork_server: ForkServer, logs: Path, engine: str) -> None:
         super().__init__()
-        self._zygote, self._folder, self._engine = zygote, logs, engine
+        self._fork_server, self._folder, self._engine = fork_server, logs, engine
         self._token = secrets.token_hex(16)
         self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
         self.logs = str(logs)
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """See Ground: namespaces, their interfaces, and an agent in each."""
+        """See NodeHost: namespaces, their interfaces, and an agent in each."""
         sink.phase(f"bringing up {job.world} namespaces and their links ({self._engine})")
         self.build(job.world)
         return {}
 
     def controller(self, job: Job) -> Controller:
-        """See Ground: nodes prove themselves by a token that only this run knows."""
+        """See NodeHost: nodes prove themselves by a token that only this run knows."""
         return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token)
 
     def populate(self, address: str, sink: Sink) -> None:
-        """See Ground: fork every node into its namespace."""
-        for berth in self.berths:
-            rank = berth.rank
-            sink.phase(f"starting node {rank + 1} of {len(self.berths)}")
+        """See NodeHost: fork every node into its namespace."""
+        for interface in self.interfaces:
+            rank = interface.rank
+            sink.phase(f"starting node {rank + 1} of {len(self.interfaces)}")
             place = Place(
                 controller=address,
-                mesh=f"{berth.address}:{layout.MESH_PORT}",
+                mesh=f"{interface.address}:{layout.MESH_PORT}",
                 metrics=f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}",
                 token=self._token,
                 wanted_rank=rank,
-                mesh_device=berth.device,
+                mesh_device=interface.device,
             )
             namespace = f"/run/netns/{layout.node_namespace(rank)}"
-            self._zygote.fork(rank, namespace, place, self._folder / f"node-{rank}.log")
+            self._fork_server.fork(rank, namespace, place, self._folder / f"node-{rank}.log")
 
     def ended(self) -> list[tuple[int, str]]:
-        """See Ground."""
+        """See NodeHost."""
         news = []
-        while not self._zygote.exits.empty():
-            exited = self._zygote.exits.get()
-            self._zygote.pids.pop(exited.rank, None)
+        while not self._fork_server.exits.empty():
+            exited = self._fork_server.exits.get()
+            self._fork_server.pids.pop(exited.rank, None)
             if exited.status != 0:
                 how = f"status {exited.status}" if exited.status > 0 else f"signal {-exited.status}"
                 news.append((exited.rank, f"its process ended with {how}; see {self._folder}/node-{exited.rank}.log"))
         return news
 
     def empty(self) -> bool:
-        """See Ground."""
-        return not self._zygote.pids
+        """See NodeHost."""
+        return not self._fork_server.pids
 
     def close(self) -> None:
-        """See Ground. The sandbox would do it too, but the next run wants the names."""
-        for pid in list(self._zygote.pids.values()):
+        """See NodeHost. The sandbox would do it too, but the next run wants the names."""
+        for pid in list(self._fork_server.pids.values()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         end = time.monotonic() + 5
-        while self._zygote.pids and time.monotonic() < end:
+        while self._fork_server.pids and time.monotonic() < end:
             self.ended()
             time.sleep(0.02)
         self.remove()

@@ -23,7 +23,7 @@ class Exited:
     status: int
 
 
-class Zygote:
+class ForkServer:
     """Starts `python -m gannet.fabrics.namespaces.fork_server` at once; its torch import overlaps with whatever comes
     next.
     """
@@ -42,7 +42,7 @@ class Zygote:
         self.exits: queue.SimpleQueue[Exited] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._ready = False
-        threading.Thread(target=self._listen, name="zygote", daemon=True).start()
+        threading.Thread(target=self._listen, name="fork_server", daemon=True).start()
 
     def fork(self, rank: int, netns: str | None, place: Place, log: Path, timeout_s: float = 120.0) -> int:
         """Fork a node into a network namespace (path); returns its pid."""

@@ -8,21 +8,23 @@ of what happens in the namespaces: nodes are forked into them (gannet.fabrics.na
 from __future__ import annotations
 
 from gannet.fabrics import addresses as layout
-from gannet.fabrics.job import Berth, LinkAgent
+from gannet.fabrics.job import LinkAgent, NodeInterface
 from gannet.fabrics.namespaces.ip import ip
 from gannet.netem.agent.client import AgentClient
 
 
-class Berths:
+class NodeNamespaces:
     """Namespaces `node0`, `node1`, …, made by `build` and removed by `remove`. The hub must be there already."""
 
     def __init__(self) -> None:
         self.agents: list[LinkAgent] = []
-        self.berths: list[Berth] = []
+        self.interfaces: list[NodeInterface] = []
 
     def build(self, world: int) -> None:
         """Have `world` namespaces with an agent each."""
-        self.berths = [Berth(rank, layout.MESH_DEVICE, layout.mesh_address(rank)) for rank in range(world)]
+        self.interfaces = [
+            NodeInterface(rank, layout.MESH_DEVICE, layout.mesh_address(rank)) for rank in range(world)
+        ]
         ip([command for rank in range(world) for command in layout.build_node(rank)])
         for rank in range(world):
             prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
@@ -32,4 +34,4 @@ class Berths:
         """Take everything down; never raises for what is gone already."""
         for agent in self.agents:
             agent.close()
-        ip([command for berth in self.berths for command in layout.remove_node(berth.rank)], check=False)
+        ip([command for interface in self.interfaces for command in layout.remove_node(interface.rank)], check=False)

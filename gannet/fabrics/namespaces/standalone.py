@@ -1,6 +1,6 @@
 """A network without training: namespaces with links in force, held for whatever programs enter them.
 
-The ground, the links and the operators' door are those of a run (gannet.fabrics.namespaces.hosts,
+The node_host, the links and the operators' door are those of a run (gannet.fabrics.namespaces.hosts,
 gannet.fabrics.links.live_links, gannet.fabrics.links.operator_server), so that `gannet net show`, `apply`,
 `partition` and the rest work on it as they do on a run. Programs enter by gannet.fabrics.namespaces.exec.
 """
@@ -18,10 +18,10 @@ from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import LinkChange
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator, local_socket
-from gannet.fabrics.namespaces.hosts import Berths
+from gannet.fabrics.namespaces.hosts import NodeNamespaces
 from gannet.fabrics.namespaces.ip import ip
 from gannet.fabrics.namespaces.sandbox import inside
-from gannet.fabrics.signals import deaf, note_signals
+from gannet.fabrics.signals import ignore_signals, note_signals
 from gannet.netem.links.stack import Stack
 from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate, Edge
@@ -66,7 +66,7 @@ class BareNetwork:
             )
         self.network = network
         self.run = f"up/{network.name}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self._berths = Berths()
+        self._namespaces = NodeNamespaces()
         self._live: LiveLinks | None = None
         self._operator: Operator | None = None
         self._noted: list[int] = []
@@ -75,10 +75,10 @@ class BareNetwork:
         network = self.network
         try:
             ip(layout.build_hub())
-            self._berths.build(network.world)
+            self._namespaces.build(network.world)
             self._live = LiveLinks(
-                self._berths.agents,
-                self._berths.berths,
+                self._namespaces.agents,
+                self._namespaces.interfaces,
                 network.links,
                 network.changes,
                 network.engine,
@@ -98,7 +98,7 @@ class BareNetwork:
     def certify(self) -> Certificate:
         """Measure the links while nothing else uses them; see gannet.netem.measure.certify.measure_links."""
         assert self._live is not None
-        return measure_links(dict(enumerate(self._berths.agents)), self._live.plans, self.network.edges)
+        return measure_links(dict(enumerate(self._namespaces.agents)), self._live.plans, self.network.edges)
 
     def open(self) -> str:
         """Let operators and programs in, and begin the schedule; returns the operators' address.
@@ -136,10 +136,10 @@ class BareNetwork:
 
     def _take_down(self) -> None:
         # The kernel removes it all with the sandbox; in order, so that nothing is left that an agent would miss.
-        with deaf():
+        with ignore_signals():
             if self._operator is not None:
                 self._operator.detach()
                 self._operator.close()
             if self._live is not None:
                 self._live.stop()
-            self._berths.remove()
+            self._namespaces.remove()

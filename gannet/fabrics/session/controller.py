@@ -204,26 +204,26 @@ class Controller(control_pb2_grpc.ControllerServicer):
 
     async def Restore(
         self, request: control_pb2.RestoreRequest, context: Any
-    ) -> AsyncIterator[control_pb2.CheckpointPiece]:
-        """A node's checkpoint, piece by piece; its digest is for the node to check."""
+    ) -> AsyncIterator[control_pb2.CheckpointChunk]:
+        """A node's checkpoint, chunk by chunk; its digest is for the node to check."""
         if not hmac.compare_digest(request.token.encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
         if request.rank >= len(self._states):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no checkpoint of rank {request.rank}")
         data = self._states[request.rank]
         for start in range(0, len(data), SNAPSHOT_CHUNK_BYTES):
-            yield control_pb2.CheckpointPiece(data=data[start : start + SNAPSHOT_CHUNK_BYTES])
+            yield control_pb2.CheckpointChunk(data=data[start : start + SNAPSHOT_CHUNK_BYTES])
 
     async def Deposit(
-        self, request_iterator: AsyncIterator[control_pb2.SnapshotPiece], context: Any
+        self, request_iterator: AsyncIterator[control_pb2.SnapshotChunk], context: Any
     ) -> control_pb2.DepositReceipt:
         """A snapshot or a checkpoint, checked before it is kept."""
         header: control_pb2.SnapshotHeader | None = None
         body = bytearray()
-        async for piece in request_iterator:
-            if piece.HasField("header"):
-                header = piece.header
-            body += piece.data
+        async for chunk in request_iterator:
+            if chunk.HasField("header"):
+                header = chunk.header
+            body += chunk.data
             if header is None or len(body) > header.bytes:
                 return control_pb2.DepositReceipt(accepted=False, detail="more bytes than announced")
         if header is None or header.run != self.run or not 0 <= header.rank < self.world:

@@ -28,7 +28,7 @@ _SMALLEST_SEGMENT_BYTES, _LARGEST_SEGMENT_BYTES = 10240, 262144
 
 
 def exchange_config(
-    parcel_bytes: int,
+    message_bytes: int,
     world: int,
     rate_bps: float | None,
     delay_ms: float,
@@ -36,7 +36,7 @@ def exchange_config(
     compute_s: float,
     cut_s: float = 0.0,
 ) -> ExchangeConfig:
-    """Limits for parcels of `parcel_bytes` among `world` nodes.
+    """Limits for messages of `message_bytes` among `world` nodes.
 
     `rate_bps`, `delay_ms` (one way, jitter included) and `loss_percent` are those of the worst link the run
     will see; `compute_s` is the longest that a peer may be busy with gradients between two exchanges. `cut_s`: for
@@ -46,12 +46,12 @@ def exchange_config(
     chunk = 65536 if rate < 5e7 else 262144
     chunk = int(max(8192, min(chunk, rate / 8 * _CHUNK_S)))
     # The busiest node of any method here carries world − 1 copies each way (the star's server).
-    bits, flight_s = _exchange_bits(parcel_bytes, world), 4 * world * delay_s
+    bits, flight_s = _exchange_bits(message_bytes, world), 4 * world * delay_s
     wait_s = _CUT_PATIENCE * cut_s
     patience_s = 10 + compute_s + _PATIENCE * (bits / lossy_rate_bps(rate, delay_s, loss_percent) + flight_s)
     return ExchangeConfig(
         chunk_bytes=chunk,
-        segment_bytes=segment_bytes(parcel_bytes, world, rate, delay_s),
+        segment_bytes=segment_bytes(message_bytes, world, rate, delay_s),
         chunk_deadline_s=1.5 * patience_s + wait_s,
         patience_s=patience_s,
         round_deadline_s=2 * patience_s + wait_s,
@@ -59,14 +59,14 @@ def exchange_config(
     )
 
 
-def _exchange_bits(parcel_bytes: int, world: int) -> int:
-    return 2 * world * parcel_bytes * 8
+def _exchange_bits(message_bytes: int, world: int) -> int:
+    return 2 * world * message_bytes * 8
 
 
-def limits_of(plans: Iterable[InterfacePlan], parcel_bytes: int, world: int, compute_s: float) -> ExchangeConfig:
-    """The limits for the worst link among these plans. A cut link says nothing of how long a parcel takes."""
+def limits_of(plans: Iterable[InterfacePlan], message_bytes: int, world: int, compute_s: float) -> ExchangeConfig:
+    """The limits for the worst link among these plans. A cut link says nothing of how long a message takes."""
     rate_bps, delay_ms, loss_percent = _worst(plans)
-    return exchange_config(parcel_bytes, world, rate_bps, delay_ms, loss_percent, compute_s)
+    return exchange_config(message_bytes, world, rate_bps, delay_ms, loss_percent, compute_s)
 
 
 def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
@@ -82,15 +82,15 @@ def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
 def with_turns(
     limits: ExchangeConfig,
     states: Iterable[tuple[float, Sequence[InterfacePlan]]],
-    parcel_bytes: int,
+    message_bytes: int,
     compute_s: float,
 ) -> ExchangeConfig:
     """The limits, and how gossip on graphs that change takes turns (see gannet.node.exchange.turn_rule); `states` as
     in limits_over_time.
 
-    No parcel that the fastest link could have on its way in twice the longest delay waits for its turn: the news
-    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two parcels, and
-    well before anybody who waits for what is held would lose patience.
+    No message that the fastest link could have on its way in twice the longest delay waits for its turn: the news
+    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two messages,
+    and well before anybody who waits for what is held would lose patience.
     """
     pipe_bytes, turn_s = 0.0, 0.0
     for _, plans in states:
@@ -100,8 +100,8 @@ def with_turns(
         delay_s = delay_ms / 1000
         frames = min(up_bps, down_bps) / 8 * (2 * delay_s + _TURN_SLACK_S)
         pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1))
-        parcel_s = 8 * parcel_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
-        turn_s = max(turn_s, compute_s + 2 * (parcel_s + 2 * delay_s))
+        message_s = 8 * message_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
+        turn_s = max(turn_s, compute_s + 2 * (message_s + 2 * delay_s))
     turn_s = min(turn_s, limits.patience_s / 2)
     return limits.model_copy(update={"pipe_bytes": max(1, int(pipe_bytes)), "turn_s": max(turn_s, 0.001)})
 
@@ -111,7 +111,7 @@ def _is_cut(plans: Iterable[InterfacePlan]) -> bool:
 
 
 def limits_over_time(
-    states: Sequence[tuple[float, Sequence[InterfacePlan]]], parcel_bytes: int, world: int, compute_s: float
+    states: Sequence[tuple[float, Sequence[InterfacePlan]]], message_bytes: int, world: int, compute_s: float
 ) -> ExchangeConfig:
     """The limits where links change on schedule; `states`: from when (s), and the plans that are then in force.
 
@@ -119,18 +119,18 @@ def limits_over_time(
     it up for a moment. The last state is one that lasts.
     """
     if len(states) == 1:
-        return limits_of(states[0][1], parcel_bytes, world, compute_s)
+        return limits_of(states[0][1], message_bytes, world, compute_s)
     every = [_worst(plans) for _, plans in states]
     times = [at_s for at_s, _ in states]
     rates = [lossy_rate_bps(rate, delay_ms / 1000, loss_percent) for rate, delay_ms, loss_percent in every]
     cut = [_is_cut(plans) for _, plans in states]
-    bits = _exchange_bits(parcel_bytes, world)
+    bits = _exchange_bits(message_bytes, world)
     open_s = longest_transfer_s(times, rates, bits)
     running = [0.0 if down else rate for rate, down in zip(rates, [*cut[:-1], False], strict=True)]
     cut_s = longest_transfer_s(times, running, bits) - open_s
     delay_ms = max(delay_ms for _, delay_ms, _ in every)
     rate = min(1e10, bits / open_s) if open_s > 0 else 1e10
-    return exchange_config(parcel_bytes, world, rate, delay_ms, 0.0, compute_s, max(0.0, cut_s))
+    return exchange_config(message_bytes, world, rate, delay_ms, 0.0, compute_s, max(0.0, cut_s))
 
 
 def longest_transfer_s(times_s: Sequence[float], rates_bps: Sequence[float], bits: float) -> float:
@@ -180,14 +180,14 @@ def lossy_rate_bps(rate_bps: float, delay_s: float, loss_percent: float) -> floa
     return min(rate_bps, 8 * 1448 * sqrt(1.5) / (2 * delay_s * sqrt(loss_percent / 100)))
 
 
-def segment_bytes(parcel_bytes: int, world: int, rate_bps: float, delay_s: float) -> int:
-    """Size of the segments that collectives cut a parcel of `parcel_bytes` into.
+def segment_bytes(message_bytes: int, world: int, rate_bps: float, delay_s: float) -> int:
+    """Size of the segments that collectives cut a message of `message_bytes` into.
 
     The last segment travels alone, which small ones make short; each segment costs work: the sum
-    s ÷ rate + cost · parcel ÷ s is least at s = √(cost · parcel · rate). But SEGMENTS_AHEAD of them, three
+    s ÷ rate + cost · message ÷ s is least at s = √(cost · message · rate). But SEGMENTS_AHEAD of them, three
     in hands and the others on their way, must fill a worker's share of the path to a server and back.
     """
     bytes_per_s = rate_bps / 8
-    best = sqrt(_SEGMENT_COST_S * parcel_bytes * bytes_per_s)
+    best = sqrt(_SEGMENT_COST_S * message_bytes * bytes_per_s)
     filling = bytes_per_s * 2 * delay_s / max(1, world - 1) / (SEGMENTS_AHEAD - 3)
     return int(min(_LARGEST_SEGMENT_BYTES, max(_SMALLEST_SEGMENT_BYTES, best, filling)))

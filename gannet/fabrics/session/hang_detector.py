@@ -10,7 +10,7 @@ from gannet.node.config import ExchangeConfig
 
 
 def grace_of(
-    limits: ExchangeConfig, plans: Sequence[InterfacePlan], parcel_bytes: int, compute_s: float
+    limits: ExchangeConfig, plans: Sequence[InterfacePlan], message_bytes: int, compute_s: float
 ) -> float | None:
     """Seconds for which a node that others have asked after may neither move nor wait before it counts as hanging.
 
@@ -19,19 +19,19 @@ def grace_of(
     """
     if _is_cut(plans):
         return None
-    slower_s = limits_of(plans, parcel_bytes, len(plans), compute_s).patience_s - limits.patience_s
+    slower_s = limits_of(plans, message_bytes, len(plans), compute_s).patience_s - limits.patience_s
     return limits.patience_s / 4 + max(0.0, slower_s)
 
 
-class Suspects:
+class HangDetector:
     """Nodes that others have asked after, and how much of its grace each has used up under the links in force.
 
     Every second uses up the share that the links of that second allow (see grace_of). While links are cut nobody is
     judged, nor until TCP must have noticed that they no longer are; all then begin anew.
     """
 
-    def __init__(self, limits: ExchangeConfig, parcel_bytes: int, compute_s: float) -> None:
-        self._limits, self._parcel_bytes, self._compute_s = limits, parcel_bytes, compute_s
+    def __init__(self, limits: ExchangeConfig, message_bytes: int, compute_s: float) -> None:
+        self._limits, self._message_bytes, self._compute_s = limits, message_bytes, compute_s
         self._used: dict[int, float] = {}  # share of its grace
         self._steps: dict[int, int] = {}
         self._plans: Sequence[InterfacePlan] | None = None
@@ -60,7 +60,7 @@ class Suspects:
         self._now_s = now_s
         if plans is not self._plans:
             self._plans = plans
-            self._grace_s = grace_of(self._limits, plans, self._parcel_bytes, self._compute_s)
+            self._grace_s = grace_of(self._limits, plans, self._message_bytes, self._compute_s)
             if self._grace_s is None:
                 self._cut_s = now_s if self._cut_s is None else self._cut_s
             elif self._cut_s is not None:

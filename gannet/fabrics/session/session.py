@@ -1,7 +1,7 @@
 """One run on nodes that are processes: from links in force to the last node's goodbye.
 
 What is the same whatever the nodes live in: processes of this machine or containers of many. The ground
-(see Ground) knows where they come from and how their link agents are reached. Order of a run: links in
+(see NodeHost) knows where they come from and how their link agents are reached. Order of a run: links in
 force → nodes built → links measured while nodes are idle (the certificate) → channels warmed → training,
 with interfaces and engines watched → nodes leave.
 """
@@ -12,11 +12,11 @@ import queue
 import time
 from typing import Any, Protocol
 
-from gannet.fabrics.job import Berth, Job, LinkAgent, Outcome, Sink
+from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
-from gannet.fabrics.session.hang_detector import Suspects
+from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
@@ -29,16 +29,16 @@ _POLL_S = 0.1
 _UNWATCHED_S = 20.0  # for a node to be known as lost after its agent is
 
 
-class Ground(Protocol):
-    """What the nodes of a run stand on. Ranks index `agents` and `berths` once `open` has returned."""
+class NodeHost(Protocol):
+    """What the nodes of a run stand on. Ranks index `agents` and `interfaces` once `open` has returned."""
 
     agents: list[LinkAgent]
-    berths: list[Berth]
+    interfaces: list[NodeInterface]
     serve_at: str  # host:port of the controller on the management network; port 0: any
     logs: str  # where to look when a node fails, for messages
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """Have `job.world` berths with an agent each; returns what to record of the environment."""
+        """Have `job.world` interfaces with an agent each; returns what to record of the environment."""
         ...
 
     def controller(self, job: Job) -> Controller:
@@ -69,8 +69,10 @@ class Failed(Exception):
 class Session:
     """One run: call `go` once, then `clear`."""
 
-    def __init__(self, job: Job, sink: Sink, ground: Ground, engine: str, operator: Operator | None = None) -> None:
-        self.job, self.sink, self.ground, self.engine, self.operator = job, sink, ground, engine, operator
+    def __init__(
+        self, job: Job, sink: Sink, node_host: NodeHost, engine: str, operator: Operator | None = None
+    ) -> None:
+        self.job, self.sink, self.node_host, self.engine, self.operator = job, sink, node_host, engine, operator
         self.controller: Controller | None = None
         self.live: LiveLinks | None = None
         self.ready: dict[int, Any] = {}
@@ -82,7 +84,7 @@ class Session:
         self.t_s = dict.fromkeys(range(job.world), job.begin_s)
         self.failure: str | None = None
         self.graph = WaitGraph()
-        self.suspects = Suspects(job.config.exchange, job.parcel_bytes, job.compute_s)
+        self.hang_detector = HangDetector(job.config.exchange, job.message_bytes, job.compute_s)
         self.stop_wanted = False
         self.stopping = Stopping(job.config.exchange.patience_s)
         self.outcome = Outcome("failed")
@@ -114,37 +116,44 @@ class Session:
             self.live.stop()
         if self.controller is not None:
             self.controller.order(abort={"reason": "the run is over"})
-            self._until(self.ground.empty, 3.0)
+            self._until(self.node_host.empty, 3.0)
             self.controller.stop()
-        self.ground.close()
+        self.node_host.close()
 
     # The stages of a run, in order.
 
     def _links_up(self) -> None:
         job = self.job
-        self.outcome.environment |= {"engine": self.engine, **self.ground.open(job, self.sink)}
+        self.outcome.environment |= {"engine": self.engine, **self.node_host.open(job, self.sink)}
         edges = sorted(exchange_edges(job.config, job.world))
         self.live = LiveLinks(
-            self.ground.agents, self.ground.berths, job.links, job.changes, self.engine, job.seed, edges, job.stack
+            self.node_host.agents,
+            self.node_host.interfaces,
+            job.links,
+            job.changes,
+            self.engine,
+            job.seed,
+            edges,
+            job.stack,
         )
         self.live.put_in_force()
         self.outcome.environment["stack"] = self.live.stack_in_force
 
     def _build_nodes(self) -> None:
         job = self.job
-        self.controller = self.ground.controller(job)
+        self.controller = self.node_host.controller(job)
         if job.resumed is not None:
             self.controller.resume(job.resumed.states)
-        address = self.controller.start(self.ground.serve_at)
+        address = self.controller.start(self.node_host.serve_at)
         self.alive = set(range(job.world))
-        self.ground.populate(address, self.sink)
+        self.node_host.populate(address, self.sink)
         self._wait_for("to be ready", lambda: len(self.ready) == job.world, _BUILD_S)
 
     def _certify(self) -> None:
         assert self.live is not None
         self.sink.phase("measuring every link")
         edges = sorted(exchange_edges(self.job.config, self.job.world))
-        certificate = measure_links(dict(enumerate(self.ground.agents)), self.live.plans, edges)
+        certificate = measure_links(dict(enumerate(self.node_host.agents)), self.live.plans, edges)
         self.outcome.certificate = certificate
         self.sink.certificate(certificate)
         # Of forty probes none comes back by chance on links that lose less than four in five, both ways.
@@ -195,7 +204,7 @@ class Session:
         self.live.stop()
         self._take_link_lines()
         self.controller.order(goodbye={})
-        self._until(self.ground.empty, _LEAVE_S)
+        self._until(self.node_host.empty, _LEAVE_S)
         if self.outcome.certificate is not None:
             for reason in self.live.reasons():
                 self.outcome.certificate.add_reason(reason)
@@ -209,9 +218,9 @@ class Session:
             raise Failed(self.failure)
         if self.lost:
             said = "; ".join(f"node {rank}: {why}" for rank, why in sorted(self.lost.items()))
-            raise Failed(f"{said}; see {self.ground.logs}")
+            raise Failed(f"{said}; see {self.node_host.logs}")
         if not in_time:
-            raise Failed(f"waited {timeout_s:.0f} s for all nodes {what}; see {self.ground.logs}")
+            raise Failed(f"waited {timeout_s:.0f} s for all nodes {what}; see {self.node_host.logs}")
 
     def _until(self, done: Any, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
@@ -223,7 +232,7 @@ class Session:
 
     def _take_event(self, timeout_s: float) -> bool:
         assert self.controller is not None
-        for rank, reason in self.ground.ended():
+        for rank, reason in self.node_host.ended():
             if rank in self.alive:
                 self._lose(rank, reason)
         try:
@@ -264,7 +273,7 @@ class Session:
                 self.graph.waits(rank, report.waiting.source)
                 culprit = self.graph.culprit(rank)
                 if culprit is not None and culprit in self.alive:
-                    self.suspects.add(culprit, self.steps[culprit])
+                    self.hang_detector.add(culprit, self.steps[culprit])
             case "can_leave":
                 self.stopping.answer(rank, report.can_leave.step)
             case "finished":
@@ -289,14 +298,14 @@ class Session:
     def _lose_who_hangs(self) -> None:
         """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
 
-        The while follows the links in force, see gannet.fabrics.session.deadlines.Suspects.
+        The while follows the links in force, see gannet.fabrics.session.deadlines.HangDetector.
         """
         assert self.live is not None and self.controller is not None
-        for rank, step in self.suspects.steps().items():
+        for rank, step in self.hang_detector.steps().items():
             if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank) or self._held(rank):
-                self.suspects.drop(rank)
-        for rank in self.suspects.hanging(self.live.plans, time.monotonic()):
-            self.suspects.drop(rank)
+                self.hang_detector.drop(rank)
+        for rank in self.hang_detector.hanging(self.live.plans, time.monotonic()):
+            self.hang_detector.drop(rank)
             self.controller.order(rank, abort={"reason": "the others have waited for this node too long"})
             self._lose(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
         for rank in self.stopping.silent(self.alive, time.monotonic()):

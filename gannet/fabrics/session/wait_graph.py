@@ -16,7 +16,7 @@ class WaitGraph:
         self._waits_for: dict[int, int] = {}
 
     def waits(self, rank: int, source: int) -> None:
-        """That rank has waited long for a parcel of `source`."""
+        """That rank has waited long for a message of `source`."""
         self._waits_for[rank] = source
 
     def moves(self, rank: int) -> None:

@@ -1,10 +1,9 @@
 """The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
 
 A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
-time; a parcel takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay (see
-gannet.fabrics.virtual.link_model), all of which may change while it does.
-Nothing sleeps and nothing races, so a run is deterministic to the bit and faults happen exactly when
-they are ordered.
+time; a message takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay
+(see gannet.fabrics.virtual.link_model), all of which may change while it does. Nothing sleeps and nothing races, so a
+run is deterministic to the bit and faults happen exactly when they are ordered.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from gannet.fabrics.virtual.first_of import FirstOf
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
-from gannet.node.exchange.async_mailbox import Tray
+from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
-from gannet.node.process.last_step import Leaving
+from gannet.node.process.last_step import LastStep
 from gannet.node.tasks.base import Task
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
@@ -63,7 +62,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Corrupt:
-    """A fault: from `at_s` on, every parcel from `rank` arrives changed by `damage`."""
+    """A fault: from `at_s` on, every message from `rank` arrives changed by `damage`."""
 
     rank: int
     at_s: float
@@ -88,14 +87,14 @@ class _Node:
         self.pace_s = worker.config.pace_s_of(rank)
         self.first_of = FirstOf(partial(fabric.expect, self))
         self.steps = worker.made
-        self.leaving = Leaving(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
+        self.last_step = LastStep(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
         self.alive = True
         self.done = False
         self.ended = False
 
     def step(self, stats: StepStats) -> None:
         self.steps = stats.step
-        self.leaving.reach(progress(self.worker.config, stats.step, stats.t_s))
+        self.last_step.reach(progress(self.worker.config, stats.step, stats.t_s))
         self.fabric.on_step(self.rank, stats)
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
@@ -106,7 +105,7 @@ class _Node:
             self.fabric.sink.checkpoint(self.rank, checkpoint.step, checkpoint.pack())
 
     def stop_after(self) -> int | None:
-        return self.leaving.last_step()
+        return self.last_step.last_step()
 
 
 class _Simulation:
@@ -132,8 +131,8 @@ class _Simulation:
             worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
             if job.resumed is not None:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
-            codecs, limit = worker.codecs, worker.largest_body
-            kind = Tray if job.config.asynchronous else Mailbox
+            codecs, limit = worker.codecs, worker.largest_payload
+            kind = AsyncMailbox if job.config.asynchronous else Mailbox
             mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
             for player, number in enumerate(worker.rounds):
                 mailbox.enter_round(number, player)
@@ -201,11 +200,11 @@ class _Simulation:
                         return
                 case BeginRound(number, sources, after):
                     self._turns.of[node.rank].begin(number, sources, after)
-                case Send(to, tag, body, _):
+                case Send(to, tag, payload, _):
                     header = Header(
-                        node.mailbox.run, node.rank, tag, node.mailbox.schema, len(body), zlib.crc32(body)
+                        node.mailbox.run, node.rank, tag, node.mailbox.schema, len(payload), zlib.crc32(payload)
                     )
-                    self._send(node, to, header, body)
+                    self._send(node, to, header, payload)
                 case Receive(source, tag):
                     self._receive(node, source, tag)
                     return
@@ -213,7 +212,7 @@ class _Simulation:
                     self._receive_first(node, [(each.source, each.tag) for each in wanted])
                     return
                 case Collect(False):
-                    assert isinstance(node.mailbox, Tray)
+                    assert isinstance(node.mailbox, AsyncMailbox)
                     answer = node.mailbox.take()
                 case Collect(True):
                     self._collect(node)
@@ -221,22 +220,22 @@ class _Simulation:
                 case _:
                     raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
 
-    def _send(self, node: _Node, to: int, header: Header, body: memoryview) -> None:
+    def _send(self, node: _Node, to: int, header: Header, payload: memoryview) -> None:
         if to in node.mailbox.lost:
             return
         if (corrupt := self._damage.get(node.rank)) is not None:
-            header, body = corrupt.damage(header, body)
-        wire = frame_bytes(len(body), self._segments)
+            header, payload = corrupt.damage(header, payload)
+        wire = frame_bytes(len(payload), self._segments)
         node.wire_bytes += int(wire)
-        deliver = partial(self._deliver, to, header, body)
+        deliver = partial(self._deliver, to, header, payload)
         if node.worker.peers.in_turns:
-            self._turns.send(node.rank, to, header.tag.round, len(body), wire, deliver)
+            self._turns.send(node.rank, to, header.tag.round, len(payload), wire, deliver)
         else:
             self._links.send(self.time.now_s, node.rank, to, wire, deliver)
 
-    def _deliver(self, to: int, header: Header, body: memoryview) -> None:
+    def _deliver(self, to: int, header: Header, payload: memoryview) -> None:
         try:
-            self.nodes[to].mailbox.put(header, body)
+            self.nodes[to].mailbox.put(header, payload)
         except Refusal as refusal:
             self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
 
@@ -261,7 +260,7 @@ class _Simulation:
         node.first_of.first(wanted, tell)
 
     def expect(self, node: _Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
-        """Have a part told when it comes or cannot come, with the deadlines of a wait."""
+        """Have a segment told when it comes or cannot come, with the deadlines of a wait."""
         timers: list[Timer] = []
         settled: list[bool] = []
 
@@ -274,13 +273,13 @@ class _Simulation:
         node.mailbox.expect(source, tag, settle)
         if settled:
             return
-        reason = f"no parcel within {limits.round_deadline_s:.1f} s"
+        reason = f"no message within {limits.round_deadline_s:.1f} s"
         timers.append(self.time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
         give_up = partial(node.mailbox.give_up, source, tag, reason)
         timers.append(self.time.after(limits.round_deadline_s, give_up))
 
     def _collect(self, node: _Node) -> None:
-        assert isinstance(node.mailbox, Tray)
+        assert isinstance(node.mailbox, AsyncMailbox)
         since_s = self.time.now_s
 
         def settle(arrivals: list[Arrival]) -> None:
@@ -346,7 +345,7 @@ class _Simulation:
             self._stop_soon()
 
     def _stop_soon(self) -> None:
-        there = [node.leaving for node in self.nodes if node.alive and not node.done]
+        there = [node.last_step for node in self.nodes if node.alive and not node.done]
         if not self._stopping and there:
             self._stopping = True
             last = max([leaving.ask() for leaving in there])  # on this fabric, news take no time

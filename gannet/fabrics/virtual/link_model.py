@@ -1,6 +1,6 @@
-"""The virtual fabric's links: capped uplinks and downlinks that parcels share fairly, and a delay between each pair.
+"""The virtual fabric's links: capped uplinks and downlinks that messages share fairly, and a delay between each pair.
 
-Parcels from one node to another follow each other in order, as on one TCP connection; those of different pairs share
+Messages from one node to another follow each other in order, as on one TCP connection; those of different pairs share
 the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at moments
 that are known from the beginning. What these links do not model is refused by `check_modelled`.
 """
@@ -19,21 +19,21 @@ from gannet.fabrics.job import Job
 from gannet.fabrics.virtual.fair_share import Flow, Link, reshare
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 
-Parcel = TypeVar("Parcel")
+Message = TypeVar("Message")
 
 # Moments that lie no farther apart are one, else rounding would tear apart what happens together, flow by flow.
 _INSTANT_S = 1e-9
 
 
-class _Stream(Flow, Generic[Parcel]):
-    """All that is on its way from one node to another: the first parcel crosses the links, the others wait for it."""
+class _Stream(Flow, Generic[Message]):
+    """All that is in flight from one node to another: the first message crosses the links, the others wait."""
 
     __slots__ = ("arrived_s", "left_bits", "open", "since_s", "source", "to", "turn", "waiting")
 
     def __init__(self, source: int, to: int, *links: Link) -> None:
         super().__init__(*links)
         self.source, self.to = source, to
-        self.waiting: deque[tuple[float, Parcel]] = deque()  # bits, parcel
+        self.waiting: deque[tuple[float, Message]] = deque()  # bits, message
         self.left_bits = 0.0  # of the first, at `since_s`
         self.since_s = 0.0
         self.arrived_s = 0.0  # the last that is known to arrive: where a delay becomes shorter, nothing overtakes
@@ -47,10 +47,10 @@ class _Stream(Flow, Generic[Parcel]):
             self.since_s = now_s
 
 
-class LinkModel(Generic[Parcel]):
+class LinkModel(Generic[Message]):
     """Who has how much on its way to whom, and when it will be there.
 
-    A parcel takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
+    A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
     and arrives a delay later. Rates change on the whole way at once: how long TCP takes to notice is not modelled,
     nor are queues. What a link that is cut should carry waits until it is not, and holds up nothing else. (TCP would
     send it again; how long it backs off is not modelled.) `plans` hold from the beginning, `changes` (from when,
@@ -66,25 +66,25 @@ class LinkModel(Generic[Parcel]):
         self._number = 0  # of the state in force
         self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
         self._down = [Link(_capacity(plan.down_bps)) for plan in plans]
-        self._streams: dict[tuple[int, int], _Stream[Parcel]] = {}
+        self._streams: dict[tuple[int, int], _Stream[Message]] = {}
         self._touched: dict[Link, None] = {}
-        self._ends: list[tuple[float, int, int, _Stream[Parcel]]] = []
+        self._ends: list[tuple[float, int, int, _Stream[Message]]] = []
         self._count = 0
         self._cut: dict[int, bool] = {}  # by number of the state, once asked for
 
-    def send(self, now_s: float, source: int, to: int, wire_bytes: float, parcel: Parcel) -> None:
-        """Put a parcel of so many bytes, frames included, on its way; `advance` gives it back."""
+    def send(self, now_s: float, source: int, to: int, wire_bytes: float, message: Message) -> None:
+        """Put a message of so many bytes, frames included, on its way; `advance` gives it back."""
         stream = self._streams.get((source, to))
         if stream is None:
             stream = self._streams[source, to] = _Stream(source, to, self._up[source], self._down[to])
-        stream.waiting.append((8.0 * wire_bytes, parcel))
+        stream.waiting.append((8.0 * wire_bytes, message))
         if len(stream.waiting) == 1:
             stream.left_bits, stream.since_s = 8.0 * wire_bytes, now_s
             if self._path(stream).loss_percent < 100:
                 self._open(stream)
 
     def next_s(self, now_s: float) -> float:
-        """When a parcel will be through next, or links change; infinity for never, if nothing more is sent."""
+        """When a message will be through next, or links change; infinity for never, if nothing more is sent."""
         if self._touched:
             for stream, rate_bps in reshare(self._touched).items():
                 assert isinstance(stream, _Stream)
@@ -96,8 +96,8 @@ class LinkModel(Generic[Parcel]):
         later_s = self._times[self._number + 1] if self._number + 1 < len(self._times) else inf
         return min(self._ends[0][0], later_s) if self._ends else later_s
 
-    def advance(self, now_s: float) -> list[tuple[float, Parcel]]:
-        """Let time pass until `now_s`, which `next_s` named just now: (when it arrives, parcel) of those through."""
+    def advance(self, now_s: float) -> list[tuple[float, Message]]:
+        """Let time pass until `now_s`, which `next_s` named just now: (when it arrives, message) of those through."""
         through = []
         while self._ends and self._ends[0][0] <= now_s + _INSTANT_S:
             end_s, _, turn, stream = heapq.heappop(self._ends)
@@ -153,26 +153,26 @@ class LinkModel(Generic[Parcel]):
             if stream.waiting and stream.open != (self._path(stream).loss_percent < 100):
                 (self._close if stream.open else self._open)(stream)
 
-    def _open(self, stream: _Stream[Parcel]) -> None:
+    def _open(self, stream: _Stream[Message]) -> None:
         stream.open = True
         stream.enter()
         self._touched |= dict.fromkeys(stream.links)
 
-    def _close(self, stream: _Stream[Parcel]) -> None:
+    def _close(self, stream: _Stream[Message]) -> None:
         stream.open = False
         stream.turn += 1
         stream.leave()
         self._touched |= dict.fromkeys(stream.links)
 
-    def _foresee(self, stream: _Stream[Parcel]) -> None:
-        """Note when the first parcel of a stream is through, at the rate that it has."""
+    def _foresee(self, stream: _Stream[Message]) -> None:
+        """Note when the first message of a stream is through, at the rate that it has."""
         stream.turn += 1
         if stream.rate_bps > 0:
             self._count += 1
             end_s = stream.since_s + stream.left_bits / stream.rate_bps
             heapq.heappush(self._ends, (end_s, self._count, stream.turn, stream))
 
-    def _path(self, stream: _Stream[Parcel]) -> PathPlan:
+    def _path(self, stream: _Stream[Message]) -> PathPlan:
         plans = self._plans[self._number]
         return plans[stream.to].paths[plans[stream.source].address]
 

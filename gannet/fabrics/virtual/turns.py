@@ -1,8 +1,8 @@
-"""Turns on the virtual fabric (see gannet.node.exchange.turn_rule): parcels wait for theirs, and news of who is ready
-travel a delay.
+"""Turns on the virtual fabric (see gannet.node.exchange.turn_rule): messages wait for theirs, and news of who is
+ready travel a delay.
 
-News take nothing of the links: they are a few bytes a round. A parcel is two on the links' model, the second as long
-as ExchangeConfig.pipe_bytes; they follow each other without a gap, and when the first has come the parcel is nearly
+News take nothing of the links: they are a few bytes a round. A message is two on the links' model, the second as long
+as ExchangeConfig.pipe_bytes; they follow each other without a gap, and when the first has come the message is nearly
 there.
 """
 
@@ -38,13 +38,13 @@ class VirtualTurns:
         self._gone: set[int] = set()
         self.of = [Turns(partial(self._announce, rank)) for rank in range(world)]
 
-    def send(self, source: int, to: int, number: int, body_bytes: int, wire_bytes: float, deliver: Action) -> None:
-        """Put a parcel of round `number` on the links when its turn comes; `deliver` is called when it arrives."""
+    def send(self, source: int, to: int, number: int, payload_bytes: int, wire_bytes: float, deliver: Action) -> None:
+        """Put a message of round `number` on the links when its turn comes; `deliver` is called when it arrives."""
         pipe_bytes = self._limits.pipe_bytes
-        if pipe_bytes is None or body_bytes <= pipe_bytes:
+        if pipe_bytes is None or payload_bytes <= pipe_bytes:
             self._links.send(self._time.now_s, source, to, wire_bytes, deliver)
             return
-        rest = wire_bytes * pipe_bytes / body_bytes
+        rest = wire_bytes * pipe_bytes / payload_bytes
         nearly = partial(self.of[to].nearly, source, number)
 
         def put() -> None:

@@ -7,52 +7,52 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from gannet.node.codecs import Codec, build_codec
-from gannet.node.training.effects import RAW_PART, Tag
+from gannet.node.training.effects import RAW_SEGMENT, Tag
 
 
-class Piece(NamedTuple):
-    """A part of an averaged vector: where it lies, and whether it travels as float32 whatever the codec."""
+class Segment(NamedTuple):
+    """A slice of an averaged vector: where it lies, and whether it travels as float32 whatever the codec."""
 
     place: slice
     raw: bool = False
 
-    def tag(self, number: int, part: int) -> Tag:
-        """The tag of this piece as part `part` of round `number`."""
-        return Tag(number, part | RAW_PART if self.raw else part)
+    def tag(self, number: int, position: int) -> Tag:
+        """The tag of this segment as position `position` of round `number`."""
+        return Tag(number, position | RAW_SEGMENT if self.raw else position)
 
     def wire_bytes(self, codec: Codec) -> int:
-        """Length of the body in an exchange with that codec, bytes."""
+        """Length of the payload in an exchange with that codec, bytes."""
         count: int = self.place.stop - self.place.start
         return 4 * count if self.raw else codec.wire_bytes(count)
 
 
-def server_pieces(codec: Codec, segment_bytes: int, count: int, raw: int = 0) -> list[Piece]:
+def server_segments(codec: Codec, segment_bytes: int, count: int, raw: int = 0) -> list[Segment]:
     """What a server average cuts `count` values into, the last `raw` of them sent as float32."""
-    pieces = [Piece(place) for place in _cut(codec, segment_bytes, 0, count - raw, count - raw)]
+    segments = [Segment(place) for place in _cut(codec, segment_bytes, 0, count - raw, count - raw)]
     if raw:
         exact = build_codec("fp32")
-        pieces += [Piece(place, True) for place in _cut(exact, segment_bytes, count - raw, count, raw)]
-    return pieces
+        segments += [Segment(place, True) for place in _cut(exact, segment_bytes, count - raw, count, raw)]
+    return segments
 
 
-def ring_pieces(codec: Codec, segment_bytes: int, world: int, count: int, raw: int = 0) -> list[list[Piece]]:
-    """The pieces of each node's share of an all-reduce, as many for every node."""
+def ring_segments(codec: Codec, segment_bytes: int, world: int, count: int, raw: int = 0) -> list[list[Segment]]:
+    """The segments of each node's share of an all-reduce, as many for every node."""
     ranges = [(codec, 0, count - raw, False)]
     if raw:
         ranges.append((build_codec("fp32"), count - raw, count, True))
-    shares: list[list[Piece]] = [[] for _ in range(world)]
+    shares: list[list[Segment]] = [[] for _ in range(world)]
     for packer, begin, end, as_it_is in ranges:
         for rank, share in enumerate(shares):
             start, stop = (begin + k * (end - begin) // world for k in (rank, rank + 1))
             places = _cut(packer, segment_bytes, start, stop, (end - begin) // world + 1)
-            share += [Piece(place, as_it_is) for place in places]
+            share += [Segment(place, as_it_is) for place in places]
     return shares
 
 
 def _cut(codec: Codec, segment_bytes: int, start: int, stop: int, of: int) -> list[slice]:
-    """[start, stop) in even pieces of at most `segment_bytes` on the wire, as many as `of` values need.
+    """[start, stop) in even segments of at most `segment_bytes` on the wire, as many as `of` values need.
 
-    Cut at whole buckets of the codec, so that pieces have no more of them than the vector had.
+    Cut at whole buckets of the codec, so that segments have no more of them than the vector had.
     """
     grain, values = codec.grain, _values_in(codec, segment_bytes)
     number, grains = -(-max(1, of) // values), -(-(stop - start) // grain)

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from gannet.console import fail
 from gannet.node.data.config import DataConfig
+from gannet.node.plugins import PluginError, told
 from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
 from gannet.spec.load import SpecError, load_spec, resolve
 from gannet.spec.run_spec import Comparison
@@ -87,14 +88,13 @@ def _report(console: Console, title: str, task: TaskSetting, data: DataConfig, b
 
 
 def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding]:
-    """What is wrong with a spec's task. Raises TaskFileError where it cannot be built at all."""
+    """What is wrong with a spec's task. Raises PluginError where it cannot be built at all."""
     import torch
 
     from gannet.node.data.datasets import load_shard
     from gannet.node.tasks import build_sampler, build_task, needs_data
     from gannet.node.tasks.base import Task
     from gannet.node.tasks.custom.check import check as find
-    from gannet.node.tasks.custom.load import TaskFileError, told
 
     torch.set_num_threads(1)
     shards = [load_shard(data, rank, _WORLD, _SEED) if needs_data(task) else None for rank in range(_WORLD)]
@@ -106,9 +106,9 @@ def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding
 
     try:
         return find(make)
-    except TaskFileError:
+    except PluginError:
         raise
     except Exception as error:
         if not isinstance(task, PythonTaskConfig):
             raise
-        raise TaskFileError(told(error, task.title)) from error
+        raise PluginError(told(error, task.title)) from error

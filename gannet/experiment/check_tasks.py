@@ -10,7 +10,7 @@ from gannet.spec.run_spec import Comparison
 
 
 def check_own_tasks(comparison: Comparison) -> None:
-    """Build each arm's own task. Raises TaskFileError or SpecError, with file and line or with the field."""
+    """Build each arm's own task. Raises PluginError or SpecError, with file and line or with the field."""
     for name, spec in comparison.arms.items():
         if not isinstance(spec.task, PythonTaskConfig):
             continue

@@ -14,8 +14,8 @@ from pydantic import (
 
 from gannet.node.tasks.config import Settings
 from gannet.spec.overrides import merge, nest, parse
+from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
 from gannet.spec.run_spec import _ALGORITHM_TAGS, _TAGS_OF, SPEC_FOLDER, Comparison, RunSpec
-from gannet.spec.task_source import TaskFileMissing, with_text
 
 
 class SpecError(Exception):
@@ -63,7 +63,6 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
     if not isinstance(arms, dict) or not arms:
         raise SpecError(f"{where}: arms: give at least one named override, for example `gossip: {{codec: fp16}}`")
     name = str(base.get("name", Path(where).stem))
-    anew = any(key == "task.file" for key, _ in sets)
     resolved: dict[str, RunSpec] = {}
     mistakes: list[str] = []
     for arm, override in arms.items():
@@ -80,11 +79,11 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
         merged |= {"name": name, "arm": str(arm), "seed": seeds[0]}
         prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
         try:
-            merged["task"] = with_text(merged.get("task", {}), Path(where).parent, anew)
-            resolved[str(arm)] = RunSpec.model_validate(merged)
+            chosen = chosen_files((key.removeprefix(f"arms.{arm}."), value) for key, value in sets)
+            resolved[str(arm)] = RunSpec.model_validate(with_texts(merged, Path(where).parent, chosen))
         except ValidationError as error:
             mistakes += [prefix + line for line in explain(error)]
-        except TaskFileMissing as error:
+        except SourceMissing as error:
             mistakes.append(f"{prefix}{error}")
     if mistakes:
         raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))

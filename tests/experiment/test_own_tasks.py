@@ -18,10 +18,9 @@ from gannet.experiment.check_tasks import check_own_tasks
 from gannet.experiment.compare import execute
 from gannet.experiment.job import job_of
 from gannet.node.config import NodeConfig
+from gannet.node.plugins import PluginError, fingerprint
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig
-from gannet.node.tasks.custom.config import fingerprint
-from gannet.node.tasks.custom.load import TaskFileError
 from gannet.spec.load import SpecError, load_spec, resolve
 from gannet.spec.run_spec import Comparison, RunSpec
 from tests.support.runs import play
@@ -108,14 +107,14 @@ def test_the_text_goes_to_the_nodes_with_their_configuration(tmp_path: Path) -> 
     ],
 )
 def test_a_file_that_makes_no_task_is_one_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(TaskFileError, match=words) as error:
+    with pytest.raises(PluginError, match=words) as error:
         check_own_tasks(spec_with(tmp_path, text, score=None))
     assert "\n" not in str(error.value)
 
 
 def test_a_mistake_in_training_is_told_with_its_line(tmp_path: Path) -> None:
     text = MINIMAL.replace("return self.noise(4, 2)", "return self.noise(4, 2 + self.calls // 3)")
-    with pytest.raises(TaskFileError, match=r"mine\.py:13: RuntimeError: mat1 and mat2 shapes") as error:
+    with pytest.raises(PluginError, match=r"mine\.py:13: RuntimeError: mat1 and mat2 shapes") as error:
         play(job_of(spec_with(tmp_path, text, score=None).arms["run"]))
     assert isinstance(error.value.__cause__, RuntimeError)
 
@@ -133,14 +132,14 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
         check_own_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
     with pytest.raises(SpecError, match=r"mine\.py has no measure\(\) to score by"):
         check_own_tasks(spec_with(tmp_path, MINIMAL))
-    with pytest.raises(TaskFileError, match=r"unknown width; allowed: "):
+    with pytest.raises(PluginError, match=r"unknown width; allowed: "):
         check_own_tasks(
             spec_with(tmp_path, MINIMAL, task={"name": "python", "file": "mine.py", "settings": {"width": 3}})
         )
 
 
 def test_an_entry_point_that_is_not_installed_is_told_with_those_that_are() -> None:
-    with pytest.raises(TaskFileError, match=r"no entry point 'mine' of group gannet\.tasks is installed here"):
+    with pytest.raises(PluginError, match=r"no entry point 'mine' of group gannet\.tasks is installed here"):
         build_sampler(PythonTaskConfig(name="python", entry="mine"), RunSpec.model_fields["data"].default)
 
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.data.shard import Shard
+from gannet.node.plugins import PluginMistake
 from gannet.node.settings import Settings
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
 
 INITIAL_STREAM, TRAINING_STREAM, SCORING_STREAM = range(3)
 
 
-class TaskMistake(ValueError):
+class TaskMistake(PluginMistake):
     """A task that cannot be trained as it is written; the message says what to change."""
 
 

@@ -1,11 +1,11 @@
-"""What one node must know to train: the part of a run's spec that crosses the wire to the worker.
+"""What one node must know to train, and what of that a run's spec says: both are TrainingSettings.
 
 Every model forbids unknown fields, so that a typing error is an error and not a silent default.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -65,12 +65,11 @@ class ExchangeConfig(Settings):
         return self
 
 
-class NodeConfig(Settings):
-    """Everything that a worker is told; identical on all nodes of a run."""
+class TrainingSettings(Settings):
+    """How a run trains: what its spec says and its nodes must know. A new setting of training is a field here."""
 
-    run: str
-    arm: str = ""
-    seed: int = 1
+    arm: str = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     task: TaskSetting = TaskConfig()
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -79,22 +78,32 @@ class NodeConfig(Settings):
     codec: CodecName = "fp32"
     players: dict[str, PlayerConfig] = Field(default_factory=dict)
     batch: PositiveInt = 16
-    device: str = "cpu"
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     threads: PositiveInt = 1
     pace_ms: PositiveFloat | None = None
     node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
-    snapshot_every: PositiveInt = 100
+    snapshot_every: PositiveInt = 50
     checkpoint_every: PositiveInt | None = None
-    max_steps: PositiveInt | None = None
-    exchange: ExchangeConfig = ExchangeConfig()
 
     @model_validator(mode="after")
-    def _codec_fits(self) -> NodeConfig:
+    def _training_fits_together(self) -> Self:
         check_methods(self)
         check_task(self.task, self.algorithm)
         check_checkpoints(self.checkpoint_every, self.algorithm)
         check_data(self.task, self.data)
         return self
+
+    def training(self) -> dict[str, Any]:
+        """These settings by name, as they are: keyword arguments of another kind of TrainingSettings."""
+        return {name: getattr(self, name) for name in TrainingSettings.model_fields}
+
+
+class NodeConfig(TrainingSettings):
+    """Everything that a worker is told; identical on all nodes of a run."""
+
+    run: str
+    max_steps: PositiveInt | None = None
+    exchange: ExchangeConfig = ExchangeConfig()
 
     @property
     def asynchronous(self) -> bool:

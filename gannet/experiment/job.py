@@ -15,10 +15,6 @@ from gannet.spec.run_spec import RunSpec
 # A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
 # or seconds where it has none.
 _SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
-_PASSED_ON = (
-    "seed", "task", "data", "optimizer", "algorithm", "topology", "codec", "players", "batch", "device", "threads",
-    "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every",
-)  # fmt: skip
 
 
 def job_of(spec: RunSpec) -> Job:
@@ -35,8 +31,7 @@ def job_of(spec: RunSpec) -> Job:
     compute_s = steps * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",
-        arm=spec.arm,
-        **{name: getattr(spec, name) for name in _PASSED_ON},
+        **spec.training(),
         max_steps=spec.stop.steps,
     )
     size = message_bytes(config, sampler.layout)

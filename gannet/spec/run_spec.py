@@ -26,26 +26,22 @@ from pydantic import (
 from gannet.fabrics.job import LinkChange
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.codecs.names import CodecName
-from gannet.node.config import OptimizerConfig
-from gannet.node.data.config import DataConfig
+from gannet.node.config import TrainingSettings
 from gannet.node.methods.registry import (
     ALGORITHM_NAMES,
-    AlgorithmConfig,
-    check_checkpoints,
     check_pace,
-    check_task,
     check_topology,
 )
-from gannet.node.players.config import PlayerConfig, check_methods, parts_of
+from gannet.node.players.config import parts_of
 from gannet.node.tasks import needs_data
-from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings, TaskConfig, TaskSetting, check_data
-from gannet.node.topologies.config import TAGS, FixedTopology, TopologyConfig
+from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings
+from gannet.node.topologies.config import TAGS
 from gannet.spec.links import LinksSpec, unmodelled
 from gannet.spec.score import ScoreSpec
 
 SPEC_FOLDER = files("gannet.spec") / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
+_HEAD = ("name", "arm", "label", "fabric", "engine", "nodes")  # of a spec as it is written to a file
 
 
 class StopSpec(Settings):
@@ -64,32 +60,16 @@ class StopSpec(Settings):
         return self
 
 
-class RunSpec(Settings):
-    """One run: one arm, one seed."""
+class RunSpec(TrainingSettings):
+    """One run: one arm, one seed. How it trains is in TrainingSettings, which the nodes are told as well."""
 
     name: str = "run"
-    arm: str = "run"
     label: str = ""
     fabric: Literal["namespaces", "virtual", "compose", "swarm"] = "namespaces"
     engine: Literal["auto", "netem", "nfqueue"] = "auto"
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    task: TaskSetting = TaskConfig()
-    data: DataConfig = DataConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    algorithm: AlgorithmConfig
-    topology: TopologyConfig = FixedTopology(name="ring")
-    codec: CodecName = "fp32"
-    players: dict[str, PlayerConfig] = Field(default_factory=dict)
     links: LinksSpec = Field(default_factory=LinksSpec)
-    batch: PositiveInt = 16
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    threads: PositiveInt = 1
-    pace_ms: PositiveFloat | None = None
-    node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     stop: StopSpec
-    snapshot_every: PositiveInt = 50
-    checkpoint_every: PositiveInt | None = None
     score: ScoreSpec | None = ScoreSpec()
 
     @field_validator("name", "arm")
@@ -103,16 +83,12 @@ class RunSpec(Settings):
     def _fits_together(self) -> RunSpec:
         if not needs_data(self.task) and "data" in self.model_fields_set:
             raise ValueError(f"data: task {self.task.name} has no data set: leave out data")
-        check_methods(self)
         check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
-        check_task(self.task, self.algorithm)
-        check_checkpoints(self.checkpoint_every, self.algorithm)
         if self.checkpoint_every is not None and self.fabric in ("compose", "swarm"):
             raise ValueError(
                 f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
-        check_data(self.task, self.data)
         if self.fabric == "virtual" and self.algorithm.name == "ddp":
             raise ValueError(
                 "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "
@@ -140,9 +116,10 @@ class RunSpec(Settings):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_unused_data(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Data that a task does not read are not written down: they could not be read back."""
+    def _as_a_file(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What the run is comes first. Data that a task does not read are left out: they could not be read back."""
         fields: dict[str, Any] = whole(self)
+        fields = {name: fields[name] for name in _HEAD if name in fields} | fields
         unasked = isinstance(self.task, PythonTaskConfig) and "data" not in self.model_fields_set
         if unasked or not needs_data(self.task):
             fields.pop("data", None)

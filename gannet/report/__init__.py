@@ -1,5 +1,4 @@
-"""Reads ledgers and tells what happened: statistics, conclusions, terminal tables, and a self-contained
-HTML report."""
+"""Reads run folders and reports on them: statistics, conclusions, terminal tables and a self-contained HTML page."""
 
 from gannet.ledger.files import LedgerError
 from gannet.ledger.reader import read_comparison, read_run

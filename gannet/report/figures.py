@@ -1,8 +1,8 @@
-"""The parts all plots share: a calm common layout, axes with units, and the colours as tokens.
+"""The parts that all plots share: a common layout, axes with units, and colours as tokens.
 
 A plot is a plain dictionary in plotly's JSON schema. Colours in it are tokens such as "@arm0" or
 "@arm0/0.2" (with opacity): the page replaces them with its CSS variables, so one plot serves light, dark
-and print. Text that came from files must pass through `label`, since plotly reads a little HTML in every
+and print. Text that comes from files must pass through `label`, since plotly interprets some HTML tags in every
 text it draws.
 """
 
@@ -25,19 +25,18 @@ _GAP = 0.5  # between rows of panels, as a share of a panel's height
 
 
 def label(text: str, width: int = 0) -> str:
-    """Text from a file made safe for plotly; broken into lines of `width` characters when given."""
+    """Text from a file, escaped for plotly, and wrapped to `width` characters if that is given."""
     lines = textwrap.wrap(text, width) if width else [text]
     return "<br>".join(html.escape(line) for line in lines)
 
 
 def legend_name(arm_label: str, doubt: str = "") -> str:
-    """A legend entry: a long name is cut, so that `doubt` ("⚠ untrusted") is never what is lost."""
+    """A legend entry: a long name is shortened, `doubt` ("⚠ untrusted") never is."""
     return f"{label(textwrap.shorten(arm_label, 44, placeholder=' …') or arm_label[:44])}{doubt}"
 
 
 def arm_colour(index: int) -> str:
-    """The colour token of the arm at `index`; colours repeat after ARM_COLOURS, symbols then tell arms
-    apart."""
+    """The colour token of the arm at `index`. Colours repeat after ARM_COLOURS; symbols then tell arms apart."""
     return f"@arm{index % ARM_COLOURS}"
 
 
@@ -46,7 +45,6 @@ def arm_symbol(index: int) -> str:
 
 
 def axis(title: str = "", **settings: Any) -> dict[str, Any]:
-    """An axis with a title that carries its unit."""
     return {
         "title": {"text": title, "font": {"size": 13, "color": "@muted"}, "standoff": 8},
         "gridcolor": "@grid",
@@ -61,7 +59,7 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
 
 
 def layout(height: int, **settings: Any) -> dict[str, Any]:
-    """The common layout; `settings` add axes, shapes and annotations."""
+    """The common layout; `settings` adds axes, shapes and annotations."""
     return {
         "height": height,
         "margin": {"l": 60, "r": 16, "t": 12, "b": 48},
@@ -79,7 +77,7 @@ def layout(height: int, **settings: Any) -> dict[str, Any]:
 
 
 def panel_title(text: str, x: float, y: float = 1.0) -> dict[str, Any]:
-    """A title above one panel of a figure; x and y in paper units."""
+    """A title above one panel of a figure; x and y are in paper units."""
     return {
         "text": text,
         "xref": "paper",
@@ -100,9 +98,9 @@ def panels(
     panel_height: int = _PANEL_HEIGHT,
     **vertical_settings: Any,
 ) -> Figure | None:
-    """Small panels over training time, each a heading and its traces, under one legend; None where there are none.
+    """Small panels over training time under one legend, each with a heading and its traces; None if `named` is empty.
 
-    `vertical`: the title of their vertical axes, where they share one; further settings are theirs.
+    `vertical` is the title of the vertical axes; `vertical_settings` apply to each of them.
     """
     if not named:
         return None
@@ -115,7 +113,7 @@ def panels(
     for place, (heading, traces) in enumerate(named):
         left, top = place % across * width, 1 - place // across * height * (1 + _GAP)
         name = "" if place == 0 else str(place + 1)
-        below = place + across >= len(named)  # only the lowest panel of each stack says what its axis is
+        below = place + across >= len(named)  # only the lowest panel of each column has an axis title
         sides, clock = [left, left + width * 0.86], "training time (s)" if below else ""
         settings[f"xaxis{name}"] = axis(clock, domain=sides, anchor=f"y{name}", rangemode="tozero")
         settings[f"yaxis{name}"] = axis(
@@ -137,14 +135,14 @@ def panels(
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round ticks that cover low..high (both positive), closer together where the range is short."""
+    """Round ticks that cover low to high (both positive), closer together where the range is short."""
     steps = (1, 2, 5) if high > 30 * low else (1, 2, 3, 4, 6, 8)
     ticks = [m * 10.0**e for e in range(-12, 13) for m in steps]
     return [tick for tick in ticks if low / 1.3 <= tick <= high * 1.3]
 
 
 def byte_unit(largest: float) -> tuple[float, str]:
-    """(divisor, unit) that writes `largest` bytes with one to three digits before the point."""
+    """(divisor, unit) with which `largest` bytes has one to three digits before the decimal point."""
     for divisor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if largest >= divisor:
             return divisor, unit

@@ -1,5 +1,4 @@
-"""How the report writes numbers and lists: three significant digits, SI units, and words a stranger reads
-at once."""
+"""How the report writes numbers and lists: three significant digits and SI units."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ RATE_UNITS = ("bit/s", "kbit/s", "Mbit/s", "Gbit/s")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` significant digits, never in exponent form for everyday sizes; "–" for None."""
+    """A number with `digits` significant digits, without an exponent between 0.0001 and 10 million; "–" for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
@@ -44,7 +43,7 @@ def _scaled(value: float | None, base_units: Sequence[str]) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     index = 0
-    # 999.7 would be written as "1,000": step to the next unit already there.
+    # 999.7 would be written as "1,000": change to the next unit there.
     while abs(value) >= 999.5 and index < len(base_units) - 1:
         value, index = value / 1000, index + 1
     return f"{number(value)} {base_units[index]}"
@@ -56,12 +55,12 @@ def size(value: float | None) -> str:
 
 
 def rate(value_bps: float | None) -> str:
-    """A rate in SI units; no limit is written out."""
+    """A rate in SI units; None is written "unlimited"."""
     return "unlimited" if value_bps is None else _scaled(value_bps, RATE_UNITS)
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction of one as whole percent, with a decimal below ten."""
+    """A fraction as whole percent, with one decimal below ten percent."""
     if fraction is None or not math.isfinite(fraction):
         return "–"
     value = 100 * fraction
@@ -69,7 +68,7 @@ def percent(fraction: float | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio: 1.43×, 2.8×, 14×; enough decimals to tell it from 1."""
+    """A ratio: 1.43×, 2.8×, 14×, with enough decimals to distinguish it from 1."""
     return f"{_ratio(ratio)}×"
 
 

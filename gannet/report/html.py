@@ -1,8 +1,7 @@
-"""Writes the report: one HTML file that holds its plots, images, styles and scripts, and loads nothing.
+"""Writes the report: one HTML file that contains its plots, images, styles and scripts, and loads nothing.
 
-`write_report` tells a comparison, `write_run_report` a single run. Everything that came from files is
-escaped: by jinja2 in the page, by `figures.label` inside plots, and a content security policy lets only the
-page's own two scripts run.
+`write_report` is for a comparison, `write_run_report` for a single run. All text from files is escaped: by jinja2
+in the page and by `figures.label` inside plots. A content security policy allows only the page's own two scripts.
 """
 
 from __future__ import annotations
@@ -37,15 +36,13 @@ TEMPLATES = files("gannet.report") / "templates"
 
 
 def write_report(comparison_folder: Path) -> Path:
-    """Write report.html into a comparison folder and return its path. Raises LedgerError on a malformed
-    ledger."""
+    """Write report.html into a comparison's folder and return its path. Raises LedgerError on a malformed folder."""
     comparison = read_comparison(comparison_folder)
     return _write(comparison.folder / "report.html", comparison_page(measure(comparison)))
 
 
 def write_run_report(run_folder: Path) -> Path:
-    """Write report.html into the folder of one run and return its path. Raises LedgerError on a malformed
-    ledger."""
+    """Write report.html into the folder of one run and return its path. Raises LedgerError if it is malformed."""
     run = read_run(run_folder)
     title = f"{run.label}, seed {run.seed}"
     comparison = Comparison(run.folder, title, "", run.spec_text, (Arm(run.arm, (run,)),))
@@ -53,7 +50,6 @@ def write_run_report(run_folder: Path) -> Path:
 
 
 def comparison_page(results: Results) -> str:
-    """The HTML text of a comparison's report."""
     conclusion = conclude(results)
     figures = {
         "quality-seconds": plots.quality(results, "seconds"),
@@ -75,9 +71,9 @@ def comparison_page(results: Results) -> str:
 
 
 def run_page(results: Results) -> str:
-    """The HTML text of a single run's report; `results` holds one arm with one run."""
+    """The HTML text of a single run's report; `results` has one arm with one run."""
     run = results.comparison.runs[0]
-    results = replace(results, target=None)  # a target is for comparing
+    results = replace(results, target=None)  # a target only serves to compare arms
     figures = {
         "quality-seconds": plots.quality(results, "seconds"),
         "quality-bytes": plots.quality(results, "bytes"),
@@ -126,7 +122,7 @@ def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -
 
 
 def _run_tolerances(results: Results) -> dict[str, float] | None:
-    """What the first certificate that tells was judged by; None: today's table."""
+    """The tolerances that the first certificate with any was judged by; None: those of this version."""
     certificates = (run.certificate for run in results.comparison.runs if run.certificate is not None)
     return next((found.tolerances for found in certificates if found.tolerances), None)
 
@@ -152,7 +148,7 @@ def _asset(name: str) -> str:
 
 
 def _embedded_json(figure: Figure) -> Markup:
-    """A figure as JSON that may stand inside a <script> element: no "<", ">" or "&" is left in it."""
+    """A figure as JSON that is safe inside a <script> element: without "<", ">" and "&"."""
     text = json.dumps(figure, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -160,14 +156,14 @@ def _embedded_json(figure: Figure) -> Markup:
 
 
 def _policy(scripts: list[Markup]) -> str:
-    """A content security policy under which only these scripts run and nothing is fetched."""
+    """A content security policy that allows only these scripts and fetches nothing."""
     hashes = (base64.b64encode(hashlib.sha256(str(script).encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
 def _write(path: Path, text: str) -> Path:
-    """Write whole or not at all: a reader never meets half a report."""
+    """Write atomically: a reader never sees half a report."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8", newline="\n")
     return partial.replace(path)

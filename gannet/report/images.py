@@ -1,7 +1,6 @@
-"""The strip of generated images: which grid of which arm stands in which column, as data URIs.
+"""The strip of generated images, as data URIs: a row for each arm, a column for each time.
 
-Columns are moments of training time, the same for all arms, so that a row reads as "what this arm drew by then"; an
-arm that has ended before shows its last.
+The columns are points in training time, the same for all arms. An arm that had ended by then shows its last images.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ from gannet.ledger.reader import Image
 from gannet.report import formatting as words
 from gannet.report.results import ArmResult, Results
 
-# Of the longest arm. Learning is fastest early on, so the columns lie closer together there.
+# Of the longest arm's time. Learning is fastest early on, so the columns are closer together there.
 FRACTIONS = (0.125, 0.25, 0.5)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One image: its data URI and when it was drawn."""
+    """One image: its data URI, and the step and time at which it was generated."""
 
     source: str
     caption: str
@@ -27,14 +26,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Strip:
-    """Column headings and, for each arm with images, its cells (None: it had drawn nothing by then)."""
+    """Column headings and, for each arm with images, its cells (None: no image by then)."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[ArmResult, int, tuple[Cell | None, ...]], ...]
 
 
 def strip(results: Results) -> Strip | None:
-    """The images of one run an arm (its first counted seed); None when no run left images."""
+    """The images of one run per arm (its first counted seed); None when no run has images."""
     chosen = [(arm, arm.shown.seed, arm.shown.images) for arm in results.arms if arm.shown and arm.shown.images]
     if not chosen:
         return None
@@ -51,7 +50,7 @@ def strip(results: Results) -> Strip | None:
 
 
 def _by_step(chosen: list[tuple[ArmResult, int, tuple[Image, ...]]]) -> Strip:
-    """Without times: evenly spaced images of each run."""
+    """For images without times: evenly spaced ones of each run."""
     columns = len(FRACTIONS) + 1
     rows = []
     for arm, seed, images in chosen:

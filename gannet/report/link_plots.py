@@ -1,4 +1,4 @@
-"""The plots of links: what was ordered against what was measured, and what the links did during training."""
+"""The plots of links: measured against configured, and link activity during training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JITTER = 0.28
 
 
 def deviation(results: Results) -> Figure | None:
-    """Measured minus ordered for every directed link: rate on the left, one-way delay on the right; a row a
+    """Measured minus configured for every directed link: rate on the left, one-way delay on the right; a row per
     run."""
     runs = [run for run in results.comparison.runs if run.certificate is not None and not run.certificate.model]
     points = [
@@ -56,8 +56,8 @@ def deviation(results: Results) -> Figure | None:
     names = [f"{label(run.label, 26)}<br>seed {run.seed}" + ("" if run.trusted else f" {UNTRUSTED}") for run in runs]
     rows = list(range(len(runs)))
     settings = {
-        "xaxis": axis("measured − ordered (% of rate)", domain=[0, 0.47], **_around_zero(points, 0, 6.0)),
-        "xaxis2": axis("measured − ordered (ms)", domain=[0.53, 1], anchor="y2", **_around_zero(points, 1, 1.2)),
+        "xaxis": axis("measured − configured (% of rate)", domain=[0, 0.47], **_around_zero(points, 0, 6.0)),
+        "xaxis2": axis("measured − configured (ms)", domain=[0.53, 1], anchor="y2", **_around_zero(points, 1, 1.2)),
         "yaxis": axis(
             "", tickvals=rows, ticktext=names, range=[len(runs) - 0.5, -0.5], showgrid=False, zeroline=False
         ),
@@ -80,22 +80,21 @@ def deviation(results: Results) -> Figure | None:
 
 
 def rate_deviation_percent(edge: Edge) -> float | None:
-    """Measured goodput against the ordered rate, in percent; None without an order or a measurement."""
+    """Measured goodput minus the configured rate, in percent of that rate; None if either is missing."""
     if not edge.expected_rate_bps or edge.measured_rate_bps is None:
         return None
     return 100.0 * (edge.measured_rate_bps / edge.expected_rate_bps - 1.0)
 
 
 def delay_deviation_ms(edge: Edge) -> float | None:
-    """Median measured one-way delay minus the ordered one, in ms."""
+    """Median measured one-way delay minus the configured one, in ms; None if either is missing."""
     if edge.expected_delay_ms is None or edge.delay_p50_ms is None:
         return None
     return edge.delay_p50_ms - edge.expected_delay_ms
 
 
 def activity(results: Results, arm: ArmResult) -> Figure | None:
-    """What one arm's links did over time, a line a node: rate sent, packets dropped, lateness of the link
-    engine."""
+    """One arm's links over time, a line per node: rate sent, packets dropped, lateness of the link engine."""
     run = arm.shown
     if run is None or not run.links:
         return None
@@ -104,7 +103,7 @@ def activity(results: Results, arm: ArmResult) -> Figure | None:
     nodes = sorted({sample.node for sample in run.links})
     for place, node in enumerate(nodes):
         samples = [sample for sample in run.links if sample.node == node]
-        # Nodes of an arm share its colour and fade by rank: the arm is what is compared.
+        # Nodes of an arm share its colour, paler for higher ranks: arms are compared, not nodes.
         colour = f"{arm_colour(arm.index)}/{1.0 - 0.65 * place / max(1, len(nodes) - 1):.2f}"
         for number, (points, unit) in enumerate(
             ((sent_rates(samples), "Mbit/s"), (drop_rates(samples), "packets/s"), (lateness(samples), "ms")),
@@ -128,8 +127,8 @@ def activity(results: Results, arm: ArmResult) -> Figure | None:
         )
         settings[f"yaxis{suffix}"] = axis("", anchor=f"x{suffix}", range=[0, top * 1.1], nticks=4)
         settings["annotations"].append(panel_title(title, domain[0]))
-    ordered = {rate for node in nodes if (rate := uplink_bps(run, node)) is not None}
-    for rate_bps in sorted(ordered):
+    uplinks = {rate for node in nodes if (rate := uplink_bps(run, node)) is not None}
+    for rate_bps in sorted(uplinks):
         settings["shapes"].append(
             {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": rate_bps / 1e6,
              "y1": rate_bps / 1e6, "line": {"color": "@muted", "width": 1, "dash": "dot"}}
@@ -163,7 +162,7 @@ def sent_rates(samples: list[LinkSample]) -> list[tuple[float, float]]:
 def drop_rates(samples: list[LinkSample]) -> list[tuple[float, float]]:
     """(s, packets dropped per second since the sample before), from the totals of one node.
 
-    Totals start again at zero when a change of links builds new queues.
+    Totals restart at zero when a change of links creates new queues.
     """
     return [
         (b.t_s, (b.dropped - a.dropped if b.dropped >= a.dropped else b.dropped) / (b.t_s - a.t_s))
@@ -178,8 +177,7 @@ def lateness(samples: list[LinkSample]) -> list[tuple[float, float]]:
 
 
 def uplink_bps(run: Run, node: int) -> float | None:
-    """The rate ordered for what a node sends: the fastest of its outgoing links (a slower peer caps only
-    its own)."""
+    """A node's configured uplink rate: that of its fastest outgoing link (a slower peer limits only its own link)."""
     edges = run.certificate.edges if run.certificate is not None else ()
     rates = [edge.expected_rate_bps for edge in edges if edge.src == node]
     known = [rate for rate in rates if rate is not None]
@@ -187,8 +185,7 @@ def uplink_bps(run: Run, node: int) -> float | None:
 
 
 def _limits(results: Results) -> tuple[float, float, float]:
-    """The tops of the three axes, shared by all arms so that their plots can be compared; never below one
-    unit."""
+    """The upper ends of the three axes, at least 1: shared by all arms, so that their plots can be compared."""
     tops = [1.0, 1.0, 1.0]
     for arm in results.arms:
         if arm.shown is None:
@@ -202,7 +199,7 @@ def _limits(results: Results) -> tuple[float, float, float]:
 
 
 def allowed_delay_ms(edge: Edge) -> float | None:
-    """How far a link's median delay may be from its order, by the certificate's table of tolerances."""
+    """How far a link's median delay may be from the configured one, in ms, by the certificate's tolerances."""
     if edge.expected_delay_ms is None:
         return None
     base_ms = max(TOLERANCES.delay_ms, TOLERANCES.delay_share * edge.expected_delay_ms)
@@ -210,7 +207,7 @@ def allowed_delay_ms(edge: Edge) -> float | None:
 
 
 def _allowed(row: int, run: Run) -> list[dict[str, Any]]:
-    """The shaded bands of one run: for delay that of its strictest link, since each link has its own."""
+    """The shaded bands of one run. Each link has its own tolerance of delay; the strictest is drawn."""
     edges = run.certificate.edges if run.certificate is not None else ()
     delays = [allowed for edge in edges if (allowed := allowed_delay_ms(edge)) is not None]
     halves = [(100 * TOLERANCES.rate_share, "")] if any(edge.expected_rate_bps for edge in edges) else []
@@ -237,9 +234,9 @@ def _jitter(edge: Edge, run: Run) -> float:
 
 def _edge_text(edge: Edge, side: int) -> str:
     if side == 0:
-        what = f"{words.rate(edge.measured_rate_bps)} measured, {words.rate(edge.expected_rate_bps)} ordered"
+        what = f"{words.rate(edge.measured_rate_bps)} measured, {words.rate(edge.expected_rate_bps)} configured"
     else:
-        measured, ordered = words.number(edge.delay_p50_ms), words.number(edge.expected_delay_ms)
-        what = f"{measured} ms measured, {ordered} ms ordered"
+        measured, configured = words.number(edge.delay_p50_ms), words.number(edge.expected_delay_ms)
+        what = f"{measured} ms measured, {configured} ms configured"
     why = "".join(f"<br>{label(reason, 60)}" for reason in edge.reasons)
     return f"node {edge.src} → node {edge.dst}: {what}{why}"

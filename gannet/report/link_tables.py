@@ -1,5 +1,6 @@
-"""The tables of links: each directed link and each node with all its peers as measured, what is allowed, how TCP was
-set, and when links were not as ordered during training. Plain text; the template escapes it."""
+"""The tables of links: measurements of each directed link and of each node with all its peers, tolerances, TCP
+settings, and intervals of training in which links deviated from their profile. Plain text; the template escapes
+it."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ _STACK_WORDS = {
     "congestion_control": "congestion control",
     "slow_start_after_idle": "slow start after idle",
     "mtu": "MTU",
-    "gso_max_segs": "segments in a packet (GSO)",
-    "gro_max_size": "bytes joined on arrival (GRO)",
+    "gso_max_segs": "segments per packet (GSO)",
+    "gro_max_size": "bytes merged on arrival (GRO)",
     "tso": "TSO",
 }
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a table shows: the figure, and small below it how sure it is or what was ordered."""
+    """A table cell: a figure and, in small print below it, its interval or the configured value."""
 
     text: str
     below: str = ""
@@ -33,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class LinkTables:
-    """Everything about the links of one run. `ok` tells in each row's last cell what to colour."""
+    """All tables of one run's links. A row whose last cell is not "ok" is coloured."""
 
     run: Run
     headings: tuple[str, ...]
@@ -46,7 +47,7 @@ class LinkTables:
 
 
 def link_tables(run: Run) -> LinkTables:
-    """The tables of a run; empty ones where its ledger holds nothing, as those of earlier versions."""
+    """The tables of a run; empty where its folder has no data, as with earlier versions."""
     certificate = run.certificate
     edges = certificate.edges if certificate is not None else ()
     fates = any(_has_fates(edge) for edge in edges)
@@ -64,8 +65,8 @@ def link_tables(run: Run) -> LinkTables:
     seconds = certificate.seconds if certificate is not None else None
     return LinkTables(
         run=run,
-        headings=("link", "rate ordered", "measured", "delay ordered", "median", "5% to 95%", "round trip", "loss")
-        + (("out of order, doubled",) if fates else ())
+        headings=("link", "rate set", "measured", "delay set", "median", "5% to 95%", "round trip", "loss")
+        + (("reordered, duplicated",) if fates else ())
         + ("verdict",),
         links=[_link_row(run, edge, fates) for edge in edges],
         fans=fans,
@@ -75,24 +76,24 @@ def link_tables(run: Run) -> LinkTables:
         ],
         more_windows=max(0, len(windows) - WINDOWS_SHOWN),
         stack=describe_stack(run.environment),
-        measuring="" if seconds is None else f"Measuring them took {words.seconds(seconds)}.",
+        measuring="" if seconds is None else f"Measuring the links took {words.seconds(seconds)}.",
     )
 
 
 def tolerance_rows(run_tolerances: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
-    """The table of tolerances: (figure, how far it may be from the plan); of a run's certificate where it says."""
+    """The table of tolerances, (figure, tolerance): those in a run's certificate, else those of this version."""
     known = {name: value for name, value in (run_tolerances or {}).items() if hasattr(TOLERANCES, name)}
     return Tolerances(**known).rows()
 
 
 def describe_stack(environment: Mapping[str, Any]) -> str:
-    """How TCP and the shaped interfaces were set, in one line; "" when the ledger does not say."""
+    """The settings of TCP and of the shaped interfaces in one line; "" if the run folder has none."""
     stack = environment.get("stack")
     if not isinstance(stack, Mapping):
         stack = {name: environment[name] for name in ("congestion_control",) if name in environment}
     parts = []
     for name, value in stack.items():
-        if isinstance(value, Mapping):  # not the same at all nodes
+        if isinstance(value, Mapping):  # differs between nodes
             value = words.listing([f"{_plain(each)} at node {rank}" for rank, each in value.items()])
         parts.append(f"{_STACK_WORDS.get(name, name.replace('_', ' '))} {_plain(value)}")
     return " · ".join(parts)
@@ -140,10 +141,10 @@ def _has_fates(edge: Edge) -> bool:
 def _loss_below(edge: Edge) -> str:
     parts = [_interval(edge.loss_interval_percent, "%")]
     if edge.expected_loss_percent:
-        parts.append(f"ordered {_percent(edge.expected_loss_percent)}")
+        parts.append(f"set: {_percent(edge.expected_loss_percent)}")
     if edge.expected_burst_packets:
         found = "" if edge.burst_packets is None else f"{words.number(edge.burst_packets)} packets, "
-        parts.append(f"bursts of {found}ordered {words.number(edge.expected_burst_packets)}")
+        parts.append(f"bursts: {found}set: {words.number(edge.expected_burst_packets)}")
     return "; ".join(part for part in parts if part)
 
 

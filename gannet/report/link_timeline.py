@@ -1,4 +1,4 @@
-"""The plot of what links were to do: planned rates and delays over time, where a spec has them change."""
+"""The plot of planned links: rates and delays over time, where the spec changes them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from gannet.report.figures import Figure, arm_colour, axis, layout, panel_title
 from gannet.report.results import ArmResult
 from gannet.spec.run_spec import RunSpec
 
-# A longer series is thinned: a plot has no more pixels than these.
+# A longer series is thinned out: no plot is wider than this many pixels.
 _MOST_POINTS = 2000
-_PANELS = (("Down (Mbit/s)", "Mbit/s down"), ("Up (Mbit/s)", "Mbit/s up"), ("One way (ms)", "ms on the way in"))
+_PANELS = (
+    ("Down (Mbit/s)", "Mbit/s down"),
+    ("Up (Mbit/s)", "Mbit/s up"),
+    ("One-way delay (ms)", "ms one way, incoming"),
+)
 
 
 def planned(arm: ArmResult) -> Figure | None:
-    """Rates and mean delay on the way in of every node that changes, in steps; None where no links change.
+    """Rates and mean incoming delay of every node whose links change; None if no links change.
 
-    A node that nothing reaches, or that reaches nobody, is at a rate of 0.
+    A node that no peer can reach has a down rate of 0; one that can reach no peer has an up rate of 0.
     """
     run = arm.shown
     if run is None:
@@ -30,7 +34,7 @@ def planned(arm: ArmResult) -> Figure | None:
     try:
         spec = RunSpec.model_validate(run.spec)
         links, changes = spec.links_over_time
-    except ValidationError:  # a ledger of another version; its plots are drawn all the same
+    except ValidationError:  # a run of another version; its other plots are still drawn
         return None
     end_s = _end_s(run)
     kept = [change for change in changes if change.at_s <= end_s]
@@ -42,7 +46,7 @@ def planned(arm: ArmResult) -> Figure | None:
     ranks = [rank for rank in range(spec.nodes) if len({figures[rank] for _, figures in series}) > 1]
     traces: list[dict[str, Any]] = []
     for place, rank in enumerate(ranks):
-        # As in the plot of what they did: nodes of an arm share its colour and fade by rank.
+        # As in the plot of link activity: nodes of an arm share its colour, paler for higher ranks.
         colour = f"{arm_colour(arm.index)}/{1.0 - 0.65 * place / max(1, len(ranks) - 1):.2f}"
         for number, (_, unit) in enumerate(_PANELS):
             points = [(at_s, figures[rank][number]) for at_s, figures in series]
@@ -69,7 +73,7 @@ def _end_s(run: Run) -> float:
 
 
 def _figures(plans: Sequence[InterfacePlan]) -> list[tuple[float | None, float | None, float | None]]:
-    """(Mbit/s down, Mbit/s up, mean delay in ms on the way in) of every node; None: no cap, or nothing comes in."""
+    """(Mbit/s down, Mbit/s up, mean incoming delay in ms) of every node; None: unlimited, or nothing can arrive."""
     found = []
     for plan in plans:
         coming = [path for path in plan.paths.values() if path.loss_percent < 100]

@@ -1,4 +1,4 @@
-"""Plots with a panel for each player that a task has: how its loss went, and how far its nodes are apart."""
+"""Plots with a panel for each player of a task: its loss and its consensus distance over time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from gannet.report.results import Results
 
 _PANEL_HEIGHT = 240
 _LOSS_POINTS = 120
-"""At most, of a curve: steps in a row are one point, their mean, so that the page stays small and lines stay calm."""
+"""The most points of a curve. Consecutive steps are averaged, which keeps the page small and the lines smooth."""
 
 
 def losses(results: Results) -> Figure | None:
-    """Each player's own loss over time, the mean of its nodes."""
+    """Each player's own loss over time, averaged over nodes."""
     players = [player for run in results.comparison.runs for step in run.steps for player in step.loss]
-    return panels(_by_player(results, players, loss_curve, markers=False), "loss (task's own unit)", _PANEL_HEIGHT)
+    return panels(
+        _by_player(results, players, loss_curve, markers=False), "loss (in the task's units)", _PANEL_HEIGHT
+    )
 
 
 def consensus(results: Results) -> Figure | None:
-    """How far the nodes are apart over time."""
     players = [player for run in results.comparison.runs for score in run.scores for player in score.consensus]
     named = _by_player(results, players, _consensus_curve)
-    powers = {"rangemode": "tozero", "exponentformat": "e"}  # nodes that agree are some 1e-13 apart
+    powers = {"rangemode": "tozero", "exponentformat": "e"}  # nodes that agree are about 1e-13 apart
     return panels(named, "mean ‖xᵢ − x̄‖² (parameters²)", _PANEL_HEIGHT, **powers)
 
 
@@ -53,7 +54,7 @@ def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def _by_player(
     results: Results, players: Sequence[str], curve: Callable[[Run, str], Curve], markers: bool = True
 ) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(heading, traces) of each player, as the ledgers name them first: a line for each arm that has that player."""
+    """(heading, traces) of each player, in order of first appearance: a line for each arm that has the player."""
     found = {
         player: arm_traces(results, lambda run, p=player: curve(run, p), "s", markers)  # type: ignore[misc]
         for player in dict.fromkeys(players)

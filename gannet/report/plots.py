@@ -1,7 +1,7 @@
-"""The plots of training: quality against seconds and bytes, and where a step's time goes.
+"""The plots of training: quality against seconds and bytes, and how a step's time is spent.
 
-Each function turns results into one plotly figure (see gannet.report.figures), or None when there is
-nothing to draw. Untrusted runs are dashed and say so in the legend; failed runs are dotted.
+Each function turns results into one plotly figure (see gannet.report.figures), or None when there is nothing to draw.
+Untrusted runs are dashed and marked in the legend; failed runs are dotted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOG_FROM = 8.0
 
 
 def quality(results: Results, against: str) -> Figure | None:
-    """Score against "seconds" or "bytes": a line per arm, the band spanning its seeds, and the target."""
+    """Score against "seconds" or "bytes": a line per arm, a band over its seeds, and the target."""
 
     def curve(run: Run) -> Curve:
         return score_curve(run, against)
@@ -68,19 +68,19 @@ def quality(results: Results, against: str) -> Figure | None:
 
 
 def step_time(results: Results) -> Figure | None:
-    """Mean seconds a step: compute, waiting, other, for each arm, against the lower bound."""
+    """Mean seconds per step of each arm (compute, waiting, other) with the lower bound."""
     rows = [(arm.label, arm.trusted, cost, cost.bound_s) for arm in results.arms if (cost := arm.cost) is not None]
     return _cost_bars(rows)
 
 
 def step_time_by_node(run: Run) -> Figure | None:
-    """The same for each node of one run."""
+    """As step_time, for each node of one run."""
     bound = run.summary.lower_bound_s.total_s if run.summary.lower_bound_s else None
     return _cost_bars([(f"node {node}", run.trusted, cost, bound) for node, cost in node_costs(run).items()])
 
 
 def band(curves: Sequence[Curve]) -> tuple[Curve, Curve, Curve]:
-    """(mean, lowest, highest) over curves, linear between points, on every x where all curves are known."""
+    """(mean, lowest, highest) of the curves at every x that all of them cover, linear between points."""
     start, end = max(curve[0][0] for curve in curves), min(curve[-1][0] for curve in curves)
     grid = sorted({x for curve in curves for x, _ in curve if start <= x <= end})
     columns = [[_at(curve, x) for curve in curves] for x in grid]
@@ -99,14 +99,14 @@ def _at(curve: Curve, x: float) -> float:
 
 
 def _axis_value(value: float, vertical: dict[str, Any]) -> float:
-    """Annotations on a logarithmic axis are placed by the logarithm (shapes are not): plotly's rule."""
+    """In plotly, annotations on a logarithmic axis are placed by the logarithm; shapes are not."""
     return math.log10(value) if vertical.get("type") == "log" else value
 
 
 def arm_traces(
     results: Results, curve: Callable[[Run], Curve], unit: str, markers: bool = True
 ) -> list[dict[str, Any]]:
-    """A line for each arm, the mean of its counted seeds in the band that they span; each other run by itself."""
+    """A line for each arm (the mean of its counted seeds, with their range as a band) and for each other run."""
     traces: list[dict[str, Any]] = []
     for arm in results.arms:
         traces += _counted_traces(arm, curve, unit, markers)
@@ -190,7 +190,7 @@ def _cost_bars(rows: Sequence[tuple[str, bool, StepCost, float | None]]) -> Figu
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": "lower bound of these links",
+                "name": "lower bound for these links",
                 "x": [bound for _, bound in bounds],
                 "y": [place for place, _ in bounds],
                 "customdata": [words.seconds(bound) for _, bound in bounds],
@@ -212,7 +212,7 @@ def _cost_bars(rows: Sequence[tuple[str, bool, StepCost, float | None]]) -> Figu
     longest = max(max(cost.total_s, bound or 0.0) for _, _, cost, bound in rows)
     settings = {
         "barmode": "stack",
-        "xaxis": axis("mean time of a step (s)", range=[0, longest * 1.12 or 1]),
+        "xaxis": axis("mean time per step (s)", range=[0, longest * 1.12 or 1]),
         "yaxis": axis("", tickvals=places, ticktext=names, autorange="reversed", showgrid=False,
                       zeroline=False, tickfont={"size": 13, "color": "@ink"}),
         "annotations": totals,

@@ -1,10 +1,8 @@
-"""From ledgers to numbers: for each arm of a comparison what counts, what does not and why, and the
-measures the verdicts and tables rest on (final score, seconds and bytes to a common target, cost of a
-step).
+"""Numbers from run folders: for each arm of a comparison, the runs that count, and the measures behind verdicts and
+tables (final score, seconds and bytes to a common target, cost of a step).
 
-Which runs count: finished ones. Where an arm has trusted runs only these are counted and the rest is set
-aside; an arm without any trusted run is measured all the same, but carries trusted = False wherever it
-goes.
+Only finished runs count. If an arm has trusted runs, only those are counted and the others are set aside. An arm
+without a trusted run is measured all the same, but has trusted = False.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from gannet.report.statistics import Better, Crossing, Estimate, Target, common_
 
 @dataclass(frozen=True)
 class StepCost:
-    """Mean seconds of a step, over steps and nodes, by what they went to, and the lower bound where known.
+    """Mean seconds of a step over steps and nodes, by activity, and the lower bound where known.
 
-    `hidden_s`: of computing, seconds in which the node was sending as well.
+    `hidden_s`: seconds in which the node was both computing and sending.
     """
 
     compute_s: float
@@ -42,8 +40,8 @@ class StepCost:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """An arm's measures over its counted runs; None where no counted run has the number. `step_s` is the
-    mean over steps (an exchange may come every few steps, which a median would not see)."""
+    """An arm's measures over its counted runs; None where no counted run has the number. `step_s` is the mean over
+    steps: with an exchange every few steps only, a median would miss the exchanges."""
 
     arm: Arm
     index: int
@@ -67,25 +65,25 @@ class ArmResult:
 
     @property
     def trusted(self) -> bool:
-        """True when every counted run is trusted; False also when nothing counts."""
+        """True if every counted run is trusted; False also if no run counts."""
         return bool(self.counted) and all(run.trusted for run in self.counted)
 
     @property
     def distrust(self) -> tuple[str, ...]:
-        """The reasons of its untrusted runs, counted or set aside, each once."""
+        """The reasons why its runs are untrusted (counted or set aside), each once."""
         runs = (*self.counted, *self.set_aside)
         return tuple(dict.fromkeys(reason for run in runs for reason in run.distrust))
 
     @property
     def shown(self) -> Run | None:
-        """The run that stands for the arm where only one can be shown (images, links): counted ones first."""
+        """The run that represents the arm where only one can be shown (images, links): preferably a counted one."""
         runs = (*self.counted, *self.set_aside, *self.unfinished)
         return runs[0] if runs else None
 
 
 @dataclass(frozen=True)
 class Results:
-    """A comparison in numbers. `score_name` and `better` hold for all arms."""
+    """A comparison in numbers. `score_name` and `better` are the same for all arms."""
 
     comparison: Comparison
     arms: tuple[ArmResult, ...]
@@ -102,7 +100,7 @@ class Results:
 
 
 def measure(comparison: Comparison) -> Results:
-    """All numbers of a comparison. Only scores `of` the average (the evaluated model) are used."""
+    """All numbers of a comparison. Only scores of the averaged model are used."""
     first = next((score for run in comparison.runs for score in run.scores), None)
     better: Better = first.better if first else "lower"
     chosen = {arm.name: _choose(arm) for arm in comparison.arms}
@@ -125,7 +123,7 @@ def measure(comparison: Comparison) -> Results:
                 set_aside=set_aside,
                 unfinished=unfinished,
                 final_score=estimate([score for run in counted if (score := final_score(run)) is not None]),
-                # A mean over only those seeds that got there would flatter the arm.
+                # A mean over only the seeds that reached the target would flatter the arm.
                 seconds_to_target=estimate([c.x for c in crossings]) if complete else None,
                 bytes_to_target=estimate([c.x for c in byte_crossings]) if complete else None,
                 reached=len(crossings),
@@ -149,8 +147,7 @@ def score_curve(run: Run, against: str = "seconds") -> list[tuple[float, float]]
 
 
 def final_score(run: Run) -> float | None:
-    """The score at the run's end: what the summary says, else the last scored snapshot (None when it
-    diverged)."""
+    """The score at the end of the run: the summary's, else the last scored snapshot's (None if it diverged)."""
     if run.summary.final_score is not None:
         return run.summary.final_score
     averages = [score.score for score in run.scores if score.of == "average"]
@@ -158,7 +155,7 @@ def final_score(run: Run) -> float | None:
 
 
 def bytes_per_step(run: Run) -> float | None:
-    """Mean payload bytes a step, all nodes together."""
+    """Mean payload bytes per step, summed over nodes."""
     if run.summary.bytes_codec is not None and run.summary.steps:
         return run.summary.bytes_codec / run.summary.steps
     numbers = {step.step for step in run.steps}
@@ -166,7 +163,7 @@ def bytes_per_step(run: Run) -> float | None:
 
 
 def step_cost(runs: Sequence[Run]) -> StepCost | None:
-    """Mean cost of a step over all nodes, steps and given runs."""
+    """Mean cost of a step over nodes, steps and the given runs."""
     steps = [step for run in runs for step in run.steps]
     if not steps:
         return None
@@ -181,7 +178,7 @@ def step_cost(runs: Sequence[Run]) -> StepCost | None:
 
 
 def node_costs(run: Run) -> dict[int, StepCost]:
-    """Mean cost of a step for each node of one run (the bound is the run's, so it is left out here)."""
+    """Mean cost of a step for each node of one run (without the bound, which is the run's)."""
     by_node = defaultdict(list)
     for step in run.steps:
         by_node[step.node].append(step)

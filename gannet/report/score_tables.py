@@ -1,5 +1,5 @@
-"""All scores at the end of training, beside the one that decides: a table with a column for each score and network,
-how each went over time, and which classes the last images show."""
+"""All scores, not only the deciding one: a table with a column for each score and feature network, each score over
+time, and the classes of the last images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gannet.scores.names import METRICS, Better, MetricName, title
 
 @dataclass(frozen=True)
 class Column:
-    """One score: its key in the ledger ("" for the one that decides), its name with the network's, which way is
-    better (None: unknown), and what it says and where it is defined, where that is known."""
+    """One score: its key in scores.jsonl ("" for the deciding one), its name including the network, which direction
+    is better (None: unknown), what it measures and where it is defined ("": unknown)."""
 
     key: str
     title: str
@@ -34,7 +34,7 @@ class Column:
         return {"lower": "↓", "higher": "↑", None: ""}[self.better]
 
     def of(self, score: Score) -> float | None:
-        """Its value in a line of scores.jsonl, None where the line has none by this name."""
+        """Its value in a line of scores.jsonl; None if the line has no score of this name."""
         if not self.key:
             return score.score if score.score_name == self.title else None
         return score.more.get(self.key) if _named(self.key, score) == self.title else None
@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class AllScores:
-    """The table: `samples` are the numbers of images that the scores rest on, mostly one."""
+    """The table. `samples`: the numbers of images that scores are based on (usually one number)."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[ArmResult, tuple[Number, ...]], ...]
@@ -50,7 +50,7 @@ class AllScores:
 
 
 def columns(results: Results) -> tuple[Column, ...]:
-    """Every score that a scored run has, the deciding one first; a name for each network is a column for each."""
+    """Every score of the runs, the deciding one first; a score on two feature networks has two columns."""
     found: dict[tuple[str, str], Column] = {}
     for score in (score for run in results.comparison.runs for score in _averages(run)):
         known = METRICS["frechet"] if score.features else None
@@ -67,7 +67,7 @@ def columns(results: Results) -> tuple[Column, ...]:
 
 
 def final_estimates(arm: ArmResult, of: Sequence[Column]) -> list[Estimate | None]:
-    """Each score over the arm's counted runs, at the last snapshot of each."""
+    """Each score at the last snapshot, over the arm's counted runs."""
     found = []
     for column in of:
         values = [_final(run, column) for run in arm.counted]
@@ -76,7 +76,7 @@ def final_estimates(arm: ArmResult, of: Sequence[Column]) -> list[Estimate | Non
 
 
 def all_scores(results: Results) -> AllScores | None:
-    """The table; None where there is no score beside the deciding one."""
+    """The table; None if there is only the deciding score."""
     shown = columns(results)
     if not any(column.key for column in shown):
         return None
@@ -92,7 +92,7 @@ def all_scores(results: Results) -> AllScores | None:
 
 
 def over_time(results: Results) -> Figure | None:
-    """A small panel for each score beside the deciding one, against seconds of training."""
+    """A small panel for each score except the deciding one, against seconds of training."""
     named = []
     for column in columns(results):
         if column.key:
@@ -103,7 +103,7 @@ def over_time(results: Results) -> Figure | None:
 
 
 def class_shares(results: Results) -> Figure | None:
-    """Bars: which part of each arm's last images shows which class of the data, the mean over counted seeds."""
+    """Bars: the share of each class in each arm's last images, averaged over counted seeds."""
     data: list[dict[str, Any]] = []
     most = 0
     for arm in results.arms:
@@ -137,7 +137,7 @@ def class_shares(results: Results) -> Figure | None:
 
 
 def short(name: str) -> str:
-    """A score's name for a narrow place: "precision (FashionNet features)" → "precision (FashionNet)"."""
+    """A score's name for a narrow space: "precision (FashionNet features)" → "precision (FashionNet)"."""
     return name.replace(" features)", ")")
 
 
@@ -158,7 +158,7 @@ def _final(run: Run, column: Column) -> float | None:
     if last is None:
         return None
     if not column.key and last.score_name == column.title:
-        return final_score(run)  # as in every other place of the report
+        return final_score(run)  # as everywhere else in the report
     return column.of(last)
 
 

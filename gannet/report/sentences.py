@@ -1,6 +1,5 @@
-"""The verdicts in plain words: one sentence or two for each measure, with effect, interval and number of
-seeds, and the notes on what was set aside, failed or fell short. Every name comes with "untrusted" where it
-is."""
+"""The verdicts in words: a sentence or two for each measure, with effect, interval and number of seeds, and notes on
+runs that were set aside, failed or missed the target. An untrusted arm is called so wherever it is named."""
 
 from __future__ import annotations
 
@@ -11,35 +10,34 @@ from gannet.report.verdicts import Conclusion, Contrast, Measure, Verdict
 
 
 def sentence(results: Results, verdict: Verdict) -> str:
-    """A verdict as plain text (escape it before it goes into HTML)."""
+    """A verdict as plain text (escape it before putting it into HTML)."""
     return " ".join(sentence_parts(results, verdict))
 
 
 def sentence_parts(results: Results, verdict: Verdict) -> list[str]:
-    """A verdict's sentences: the claim first, then how sure it is and what else must be said with it."""
+    """A verdict's sentences: the claim, how certain it is, and its qualifications."""
     if not verdict.ranked and not verdict.zero:
         return [_nothing(results, verdict.measure)]
     parts = []
     if verdict.ranked:
         start = f"{context(results)}, " if verdict.measure.key == "time" else ""
-        # Only where no arm is trusted: a trusted one would have shut the others out.
-        start = start if verdict.trusted else f"not to be trusted: {start}"
+        # Only if no arm is trusted: a trusted one would have excluded the others.
+        start = start if verdict.trusted else f"untrusted result: {start}"
         parts.append(_capital(f"{start}{_claim(results, verdict)}."))
         if verdict.contrasts:
             parts.append(_seeds(verdict))
     if verdict.zero:
         names = words.listing([name(arm) for arm in verdict.zero])
-        did = "sent nothing" if verdict.measure.key == "bytes" else "stood there from the start"
+        did = "sent nothing" if verdict.measure.key == "bytes" else "met the target from the start"
         parts.append(_capital(f"{names} {did}."))
     return parts + [
-        f"{name(arm)} looked better still ({_written(arm, verdict.measure)}), which does not count."
+        f"{name(arm)} did even better ({_written(arm, verdict.measure)}), but does not count."
         for arm in _would_have_led(results, verdict)
     ]
 
 
 def headline(results: Results, conclusion: Conclusion) -> list[str]:
-    """The conclusion in short: time to the target, or final quality when times cannot be ranked; claim
-    first."""
+    """The conclusion in short: time to the target, or final quality if times cannot be ranked; claim first."""
     time_says = bool(conclusion.time.ranked or conclusion.time.zero)
     return sentence_parts(
         results, conclusion.time if time_says or not conclusion.quality.ranked else conclusion.quality
@@ -47,23 +45,22 @@ def headline(results: Results, conclusion: Conclusion) -> list[str]:
 
 
 def context(results: Results) -> str:
-    """ "on 4 nodes over demo-10mbit links", as far as all runs agree."""
+    """ "on 4 nodes over demo-10mbit links", as far as this is the same for all runs."""
     summaries = [run.summary for run in results.comparison.runs]
     nodes = sorted({summary.nodes for summary in summaries if summary.nodes is not None})
     links = sorted({summary.links for summary in summaries if summary.links})
     over = ""
-    if len(links) == 1:  # a name ("demo-10mbit") reads as an adjective, a list of exceptions does not
-        over = f" over links as {links[0]}" if set(links[0]) & set(" ,:") else f" over {links[0]} links"
+    if len(links) == 1:  # a name ("demo-10mbit") can be used as an adjective, a list of exceptions cannot
+        over = f" over links set to {links[0]}" if set(links[0]) & set(" ,:") else f" over {links[0]} links"
     elif links:
         over = " over links that differ by arm"
     count = f"on {nodes[0]} to {nodes[-1]} nodes" if len(nodes) > 1 else "in this comparison"
     text = (f"on {words.plural(nodes[0], 'node')}" if len(nodes) == 1 else count) + over
-    return f"{text} (a model of links: predicted, not measured)" if results.model else text
+    return f"{text} (modelled links: predicted, not measured)" if results.model else text
 
 
 def short_score_name(score_name: str) -> str:
-    """A score's name without what it was computed on: "Fréchet distance (FashionNet features)" → "Fréchet
-    distance"."""
+    """A score's name without its feature network: "Fréchet distance (FashionNet features)" → "Fréchet distance"."""
     return score_name.split(" (")[0]
 
 
@@ -76,20 +73,20 @@ def goal(results: Results) -> str:
 
 
 def name(arm: ArmResult) -> str:
-    """An arm's label, with its distrust when its counted runs are untrusted."""
+    """An arm's label, with "(untrusted)" if a counted run is."""
     return arm.label if arm.trusted or not arm.counted else f"{arm.label} (untrusted)"
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader must know besides: untrusted, failed and missing runs with reasons, arms short of the target,
-    and scores that rest on too few images."""
+    """Notes for the reader: untrusted, failed and missing runs with reasons, arms that missed the target, and scores
+    based on too few images."""
     found = []
     for arm in results.arms:
         if not arm.arm.runs:
-            found.append(f"{arm.label} left no run.")
+            found.append(f"{arm.label} has no run.")
         for run in (*arm.counted, *arm.set_aside):
             if not run.trusted:
-                where = "set aside" if run in arm.set_aside else "shown, but not to be relied on"
+                where = "set aside" if run in arm.set_aside else "shown, but not reliable"
                 why = "; ".join(run.distrust)
                 found.append(f"{arm.label}, seed {run.seed}, is untrusted ({where}): {why}.")
         for run in arm.unfinished:
@@ -99,17 +96,17 @@ def notes(results: Results) -> list[str]:
             found.append(f"{arm.label}, seed {run.seed}, {verb} {where} and is not counted{reason}.")
         if results.target is not None and arm.reached < len(arm.counted):
             of = f"{arm.reached} of {words.plural(len(arm.counted), 'seed')}"
-            found.append(f"{arm.label} reached {goal(results)} in {of}, so its time and bytes to it are not ranked.")
+            found.append(f"{arm.label} reached {goal(results)} with {of}, so its time and bytes are not ranked.")
         found += [
-            f"{arm.label}, seed {run.seed}, diverged: its last model is not finite."
+            f"{arm.label}, seed {run.seed}, diverged: its last model has values that are not finite."
             for run in arm.counted
             if run.scores and final_score(run) is None
         ]
         if arm.at_most:
-            found.append(f"{arm.label} was at the target at its first snapshot: its time and bytes are upper bounds.")
-    # All arms are scored alike, so a shortfall of one is one of most: once is enough.
+            found.append(f"{arm.label} met the target at its first snapshot: its time and bytes are upper bounds.")
+    # All arms are scored in the same way, so most share a shortfall: it is reported once.
     lacking = dict.fromkeys(text for run in results.comparison.runs for text in run.summary.score_shortfalls)
-    found += [f"Few images for a score: {text}." for text in lacking]
+    found += [f"Too few images for a score: {text}." for text in lacking]
     return [text if not text.endswith("..") else text[:-1] for text in found]
 
 
@@ -127,7 +124,7 @@ def _claim(results: Results, verdict: Verdict) -> str:
         }[measure.key]
         if gaps:
             return f"{done}, {gaps}"
-        alone = "the only arm that did" if len(results.arms) > 1 else "there is no other arm to compare with"
+        alone = "the only arm that did" if len(results.arms) > 1 else "no other arm to compare with"
         if len(results.arms) > 1 and verdict.shut_out:
             alone = "the only trusted arm that did"
         return f"{done} ({alone})"
@@ -140,7 +137,7 @@ def _claim(results: Results, verdict: Verdict) -> str:
         [f"{name(first)} ({value})"] + [f"{name(c.other)} ({_written(c.other, measure)}{_doubt(c)})" for c in level]
     )
     unsure = any(contrast.effect.shown is None for contrast in level)
-    nothing = "one seed cannot tell a difference" if unsure else "there is no difference that these seeds can show"
+    nothing = "one seed cannot show a difference" if unsure else "these seeds show no difference"
     text = f"between {peers} {nothing} {subject}"
     return f"{text}; {name(first)} {'sent' if measure.key == 'bytes' else 'was'} {gaps}" if gaps else text
 
@@ -185,15 +182,15 @@ def _written(arm: ArmResult, measure: Measure) -> str:
 def _seeds(verdict: Verdict) -> str:
     counts = sorted({found.n for arm in verdict.ranked if (found := verdict.measure.of(arm)) is not None})
     if counts[0] == 1:
-        start = "One seed an arm" if counts == [1] else "Some arms have one seed"
+        start = "One seed per arm" if counts == [1] else "Some arms have one seed"
         if verdict.measure.key != "time":
-            return f"{start}: an indication."
-        return f"{start}, so the spread is unknown: take this as an indication."
-    return f"{counts[0]} seeds an arm." if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds an arm."
+            return f"{start}: only an indication."
+        return f"{start}, so the spread is unknown: this is only an indication."
+    return f"{counts[0]} seeds per arm." if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds per arm."
 
 
 def _would_have_led(results: Results, verdict: Verdict) -> list[ArmResult]:
-    """Shut-out arms whose number beats the first-ranked trusted arm's."""
+    """Excluded arms with a better number than the first-ranked trusted arm."""
     if not verdict.ranked:
         return []
     sign = -1.0 if verdict.measure.key == "quality" and results.better == "higher" else 1.0
@@ -213,7 +210,7 @@ def _nothing(results: Results, measure: Measure) -> str:
         return "No run was scored, so nothing can be concluded about quality."
     if measure.key == "quality":
         return "No arm ended with a score, so final quality cannot be compared."
-    return f"No arm improved on its start with every seed, so {measure.key} to a target cannot be compared."
+    return f"No arm improved on its first score with every seed, so {measure.key} to a target cannot be compared."
 
 
 def _capital(text: str) -> str:
@@ -221,7 +218,7 @@ def _capital(text: str) -> str:
 
 
 def run_sentences(results: Results, run: Run) -> list[str]:
-    """What a single run did: what it reached first, then what a step cost."""
+    """A single run in words: its result first, then the cost of a step."""
     summary, cost = run.summary, results.arms[0].cost
     start = f"{run.label} {context(results)}"
     if not run.finished:
@@ -230,7 +227,7 @@ def run_sentences(results: Results, run: Run) -> list[str]:
         return [_capital(f"{start} {verb} at step {summary.steps:,}{reason}.")]
     took = f"{words.plural(summary.steps, 'step')} in {words.seconds(summary.seconds)}"
     score = final_score(run)
-    ended = f", ending with a {short_score_name(results.score_name)} of {words.number(score)}" if score else ""
+    ended = f" and ended with a {short_score_name(results.score_name)} of {words.number(score)}" if score else ""
     parts = [_capital(f"{start} trained {took}{ended}.")]
     if cost is not None and cost.waiting_share is not None:
         bound = f"; the lower bound is {words.seconds(cost.bound_s)}" if cost.bound_s else ""

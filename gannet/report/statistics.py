@@ -1,5 +1,5 @@
-"""The arithmetic behind a verdict: when a curve reaches a level, which level can be asked of all arms, what a
-handful of seeds says about a mean, and how one arm relates to another with an interval that admits doubt.
+"""The arithmetic behind a verdict: when a curve reaches a level, a level that all arms can be asked to reach, the
+mean and its interval over a few seeds, and the effect between two arms with its interval.
 
 Nothing here knows of files or sentences, so every number can be checked by hand.
 """
@@ -18,8 +18,8 @@ Better = Literal["lower", "higher"]
 Curve = Sequence[tuple[float, float]]
 
 CONFIDENCE = 0.95
-# An arm whose best score covers less than this part of the way from the common start to the best score of all
-# is left out of the common target: keeping it would put the target where nobody has learnt anything yet.
+# An arm whose best score covers less than this share of the distance from the common start to the best score of all
+# is left out of the common target: with it, the target would be a level at which no arm has learnt anything yet.
 LEAST_PROGRESS = 0.25
 
 
@@ -55,8 +55,8 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Effect:
-    """How arm a relates to arm b. kind "ratio": b over a (1.4 means b needed 1.4 times as much); kind
-    "difference": b minus a. `low`–`high` is the interval, None when a side has one seed."""
+    """How arm a relates to arm b. kind "ratio": b over a (1.4 means b needed 1.4 times as much); kind "difference": b
+    minus a. `low`–`high` is the interval, None when either arm has one seed."""
 
     kind: Literal["ratio", "difference"]
     value: float
@@ -96,16 +96,15 @@ def difference_effect(a: Sequence[float], b: Sequence[float], comparisons: int =
 def _welch(
     a: Sequence[float], b: Sequence[float], comparisons: int
 ) -> tuple[float | None, float | None, float | None]:
-    """Difference of means b − a and its interval (Welch 1947: unequal variances, Satterthwaite's degrees of
-    freedom)."""
+    """Difference of means b − a and its interval (Welch 1947, with Satterthwaite's degrees of freedom)."""
     value = fmean(b) - fmean(a)
     if len(a) < 2 or len(b) < 2:
         return value, None, None
     share_a, share_b = stdev(a) ** 2 / len(a), stdev(b) ** 2 / len(b)
     variance = share_a + share_b
-    if variance == 0.0:  # every seed gave the same number: nothing to doubt, and no degrees of freedom to compute
+    if variance == 0.0:  # every seed gave the same number: the interval is a point
         return value, value, value
-    # Written with the shares' fractions, so that tiny variances do not underflow when squared.
+    # Computed from fractions of the variance, so that tiny variances do not underflow when squared.
     part_a, part_b = share_a / variance, share_b / variance
     freedom = 1.0 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
     tail = (1 - CONFIDENCE) / (2 * comparisons)
@@ -123,7 +122,7 @@ class Crossing:
 
 
 def first_crossing(curve: Curve, level: float, better: Better) -> Crossing | None:
-    """The first x at which the curve (points (x, score) by growing x) is at `level` or better; linear
+    """The first x at which the curve (points (x, score) by increasing x) is at `level` or better; linear
     between points."""
     sign = 1.0 if better == "lower" else -1.0
     for index, (x, score) in enumerate(curve):
@@ -138,7 +137,7 @@ def first_crossing(curve: Curve, level: float, better: Better) -> Crossing | Non
 
 @dataclass(frozen=True)
 class Target:
-    """A level that every run of the arms in `reached_by` reached; `left_out` arms did not come near it."""
+    """A level that every run of the arms in `reached_by` reached; arms in `left_out` did not come near it."""
 
     level: float
     better: Better
@@ -147,7 +146,7 @@ class Target:
 
 
 def common_target(curves: Mapping[str, Sequence[Curve]], better: Better) -> Target | None:
-    """The hardest round level that every run of every arm reached, leaving out arms that hardly learnt.
+    """The hardest round level that every run of every arm reached, without arms that hardly learnt.
 
     curves: for each arm one curve per run (only arms with at least one non-empty curve count). An arm is
     left out, worst first, while the common level would lie within LEAST_PROGRESS of the start (the median
@@ -162,7 +161,7 @@ def common_target(curves: Mapping[str, Sequence[Curve]], better: Better) -> Targ
     start = median(sign * run[0][1] for runs in arms.values() for run in runs)
     levels = {name: max(min(sign * s for _, s in run) for run in runs) for name, runs in arms.items()}
     best = min(levels.values())
-    if best >= start:  # nobody learnt anything, so no level tells arms apart
+    if best >= start:  # no arm learnt anything, so no level distinguishes them
         return None
     kept = dict(levels)
     while len(kept) > 1 and start - max(kept.values()) < LEAST_PROGRESS * (start - best):
@@ -184,7 +183,7 @@ def _rounded(level: float, start: float) -> float:
             break
         unit = 10.0 ** (math.floor(math.log10(abs(level))) - digits + 1)
         candidate = round(math.ceil(level / unit - 1e-9) * unit, 12)
-        # A round level is worth a little ease, never more than a twentieth of what was learnt.
+        # A round level may be slightly easier, by at most a twentieth of what was learnt.
         if level <= candidate <= level + 0.05 * (start - level):
             return candidate
     return level

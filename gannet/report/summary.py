@@ -38,14 +38,14 @@ def comparison_table(comparison: Comparison) -> Table:
         header_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
-        padding=(0, 0, 0, 1),  # narrow: it must fit a terminal of 80 columns
+        padding=(0, 0, 0, 1),  # narrow: it must fit into a terminal of 80 columns
     )
     table.add_column("arm", min_width=14)
     for heading in (
         sentences.short_score_name(results.score_name),
         f"time to\n{target}",
-        "a step",
-        "bytes\na step",
+        "step\ntime",
+        "bytes\nper step",
         "waiting",
     ):
         table.add_column(escape(heading), justify="right")
@@ -88,18 +88,18 @@ def _trust(arm: ArmResult) -> Text:
 
 
 def summarise(comparison_folder: Path) -> dict[str, Any]:
-    """What comparison.json holds. The keys are stable; `format` grows when a meaning changes.
+    """What comparison.json contains. The keys are stable; `format` increases when a meaning changes.
 
-    format, name, created; conclusion (the headline sentence); sentences {time, bytes, quality}; notes
-    [text]; trust ("trusted" | "partly trusted" | "untrusted"), trust_reason, trusted (true only for
-    "trusted"); score {name, better}; target {level, reached_by, left_out} or null; verdicts {time, bytes,
-    quality}: {leader (arm name or null), leader_trusted, confidence ("shown" | "indication" | "not shown" |
-    "none"), contrasts [{first, other, kind ("ratio" | "difference"), effect, low, high, standing}]}, where
-    a ratio is other ÷ first and a difference is how much better first is; arms [{name, label, trusted,
-    reasons, counted (seeds), set_aside (seeds), unfinished (seeds), final_score, final_scores {name of each score:
-    estimate}, seconds_to_target, bytes_to_target, reached, at_most, step_s (mean), step_p95_s, bytes_per_step,
-    waiting_share, lower_bound_s, hidden_s, runs [summary.json as it is]}]. An estimate is {mean, spread (standard
-    deviation), stderr, low, high (95% t interval of the mean), n} or null.
+    format, name, created; conclusion (the headline sentence); sentences {time, bytes, quality}; notes [text]; trust
+    ("trusted" | "partly trusted" | "untrusted"), trust_reason, trusted (true only for "trusted"); score {name,
+    better}; target {level, reached_by, left_out} or null; verdicts {time, bytes, quality}: {leader (arm name or
+    null), leader_trusted, confidence ("shown" | "indication" | "not shown" | "none"), contrasts [{first, other, kind
+    ("ratio" | "difference"), effect, low, high, standing}]}, where a ratio is other ÷ first and a difference is how
+    much better first is; arms [{name, label, trusted, reasons, counted (seeds), set_aside (seeds), unfinished
+    (seeds), final_score, final_scores {name of each score: estimate}, seconds_to_target, bytes_to_target, reached,
+    at_most, step_s (mean), step_p95_s, bytes_per_step, waiting_share, lower_bound_s, hidden_s, runs [summary.json as
+    it is]}]. An estimate is {mean, spread (standard deviation), stderr, low, high (95% t interval of the mean), n} or
+    null.
     """
     results = measure(read_comparison(comparison_folder))
     conclusion = conclude(results)
@@ -195,7 +195,7 @@ def _estimate(found: Estimate | None) -> dict[str, Any] | None:
 
 
 def _finite(content: Any) -> Any:
-    """The same structure with None for numbers JSON cannot hold (a diverged run may have recorded NaN)."""
+    """The same structure with None for numbers that JSON cannot represent (a diverged run may have recorded NaN)."""
     if isinstance(content, dict):
         return {str(key): _finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

@@ -1,8 +1,4 @@
-"""What the page shows beside plots: rows of tables, facts of the environment, links edge by edge, as plain
-text.
-
-Everything here is text; the template escapes it.
-"""
+"""The page's tables: arms, runs and facts of the environment. Plain text; the template escapes it."""
 
 from __future__ import annotations
 
@@ -18,12 +14,12 @@ from gannet.report.results import ArmResult, Results, StepCost
 from gannet.report.statistics import Estimate
 from gannet.report.verdicts import Conclusion, Verdict
 
-_NOTABLE_OVERLAP = 0.02  # of a step; below it, it may be rounding
+_NOTABLE_OVERLAP = 0.02  # of a step; less may be rounding
 
 
 @dataclass(frozen=True)
 class Number:
-    """A table cell: the number, what stands small below it, and whether its arm leads in it."""
+    """A table cell: the number, small print below it, and whether its arm leads by this number."""
 
     text: str
     below: str = ""
@@ -47,7 +43,7 @@ class ArmRow:
 
 
 def arm_rows(results: Results, conclusion: Conclusion) -> list[ArmRow]:
-    """The summary table, one row an arm in the order of the spec."""
+    """The summary table, one row per arm in the order of the spec."""
     return [_arm_row(results, conclusion, arm) for arm in results.arms]
 
 
@@ -96,11 +92,11 @@ def describe_arm(arm: ArmResult) -> str:
 
 
 def _describe_player(player: str, facts: PlayerFacts) -> str:
-    """ "teacher: choco every 10 steps, ring, qsgd-4bit, 120 kB a step"."""
+    """ "teacher: choco every 10 steps, ring, qsgd-4bit, 120 kB per step"."""
     if not facts.bytes_per_step:
         return f"{player}: {facts.algorithm}"
     every = f" every {facts.every} steps" if facts.every > 1 else ""
-    sent = f"{words.size(facts.bytes_per_step)} a step"
+    sent = f"{words.size(facts.bytes_per_step)} per step"
     parts = (facts.algorithm + every, facts.topology, facts.codec, sent)
     return f"{player}: {', '.join(part for part in parts if part)}"
 
@@ -151,13 +147,13 @@ RUN_COLUMNS = (
     "payload",
     "gRPC",
     "interface",
-    "refused messages",
-    "most memory a node",
+    "rejected messages",
+    "peak memory per node",
 )
 
 
 def run_facts(results: Results) -> list[RunFacts]:
-    """Every run that left a folder, finished or not, with its three byte counts."""
+    """Every run that has a folder, finished or not, with its three byte counts."""
     facts = []
     for run in results.comparison.runs:
         summary = run.summary
@@ -182,7 +178,7 @@ def run_facts(results: Results) -> list[RunFacts]:
 
 
 def readable_time(stamp: str) -> str:
-    """An ISO 8601 time as "14 March 2026, 09:26 UTC"; anything else as it is."""
+    """An ISO 8601 time as "14 March 2026, 09:26 UTC"; any other text unchanged."""
     try:
         moment = datetime.fromisoformat(stamp)
     except ValueError:
@@ -200,7 +196,7 @@ def flatten(content: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def environment_facts(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Environments as (title, rows): first what all runs share, then what differs, run by run."""
+    """Environments as (title, rows): rows that all runs share, then those that differ between runs."""
     tables = {f"{run.label}, seed {run.seed}": flatten(run.environment) for run in results.comparison.runs}
     tables = {name: rows for name, rows in tables.items() if rows}
     if not tables:
@@ -212,6 +208,6 @@ def environment_facts(results: Results) -> list[tuple[str, list[tuple[str, str]]
     whose = "every run" if len(tables) > 1 else "the run"
     return [
         (title, rows)
-        for title, rows in ((f"Environment of {whose}", shared), ("What differed from run to run", own))
+        for title, rows in ((f"Environment of {whose}", shared), ("Differences between runs", own))
         if rows
     ]

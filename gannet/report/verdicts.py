@@ -1,10 +1,9 @@
-"""Which arm wins in time, in bytes and in final quality, and how sure that is: the verdicts of a
-comparison.
+"""Which arm wins in time, in bytes and in final quality, and how certain that is: the verdicts of a comparison.
 
-Each verdict compares the arm that leads with every other by an effect and its 95% interval; the intervals
-are widened so that all of a verdict's hold together. With one seed the spread is unknown and the verdict is
-an indication. Untrusted arms never take part while trusted ones are there, and are called untrusted
-wherever they appear. The words are in gannet.report.sentences.
+Each verdict compares the leading arm with every other by an effect and its 95% interval, widened so that all
+intervals of a verdict hold together. With one seed the spread is unknown and the verdict is an indication. Untrusted
+arms do not take part if there are trusted ones, and are called untrusted wherever they appear.
+gannet.report.sentences puts verdicts into words.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from gannet.report.statistics import Effect, Estimate, difference_effect, ratio_
 Confidence = Literal["shown", "indication", "not shown", "none"]
 Standing = Literal["ahead", "indication", "level"]
 Trust = Literal["trusted", "partly trusted", "untrusted"]
-# On one seed, arms closer than this are called level: there is no spread to hold a smaller gap against.
+# With one seed, arms closer than this are called level: there is no spread to compare a smaller gap with.
 CLOSE_RATIO = 1.05
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing arms are ranked by: how to get it, how to compare it, how to write it."""
+    """A measure that arms are ranked by: how to get it from an arm, compare it and write it."""
 
     key: Literal["time", "bytes", "quality"]
     kind: Literal["ratio", "difference"]
@@ -35,8 +34,7 @@ class Measure:
     write: Callable[[float | None], str]
 
     def centre(self, values: Sequence[float]) -> float:
-        """The mean that goes with the effect: geometric for ratios (arithmetic when a value is not
-        positive)."""
+        """The mean that matches the effect: geometric for ratios (arithmetic if a value is not positive)."""
         return geometric_mean(values) if self.kind == "ratio" and min(values) > 0 else fmean(values)
 
 
@@ -47,8 +45,7 @@ QUALITY = Measure("quality", "difference", lambda arm: arm.final_score, words.nu
 
 @dataclass(frozen=True)
 class Contrast:
-    """The first-ranked arm against one other. The effect is oriented: above neutral means the first is
-    ahead."""
+    """The first-ranked arm against one other. An effect above neutral means that the first is ahead."""
 
     first: ArmResult
     other: ArmResult
@@ -58,8 +55,8 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One measure's outcome: `ranked` best first, `zero` the arms without a ratio (they sent nothing, or
-    were at the target from the start), `shut_out` the untrusted arms that were measured but may not win."""
+    """One measure's outcome: `ranked` best first, `zero` the arms without a ratio (they sent nothing, or met the
+    target from the start), `shut_out` the untrusted arms that were measured but cannot win."""
 
     measure: Measure
     ranked: tuple[ArmResult, ...]
@@ -76,19 +73,18 @@ class Verdict:
 
     @property
     def trusted(self) -> bool:
-        """False when every arm in the verdict is untrusted (trusted ones shut the others out)."""
+        """False if every arm in the verdict is untrusted (trusted ones exclude the others)."""
         return all(arm.trusted for arm in (*self.ranked, *self.zero)) and bool(self.ranked or self.zero)
 
     @property
     def leader(self) -> ArmResult | None:
-        """The arm that is ahead of every other one, by what the seeds show or indicate; None when level or
-        alone."""
+        """The arm that is ahead of every other one, as far as the seeds show or indicate; None if level or alone."""
         return self.ranked[0] if self.confidence in ("shown", "indication") else None
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a comparison says, how far it can be trusted and why."""
+    """The verdicts of a comparison, how far it can be trusted and why."""
 
     trust: Trust
     trust_reason: str
@@ -98,16 +94,15 @@ class Conclusion:
 
 
 def conclude(results: Results) -> Conclusion:
-    """All verdicts of a comparison."""
     trust, reason = judge_trust(results)
     return Conclusion(trust, reason, *(judge(results, measure) for measure in (TIME, BYTES, QUALITY)))
 
 
 def judge(results: Results, measure: Measure) -> Verdict:
-    """Rank the arms by one measure and hold the first against each of the others."""
+    """Rank the arms by one measure and compare the first with each of the others."""
     measured = [arm for arm in results.arms if measure.of(arm) is not None]
     candidates = [arm for arm in measured if arm.trusted] or measured
-    # Turned around where more is better, so that smaller is better everywhere below.
+    # Negated where higher is better, so that smaller is better everywhere below.
     sign = -1.0 if measure.key == "quality" and results.better == "higher" else 1.0
     values = {arm.index: [sign * value for value in found.values] for arm in candidates if (found := measure.of(arm))}
     zero = [arm for arm in candidates if measure.kind == "ratio" and min(values[arm.index]) <= 0]
@@ -133,7 +128,7 @@ def _standing(effect: Effect, first: Sequence[float], other: Sequence[float]) ->
 
 
 def judge_trust(results: Results) -> tuple[Trust, str]:
-    """How far the comparison as a whole can be trusted, and why in a few words."""
+    """How far the comparison as a whole can be trusted, and a short reason."""
     runs = results.comparison.runs
     missing = sum(1 for arm in results.comparison.arms if not arm.runs)
     untrusted = sum(1 for run in runs if run.finished and not run.trusted)
@@ -142,12 +137,12 @@ def judge_trust(results: Results) -> tuple[Trust, str]:
         start = "every run finished" if len(runs) > 1 else "the run finished"
         if results.model:
             return "trusted", f"{start}; links are a model, so seconds are predictions"
-        return "trusted", f"{start}, and its links were measured to be as ordered"
+        return "trusted", f"{start}, and its links matched their profile when measured"
     if len(runs) == 1 and not missing:
         why = "; ".join(runs[0].distrust) or runs[0].summary.reason or "the run did not finish"
         return "untrusted", why
     parts = [words.plural(untrusted, "run is untrusted", "runs are untrusted")] if untrusted else []
     parts += [words.plural(broken, "run did not finish", "runs did not finish")] if broken else []
     if not any(arm.trusted for arm in results.arms):
-        return "untrusted", f"{words.listing(parts)}, and no trusted run is left"
-    return "partly trusted", f"{words.listing(parts)}; the conclusion rests on the others"
+        return "untrusted", f"{words.listing(parts)}, and there is no trusted run"
+    return "partly trusted", f"{words.listing(parts)}; the conclusion is based on the others"

@@ -89,7 +89,7 @@ def test_a_clear_winner_by_hand() -> None:
     text = sentences.sentence(found, conclusion.time)
     assert text == (
         "On 4 nodes over demo-10mbit links, X reached a Fréchet distance of 50 in 41 s, "
-        "1.41× sooner than Y (58 s; 95% interval 1.35 to 1.49). 3 seeds an arm."
+        "1.41× sooner than Y (58 s; 95% interval 1.35 to 1.49). 3 seeds per arm."
     )
 
 
@@ -97,7 +97,7 @@ def test_within_noise_no_winner_is_named() -> None:
     found = results(*times("x", 20.0, 24.0, 22.0), *times("y", 21.0, 25.0, 23.0))
     verdict = conclude(found).time
     assert verdict.leader is None and verdict.confidence == "not shown"
-    assert "no difference that these seeds can show" in sentences.sentence(found, verdict)
+    assert "these seeds show no difference" in sentences.sentence(found, verdict)
 
 
 def test_one_seed_is_an_indication() -> None:
@@ -105,14 +105,14 @@ def test_one_seed_is_an_indication() -> None:
     verdict = conclude(found).time
     assert leader(verdict) == "x" and verdict.confidence == "indication"
     text = sentences.sentence(found, verdict)
-    assert "1.50× sooner than Y" in text and "the spread is unknown: take this as an indication" in text
+    assert "1.50× sooner than Y" in text and "the spread is unknown: this is only an indication" in text
     assert "interval" not in text
 
 
 def test_one_seed_and_a_small_gap_is_no_win() -> None:
     found = results(*times("x", 20.0), *times("y", 20.4))
     verdict = conclude(found).time
-    assert verdict.leader is None and "one seed cannot tell a difference" in sentences.sentence(found, verdict)
+    assert verdict.leader is None and "one seed cannot show a difference" in sentences.sentence(found, verdict)
 
 
 def test_an_untrusted_arm_never_wins_over_a_trusted_one() -> None:
@@ -120,7 +120,7 @@ def test_an_untrusted_arm_never_wins_over_a_trusted_one() -> None:
     conclusion = conclude(found)
     assert leader(conclusion.time) == "x" and conclusion.time.trusted
     text = sentences.sentence(found, conclusion.time)
-    assert "FAST (untrusted) looked better still (20.1 s), which does not count." in text
+    assert "FAST (untrusted) did even better (20.1 s), but does not count." in text
     assert conclusion.trust == "partly trusted"
     assert any("FAST, seed 0, is untrusted" in note and "engine late" in note for note in sentences.notes(found))
 
@@ -131,7 +131,7 @@ def test_where_nothing_is_trusted_the_sentence_says_so() -> None:
     assert conclusion.trust == "untrusted" and not conclusion.time.trusted
     for verdict in (conclusion.time, conclusion.bytes, conclusion.quality):
         text = sentences.sentence(found, verdict)
-        assert text.startswith("Not to be trusted: ") and "X (untrusted)" in text and "Y (untrusted)" in text
+        assert text.startswith("Untrusted result: ") and "X (untrusted)" in text and "Y (untrusted)" in text
 
 
 def test_untrusted_runs_of_a_trusted_arm_are_set_aside() -> None:
@@ -173,7 +173,7 @@ def test_quality_by_hand_and_higher_is_better() -> None:
 
 def test_nothing_to_compare_is_said() -> None:
     alone = results(*times("x", 20.0))
-    assert "there is no other arm to compare with" in sentences.sentence(alone, conclude(alone).time)
+    assert "no other arm to compare with" in sentences.sentence(alone, conclude(alone).time)
     failed = results(run("x", 0, 20.0, status="failed"))
     assert sentences.headline(failed, conclude(failed)) == ["No arm finished a run, so nothing can be concluded."]
 
@@ -218,7 +218,7 @@ def test_models_of_links_are_called_predictions(tmp_path: Path) -> None:
         RunPlan("b", "B", 1, model=True, wait_s=0.9, images=False),
     ]
     found = measure(read_comparison(write_comparison(tmp_path / "c", plans)))
-    assert "(a model of links: predicted, not measured)" in sentences.headline(found, conclude(found))[0]
+    assert "(modelled links: predicted, not measured)" in sentences.headline(found, conclude(found))[0]
 
 
 def test_the_realistic_comparison(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_runs_that_left_almost_nothing_still_make_a_report(tmp_path: Path) -> No
     assert "a, seed 1, failed at step 0 and is not counted" in page.plain
     model = write_comparison(tmp_path / "m", [RunPlan("a", "A", 1, model=True)])
     text = Page(write_report(model).read_text(encoding="utf-8"))
-    assert "Links of the virtual fabric are a model" in text.plain and "deviation" not in text.figures
+    assert "Links of the virtual fabric are modelled" in text.plain and "deviation" not in text.figures
 
 
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here; CI always has one")

@@ -40,13 +40,13 @@ def test_what_a_certificate_holds_is_shown(tmp_path: Path) -> None:
         (
             Cell("0 → 1"), Cell("10 Mbit/s"), Cell("9.95 Mbit/s", "9.9 Mbit/s to 10 Mbit/s"), Cell("25 ms", "± 2 ms"),
             Cell("25.2 ms", "25 to 25.5 ms"), Cell("23.1 to 27.5 ms", "deviation 1.2 ms"), Cell("50.4 ms"),
-            Cell("9.5%", "7.1 to 12.4%; ordered 10%; bursts of 8.6 packets, ordered 9"), Cell("2.8%, 0%"),
+            Cell("9.5%", "7.1 to 12.4%; set: 10%; bursts: 8.6 packets, set: 9"), Cell("2.8%, 0%"),
             Cell("ok"),
         )
     ]  # fmt: skip
     assert tables.fans[0][:3] == (Cell("into node 1"), Cell("3"), Cell("10 Mbit/s"))
     plain = Page(write_report(folder).read_text(encoding="utf-8")).plain
-    for text in ("25 to 25.5 ms", "All peers at once", "into node 1", "Measuring them took 7.5 s", "95% interval"):
+    for text in ("25 to 25.5 ms", "All peers at once", "into node 1", "Measuring the links took 7.5 s", "95% interval"):
         assert text in plain
     for name, allowed in tolerance_rows():
         assert name in plain and allowed in plain
@@ -88,8 +88,8 @@ def test_bad_windows_are_listed_with_their_times_and_are_no_events(tmp_path: Pat
     assert tables.windows[0] == ("node 2", "4.5 to 5.5 s", "<b>0 of 100 packets late")
     assert len(tables.windows) == 20 and tables.more_windows == 10
     page = Page(write_report(folder).read_text(encoding="utf-8"))
-    assert "When links were not as ordered" in page.plain and "And 10 more" in page.plain
-    assert "30 bad windows" in page.plain and "<b>0 of 100 packets late" in page.plain
+    assert "Intervals in which links deviated from their profile" in page.plain and "And 10 more" in page.plain
+    assert "30 bad intervals" in page.plain and "<b>0 of 100 packets late" in page.plain
     assert "At 5.5 s" not in page.plain
 
 

@@ -117,7 +117,7 @@ def test_a_shortfall_is_said_once_in_page_and_summary_whatever_the_number_of_run
     for path in folder.rglob("summary.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"score_shortfalls": [text]}))
     content = summarise(folder)
-    assert content["notes"].count(f"Few images for a score: {text}.") == 1
+    assert content["notes"].count(f"Too few images for a score: {text}.") == 1
     page = write_report(folder).read_text()
     assert page.count(text) == 1
     assert "All scores at the end" in page and "Classes among the last images" in page

@@ -1,10 +1,10 @@
-// Draws every plot of the page from the JSON beside it, in the colours of the theme in force, and again whenever
-// the theme changes or the page is printed (always light). The root element carries how many plots were drawn.
+// Draws every plot of the page from the JSON next to it, in the colours of the current theme, and redraws it when the
+// theme changes or the page is printed (always light). The root element records how many plots were drawn.
 (function () {
   "use strict";
   var root = document.documentElement;
   var canvases = Array.prototype.slice.call(document.querySelectorAll("[data-figure]"));
-  // Text that came from files is never taken for a colour token.
+  // Text that came from files is never treated as a colour token.
   var TEXTS = { name: 1, text: 1, customdata: 1, ticktext: 1, hovertemplate: 1, legendgroup: 1 };
   var CONFIG = {
     responsive: true, displaylogo: false, displayModeBar: false,

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from link_lab import WIDE_ADDRESSES, Lab
 
 from gannet.netem.preflight import check_engine
 from gannet.netem.sandbox import Sandbox
 from gannet.netem.shaping.commands import ENGINE_NAMES
+from tests.netem.link_lab import WIDE_ADDRESSES, Lab
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from two_engines import TwoEngines
 
 from tests.support.docker import Engine
 from tests.support.images import BuiltImage
+from tests.swarm.two_engines import TwoEngines
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_engines import Engine, TwoEngines, wait_until
 
 from gannet.fabrics.containers.swarm import FILE as STACK
 from gannet.fabrics.containers.swarm import run_swarm
 from tests.support import docker
 from tests.support.gannet import start
 from tests.support.images import BuiltImage
+from tests.swarm.two_engines import Engine, TwoEngines, wait_until
 
 # A test that is run alone builds the image in its own time.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

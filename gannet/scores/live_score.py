@@ -1,8 +1,8 @@
 """A small quality score while training goes on, in a process that runs only when a processor is idle.
 
 A process and not a thread: a thread of idle priority would hold Python's lock while it waits for a processor,
-and with it the controller. `python -m gannet.scores.live_score` reads requests, each a JSON line with as many raw
-bytes after it as the line's `bytes` says, and answers each with a JSON line.
+and with it the controller. The process (gannet.netem.child) reads requests, each a JSON line with as many raw bytes
+after it as the line's `bytes` says, and answers each with a JSON line.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from torch import Tensor
 
+from gannet.netem.child import Answers, Child
 from gannet.spec.run_spec import RunSpec
 
 SAMPLES = 300
-_ROOT = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,7 @@ class QualityWatch:
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._samples = samples
-        environment = {**os.environ, "PYTHONPATH": _ROOT}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gannet.scores.live_score"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+        self._child = Child("the quality score's process", "gannet.scores.live_score")
         self._slot: queue.Queue[tuple[Tensor, Callable[[Proxy], None]] | None] = queue.Queue(1)
         self._lock = threading.Lock()
         self._ready = False
@@ -80,8 +72,8 @@ class QualityWatch:
 
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
+        self._child.process.kill()
+        self._child.process.wait()
 
     def _work(self) -> None:
         while (item := self._slot.get()) is not None:
@@ -98,22 +90,13 @@ class QualityWatch:
             tell(Proxy(answer["value"], answer["name"], answer["classes_found"]))
 
     def _ask(self, order: dict[str, Any], body: bytes = b"") -> dict[str, Any]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(order).encode() + b"\n" + body)
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except (BrokenPipeError, ValueError):
-            line = b""
-        if not line:
-            raise RuntimeError("its process has ended")
-        answer: dict[str, Any] = json.loads(line)
+        answer = self._child.ask(order, body)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
 
 
-def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
+def answer_all(requests: IO[bytes], answers: Answers) -> None:
     """Carry out requests until they end."""
     import torch
     from pydantic import TypeAdapter
@@ -148,20 +131,13 @@ def answer_all(requests: IO[bytes], answers: IO[bytes]) -> None:
                 answer = {"value": score.value, "name": score.name, "classes_found": score.classes_found}
         except Exception as error:
             answer = {"error": str(error) or type(error).__name__}
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
+        answers(answer)
 
 
-def main() -> None:
+def main(answers: Answers) -> None:
     """Serve the process that started this one, on one thread."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, whose end is the end here
     torch.set_num_threads(1)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not be taken for an answer
     answer_all(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    main()

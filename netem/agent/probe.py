@@ -26,6 +26,7 @@ from time import monotonic_ns
 from typing import Any
 
 from gannet.netem.agent.arrivals import arrival_report
+from gannet.netem.child import Answers
 from gannet.netem.process import die_with_parent, precise_timers, raise_priority, widen_receive_buffer
 
 PORT = 7711
@@ -224,16 +225,12 @@ def _ask(
     return reports
 
 
-def main() -> None:
+def main(answers: Answers) -> None:
     """Serve on the address in argv[2] for as long as the process argv[1] lives."""
     die_with_parent(int(sys.argv[1]))
     precise_timers()
     # A probe must not measure its own waiting for a CPU, nor hold up what it measures.
     raise_priority(5)
     with _socket(sys.argv[2], PORT) as sock:
-        print(f"serving on {sys.argv[2]}:{PORT}", flush=True)
+        answers({"address": sys.argv[2], "port": PORT})
         serve(sock)
-
-
-if __name__ == "__main__":
-    main()

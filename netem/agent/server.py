@@ -1,9 +1,9 @@
 """The link agent: runs inside a node's network namespace, alone holds the privilege, and obeys JSON lines.
 
-`python -m gannet.netem.agent.server` reads requests such as {"id": 1, "op": "apply", "engine": "nfqueue", "plan":
-{…}} from stdin and answers {"id": 1, "ok": {…}} or {"id": 1, "error": "…"} on stdout. The end of stdin, SIGTERM and
-`exit` clear the links and end the agent; its children die with it. A probe's answer may come after those to later
-requests: links can be changed while it measures. The operations:
+A child (gannet.netem.child) of an AgentClient, it reads requests such as {"id": 1, "op": "apply", "engine":
+"nfqueue", "plan": {…}} from stdin and answers {"id": 1, "ok": {…}} or {"id": 1, "error": "…"}. The end of stdin,
+SIGTERM and `exit` clear the links and end the agent; its children die with it. A probe's answer may come after those
+to later requests: links can be changed while it measures. The operations:
 
     apply        engine, plan, check     put a plan in force (again and again, live) and keep it so; check: false
                                          takes the agent's word that one which it has is in force
@@ -24,7 +24,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -35,6 +34,7 @@ from typing import Any, NoReturn
 from gannet.netem.agent import probe
 from gannet.netem.agent.reconciler import ERRORS, Reconciler
 from gannet.netem.agent.rtt_watch import Watch
+from gannet.netem.child import Answers, Child, ChildError
 from gannet.netem.engines.base import Engine, EngineError, read_buckets
 from gannet.netem.engines.netem import NetemEngine
 from gannet.netem.engines.nfqueue import NfqueueEngine
@@ -47,7 +47,6 @@ _PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "delays": probe.measure_delays,
     "rate": probe.measure_rate,
 }
-_ROOT = str(Path(__file__).parents[3])
 
 
 def interface_counters(device: str) -> dict[str, int]:
@@ -83,7 +82,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.reconciler = Reconciler(_ENGINES)
-        self.probe_server: subprocess.Popen[bytes] | None = None
+        self.probe_server: Child | None = None
         self.watching: Watch | None = None
 
     def apply(self, engine: str, plan: dict[str, Any], check: bool = True) -> dict[str, Any]:
@@ -154,16 +153,14 @@ class Agent:
 
     def probe_serve(self, address: str) -> dict[str, Any]:
         """Answer probes on `address` until the agent ends; asking twice is harmless."""
-        if self.probe_server is None or self.probe_server.poll() is not None:
-            argv = [sys.executable, "-m", "gannet.netem.agent.probe", str(os.getpid()), address]
-            environment = {**os.environ, "PYTHONPATH": _ROOT}
-            self.probe_server = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, cwd="/"
-            )
-            assert self.probe_server.stdout is not None
-            if not self.probe_server.stdout.readline():
-                status, self.probe_server = self.probe_server.wait(), None
-                raise EngineError(f"the probe server on {address} ended with status {status}")
+        if self.probe_server is None or self.probe_server.process.poll() is not None:
+            name = f"the probe server on {address}"
+            self.probe_server = Child(name, "gannet.netem.agent.probe", str(os.getpid()), address, cwd="/")
+            try:
+                self.probe_server.answer()
+            except ChildError as error:
+                self.probe_server = None
+                raise EngineError(str(error)) from error
         return {"port": probe.PORT, "clock": clock_name()}
 
     def probe(self, kind: str, **arguments: Any) -> dict[str, Any]:
@@ -175,8 +172,8 @@ class Agent:
     def close(self) -> None:
         """Clear the links and end the children."""
         if self.probe_server is not None:
-            self.probe_server.kill()
-            self.probe_server.wait()
+            self.probe_server.process.kill()
+            self.probe_server.process.wait()
             self.probe_server = None
         self._end_watch()
         self.reconciler.close()
@@ -206,34 +203,22 @@ def _end(signal_number: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signal_number)
 
 
-def main() -> None:
+def main(answers: Answers) -> None:
     """Obey until stdin ends."""
     signal.signal(signal.SIGTERM, _end)
     # Ctrl-C reaches the whole foreground group; the driver decides when the links come down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     agent = Agent()
-    writing = threading.Lock()
-
-    def say(answer: dict[str, Any]) -> None:
-        line = json.dumps(answer).encode() + b"\n"
-        with writing:
-            while line:
-                line = line[os.write(sys.stdout.fileno(), line) :]
-
     try:
         for line in sys.stdin:
             request = json.loads(line)
             if request.get("op") == "exit":
                 agent.close()
-                say({"id": request.get("id"), "ok": {}})
+                answers({"id": request.get("id"), "ok": {}})
                 return
             if request.get("op") == "probe":
-                threading.Thread(target=lambda asked=request: say(agent.answer(asked)), daemon=True).start()
+                threading.Thread(target=lambda asked=request: answers(agent.answer(asked)), daemon=True).start()
             else:
-                say(agent.answer(request))
+                answers(agent.answer(request))
     finally:
         agent.close()
-
-
-if __name__ == "__main__":
-    main()

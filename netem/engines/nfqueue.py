@@ -7,21 +7,18 @@ releases late is a longer link.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gannet.netem.child import Child, ChildError
 from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netem import duplicates_in_force
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 from gannet.netem.shaping.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
 from gannet.netem.shaping.tc import wire_limit_packets
 
-_ROOT = str(Path(__file__).parents[3])
 _QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
 
 
@@ -35,17 +32,17 @@ class NfqueueEngine:
         self._paths: dict[str, dict[str, Any]] = {}
         # What rules counted before they were replaced: (packets, bytes) of each source.
         self._counted: dict[str, tuple[int, int]] = {}
-        self._worker: subprocess.Popen[str] | None = None
+        self._worker: Child | None = None
 
     @property
     def worker_pid(self) -> int | None:
         """The delay process, while there is one."""
-        return self._worker.pid if self._worker else None
+        return self._worker.process.pid if self._worker else None
 
     def apply(self, plan: InterfacePlan) -> None:
         """See Engine. The worker listens before the first packet is sent to it."""
         old = self._interface.plan
-        alive = self._worker is None or self._worker.poll() is None
+        alive = self._worker is None or self._worker.process.poll() is None
         if old is None or not alive or not _same_wires(old, plan):
             numbers = source_numbers(plan)
             paths = {
@@ -67,13 +64,7 @@ class NfqueueEngine:
         """See Engine. Packets stop coming before the worker lets go of those it holds."""
         self._interface.clear()
         if self._worker is not None:
-            assert self._worker.stdin is not None
-            self._worker.stdin.close()
-            try:
-                self._worker.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._worker.kill()
-                self._worker.wait()
+            self._worker.close(timeout_s=10)
         self._worker, self._paths, self._counted = None, {}, {}
 
     def forget(self) -> None:
@@ -149,27 +140,14 @@ class NfqueueEngine:
         """See Engine: the worker's statistics (`released`, `late`, `late_p99_ms`, …)."""
         return self._ask({"op": "statistics"}) if self._worker else {}
 
-    def _start(self) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "gannet.netem.engines.nfqueue_worker", str(os.getpid())]
-        environment = {**os.environ, "PYTHONPATH": _ROOT}
-        return subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd="/"
-        )
-
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         if self._worker is None:
-            self._worker = self._start()
-        assert self._worker.stdin is not None and self._worker.stdout is not None
+            module = "gannet.netem.engines.nfqueue_worker"
+            self._worker = Child("the delay process", module, str(os.getpid()), cwd="/")
         try:
-            self._worker.stdin.write(json.dumps(order) + "\n")
-            self._worker.stdin.flush()
-            line = self._worker.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            status = self._worker.wait()
-            raise EngineError(f"the delay process ended with status {status}: its links are down")
-        answer: dict[str, Any] = json.loads(line)
+            answer = self._worker.ask(order)
+        except ChildError as error:
+            raise EngineError(f"{error}; its links are down") from error
         if "error" in answer:
             raise EngineError(f"the delay process could not do it: {answer['error']}")
         return answer

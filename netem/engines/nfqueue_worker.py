@@ -4,7 +4,7 @@ The kernel parks every arriving packet in the NFQUEUE of its source and tells th
 never leave the kernel, unless some of them shall be corrupted. A packet's due time is its arrival plus the
 path's delay; within a source packets keep their order, so one batch verdict releases all that is due. The
 wires that hold packets wait in a heap: what a packet costs does not depend on the number of sources. Orders
-come as JSON lines on stdin (`paths`, `statistics`, `classes`), answers go to stdout, and the end of stdin
+come as JSON lines on stdin (`paths`, `statistics`, `classes`), answers go to the engine, and the end of stdin
 releases everything at once.
 """
 
@@ -21,6 +21,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+from gannet.netem.child import Answers
 from gannet.netem.engines.nfqueue_socket import BATCH, QueueSocket
 from gannet.netem.engines.nfqueue_wire import Wire, read_path
 from gannet.netem.links.plan import PathPlan
@@ -188,15 +189,11 @@ class Worker:
                     answers({"error": str(error)})
 
 
-def main() -> None:
+def main(answers: Answers) -> None:
     """Run until stdin ends; the first argument is the process that started this one."""
     die_with_parent(int(sys.argv[1]))
     precise_timers()
     worker = Worker(raise_priority(10))
     gc.freeze()
     gc.disable()  # nothing here makes cycles, and a collection would be a late packet
-    worker.run(sys.stdin.fileno(), lambda answer: print(json.dumps(answer), flush=True))
-
-
-if __name__ == "__main__":
-    main()
+    worker.run(sys.stdin.fileno(), answers)

@@ -341,7 +341,7 @@ def test_the_quality_proxy_is_the_scorers(quality: QualityWatch) -> None:
 
 def test_the_quality_proxy_takes_only_what_is_left_over(quality: QualityWatch) -> None:
     """The kernel says so: policy 5 is SCHED_IDLE (sched(7))."""
-    assert os.sched_getscheduler(quality._process.pid) == os.SCHED_IDLE == 5
+    assert os.sched_getscheduler(quality._child.process.pid) == os.SCHED_IDLE == 5
 
 
 def test_a_snapshot_that_cannot_be_scored_does_no_harm(

@@ -109,7 +109,7 @@ class Relay:
 def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller: str) -> subprocess.Popen[bytes]:
     """The training process: an ordinary user, no capability to gain or to keep."""
     argv = [
-        *_PRIVILEGES_DROPPED, sys.executable, "-m", "node", "--stay", "--host", host,
+        *_PRIVILEGES_DROPPED, sys.executable, "-P", "-m", "gannet.node", "--stay", "--host", host,
         "--controller", f"{controller}:{layout.CONTROL_PORT}", "--mesh", f"{mesh}:{layout.MESH_PORT}",
         "--mesh-device", mesh_device, "--metrics", f"{mgmt}:{layout.METRICS_PORT}",
     ]  # fmt: skip
@@ -143,10 +143,10 @@ def main() -> int:
     # Before an ordinary user's process could: /run is everybody's, but what lies in it belongs to who made it.
     _ALIVE.parent.mkdir(mode=0o755, exist_ok=True)
     Path("/run/xtables.lock").touch(mode=0o600)
-    agent_process = launch(_LINKS_ONLY)
+    agent_process = launch(_LINKS_ONLY, f"link agent of {host}")
     trainer = start_trainer(host, mesh, device, mgmt, controller)
     keep_only(CAP_KILL)  # while this is the only thread
-    agent = AgentClient(agent_process, f"link agent of {host}")
+    agent = AgentClient(agent_process)
     hello = control_pb2.AgentHello(
         token=os.environ.get("GANNET_TOKEN", ""), host=host, mesh_device=device, mesh_address=mesh,
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
-import subprocess
-import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gannet.netem.child import Child, ChildError
 from gannet.node.process.node_process import Place
 
 
@@ -24,23 +23,17 @@ class Exited:
 
 
 class ForkServer:
-    """Starts `python -m gannet.fabrics.namespaces.fork_server` at once; its torch import overlaps with whatever comes
-    next.
-    """
+    """Starts gannet.fabrics.namespaces.fork_server at once; its torch import overlaps with whatever comes next."""
 
     def __init__(self) -> None:
         # Training frees and takes the same large blocks at every step: glibc should keep them, since
         # giving them back to the kernel cost a tenth of the time of a gradient in page faults.
         keep = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(10**9)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gannet.fabrics.namespaces.fork_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**keep, **os.environ},
-        )
+        variables = {name: os.environ.get(name, value) for name, value in keep.items()}
+        self._child = Child("the fork server", "gannet.fabrics.namespaces.fork_server", variables=variables)
         self.pids: dict[int, int] = {}
         self.exits: queue.SimpleQueue[Exited] = queue.SimpleQueue()
-        self._news: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[dict[str, Any] | ChildError] = queue.SimpleQueue()
         self._ready = False
         threading.Thread(target=self._listen, name="fork_server", daemon=True).start()
 
@@ -50,38 +43,35 @@ class ForkServer:
             self._answer("ready", timeout_s)
             self._ready = True
         order = {"rank": rank, "netns": netns, "log": str(log), "place": asdict(place)}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # the answer says why
+            self._child.send(order)
         pid = int(self._answer("pid", timeout_s)["pid"])
         self.pids[rank] = pid
         return pid
 
     def close(self) -> None:
         """End the server and every node that it still has."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.close(timeout_s=5)
 
     def _answer(self, key: str, timeout_s: float) -> dict[str, Any]:
         try:
             news = self._news.get(timeout=timeout_s)
         except queue.Empty:
             raise RuntimeError(f"the fork server did not answer within {timeout_s} s") from None
-        if news is None or key not in news:
-            raise RuntimeError(f"the fork server ended (status {self._process.poll()}); see its error above")
+        if isinstance(news, ChildError):
+            raise RuntimeError(f"{news}; see its error above") from news
+        if key not in news:
+            raise RuntimeError(f"the fork server answered {news}, which has no {key!r}")
         return news
 
     def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            news = json.loads(line)
+        while True:
+            try:
+                news = self._child.answer()
+            except ChildError as error:
+                self._news.put(error)
+                return
             if "status" in news:
                 self.exits.put(Exited(news["rank"], news["status"]))
             else:
                 self._news.put(news)
-        self._news.put(None)

@@ -1,7 +1,7 @@
 """The fork server: imports torch once and forks every node from that, so that nodes start in no time.
 
 Speaks JSON lines with the fabric: reads {"rank", "netns", "log", "place"} and forks a node into that
-network namespace; writes {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as nodes
+network namespace; answers {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as nodes
 begin and end. It has one thread and never touches the network itself, which keeps forking safe.
 """
 
@@ -15,11 +15,12 @@ import sys
 from typing import Any
 
 from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network, rootless
+from gannet.netem.child import Answers
 
 _TRAINER_NICENESS = 10
 
 
-def main() -> int:
+def main(answers: Answers) -> int:
     """Serve until standard input closes; then end all nodes and leave."""
     die_with_parent()
     import torch
@@ -43,13 +44,13 @@ def main() -> int:
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     nodes: dict[int, int] = {}
-    _say({"ready": True})
+    answers({"ready": True})
     pending = b""
     while True:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:
             os.read(wake_read, 4096)
-            _reap(nodes)
+            _reap(nodes, answers)
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:
@@ -57,26 +58,22 @@ def main() -> int:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 order = json.loads(line)
-                pid = _fork(order)
+                pid = _fork(order, answers)
                 nodes[pid] = order["rank"]
-                _say({"rank": order["rank"], "pid": pid})
+                answers({"rank": order["rank"], "pid": pid})
     for pid in nodes:
         os.kill(pid, signal.SIGKILL)
     return 0
 
 
-def _say(message: dict[str, Any]) -> None:
-    os.write(1, json.dumps(message).encode() + b"\n")
-
-
-def _reap(nodes: dict[int, int]) -> None:
+def _reap(nodes: dict[int, int], answers: Answers) -> None:
     for pid in list(nodes):
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
-            _say({"rank": nodes.pop(pid), "status": os.waitstatus_to_exitcode(status)})
+            answers({"rank": nodes.pop(pid), "status": os.waitstatus_to_exitcode(status)})
 
 
-def _fork(order: dict[str, Any]) -> int:
+def _fork(order: dict[str, Any], answers: Answers) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -85,6 +82,7 @@ def _fork(order: dict[str, Any]) -> int:
         die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(answers.fd)
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -115,7 +113,3 @@ def _yield_to_links() -> None:
     os.nice(_TRAINER_NICENESS)
     if rootless():
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,9 +7,7 @@ critic has a hinge loss. Train it with `gannet run docs/examples/my_task.yaml`.
 import torch
 from torch import Tensor, nn
 
-from gannet.node.settings import Settings
-from gannet.node.tasks.base import Evaluation
-from gannet.node.tasks.custom.base import Batch, OwnTask
+from gannet import Batch, Evaluation, Settings, Task
 
 
 class Choices(Settings):
@@ -20,7 +18,7 @@ class Choices(Settings):
     realism: float = 0.01
 
 
-class Denoise(OwnTask):
+class Denoise(Task):
     """Noisy images in, clean images out."""
 
     Settings = Choices

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +17,20 @@ from gannet.cli.net import net
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
 from gannet.console import fail
+from gannet.experiment.folders import new_folder
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.namespaces import sandbox
 from gannet.scores.names import METRICS
 from gannet.spec.load import SpecError, load_spec, shipped_specs
-from gannet.spec.run_spec import Comparison
+from gannet.spec.run_spec import ComparisonSpec
+from gannet.spec.select import one_run, some_arms
+from gannet.version import version
 
 if TYPE_CHECKING:
-    from gannet.experiment.resume import Remainder
+    from gannet.experiment.resume import ResumePlan
 
 app = typer.Typer(
     name="gannet",
-    help="Train GANs over slow, far and lossy networks, decentralized and centralized, and see which wins.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -54,6 +55,21 @@ DryOption = Annotated[
 SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec."
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"gannet {version()}", markup=False)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train GANs over slow, far and lossy networks, decentralized and centralized, and see which wins."""
+
+
 @app.command(epilog="Example: [bold]gannet run my.yaml --arm gossip --seed 2 --set links=3g-slow[/bold]")
 def run(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
@@ -66,15 +82,8 @@ def run(
 ) -> None:
     """Train one run and report on it."""
     comparison = _load(spec, set_, fabric)
-    if arm is None and len(comparison.arms) > 1:
-        fail(f"{spec} has several arms: choose one with --arm ({', '.join(comparison.arms)}), or use gannet compare")
-    if arm is not None and arm not in comparison.arms:
-        fail(f"{spec} has no arm {arm!r}; it has {', '.join(comparison.arms)}")
-    chosen = comparison.arms[arm] if arm else next(iter(comparison.arms.values()))
-    if seed is not None and not 0 <= seed < 2**31:
-        fail(f"--seed {seed}: a whole number from 0 to {2**31 - 1}")
-    seeds = comparison.seeds[:1] if seed is None else (seed,)
-    single = comparison.model_copy(update={"arms": {chosen.arm: chosen}, "seeds": seeds})
+    with _errors_as_messages():
+        single = one_run(comparison, arm, seed)
     _dry_run(single) if dry else _execute(single, _folder(out, comparison.name))
 
 
@@ -90,11 +99,8 @@ def compare(
     """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
     comparison = _load(spec, set_, fabric)
     if arms is not None:
-        wanted = [name.strip() for name in arms.split(",")]
-        if unknown := [name for name in wanted if name not in comparison.arms]:
-            fail(f"{spec} has no arm {unknown[0]!r}; it has {', '.join(comparison.arms)}")
-        chosen = {name: arm for name, arm in comparison.arms.items() if name in wanted}
-        comparison = comparison.model_copy(update={"arms": chosen})
+        with _errors_as_messages():
+            comparison = some_arms(comparison, [name.strip() for name in arms.split(",")])
     _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
 
 
@@ -103,11 +109,11 @@ def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of an interrupted comparison or run.")],
 ) -> None:
     """Go on from the last checkpoints (checkpoint_every in the spec), bit for bit as if nothing had happened."""
-    from gannet.experiment.resume import remainder_of
+    from gannet.experiment.resume import resume_plan
 
-    with _said_plainly():
-        remainder = remainder_of(folder)
-    _execute(remainder.comparison, remainder.folder, remainder)
+    with _errors_as_messages():
+        plan = resume_plan(folder)
+    _execute(plan.comparison, plan.folder, plan)
 
 
 @app.command()
@@ -125,7 +131,7 @@ def report(
     """Write the report of a finished comparison or run again."""
     from gannet.experiment.compare import report_on
 
-    with _said_plainly():
+    with _errors_as_messages():
         path = report_on(folder, console, rescore)
         if path.parent != folder:
             console.print(f"report: {path}", markup=False)
@@ -151,7 +157,7 @@ def score(
     wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if metrics is not None:
         wishes["metrics"] = [name.strip() for name in metrics.split(",")]
-    with _said_plainly():
+    with _errors_as_messages():
         score_again(folder, console, wishes)
         path = report_on(folder, console)
         if path.parent != folder:
@@ -165,7 +171,7 @@ def export(
     player: Annotated[str | None, typer.Option(help="Whose network; default: the classifier or generator.")] = None,
 ) -> None:
     """Write a trained network to a file, for use elsewhere: the mean of the nodes at the last snapshot."""
-    with _said_plainly():
+    with _errors_as_messages():
         from gannet.experiment.export import export as write
 
         console.print(str(write(folder, to, player)), markup=False, soft_wrap=True)
@@ -174,7 +180,7 @@ def export(
 @app.command()
 def clean() -> None:
     """End what a killed run left behind, and nothing else."""
-    with _said_plainly():
+    with _errors_as_messages():
         done = registry.clean()
     for item in done:
         words = {
@@ -206,30 +212,28 @@ def specs() -> None:
         console.print(name)
 
 
-def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> Comparison:
-    with _said_plainly():
+def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> ComparisonSpec:
+    with _errors_as_messages():
         return load_spec(spec, [*(overrides or ()), *([f"fabric={fabric}"] if fabric else [])])
 
 
 def _folder(out: Path | None, name: str) -> Path:
-    folder = (out or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        fail(f"{folder} is not empty: choose another --out, or remove it")
-    return folder
+    with _errors_as_messages():
+        return new_folder(out, name)
 
 
-def _dry_run(comparison: Comparison) -> None:
+def _dry_run(comparison: ComparisonSpec) -> None:
     from gannet.experiment.dry_run import dry_run
 
-    with _said_plainly():
+    with _errors_as_messages():
         dry_run(comparison, console)
 
 
-def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None = None) -> None:
+def _execute(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
     fabrics: set[str] = {arm.fabric for arm in comparison.arms.values()}
-    with _said_plainly():
+    with _errors_as_messages():
         if fabrics & {"compose", "swarm"}:
-            if remainder is not None:
+            if plan is not None:
                 fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
             status = _execute_in_containers(comparison, folder, fabrics)
         else:
@@ -237,20 +241,20 @@ def _execute(comparison: Comparison, folder: Path, remainder: Remainder | None =
                 sandbox.enter()  # before anything starts a thread
             from gannet.experiment.compare import execute
 
-            status = 0 if execute(comparison, folder, console, remainder=remainder) else 1
+            status = 0 if execute(comparison, folder, console, plan=plan) else 1
     raise typer.Exit(status)
 
 
-def _execute_in_containers(comparison: Comparison, folder: Path, fabrics: set[str]) -> int:
+def _execute_in_containers(comparison: ComparisonSpec, folder: Path, fabrics: set[str]) -> int:
     import yaml
 
-    from gannet.experiment.check_tasks import check_own_tasks
+    from gannet.experiment.check_tasks import check_custom_tasks
     from gannet.fabrics.containers.compose import run_compose
     from gannet.fabrics.containers.swarm import run_swarm
 
     if len(fabrics) > 1:
         fail(f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms")
-    check_own_tasks(comparison)
+    check_custom_tasks(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
@@ -283,13 +287,13 @@ def serve(
 
     # A log has no width of its own, and 80 columns break every line of it.
     wide = console if console.is_terminal else Console(highlight=False, width=132)
-    with _said_plainly():
+    with _errors_as_messages():
         finished = run_served(spec, out, os.environ, wide)
     raise typer.Exit(0 if finished else 1)
 
 
 @contextmanager
-def _said_plainly() -> Iterator[None]:
+def _errors_as_messages() -> Iterator[None]:
     """Turn the errors that a user can mend into one message and exit status 2."""
     from gannet.netem.links.profile import ProfileError
 

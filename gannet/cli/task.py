@@ -10,7 +10,7 @@ from rich.console import Console
 from gannet.cli.task_check import add_check
 from gannet.console import fail
 from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
-from gannet.spec.run_spec import Comparison
+from gannet.spec.run_spec import ComparisonSpec
 
 console = Console(highlight=False)
 
@@ -78,7 +78,7 @@ def show(
     console.print(NOTES, style="dim", markup=False)
 
 
-def _comparisons(name: str | None, overrides: list[str]) -> list[tuple[str, Comparison]]:
+def _comparisons(name: str | None, overrides: list[str]) -> list[tuple[str, ComparisonSpec]]:
     if name is None or name in EXAMPLES:
         names = [name] if name else list(EXAMPLES)
         return [(one, resolve({**_BASE, **EXAMPLES[one]}, one, overrides)) for one in names]

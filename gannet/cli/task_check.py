@@ -15,7 +15,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.plugins import PluginError, told
 from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
 from gannet.spec.load import SpecError, load_spec, resolve
-from gannet.spec.run_spec import Comparison
+from gannet.spec.run_spec import ComparisonSpec
 
 if TYPE_CHECKING:
     from gannet.node.tasks.custom.findings import Finding
@@ -63,7 +63,7 @@ def _tasks(file: Path, settings: Sequence[str], batch: int | None) -> list[tuple
     return seen
 
 
-def _spec_around(file: Path, settings: Sequence[str]) -> Comparison:
+def _spec_around(file: Path, settings: Sequence[str]) -> ComparisonSpec:
     """A spec that trains this file."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; give a task's .py file, or a spec's .yaml")
@@ -93,13 +93,13 @@ def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding
 
     from gannet.node.data.datasets import load_shard
     from gannet.node.tasks import build_sampler, build_task, needs_data
-    from gannet.node.tasks.base import Task
+    from gannet.node.tasks.base import AnyTask
     from gannet.node.tasks.custom.check import check as find
 
     torch.set_num_threads(1)
     shards = [load_shard(data, rank, _WORLD, _SEED) if needs_data(task) else None for rank in range(_WORLD)]
 
-    def make(rank: int, training: bool = True) -> Task:
+    def make(rank: int, training: bool = True) -> AnyTask:
         if training:
             return build_task(task, shards[rank], rank, _WORLD, _SEED, batch)
         return build_sampler(task, data)

@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from gannet.experiment.check_tasks import check_own_tasks
+from gannet.experiment.check_tasks import check_custom_tasks
 from gannet.experiment.progress import LiveDisplay
-from gannet.experiment.resume import Remainder
+from gannet.experiment.resume import ResumePlan
 from gannet.experiment.runner import add_scores, begin_comparison, run_one
 from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
@@ -27,31 +27,31 @@ from gannet.report import comparison_table, read_comparison, read_run, write_rep
 from gannet.report.summary import conclusion_text
 from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
 from gannet.spec.load import SpecError, explain
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.spec.score import ScoreSpec
 
 
 def execute(
-    comparison: Comparison,
+    comparison: ComparisonSpec,
     folder: Path,
     console: Console,
     more_fabrics: Mapping[str, Fabric] | None = None,
     observers: Sequence[Display] = (),
-    remainder: Remainder | None = None,
+    plan: ResumePlan | None = None,
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished.
 
     `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
-    `remainder`: of a comparison that was interrupted, what is left to do.
+    `plan`: of a comparison that was interrupted, what is left to do.
     """
-    check_own_tasks(comparison)
+    check_custom_tasks(comparison)
     for arm in comparison.arms.values():
         if arm.score is not None:  # hours of training are too late to learn that there is no feature network
             check_scoring(arm.task, arm.data, arm.score)
-    if remainder is None:
+    if plan is None:
         begin_comparison(comparison, folder)
-    runs, terminal = remainder.left if remainder else comparison.runs(), LiveDisplay(console)
-    resumed = remainder.resumed if remainder else frozenset()
+    runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
+    resumed = plan.resumed if plan else frozenset()
     display = DisplayTee(terminal, *observers)
     summaries: list[dict[str, Any]] = []
     with ExitStack() as stack:

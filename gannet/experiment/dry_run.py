@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
-def dry_run(comparison: Comparison, console: Console) -> None:
+def dry_run(comparison: ComparisonSpec, console: Console) -> None:
     """Print the plan. Raises ValueError for what a run would not begin with."""
     runs = len(comparison.arms) * len(comparison.seeds)
     console.print(

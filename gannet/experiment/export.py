@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gannet.ledger.snapshots import Snapshot, comparable
 from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import KdganConfig, TaskConfig, TaskSetting
 from gannet.node.tasks.gan.task import GanTask
 from gannet.node.tasks.kdgan.task import KdganTask
@@ -74,7 +74,7 @@ def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
     return Exported(to, chosen, step, where.stop - where.start, to.stat().st_size)
 
 
-def last_mean(run_folder: Path, task: Task, algorithm: str) -> tuple[int, Tensor]:
+def last_mean(run_folder: Path, task: AnyTask, algorithm: str) -> tuple[int, Tensor]:
     """(step, mean of the nodes' x) of the last snapshot. Raises ValueError when it is not finite."""
     folders = sorted(run_folder.glob("snapshots/step-*"))
     if not folders:
@@ -86,7 +86,7 @@ def last_mean(run_folder: Path, task: Task, algorithm: str) -> tuple[int, Tensor
     return snapshot.step, x
 
 
-def tensors_of(task: Task, x: Tensor, player: str) -> dict[str, Tensor]:
+def tensors_of(task: AnyTask, x: Tensor, player: str) -> dict[str, Tensor]:
     """A player's tensors and buffers by the names of its module, without the player's."""
     prefix = f"{player}."
     return {
@@ -108,7 +108,7 @@ def _read_spec(run_folder: Path) -> dict[str, Any]:
     return found
 
 
-def _network(task: Task, player: str, data: DataConfig) -> tuple[nn.Module, Tensor, tuple[str, str]]:
+def _network(task: AnyTask, player: str, data: DataConfig) -> tuple[nn.Module, Tensor, tuple[str, str]]:
     """The player's module, an example of what goes in, and what to call input and output."""
     if isinstance(task, KdganTask):
         return task.networks[player], torch.zeros(2, *data.image_shape), ("images", "logits")
@@ -118,7 +118,9 @@ def _network(task: Task, player: str, data: DataConfig) -> tuple[nn.Module, Tens
     raise ValueError(f"--player {player}: ONNX export knows {what} only; export .safetensors instead")
 
 
-def _write_onnx(network: nn.Module, task: Task, x: Tensor, example: Tensor, names: tuple[str, str], to: Path) -> None:
+def _write_onnx(
+    network: nn.Module, task: AnyTask, x: Tensor, example: Tensor, names: tuple[str, str], to: Path
+) -> None:
     """With any number of images at once, and nothing in it but standard operators."""
     assert isinstance(task, KdganTask | GanTask)
     task.model.load(x)

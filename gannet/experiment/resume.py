@@ -17,20 +17,20 @@ from pydantic import ValidationError
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.load import SpecError, explain, load_spec
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 @dataclass(frozen=True)
-class Remainder:
+class ResumePlan:
     """What is still to run of a comparison in `folder`: `resumed` go on, the others have not begun."""
 
-    comparison: Comparison
+    comparison: ComparisonSpec
     folder: Path
     left: tuple[RunSpec, ...]
     resumed: frozenset[Path]
 
 
-def remainder_of(folder: Path) -> Remainder:
+def resume_plan(folder: Path) -> ResumePlan:
     """Of a comparison's folder, or of a single run's; torch is not imported. ValueError: why it cannot go on."""
     comparison, root = _comparison_in(folder.absolute())
     left: list[RunSpec] = []
@@ -45,10 +45,10 @@ def remainder_of(folder: Path) -> Remainder:
             resumed.add(place)
     if not left:
         raise ValueError(f"{folder}: nothing to resume, every run has finished")
-    return Remainder(comparison, root, tuple(left), frozenset(resumed))
+    return ResumePlan(comparison, root, tuple(left), frozenset(resumed))
 
 
-def gone_on(job: Job, run: Path) -> Job:
+def resumed_job(job: Job, run: Path) -> Job:
     """`job` from the newest whole set of checkpoints in the run's folder on, under the run's old name."""
     from gannet.node.training.checkpoint import Checkpoint, Owner, config_hash
 
@@ -76,7 +76,7 @@ def gone_on(job: Job, run: Path) -> Job:
     )
 
 
-def _comparison_in(folder: Path) -> tuple[Comparison, Path]:
+def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
     """(what is to run, the folder that has the runs' folders)."""
     path = folder / "spec.yaml"
     if not path.is_file():
@@ -91,7 +91,7 @@ def _comparison_in(folder: Path) -> tuple[Comparison, Path]:
         raise SpecError("\n".join(f"{path}: {line}" for line in explain(error))) from None
     if folder.parts[-2:] != (spec.arm, f"seed-{spec.seed}"):
         raise ValueError(f"{folder}: a run is resumed where it was made, in <folder>/{spec.arm}/seed-{spec.seed}")
-    return Comparison(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}), folder.parents[1]
+    return ComparisonSpec(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}), folder.parents[1]
 
 
 def _status(run: Path) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gannet.experiment.job import job_of
-from gannet.experiment.resume import gone_on
+from gannet.experiment.resume import resumed_job
 from gannet.experiment.sinks import Display, ScoreGoal, Tee
 from gannet.experiment.summary import environment, summarise_run
 from gannet.fabrics.job import Fabric, Outcome, Sink
 from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.writer import Ledger, write_json, write_yaml
 from gannet.scores.score_run import AnyScorer, score_run
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def run_one(
@@ -25,7 +25,7 @@ def run_one(
     `resume`: go on with the run that is there from its last checkpoints. Raises ValueError when they are not its own.
     """
     whole, data = job_of(spec), data_of(spec)
-    job = gone_on(whole, folder) if resume else whole
+    job = resumed_job(whole, folder) if resume else whole
     if display is not None:
         display.named(job.config.run)
         if job.resumed is not None:
@@ -68,7 +68,7 @@ def add_scores(
         write_json(folder / "summary.json", summary)
 
 
-def begin_comparison(comparison: Comparison, folder: Path) -> None:
+def begin_comparison(comparison: ComparisonSpec, folder: Path) -> None:
     """The comparison's own folder, with every arm's whole spec."""
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     write_yaml(folder / "spec.yaml", comparison.whole())

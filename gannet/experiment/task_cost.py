@@ -20,7 +20,7 @@ from gannet.experiment.job import job_of
 from gannet.node.codecs.split import Split
 from gannet.node.data.shard import Shard
 from gannet.node.tasks import build_sampler, build_task, needs_data
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.exchange import exchange_traffic
 from gannet.spec.run_spec import RunSpec
@@ -75,7 +75,7 @@ def cost_of(spec: RunSpec) -> Cost:
     )
 
 
-def dry_task(spec: RunSpec) -> Task:
+def dry_task(spec: RunSpec) -> AnyTask:
     """The task with made-up data: a GAN on the meta device, others, which may look at values, on the CPU."""
     shard = None
     if needs_data(spec.task):
@@ -103,7 +103,7 @@ class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def gradient_cost(task: Task, calls: int = 1) -> tuple[float, int]:
+def gradient_cost(task: AnyTask, calls: int = 1) -> tuple[float, int]:
     """(FLOPs of a gradient, bytes that it keeps for its backward passes), the mean and the most of so many calls."""
     device = getattr(task, "device", torch.device("cpu"))
     x, most = task.initial().to(device), 0

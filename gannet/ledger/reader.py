@@ -146,11 +146,18 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def read_run(folder: Path) -> Run:
-    """Read one run folder, however far the run came. Raises LedgerError on a malformed file or no run at
-    all."""
+    """Read one run folder, however far the run came; or the folder that `gannet run` made around it.
+
+    Raises LedgerError on a malformed file, or when there is no run or more than one.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise LedgerError(f"{folder}: no such folder; give the folder of a run (it holds summary.json, steps.jsonl)")
+    below = [seed for child in sorted(folder.iterdir()) if child.is_dir() for seed in _seed_folders(child)]
+    if len(below) == 1:
+        return read_run(below[0])
+    if below:
+        raise LedgerError(f"{folder}: it holds {len(below)} runs; read one, such as {below[0]}, or the comparison")
     if not any((folder / name).exists() for name in ("summary.json", "spec.yaml", "steps.jsonl", "environment.json")):
         raise LedgerError(f"{folder}: this is no run folder; it has no summary.json, spec.yaml or steps.jsonl")
     notes: list[str] = []

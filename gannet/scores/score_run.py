@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, spread
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import TaskSetting
 from gannet.scores.networks.networks import FeaturesMissing
 from gannet.scores.scorer import NOISE_SEED, AnyScorer, OwnScorer, Score, Scorer, scorer_for, to_bytes
@@ -66,7 +66,7 @@ def score_run(
 
 
 def _score_snapshot(
-    snapshot: Snapshot, sampler: Task, scorer: AnyScorer, image: Path, algorithm: str
+    snapshot: Snapshot, sampler: AnyTask, scorer: AnyScorer, image: Path, algorithm: str
 ) -> dict[str, Any]:
     states = snapshot.nodes()
     sizes = {len(x) for x in states.values()}

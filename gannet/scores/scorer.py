@@ -15,7 +15,7 @@ from torch import Tensor
 from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.tasks import build_sampler
-from gannet.node.tasks.base import Evaluates, Evaluation, Task
+from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
 from gannet.node.tasks.config import TaskConfig, TaskSetting
 from gannet.scores.measures import Measures, classes_found, measurable
 from gannet.scores.names import MetricName
@@ -90,7 +90,7 @@ class Scorer:
         """Where `samples` or the data are too few for what is measured, one sentence each."""
         return self._measures.shortfalls(self.samples)
 
-    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+    def judge(self, sampler: AnyTask, x: Tensor) -> tuple[Score, Evaluation]:
         """Score the images that the generator in x makes."""
         images = sampler.generate(x, self.samples, NOISE_SEED)
         score = self.score(images)
@@ -129,7 +129,7 @@ class OwnScorer:
     def __init__(self, name: str, data: DataConfig, device: torch.device | str = "cpu") -> None:
         self.name, self.data, self.device = name, data, torch.device(device)
 
-    def judge(self, sampler: Task, x: Tensor) -> tuple[Score, Evaluation]:
+    def judge(self, sampler: AnyTask, x: Tensor) -> tuple[Score, Evaluation]:
         """What the task says of x."""
         assert isinstance(sampler, Evaluates)
         told = sampler.evaluate(x)

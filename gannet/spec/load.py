@@ -15,7 +15,9 @@ from pydantic import (
 from gannet.node.tasks.config import Settings
 from gannet.spec.overrides import merge, nest, parse
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
-from gannet.spec.run_spec import _ALGORITHM_TAGS, _TAGS_OF, SPEC_FOLDER, Comparison, RunSpec
+from gannet.spec.run_spec import _ALGORITHM_TAGS, _TAGS_OF, SPEC_FOLDER, ComparisonSpec, RunSpec
+
+Overrides = Mapping[str, Any] | Sequence[str]
 
 
 class SpecError(Exception):
@@ -27,12 +29,17 @@ def shipped_specs() -> list[str]:
     return sorted(Path(item.name).stem for item in SPEC_FOLDER.iterdir() if item.name.endswith(".yaml"))
 
 
-def load_spec(source: str | Path, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None) -> Comparison:
-    """Read a spec by path, or a shipped one by name; `overrides` are `key=value` with dotted keys.
+def load_spec(
+    source: str | Path | Mapping[str, Any], overrides: Overrides = (), base: Mapping[str, Any] | None = None
+) -> ComparisonSpec:
+    """Read a spec by path, a shipped one by name, or one that is a mapping already.
 
-    Overrides win over the file and its arms; `base` replaces fields of the file, but not of its arms.
+    `overrides`: values by dotted key, {"algorithm.every": 4}, or as the command line has them, ["algorithm.every=4"].
+    They win over the file and its arms; `base` replaces fields of the file, but not of its arms.
     Raises SpecError with every mistake.
     """
+    if isinstance(source, Mapping):
+        return resolve({**source, **(base or {})}, "spec", overrides)
     text, where = _read(str(source))
     try:
         raw = parse(text)
@@ -43,9 +50,9 @@ def load_spec(source: str | Path, overrides: Sequence[str] = (), base: Mapping[s
     return resolve({**raw, **(base or {})}, where, overrides)
 
 
-def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -> Comparison:
-    """A checked Comparison from a parsed spec; `where` names it in errors."""
-    sets = [_parse_override(text) for text in overrides]
+def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> ComparisonSpec:
+    """A checked ComparisonSpec from a parsed spec; `where` names it in errors."""
+    sets = _pairs(overrides)
     base = dict(raw)
     for key, value in sets:
         head, _, rest = key.partition(".")
@@ -87,7 +94,7 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Sequence[str] = ()) -
             mistakes.append(f"{prefix}{error}")
     if mistakes:
         raise SpecError("\n".join(f"{where}: {line}" for line in dict.fromkeys(_common(mistakes, arms))))
-    return Comparison(name=name, seeds=tuple(seeds), arms=resolved)
+    return ComparisonSpec(name=name, seeds=tuple(seeds), arms=resolved)
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -138,6 +145,14 @@ def _seeds(base: dict[str, Any], where: str) -> list[int]:
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); equal seeds give equal runs")
     return list(seeds)
+
+
+def _pairs(overrides: Overrides) -> list[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        return [(str(key), value) for key, value in overrides.items()]
+    if isinstance(overrides, str):
+        raise SpecError(f'overrides: give a mapping such as {{"nodes": 8}}, or a list of texts (got {overrides!r})')
+    return [_parse_override(text) for text in overrides]
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

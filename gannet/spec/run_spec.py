@@ -155,7 +155,7 @@ class RunSpec(TrainingSettings):
         return self.label or self.arm
 
 
-class Comparison(Settings):
+class ComparisonSpec(Settings):
     """Several arms on equal terms: the same tasks, data, links and seeds but for what an arm overrides."""
 
     name: str

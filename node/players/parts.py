@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.layout import BUFFERS, TensorSpec
-from gannet.node.tasks.base import Gradient, Task
+from gannet.node.tasks.base import AnyTask, Gradient
 
 
 def players_in(layout: Sequence[TensorSpec]) -> tuple[str, ...]:
@@ -52,9 +52,9 @@ def _owner(spec: TensorSpec) -> str:
 
 
 class PartTask:
-    """One player's part of a task, as a Task that an algorithm can be given; its gradients the driver asks for."""
+    """One player's part of a task, as a task that an algorithm can be given; its gradients the driver asks for."""
 
-    def __init__(self, whole: Task, player: str) -> None:
+    def __init__(self, whole: AnyTask, player: str) -> None:
         self._whole, self._player = whole, player
         self._specs = specs_of(whole.layout, player)
         self.layout = layout_of(whole.layout, player)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from gannet.node.data.shard import Shard
-    from gannet.node.tasks.base import Task
+    from gannet.node.tasks.base import AnyTask
     from gannet.node.tasks.custom.base import Context
 
 
@@ -36,7 +36,7 @@ def build_task(
     seed: int,
     batch: int,
     device: torch.device | str = "cpu",
-) -> Task:
+) -> AnyTask:
     """The task as node `rank` of `world` sees it: its own shard of the data, its own random stream.
 
     shard: None where the task needs no data. seed decides the initial parameters and, with rank, every minibatch of
@@ -60,9 +60,9 @@ def build_task(
 
             return MixtureTask(config, _context(rank, world, seed, batch, device))
         case PythonTaskConfig():
-            from gannet.node.tasks.custom.load import build_own
+            from gannet.node.tasks.custom.load import build_custom
 
-            return build_own(config, _context(rank, world, seed, batch, device, shard))
+            return build_custom(config, _context(rank, world, seed, batch, device, shard))
         case TaskConfig():
             from gannet.node.tasks.gan.task import GanTask
 
@@ -86,7 +86,7 @@ def build_task(
             return KdganTask(config, shape, seed, rank=rank, world=world, shard=shard, batch=batch, device=device)
 
 
-def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | str = "cpu") -> Task:
+def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | str = "cpu") -> AnyTask:
     """The same task without training data: its layout says what lies where in x, and it generates or evaluates."""
     match config:
         case GameConfig():
@@ -102,9 +102,9 @@ def build_sampler(config: TaskSetting, data: DataConfig, device: torch.device | 
 
             return MixtureTask(config, _context(0, 1, 0, 1, device))
         case PythonTaskConfig():
-            from gannet.node.tasks.custom.load import build_own
+            from gannet.node.tasks.custom.load import build_custom
 
-            return build_own(config, _context(0, 1, 0, 1, device, data=data))
+            return build_custom(config, _context(0, 1, 0, 1, device, data=data))
         case TaskConfig():
             from gannet.node.tasks.gan.task import GanTask
 

@@ -34,7 +34,7 @@ class Gradient(NamedTuple):
     losses: dict[str, float]
 
 
-class Task(Protocol):
+class AnyTask(Protocol):
     """A differentiable game. All tensors are float32 and flat, on the device of the x that was passed in."""
 
     layout: tuple[TensorSpec, ...]
@@ -101,7 +101,7 @@ class ServesAnother(Protocol):
 
 
 @runtime_checkable
-class SplitTask(Task, Protocol):
+class SplitTask(AnyTask, Protocol):
     """A GAN whose players can live on different nodes: samples go one way, slopes come back.
 
     A minibatch of samples or of slopes is flat, `sample_values` long, float32. Each call takes what random numbers it

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.config import OptimizerConfig
-from gannet.node.tasks.base import Gradient, Task
+from gannet.node.tasks.base import AnyTask, Gradient
 
 
 class _PlayerState:
@@ -60,7 +60,7 @@ class Move:
 class _PerPlayer(ABC):
     """One update, applied to each player whose turn it is; what is remembered, checkpoints hold as `player.entry`."""
 
-    def __init__(self, task: Task, config: OptimizerConfig, like: Tensor) -> None:
+    def __init__(self, task: AnyTask, config: OptimizerConfig, like: Tensor) -> None:
         self._config = config
         self._players = {
             name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()
@@ -153,7 +153,7 @@ def _adam_direction(g: Tensor, rate: float, p: _PlayerState, c: OptimizerConfig)
 class LastGradient:
     """A gradient that the next step reuses, as a checkpoint holds it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: AnyTask) -> None:
         self._players = list(task.players)
         self.g: Gradient | None = None
 
@@ -171,7 +171,7 @@ class LastGradient:
         self.g = Gradient(state["field"], active, state.get("buffers"), {})
 
 
-def with_buffers(x: Tensor, task: Task, gradient: Gradient) -> Tensor:
+def with_buffers(x: Tensor, task: AnyTask, gradient: Gradient) -> Tensor:
     """Put the buffers that the forward pass left (running statistics) into x's tail; returns x."""
     if gradient.buffers is not None:
         x[task.buffers] = gradient.buffers

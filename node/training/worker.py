@@ -26,7 +26,7 @@ from gannet.node.methods.registry import check_topology, shard_of
 from gannet.node.players.config import parts_of
 from gannet.node.players.parts import players_in
 from gannet.node.tasks import build_task, needs_data
-from gannet.node.tasks.base import Gradient, ServesAnother, SplitTask, Task
+from gannet.node.tasks.base import AnyTask, Gradient, ServesAnother, SplitTask
 from gannet.node.topologies.topology import Neighbourhood, Topology
 from gannet.node.traffic.exchange import in_turns, largest_payload, rounds_ahead
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
@@ -57,7 +57,7 @@ def device_of(wanted: str, rank: int, gpus: int) -> str:
 class Worker:
     """A task, a topology and peers, as an algorithm sees them."""
 
-    def __init__(self, config: NodeConfig, rank: int, world: int, task: Task | None = None) -> None:
+    def __init__(self, config: NodeConfig, rank: int, world: int, task: AnyTask | None = None) -> None:
         torch.set_num_threads(config.threads)
         if config.device != "cpu":  # on the CPU the tasks' operations are deterministic as they are
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only then
@@ -85,7 +85,7 @@ class Worker:
         if self.parts:
             self._owners["players"] = self.players
 
-    def _build_task(self) -> Task:
+    def _build_task(self) -> AnyTask:
         c = self.config
         shard = None
         if needs_data(c.task):

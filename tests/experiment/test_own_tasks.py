@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.check_tasks import check_own_tasks
+from gannet.experiment.check_tasks import check_custom_tasks
 from gannet.experiment.compare import execute
 from gannet.experiment.job import job_of
 from gannet.node.config import NodeConfig
@@ -22,16 +22,16 @@ from gannet.node.plugins import PluginError, fingerprint
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig
 from gannet.spec.load import SpecError, load_spec, resolve
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from tests.support.runs import play
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "my_task.py"
 MINIMAL = """
 import torch
-from gannet.node.tasks.custom.base import OwnTask
+from gannet.node.tasks.custom.base import Task
 
-class Mine(OwnTask):
+class Mine(Task):
     uses_data = False
     def networks(self):
         self.line = torch.nn.Linear(2, 1)
@@ -43,7 +43,7 @@ class Mine(OwnTask):
 """
 
 
-def spec_with(folder: Path, text: str, **more: Any) -> Comparison:
+def spec_with(folder: Path, text: str, **more: Any) -> ComparisonSpec:
     (folder / "mine.py").write_text(text, encoding="utf-8")
     raw = {
         "fabric": "virtual", "pace_ms": 10, "nodes": 2, "algorithm": {"name": "local"}, "stop": {"steps": 4},
@@ -102,13 +102,13 @@ def test_the_text_goes_to_the_nodes_with_their_configuration(tmp_path: Path) -> 
         ("build = 3\n", r"mine\.py: build is of type int"),
         ("def build(settings, context):\n    return 3\n", r"mine\.py: build gave int, which is no task"),
         ("def build(settings, context):\n    return settings['width']\n", r"mine\.py:2: KeyError: 'width'"),
-        (MINIMAL + "class Other(OwnTask):\n    pass\n", r"mine\.py: Mine and Other are tasks both"),
+        (MINIMAL + "class Other(Task):\n    pass\n", r"mine\.py: Mine and Other are tasks both"),
         (MINIMAL.replace('{"line"', '{"a line"'), r"mine\.py:5: .*names a player 'a line'|mine\.py: .*'a line'"),
     ],
 )
 def test_a_file_that_makes_no_task_is_one_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(PluginError, match=words) as error:
-        check_own_tasks(spec_with(tmp_path, text, score=None))
+        check_custom_tasks(spec_with(tmp_path, text, score=None))
     assert "\n" not in str(error.value)
 
 
@@ -129,11 +129,11 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
     with pytest.raises(SpecError, match="unknown filed; allowed: name, file, entry"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "filed": "mine.py"})
     with pytest.raises(SpecError, match=r"data: mine\.py has no data set: leave out data"):
-        check_own_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
+        check_custom_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
     with pytest.raises(SpecError, match=r"mine\.py has no measure\(\) to score by"):
-        check_own_tasks(spec_with(tmp_path, MINIMAL))
+        check_custom_tasks(spec_with(tmp_path, MINIMAL))
     with pytest.raises(PluginError, match=r"unknown width; allowed: "):
-        check_own_tasks(
+        check_custom_tasks(
             spec_with(tmp_path, MINIMAL, task={"name": "python", "file": "mine.py", "settings": {"width": 3}})
         )
 

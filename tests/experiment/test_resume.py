@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gannet.cli.main import app
 from gannet.experiment.job import job_of
-from gannet.experiment.resume import gone_on, remainder_of
+from gannet.experiment.resume import resume_plan, resumed_job
 from gannet.experiment.runner import begin_comparison, run_one
 from gannet.experiment.sinks import Tee
 from gannet.fabrics.job import Job, Outcome, Resumed, Sink
@@ -22,7 +22,7 @@ from gannet.ledger.reader import read_run
 from gannet.ledger.writer import Ledger
 from gannet.node.training.loop import StepStats
 from gannet.spec.load import SpecError, resolve
-from gannet.spec.run_spec import Comparison, RunSpec
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 SPEC: dict[str, Any] = {
     "name": "quick",
@@ -39,7 +39,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-def comparison(**changes: Any) -> Comparison:
+def comparison(**changes: Any) -> ComparisonSpec:
     return resolve({**SPEC, **changes}, "quick.yaml")
 
 
@@ -167,7 +167,7 @@ def test_links_are_as_they_were_at_that_moment(tmp_path: Path) -> None:
     whole = run_one(spec, tmp_path / "whole", run_virtual)
     run = tmp_path / "run"
     interrupted(spec, run)
-    job = gone_on(job_of(spec), run)
+    job = resumed_job(job_of(spec), run)
     assert job.links.profile.up_bps == 2_000_000 and [change.at_s for change in job.changes] == [0.6]
     summary = run_one(spec, run, run_virtual, resume=True)
     told = [line["t_s"] for line in lines(run, "links.jsonl") if line.get("event") == "links"]
@@ -201,9 +201,9 @@ def test_a_single_run_of_a_comparison_can_be_named(tmp_path: Path) -> None:
     begin_comparison(two, tmp_path)
     for spec in two.runs():
         interrupted(spec, tmp_path / spec.arm / "seed-1")
-    left = remainder_of(tmp_path / "other" / "seed-1")
+    left = resume_plan(tmp_path / "other" / "seed-1")
     assert left.folder == tmp_path and [spec.arm for spec in left.left] == ["other"]
-    assert len(remainder_of(tmp_path).left) == 2
+    assert len(resume_plan(tmp_path).left) == 2
 
 
 def spoilt(run: Path, what: str) -> None:

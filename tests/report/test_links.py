@@ -45,7 +45,13 @@ def test_what_a_certificate_holds_is_shown(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert tables.fans[0][:3] == (Cell("into node 1"), Cell("3"), Cell("10 Mbit/s"))
     plain = Page(write_report(folder).read_text(encoding="utf-8")).plain
-    for text in ("25 to 25.5 ms", "All peers at once", "into node 1", "Measuring the links took 7.5 s", "95% interval"):
+    for text in (
+        "25 to 25.5 ms",
+        "All peers at once",
+        "into node 1",
+        "Measuring the links took 7.5 s",
+        "95% interval",
+    ):
         assert text in plain
     for name, allowed in tolerance_rows():
         assert name in plain and allowed in plain

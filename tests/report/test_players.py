@@ -19,9 +19,9 @@ from gannet.spec.load import resolve
 KDGAN = {"name": "kdgan", "hidden": 8, "filters": 2, "features": 6, "pretrain_steps": 4, "labels": 80}
 TURNS = """
 import torch
-from gannet.node.tasks.custom.base import OwnTask
+from gannet.node.tasks.custom.base import Task
 
-class Turns(OwnTask):
+class Turns(Task):
     '''Five players; the first plays always, the others one after the other.'''
     uses_data = False
     def networks(self):

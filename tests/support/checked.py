@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, Task, random_stream
+from gannet.node.tasks.base import AnyTask, Evaluation, FlatModel, Gradient, random_stream
 from gannet.node.tasks.custom.check import check
 
 
@@ -73,7 +73,7 @@ class Sound:
 def findings(kind: Callable[[int, bool], object]) -> list[str]:
     """The names of what the check finds in a task."""
 
-    def make(rank: int, training: bool = True) -> Task:
+    def make(rank: int, training: bool = True) -> AnyTask:
         return kind(rank, training)  # type: ignore[return-value]
 
     # Some of the mistakes draw from the global streams, which belong to the whole session.

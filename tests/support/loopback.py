@@ -14,7 +14,7 @@ from gannet.fabrics.job import Job
 from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.process.wall_clock import WallClock
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import Meter, StepStats, train
 from gannet.node.training.worker import Worker
@@ -35,7 +35,7 @@ class Notes:
         return None
 
 
-def over_grpc(job: Job, tasks: Sequence[Task]) -> tuple[np.ndarray, list[int], list[Any]]:
+def over_grpc(job: Job, tasks: Sequence[AnyTask]) -> tuple[np.ndarray, list[int], list[Any]]:
     """(last states (world, size), body bytes sent by rank, refusals) of a job, whatever its links and pace."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()

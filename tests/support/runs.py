@@ -15,7 +15,7 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.config import NodeConfig
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.training.loop import StepStats
 
 
@@ -79,7 +79,7 @@ def virtual_job(
     return Job(settings, world, LinkState(profile=profile), stop_s=stop_s)
 
 
-def play(job: Job, tasks: Sequence[Task] | None = None, faults: Sequence[Fault] = ()) -> tuple[Memory, Outcome]:
+def play(job: Job, tasks: Sequence[AnyTask] | None = None, faults: Sequence[Fault] = ()) -> tuple[Memory, Outcome]:
     """Run a job on the virtual fabric with the given tasks, or the one that its config names."""
     memory = Memory()
     return memory, run_virtual(job, memory, faults, tasks)

@@ -30,7 +30,7 @@ from gannet.netem.measure.certificate import Certificate, expected_edge
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
 from gannet.node.process.last_step import LastStep
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
@@ -109,7 +109,7 @@ class _Node:
 
 
 class _Simulation:
-    def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[Task] | None) -> None:
+    def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[AnyTask] | None) -> None:
         self.job, self.sink = job, sink
         self.time = Timeline()
         self._stopping = False
@@ -353,7 +353,9 @@ class _Simulation:
                 leaving.tell(last)
 
 
-def run_virtual(job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[Task] | None = None) -> Outcome:
+def run_virtual(
+    job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[AnyTask] | None = None
+) -> Outcome:
     """Run a job on the virtual clock. `tasks`: one a rank, instead of those that the config names.
 
     Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.

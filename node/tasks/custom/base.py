@@ -7,6 +7,7 @@ minibatches of the node's shard, and the calls that score. docs/own-task.md walk
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +66,7 @@ class NoSettings(Settings):
     """For a task that has none to set."""
 
 
-class OwnTask:
+class Task:
     """A Task made of modules and losses; `networks` and `losses` must be written, all else may be.
 
     Inside these methods torch's global random numbers come from a stream of this node's own (dropout is safe), and so
@@ -152,7 +153,7 @@ class OwnTask:
         shard = load_split(self.context.data, train=False, limit=limit)
         return self.to_batch(shard.images, shard.labels)
 
-    # What a Task is; see gannet.node.tasks.base.Task.
+    # The protocol gannet.node.tasks.base.AnyTask.
 
     def initial(self) -> Tensor:
         """The values that `networks` gave its modules."""
@@ -239,6 +240,13 @@ class OwnTask:
                 yield
         finally:
             self._random = kept
+
+
+def __getattr__(name: str) -> Any:
+    if name == "OwnTask":
+        warnings.warn("OwnTask is now Task: from gannet import Task", DeprecationWarning, stacklevel=2)
+        return Task
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.layout import BUFFERS, TensorSpec
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.custom.check_layout import modules, storages
 from gannet.node.tasks.custom.findings import Finding
 
@@ -19,7 +19,7 @@ _UPHILL = -0.1
 """A share of the promised descent: below it, at every step length, the gradient leads up."""
 
 
-def left_out(task: Task) -> Iterator[Finding]:
+def left_out(task: AnyTask) -> Iterator[Finding]:
     """Parameters whose gradient is zero at x_0 and around it, and modules whose parameters are not in x."""
     x = task.initial()
     seen = torch.zeros(len(task.gradient(x.clone()).field), dtype=torch.bool)
@@ -70,7 +70,7 @@ def left_out(task: Task) -> Iterator[Finding]:
                 break
 
 
-def _moved_by(task: Task, x: Tensor, spec: TensorSpec) -> set[str]:
+def _moved_by(task: AnyTask, x: Tensor, spec: TensorSpec) -> set[str]:
     """The players whose loss on one minibatch is another when that tensor is."""
     state = {name: value.clone() for name, value in task.state().items()}
     moved: set[str] = set()
@@ -89,7 +89,7 @@ def _moved_by(task: Task, x: Tensor, spec: TensorSpec) -> set[str]:
     return moved
 
 
-def wrong_sign(task: Task) -> Iterator[Finding]:
+def wrong_sign(task: AnyTask) -> Iterator[Finding]:
     """Against finite differences: along minus its field, each player's own loss on the same minibatch falls."""
     slopes: dict[str, list[float]] = {name: [] for name in task.players}
     x = task.initial()
@@ -114,7 +114,7 @@ def wrong_sign(task: Task) -> Iterator[Finding]:
             )
 
 
-def _slope(task: Task, x: Tensor, player: str, descent: Tensor, state: dict[str, Tensor]) -> float:
+def _slope(task: AnyTask, x: Tensor, player: str, descent: Tensor, state: dict[str, Tensor]) -> float:
     """How much of |descent|² the player's loss falls by, a unit along it; of all step lengths the highest."""
     where, norm = task.players[player], float(descent.norm())
     best = -float("inf")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from gannet.node.layout import BUFFERS, TensorSpec
-from gannet.node.tasks.base import FlatModel, Gradient, Task
+from gannet.node.tasks.base import AnyTask, FlatModel, Gradient
 from gannet.node.tasks.custom.findings import Finding, same_bits
 
 
-def layout_mistakes(task: Task) -> Iterator[Finding]:
+def layout_mistakes(task: AnyTask) -> Iterator[Finding]:
     """The layout fills x without gap, each tensor in its player's slice; x_0 fits, and is finite."""
     end = 0
     for spec in sorted(task.layout, key=lambda spec: spec.start):
@@ -47,7 +47,7 @@ def layout_mistakes(task: Task) -> Iterator[Finding]:
         yield Finding("initial", "initial() has values that are not finite", "fill every parameter and buffer")
 
 
-def gradient_mistakes(task: Task) -> Iterator[Finding]:
+def gradient_mistakes(task: AnyTask) -> Iterator[Finding]:
     """What the first gradient of a fresh task holds, and what it does to x and to the task's modules."""
     x = task.initial()
     given = x.clone()
@@ -91,7 +91,7 @@ def _finite(value: float) -> bool:
     return bool(torch.isfinite(torch.tensor(float(value))))
 
 
-def _buffer_mistakes(task: Task, g: Gradient) -> Iterator[Finding]:
+def _buffer_mistakes(task: AnyTask, g: Gradient) -> Iterator[Finding]:
     count = task.buffers.stop - task.buffers.start
     if count and (g.buffers is None or tuple(g.buffers.shape) != (count,) or g.buffers.dtype != torch.float32):
         got = "None" if g.buffers is None else f"{g.buffers.dtype} {tuple(g.buffers.shape)}"
@@ -134,7 +134,7 @@ def _is(spec: TensorSpec, path: str, tensor: Tensor) -> bool:
     return spec.name.endswith(f".{path}") and spec.shape == tuple(tensor.shape)
 
 
-def modules(task: Task) -> dict[str, nn.Module]:
+def modules(task: AnyTask) -> dict[str, nn.Module]:
     """The modules that are attributes of the task, or in a list or dict that is."""
     found: dict[str, nn.Module] = {}
     for name, value in vars(task).items():
@@ -145,6 +145,6 @@ def modules(task: Task) -> dict[str, nn.Module]:
     return found
 
 
-def storages(task: Task) -> set[int]:
+def storages(task: AnyTask) -> set[int]:
     """Where the flat vectors of the task's models lie."""
     return {v.values.untyped_storage().data_ptr() for v in vars(task).values() if isinstance(v, FlatModel)}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import Evaluates, Evaluation, Task
-from gannet.node.tasks.custom.base import OwnTask, TaskMistake
+from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
+from gannet.node.tasks.custom.base import Task, TaskMistake
 from gannet.node.tasks.custom.findings import Finding, same_bits
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def score_mistakes(make: Make) -> Iterator[Finding]:
         )
 
 
-def _told(scored: Task, x: Tensor) -> Evaluation | Finding | None:
-    if isinstance(scored, OwnTask) and type(scored).measure is OwnTask.measure:
+def _told(scored: AnyTask, x: Tensor) -> Evaluation | Finding | None:
+    if isinstance(scored, Task) and type(scored).measure is Task.measure:
         return Finding(
             "no-score",
             f"{type(scored).__name__} has no measure(): its runs cannot be scored",

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from gannet.node.tasks.base import Task
+from gannet.node.tasks.base import AnyTask
 
 
 class Finding(NamedTuple):
@@ -28,6 +28,6 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 class Make(Protocol):
     """Builds the task anew."""
 
-    def __call__(self, rank: int, training: bool = True) -> Task:
+    def __call__(self, rank: int, training: bool = True) -> AnyTask:
         """As that rank of a world of two, with one seed for all; or as whoever scores (rank 0, not training)."""
         ...

@@ -5,18 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 
 from gannet.node.plugins import PluginError, find, telling, told
-from gannet.node.tasks.base import Task
-from gannet.node.tasks.custom.base import Context, OwnTask
+from gannet.node.tasks.base import AnyTask
+from gannet.node.tasks.custom.base import Context, Task
 from gannet.node.tasks.custom.config import PythonTaskConfig
 
 _CALLED = ("initial", "gradient", "generate", "evaluate")
 
 
-def build_own(config: PythonTaskConfig, context: Context) -> Task:
+def build_custom(config: PythonTaskConfig, context: Context) -> AnyTask:
     """The task that the file or entry point makes. Raises PluginError."""
-    builder = find(config, OwnTask, "task", ("settings", "context"))
+    builder = find(config, Task, "task", ("settings", "context"))
     try:
-        task: Task = builder(dict(config.settings), context)
+        task: AnyTask = builder(dict(config.settings), context)
     except PluginError:
         raise
     except Exception as error:
@@ -25,7 +25,7 @@ def build_own(config: PythonTaskConfig, context: Context) -> Task:
     if missing := [name for name in wanted if not hasattr(task, name)]:
         raise PluginError(
             f"{config.title}: build gave {type(task).__name__}, which is no task: it has no {', '.join(missing)}; "
-            "derive it from gannet.node.tasks.custom.base.OwnTask"
+            "derive it from gannet.Task"
         )
     for name in _CALLED:
         if (method := getattr(task, name, None)) is not None:

@@ -28,7 +28,7 @@ def _shifts(size: int, world: int, spread: float, seed: int) -> Tensor:
 
 
 class GameTask:
-    """See the module; a Task. x = [u, v, padding], and the padding stays as it is."""
+    """See the module; an AnyTask. x = [u, v, padding], and the padding stays as it is."""
 
     score_name = "distance to the saddle point"
 

@@ -25,7 +25,7 @@ from gannet.node.tasks.games.config import MintyConfig
 
 
 class MintyGame:
-    """The game as node `rank` sees it: the field, and noise of the node's own; a gannet.node.tasks.base.Task.
+    """The game as node `rank` sees it: the field, and noise of the node's own; a gannet.node.tasks.base.AnyTask.
 
     `dimension`: values of u and of v. `curvature`, `coupling`: a > 0 and b. `noise`: σ, so that E‖ĝ(ξ, x) − g(x)‖²
     is σ² for one sample ξ and σ²/`batch` for the mean of a minibatch, which is what a gradient is. `start`: ‖x_0‖,

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gannet.node.tasks.base import Evaluation, random_stream
-from gannet.node.tasks.custom.base import Context, OwnTask
+from gannet.node.tasks.custom.base import Context, Task
 from gannet.node.tasks.games.config import MixtureConfig
 
 QUALITY_DEVIATIONS = 3.0
@@ -58,7 +58,7 @@ def wasserstein(a: Tensor, b: Tensor) -> float:
     return float(costs[rows, columns].mean())
 
 
-class MixtureTask(OwnTask):
+class MixtureTask(Task):
     """See the module. Nothing is read: a node draws its points from its modes."""
 
     uses_data = False

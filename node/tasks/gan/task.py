@@ -28,7 +28,7 @@ GENERATION_BATCH = 256
 
 
 class GanTask:
-    """A generator and a critic on one shard of images. See `gannet.node.tasks.base.Task` for the contract.
+    """A generator and a critic on one shard of images. See `gannet.node.tasks.base.AnyTask` for the contract.
 
     images: uint8 (n, C, H, W) on the CPU, or None for a task that only generates. labels: int64 (n,), needed where
     the GAN is class-conditional and not used elsewhere.

@@ -36,7 +36,7 @@ EVALUATION_BATCH = 500
 
 
 class KdganTask:
-    """The players on one shard. See `gannet.node.tasks.base.Task` for the contract.
+    """The players on one shard. See `gannet.node.tasks.base.AnyTask` for the contract.
 
     shard: this node's training data; None for a task that only evaluates. batch: images a move, drawn with
     replacement from the labelled ones. test: loads what `evaluate` scores on, when it is asked for.

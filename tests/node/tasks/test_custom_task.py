@@ -13,14 +13,14 @@ from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.settings import Settings
 from gannet.node.tasks.base import Evaluation
-from gannet.node.tasks.custom.base import Batch, Context, OwnTask, TaskMistake
+from gannet.node.tasks.custom.base import Batch, Context, Task, TaskMistake
 
 
 class Width(Settings):
     width: int = 4
 
 
-class Pair(OwnTask):
+class Pair(Task):
     """A generator with BatchNorm and a critic on shards of images; sits out every second step of the generator."""
 
     Settings = Width

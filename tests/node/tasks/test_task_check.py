@@ -13,7 +13,7 @@ from gannet.cli.task_check import findings_of
 from gannet.node.data.config import DataConfig
 from gannet.node.tasks.base import Evaluation
 from gannet.node.tasks.config import GameConfig, KdganConfig, MintyConfig, MixtureConfig, TaskConfig, TaskSetting
-from gannet.node.tasks.custom.base import Context, OwnTask
+from gannet.node.tasks.custom.base import Context, Task
 from tests.support.checked import Sound, findings
 
 
@@ -21,7 +21,7 @@ def test_a_sound_task_passes() -> None:
     assert findings(Sound) == []
 
 
-class Dropout(OwnTask):
+class Dropout(Task):
     """Dropout and torch.randn are safe in a task of the base class."""
 
     uses_data = False
@@ -41,10 +41,10 @@ class Dropout(OwnTask):
 
 
 class Scoreless(Dropout):
-    measure = OwnTask.measure
+    measure = Task.measure
 
 
-def own(kind: type[OwnTask]) -> Callable[[int, bool], OwnTask]:
+def own(kind: type[Task]) -> Callable[[int, bool], Task]:
     return lambda rank, training: kind({}, Context(rank if training else 0, 2 if training else 1, 1, 4))
 
 

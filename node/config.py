@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from gannet.node.codecs.names import CodecName
+from gannet.node.codecs.registry import CodecName
 from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
 from gannet.node.players.config import PlayerConfig, check_methods

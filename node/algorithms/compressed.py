@@ -6,35 +6,16 @@ CHOCO and DeepSqueeze ask that ‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with 
 
 from __future__ import annotations
 
-from math import sqrt
-
 import torch
 from torch import Tensor
 
 from gannet.node.codecs import Codec
 from gannet.node.codecs.feedback import ErrorFeedback
-from gannet.node.codecs.names import CodecConfig, QsgdConfig, RandomKConfig, codec_config
+from gannet.node.codecs.registry import codec_config
 from gannet.node.codecs.split import Split
-from gannet.node.codecs.theory import variance_bound
 from gannet.node.topologies.topology import Neighbourhood
 from gannet.node.training.effects import RAW_SEGMENT, Tag
 from gannet.node.training.worker import Worker
-
-
-def damping_of(config: CodecConfig) -> float:
-    """1/(1 + ω) with the worst ω of that codec; 1 for what is a contraction as it is, or nearly so in practice.
-
-    QSGD scaled by the largest magnitude of a bucket of d values has at most ω = (√d + 1)/2 − 1 with one level; with
-    more levels ω is far below 1 but on vectors that are a spike over many small values, and it is not damped.
-    """
-    match config:
-        case RandomKConfig(ratio=ratio):
-            return ratio  # ω = n/k − 1: what is left is the paper's rand_k, values that are kept as they are
-        case QsgdConfig(bits=bits, bucket=bucket, scale="l2"):
-            return 1 / (1 + variance_bound(bucket, 2 ** (bits - 1) - 1))
-        case QsgdConfig(bits=2, bucket=bucket):
-            return 2 / (sqrt(bucket) + 1)
-    return 1.0
 
 
 class Contraction:
@@ -58,7 +39,7 @@ class Channel:
         name = worker.config.codec
         self._peers, self._split = worker.peers, Split(worker.task.layout, name)
         self._coarse, self._raw = worker.task.size - self._split.raw, self._split.raw
-        self.codec = Contraction(worker.peers.codec, damping_of(codec_config(name)))
+        self.codec = Contraction(worker.peers.codec, codec_config(name).traits.damping)
         self.coarse_count = self._coarse
 
     async def send(

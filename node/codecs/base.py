@@ -8,10 +8,93 @@ and measured, but no exchange is given one (see gannet.node.codecs.elias).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
+
+from pydantic import Field
+
+from gannet.node.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class Traits(Protocol):
+    """What a codec is, as far as methods and exchanges ask before anything is encoded.
+
+    `casts`: each value is rounded by itself, to nearest, so that even parameters may travel so. `exact`: what comes
+    back is what went in. `unbiased`: the mean of what comes back is what went in (casts count as such). `damping`:
+    what decoded values are multiplied by to make the codec a contraction, 1/(1 + ω) with its relative variance ω.
+    """
+
+    @property
+    def casts(self) -> bool: ...
+
+    @property
+    def exact(self) -> bool: ...
+
+    @property
+    def unbiased(self) -> bool: ...
+
+    @property
+    def damping(self) -> float: ...
+
+    def keeps_float32(self, values: int, statistics: bool) -> bool:
+        """Whether a tensor of that many values, or of running statistics, travels as float32 next to the codec."""
+        ...
+
+
+class CodecConfig(Settings):
+    """The base of a shipped codec's settings: what a spec can choose, what the codec is, and how it is built.
+
+    `forms`: ready-made names, as messages and measurements list them.
+    """
+
+    shipped: ClassVar[bool] = True
+    casts: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]]
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The one text for these parameters; those with their usual values are left out."""
+        bits = getattr(self, "bits", None)
+        usual = type(self).model_validate({"name": self.name} | ({"bits": bits} if bits else {}))
+        head = f"{self.name}-{bits}bit" if bits else self.name
+        others = [key for key in type(self).model_fields if key not in ("name", "bits")]
+        return ",".join([head, *(f"{k}={v}" for k in others if (v := getattr(self, k)) != getattr(usual, k))])
+
+    @property
+    def traits(self) -> Traits:
+        """What the codec is; for one of a user's own, asking this runs the user's code."""
+        return self
+
+    @property
+    def damping(self) -> float:
+        """See Traits; 1 for what is a contraction as it is, or nearly so in practice."""
+        return 1.0
+
+    def keeps_float32(self, values: int, statistics: bool) -> bool:
+        """See Traits."""
+        return False
+
+    def build(self, seed: int, rank: int) -> Codec:
+        """The codec; `seed` and `rank` begin the stream of one that rounds or picks at random."""
+        raise NotImplementedError
+
+
+class QuantizerConfig(CodecConfig):
+    """`raw_below`: tensors of fewer elements travel as float32 where an exchange knows tensors (QSGD, section 5)."""
+
+    raw_below: Annotated[int, Field(ge=0)] = 10_000
+
+    def keeps_float32(self, values: int, statistics: bool) -> bool:
+        return statistics or values < self.raw_below
+
+
+Bucket = Annotated[int, Field(ge=8, le=1 << 20, multiple_of=8)]
 
 
 class Codec(Protocol):

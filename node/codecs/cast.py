@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.base import CodecConfig, Stateless
 from gannet.node.codecs.finite import all_finite
+from gannet.node.codecs.lazy import torch
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+class CastConfig(CodecConfig):
+    """Values cast to a shorter floating-point type, or sent as they are."""
+
+    casts: ClassVar[bool] = True
+    forms: ClassVar[tuple[str, ...]] = tuple(_DTYPES)
+
+    name: Literal["fp32", "fp16", "bf16"]
+
+    @property
+    def exact(self) -> bool:  # type: ignore[override]
+        """Whether values travel as they are."""
+        return self.name == "fp32"
+
+    def build(self, seed: int, rank: int) -> CastCodec:
+        return CastCodec(self.name)
 
 
 class CastCodec(Stateless):
@@ -18,7 +38,7 @@ class CastCodec(Stateless):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._dtype = _DTYPES[name]
+        self._dtype: torch.dtype = getattr(torch, _DTYPES[name])
 
     def wire_bytes(self, count: int) -> int:
         return count * self._dtype.itemsize

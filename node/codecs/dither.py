@@ -7,10 +7,12 @@ rounded with all the bits it needs, and its mean is exact; what two values of a 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from gannet.node.codecs.lazy import np, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Values worked on at a time: a chunk and its temporaries stay in a processor's second-level cache.
 CHUNK = 1 << 16

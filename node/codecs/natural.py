@@ -9,15 +9,30 @@ than 2^-126 of the largest becomes zero.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from gannet.node.codecs.base import QuantizerConfig
 from gannet.node.codecs.dither import CHUNK, Dither, Dithered, flat
+from gannet.node.codecs.lazy import np, torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _NOT_FINITE = 255  # the exponent of NaN and infinity
 _RANGE = 127  # exponents of the 8-bit form, and zero
+
+
+class NaturalConfig(QuantizerConfig):
+    """Natural compression (Horváth et al. 2019): powers of two, 9 bits a value, or 8 with a narrower exponent."""
+
+    forms: ClassVar[tuple[str, ...]] = ("natural-8bit", "natural-9bit")
+
+    name: Literal["natural"]
+    bits: Literal[8, 9] = 8
+
+    def build(self, seed: int, rank: int) -> NaturalCodec:
+        return NaturalCodec(self.text, self.bits, Dither(seed, rank))
 
 
 class NaturalCodec(Dithered):

@@ -8,12 +8,15 @@ it has without a header.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-Bytes = NDArray[np.uint8]
+from gannet.node.codecs.lazy import np, torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Bytes = NDArray[np.uint8]
 
 
 def packed_bytes(count: int, bits: int) -> int:

@@ -9,16 +9,59 @@ every bucket's levels at `bits` a value with the sign, s = 2^(bits−1) − 1: "
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from math import sqrt
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import model_validator
+
+from gannet.node.codecs.base import Bucket, QuantizerConfig
 from gannet.node.codecs.dither import CHUNK, Dither, Dithered, flat
+from gannet.node.codecs.lazy import np, torch
 from gannet.node.codecs.packing import has_unused, pack, pack_last, packed_bytes, unpack, unpack_last
+from gannet.node.codecs.theory import variance_bound
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 # A bucket whose scale is less counts as zeros: s ÷ scale would be no finite float32.
 SMALLEST_SCALE = 2.0**-100
+
+
+class QsgdConfig(QuantizerConfig):
+    """QSGD (Alistarh et al. 2017) packed to `bits` a value with the sign: s = 1, 7 or 127 levels.
+
+    `bucket`: values that share a scale, 128 for 2 bits and 512 else, as in the paper. `scale`: their largest
+    magnitude or their L2 norm.
+    """
+
+    forms: ClassVar[tuple[str, ...]] = ("qsgd-2bit", "qsgd-4bit", "qsgd-8bit")
+
+    name: Literal["qsgd"]
+    bits: Literal[2, 4, 8] = 4
+    bucket: Bucket = 512
+    scale: Literal["max", "l2"] = "max"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bucket_of_two_bits(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("bits") == 2:
+            return {"bucket": 128} | values
+        return values
+
+    @property
+    def damping(self) -> float:
+        """1/(1 + ω) for the worst vector, where it is needed.
+
+        Scaled by the largest magnitude of a bucket of d values, ω is at most (√d + 1)/2 − 1 with one level; with more
+        levels ω is far below 1 but on vectors that are a spike over many small values, and they are not damped.
+        """
+        if self.scale == "l2":
+            return 1 / (1 + variance_bound(self.bucket, 2 ** (self.bits - 1) - 1))
+        return 2 / (sqrt(self.bucket) + 1) if self.bits == 2 else 1.0
+
+    def build(self, seed: int, rank: int) -> QsgdCodec:
+        return QsgdCodec(self.text, self.bits, self.bucket, self.scale, Dither(seed, rank))
 
 
 def quantize(rows: Tensor, s: int, scale: str, dither: Dither) -> tuple[Tensor, Tensor]:

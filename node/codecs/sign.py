@@ -7,15 +7,30 @@ The mean magnitude is the scale of the least error among ±c, and makes it a con
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.base import Bucket, QuantizerConfig, Stateless
 from gannet.node.codecs.dither import flat
+from gannet.node.codecs.lazy import np, torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _HEADER = 4
+
+
+class SignConfig(QuantizerConfig):
+    """Signs, and the mean magnitude of each bucket; biased: needs an error memory."""
+
+    unbiased: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("sign",)
+
+    name: Literal["sign"]
+    bucket: Bucket = 512
+
+    def build(self, seed: int, rank: int) -> SignCodec:
+        return SignCodec(self.text, self.bucket)
 
 
 class SignCodec(Stateless):

@@ -8,17 +8,51 @@ with it converges. Random-k scales what it picks by how many values stand for on
 from __future__ import annotations
 
 from math import ceil
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
 
-from gannet.node.codecs.base import Stateless
+from gannet.node.codecs.base import QuantizerConfig, Stateless
 from gannet.node.codecs.dither import Dither, Dithered, flat
 from gannet.node.codecs.finite import all_finite
+from gannet.node.codecs.lazy import np, torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _HEADER = 4  # the count
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+class TopKConfig(QuantizerConfig):
+    """The largest magnitudes, that share of all values; biased: needs an error memory."""
+
+    unbiased: ClassVar[bool] = False
+    forms: ClassVar[tuple[str, ...]] = ("top-k",)
+
+    name: Literal["top-k"]
+    ratio: Ratio = 0.01
+
+    def build(self, seed: int, rank: int) -> TopKCodec:
+        return TopKCodec(self.text, self.ratio)
+
+
+class RandomKConfig(QuantizerConfig):
+    """Values picked at random, that share of all, scaled up to stay unbiased."""
+
+    forms: ClassVar[tuple[str, ...]] = ("random-k",)
+
+    name: Literal["random-k"]
+    ratio: Ratio = 0.1
+
+    @property
+    def damping(self) -> float:
+        """k/n, as ω = n/k − 1: what is left is the paper's rand_k, values that are kept as they are."""
+        return self.ratio
+
+    def build(self, seed: int, rank: int) -> RandomKCodec:
+        return RandomKCodec(self.text, self.ratio, Dither(seed, rank))
 
 
 def kept(count: int, ratio: float) -> int:

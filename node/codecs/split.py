@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gannet.node.codecs.names import CastConfig, codec_config
+from gannet.node.codecs.registry import codec_config
 from gannet.node.layout import BUFFERS, TensorSpec
 
 
@@ -23,13 +23,12 @@ class Split:
     """
 
     def __init__(self, layout: Sequence[TensorSpec], codec: str) -> None:
-        config = codec_config(codec)
+        traits = codec_config(codec).traits
         coarse: list[slice] = []
         fine: list[slice] = []
-        if not isinstance(config, CastConfig):
-            for spec in sorted(layout, key=lambda spec: spec.start):
-                small = spec.player == BUFFERS or spec.place.stop - spec.start < config.raw_below
-                _append(fine if small else coarse, spec.place)
+        for spec in sorted(layout, key=lambda spec: spec.start):
+            kept = traits.keeps_float32(spec.place.stop - spec.start, spec.player == BUFFERS)
+            _append(fine if kept else coarse, spec.place)
         self.raw: int = sum(place.stop - place.start for place in fine)
         self._places = coarse + fine if fine else []
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from gannet.node.codecs import Codec, build_codec
+from gannet.node.codecs import Codec, float32_codec
 from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 
 
@@ -76,7 +76,7 @@ class Mailbox:
         self.world = world
         self.schema = schema
         self.codecs = tuple(codecs) if isinstance(codecs, Sequence) else (codecs,)
-        self.raw_codec = build_codec("fp32")
+        self.raw_codec = float32_codec()
         self.max_bytes = max_bytes
         self.window_rounds = window_rounds
         self.rounds = [0] * len(self.codecs)

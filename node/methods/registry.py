@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field
 
-from gannet.node.codecs.names import codec_config
+from gannet.node.codecs.registry import codec_config, names_of
 from gannet.node.methods.ad_psgd import AdPsgdConfig
 from gannet.node.methods.choco import ChocoConfig
 from gannet.node.methods.cp_oadam import CpOadamConfig
@@ -150,27 +150,28 @@ def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
     Quantizing gossiped or averaged parameters fails: x ← W Q(x) stalls or grows. Gradients may be quantized without
     bias, for a step's error is then one more noise; what is biased needs an error memory.
     """
-    config = codec_config(codec)
-    if algorithm.name == "ddp" and codec != "fp32":
+    traits = codec_config(codec).traits
+    if algorithm.name == "ddp" and not traits.exact:
         raise ValueError(
             f"codec {codec}: ddp compresses by its own communication hook: leave codec at fp32, "
             "and set algorithm.hook to fp16 or powersgd"
         )
-    if config.casts or algorithm.name in ("local", *_COMPRESSED_GOSSIP):
+    if traits.casts or algorithm.name in ("local", *_COMPRESSED_GOSSIP):
         return
     if algorithm.name == "md-gan":
         raise ValueError(
             f"codec {codec} quantizes gradients, and md-gan exchanges images and discriminators as well: "
-            "use codec fp32, fp16 or bf16"
+            f"use codec {names_of(casts=True)}"
         )
     gradients = algorithm.name == "diloco" or (algorithm.name == "cp-oadam" and algorithm.average == "gradients")
     if not gradients:
         raise ValueError(
             f"codec {codec} quantizes gradients, and {algorithm.name} exchanges parameters, which would stall or "
-            "diverge: use algorithm choco, or cp-oadam with average: gradients, or codec fp32, fp16 or bf16"
+            "diverge: use algorithm choco, or cp-oadam with average: gradients, or codec "
+            f"{names_of(casts=True)}"
         )
-    if not config.unbiased:
+    if not traits.unbiased:
         raise ValueError(
             f"codec {codec} is biased and needs an error memory, which {algorithm.name} has not: "
-            "use codec qsgd-4bit (or qsgd-2bit, qsgd-8bit, natural-8bit, random-k)"
+            f"use codec {names_of(casts=False)}"
         )

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import pairwise
 from typing import NamedTuple
 
-from gannet.node.codecs import Codec, build_codec
+from gannet.node.codecs import Codec, float32_codec
 from gannet.node.training.effects import RAW_SEGMENT, Tag
 
 
@@ -30,7 +30,7 @@ def server_segments(codec: Codec, segment_bytes: int, count: int, raw: int = 0) 
     """What a server average cuts `count` values into, the last `raw` of them sent as float32."""
     segments = [Segment(place) for place in _cut(codec, segment_bytes, 0, count - raw, count - raw)]
     if raw:
-        exact = build_codec("fp32")
+        exact = float32_codec()
         segments += [Segment(place, True) for place in _cut(exact, segment_bytes, count - raw, count, raw)]
     return segments
 
@@ -39,7 +39,7 @@ def ring_segments(codec: Codec, segment_bytes: int, world: int, count: int, raw:
     """The segments of each node's share of an all-reduce, as many for every node."""
     ranges = [(codec, 0, count - raw, False)]
     if raw:
-        ranges.append((build_codec("fp32"), count - raw, count, True))
+        ranges.append((float32_codec(), count - raw, count, True))
     shares: list[list[Segment]] = [[] for _ in range(world)]
     for packer, begin, end, as_it_is in ranges:
         for rank, share in enumerate(shares):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
-from gannet.node.codecs.names import CodecName
+from gannet.node.codecs.registry import CodecName
 from gannet.node.methods.registry import ALGORITHM_NAMES, AlgorithmConfig, check_codec
 from gannet.node.tasks.config import Settings
 from gannet.node.topologies.config import TopologyConfig

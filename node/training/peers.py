@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from gannet.node.codecs import Codec, build_codec
+from gannet.node.codecs import Codec, float32_codec
 from gannet.node.topologies.topology import Neighbourhood
 from gannet.node.training.effects import RAW_SEGMENT, BeginRound, PeerLost, Receive, Send, Tag
 
@@ -30,7 +30,7 @@ class Peers:
     round: int = 0
     codec_bytes: int = 0
     missing: set[int] = field(default_factory=set)
-    raw_codec: Codec = field(default_factory=lambda: build_codec("fp32"))
+    raw_codec: Codec = field(default_factory=lambda: float32_codec())
     in_turns: bool = (
         False  # whether gossip's graph changes, so that messages take turns (see gannet.node.exchange.turn_rule)
     )

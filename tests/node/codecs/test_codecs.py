@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from gannet.node.codecs import NAMES, build_codec
 from gannet.node.codecs.elias import EliasQsgd
 from gannet.node.codecs.feedback import ErrorFeedback
-from gannet.node.codecs.names import codec_config
+from gannet.node.codecs.registry import codec_config
 
 CASTS = ("fp32", "fp16", "bf16")
 FORMS = (
@@ -226,6 +229,17 @@ def test_all_ways_of_naming_a_codec_give_one_text(given_as: str | dict[str, obje
     config = codec_config(given_as)
     assert config.text == canonical and codec_config(config.text) == config
     assert build_codec(canonical).name == canonical
+
+
+def test_a_codec_is_checked_without_numpy_or_torch() -> None:
+    """Its settings stand in one file with its arithmetic, whose libraries take seconds to import."""
+    code = (
+        "import sys; from gannet.node.codecs.registry import NAMES, codec_config\n"
+        "[codec_config(name).traits.keeps_float32(10, False) for name in NAMES]\n"
+        "print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 MISTAKES = [

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gannet.node.algorithms.collectives import ring_all_reduce, server_average
 from gannet.node.codecs import build_codec
-from gannet.node.codecs.names import codec_config
+from gannet.node.codecs.registry import codec_config
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
 from gannet.node.layout import BUFFERS, TensorSpec

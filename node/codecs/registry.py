@@ -1,0 +1,69 @@
+"""The codecs that a spec can name, in any of three ways: `qsgd-4bit`, `qsgd-4bit,bucket=128`, or a mapping.
+
+All ways of naming a shipped codec give one canonical text, which is what a run's configuration, its schema hash and
+its report hold. Imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, ValidationError
+
+from gannet.node.codecs.base import CodecConfig
+from gannet.node.codecs.cast import CastConfig
+from gannet.node.codecs.natural import NaturalConfig
+from gannet.node.codecs.qsgd import QsgdConfig
+from gannet.node.codecs.sign import SignConfig
+from gannet.node.codecs.sparse import RandomKConfig, TopKConfig
+
+CODECS: tuple[type[CodecConfig], ...] = (
+    CastConfig, QsgdConfig, TopKConfig, RandomKConfig, SignConfig, NaturalConfig,
+)  # fmt: skip
+
+# One ready-made name of every kind; parameters follow a comma, as in "qsgd-4bit,bucket=128".
+NAMES: tuple[str, ...] = tuple(name for codec in CODECS for name in codec.forms)
+
+_BY_NAME = {name: codec for codec in CODECS for name in get_args(codec.model_fields["name"].annotation)}
+
+
+def names_of(*, casts: bool) -> str:
+    """The ready-made names for a message: of those that cast, or of the unbiased ones that do not."""
+    names = [name for codec in CODECS if codec.casts == casts and codec.unbiased for name in codec.forms]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def codec_config(codec: str | dict[str, Any]) -> CodecConfig:
+    """The parameters that a text or a mapping names. Raises ValueError, one line, for what names none."""
+    given = _fields(codec) if isinstance(codec, str) else codec
+    kind = _BY_NAME.get(str(given.get("name")))
+    if kind is None:
+        raise ValueError(f"unknown codec {codec!r}: choose one of {', '.join(NAMES)}")
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        item = error.errors()[0]
+        where = ".".join(str(part) for part in item["loc"])
+        what = item["msg"].removeprefix("Value error, ")
+        raise ValueError(f"codec {codec!r}: {where + ': ' if where else ''}{what}") from None
+
+
+def _fields(text: str) -> dict[str, Any]:
+    head, *parameters = (part.strip() for part in text.split(","))
+    fields: dict[str, Any] = {"name": head}
+    if named := re.fullmatch(r"(.+)-(\d+)bit", head):
+        fields = {"name": named[1], "bits": int(named[2])}
+    for parameter in parameters:
+        key, equals, value = (part.strip() for part in parameter.partition("="))
+        if not equals or key in fields:
+            raise ValueError(f"codec {text!r}: write NAME,KEY=VALUE,... and each key once, not {parameter!r}")
+        fields[key] = int(value) if value.isdecimal() else value
+    return fields
+
+
+def _canonical(value: Any) -> Any:
+    return codec_config(value).text if isinstance(value, (str, dict)) else value
+
+
+CodecName = Annotated[str, BeforeValidator(_canonical)]

@@ -1,4 +1,4 @@
-"""`python -m dashboards`: write every dashboard's JSON beside this file, or into the folder that is named."""
+"""`python -m dashboards`: write every dashboard's JSON next to this file, or into the given folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DASHBOARDS = {"training": training, "network": network, "compare": compare, "tru
 
 
 def write(folder: Path) -> list[Path]:
-    """Write them all; returns the files."""
+    """Write all dashboards; returns the files."""
     paths = []
     for name, make in DASHBOARDS.items():
         path = folder / f"{name}.json"

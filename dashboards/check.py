@@ -1,7 +1,7 @@
-"""Asks a Prometheus what Grafana would ask for every panel, and names the panels that would be empty.
+"""Sends Prometheus the queries that Grafana would send for every panel, and lists the panels that would be empty.
 
-`python -m dashboards.check URL [SECONDS]` looks at the dashboards' JSON as it lies beside this file, over the
-last so many seconds (900), and ends with 1 where something is empty. Needs nothing but Python.
+`python -m dashboards.check URL [SECONDS]` checks the dashboards' JSON files next to this one over the last SECONDS
+(900), and exits with status 1 if a query has no data. Needs only Python.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: how many series (or values of a variable) held a number, or what went wrong."""
+    """The answer: the number of series (or values of a variable) with data, or an error."""
 
     question: Question
     found: int
@@ -44,12 +44,12 @@ class Answer:
 
 
 def load(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """The dashboards as they are committed, by file name."""
+    """The committed dashboards, by file name."""
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
 def panels(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All panels but the headings of rows."""
+    """All panels except row headings."""
     for panel in dashboard["panels"]:
         yield from panel.get("panels", [])
         if panel["type"] != "row":
@@ -77,12 +77,12 @@ def metrics_in(expr: str) -> set[str]:
 def ask_all(
     url: str, start_s: float, end_s: float, dashboards: dict[str, dict[str, Any]] | None = None
 ) -> list[Answer]:
-    """Ask everything, with all variables at "All", over a time (Unix seconds)."""
+    """Send all queries, with every variable at "All", over an interval (Unix seconds)."""
     return [_ask(url, question, start_s, end_s) for question in questions(dashboards or load())]
 
 
 def empty(answers: list[Answer]) -> list[str]:
-    """Where nothing came back, and why."""
+    """The queries without data, and why."""
     return [f"{a.question.where}: {a.error or 'no data'}: {a.question.expr}" for a in answers if not a.found]
 
 
@@ -134,7 +134,7 @@ def request(url: str, what: str, **arguments: str) -> Any:
 
 
 def main() -> int:
-    """Say what is empty."""
+    """Print the queries without data."""
     if len(sys.argv) < 2:
         print(__doc__)
         return 2

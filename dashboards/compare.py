@@ -15,18 +15,20 @@ def _now(expr: str) -> Query:
 
 
 def compare() -> dashboard.Dashboard:
-    """One row a run, and the same curves for all."""
+    """One row per run, and the same curves for all."""
     steps = over("max", pick("gannet_steps_total"))
     table = rows(
         (
             "Runs",
-            "Every run in the time shown, with its last figures. Compare runs on equal links only, and only "
-            "trusted ones; the report says how sure a difference is.",
+            "Every run in the time range shown, with its last values. Compare only trusted runs on equal links; the "
+            "report says how certain a difference is.",
         ),
         {
             "training": _now(by("max", "run, arm", over("max", pick("gannet_training_clock_seconds")))),
             "steps": _now(by("max", "run, arm", over("max", pick("gannet_steps_total")))),
-            "a step": _now(by("max", "run, arm", f"{over('max', pick('gannet_training_clock_seconds'))} / {steps}")),
+            "step time": _now(
+                by("max", "run, arm", f"{over('max', pick('gannet_training_clock_seconds'))} / {steps}")
+            ),
             "waiting": _now(
                 by("sum", "run, arm", over("max", pick("gannet_spent_seconds_total", RUN, 'activity="wait"')))
                 + " / "
@@ -36,24 +38,24 @@ def compare() -> dashboard.Dashboard:
                 by("sum", "run, arm", over("max", pick("gannet_sent_bytes_total", RUN, 'layer="interface"')))
             ),
             "best quality": _now(by("min", "run, arm", over("min", pick("gannet_quality_score")))),
-            "apart": _now(by("max", "run, arm", last(pick("gannet_consensus_spread_ratio", RUN, 'player="all"')))),
+            "spread": _now(by("max", "run, arm", last(pick("gannet_consensus_spread_ratio", RUN, 'player="all"')))),
             "trusted": _now(by("min", "run, arm", last(pick("gannet_run_trusted")))),
         },
         {"arm": "arm", "run": "run"},
         {
             "training": "s",
             "steps": "short",
-            "a step": "s",
+            "step time": "s",
             "waiting": "percentunit",
             "sent": "bytes",
             "best quality": "none",
-            "apart": "percentunit",
+            "spread": "percentunit",
             "trusted": "bool_yes_no",
         },
     )
     labels = ("run", "label", "algorithm", "topology", "codec", "links", "seed")
     about = rows(
-        ("What they are", "The settings of each run."),
+        ("Settings", "The settings of each run."),
         {"": _now(by("group", ", ".join(labels), last(pick("gannet_run_info"))))},
         {label: label for label in labels},
         {},
@@ -63,8 +65,8 @@ def compare() -> dashboard.Dashboard:
         against_training_time(
             (
                 "Quality against seconds of training",
-                "Fréchet distance of the nodes' mean, lower is better, by the training clock: arms that ran one "
-                "after another lie over each other here.",
+                "Fréchet distance of the averaged model, lower is better, by the training clock: arms that ran one "
+                "after another are overlaid.",
             ),
             "none",
             pick("gannet_quality_by_training_time"),
@@ -82,7 +84,7 @@ def compare() -> dashboard.Dashboard:
             Query(by("avg", "run, arm", pick("node:gannet_step_seconds:mean20s", NODE)), _BY_RUN),
         ),
         series(
-            ("Waiting for the network", "Part of a node's time, mean of the nodes."),
+            ("Waiting for the network", "Share of a node's time, mean of the nodes."),
             "percentunit",
             Query(
                 by("avg", "run, arm", pick("node:gannet_spent:share20s", NODE, 'activity="wait"')),
@@ -96,12 +98,15 @@ def compare() -> dashboard.Dashboard:
             Query(by("sum", "run, arm", pick("link:gannet_sent_bits:rate20s")), _BY_RUN),
         ),
         series(
-            ("Consensus distance", "Of the whole state, (1/M) Σ|xᵢ − x̄|². 0 for methods that keep one model."),
+            (
+                "Consensus distance",
+                "Of the whole state, (1/M) Σ|xᵢ − x̄|². 0 for methods in which all nodes have the same model.",
+            ),
             "none",
             Query(by("max", "run, arm", pick("gannet_consensus_distance", RUN, 'player="all"')), _BY_RUN),
         ),
         series(
-            ("Quality", "By the clock on the wall; lower is better."),
+            ("Quality", "By wall-clock time; lower is better."),
             "none",
             Query(by("min", "run, arm", pick("gannet_quality_score")), _BY_RUN),
         ),
@@ -110,5 +115,5 @@ def compare() -> dashboard.Dashboard:
         "gannet-compare",
         "Gannet · Compare",
         "The arms side by side: speed, bytes, quality and trust. Choose runs and arms above.",
-        [("Result", [table, about]), ("Quality", quality), ("Curves, by the clock on the wall", by_clock)],
+        [("Result", [table, about]), ("Quality", quality), ("Curves by wall-clock time", by_clock)],
     )

@@ -1,4 +1,4 @@
-"""What surrounds the panels of every dashboard: variables, annotations, links to the others, ids."""
+"""The frame around the panels of every dashboard: variables, annotations, links to the other dashboards, ids."""
 
 from __future__ import annotations
 
@@ -93,5 +93,5 @@ def _variable(name: str, label: str, query: str) -> build.QueryVariable:
 
 
 def text(model: dashboard.Dashboard) -> str:
-    """The dashboard's JSON as it is committed."""
+    """The dashboard's JSON as committed."""
     return json.dumps(model, cls=JSONEncoder, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""Network: what every link was ordered to be, what it is, and what it costs the training."""
+"""Network: the configured and observed values of every link, and the links' effect on training."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def network() -> dashboard.Dashboard:
     glance = [
         figure(
             (
-                "Slowest link, as ordered",
-                "Rate of the slowest link that messages cross. No figure: no link has a limit.",
+                "Slowest link, configured",
+                "Rate of the slowest link that carries messages. No value: no link has a limit.",
             ),
             "bps",
             Query(by("min", "arm", pick("gannet_configured_rate_bits_per_second", LINK)), "{{arm}}"),
@@ -40,23 +40,26 @@ def network() -> dashboard.Dashboard:
         figure(
             (
                 "Goodput of a link",
-                "Bytes that arrive while a message is on its way, mean of the links; latency included.",
+                "Bytes that arrive while a message is in flight, mean of the links; latency included.",
             ),
             "bps",
             Query(by("avg", "arm", pick("link:gannet_goodput_bits:busy20s", LINK)), "{{arm}}"),
         ),
         figure(
-            ("Round trip, as ordered", "Both ways' delays of a link, mean of the links."),
+            ("Round trip, configured", "Sum of a link's delays in both directions, mean of the links."),
             "s",
             Query(by("avg", "arm", pick("link:gannet_configured_rtt:seconds", LINK)), "{{arm}}"),
         ),
         figure(
-            ("Round trip, observed", "A small echo between nodes while they train: ordered delay and queues."),
+            ("Round trip, observed", "A small echo between nodes during training: configured delay plus queues."),
             "s",
             Query(by("avg", "arm", pick("gannet_rtt_seconds", LINK)), "{{arm}}"),
         ),
         figure(
-            ("Packets dropped", "In front of rate limits, since the run began. TCP fills buffers until they drop."),
+            (
+                "Packets dropped",
+                "Before rate limits, since the run began. TCP fills buffers until they drop packets.",
+            ),
             "short",
             Query(by("sum", "arm", pick("gannet_dropped_packets_total", NODE)), "{{arm}}"),
         ),
@@ -69,58 +72,58 @@ def network() -> dashboard.Dashboard:
     held = [
         series(
             (
-                "Rate: ordered (dashed) and observed",
-                "What a link may carry, and the goodput while messages are in flight. A node that sends to several "
-                "peers at once shares its uplink between them; short messages are latency more than rate.",
+                "Rate: configured (dashed) and observed",
+                "A link's rate limit, and its goodput while messages are in flight. A node that sends to several "
+                "peers at once shares its uplink between them; short messages depend on latency more than on rate.",
             ),
             "bps",
-            Query(pick("gannet_configured_rate_bits_per_second", LINK), f"ordered {_BY_LINK}"),
+            Query(pick("gannet_configured_rate_bits_per_second", LINK), f"configured {_BY_LINK}"),
             Query(pick("link:gannet_goodput_bits:busy20s", LINK), _BY_LINK),
-            ordered="^ordered",
+            expected="^configured",
         ),
         series(
             (
-                "Round trip: ordered (dashed) and observed",
-                "Delay there and back as configured, and an echo of a few bytes every second. What is above the "
-                "dashes is waiting in queues.",
+                "Round trip: configured (dashed) and observed",
+                "The configured delay in both directions, and an echo of a few bytes every second. Time above the "
+                "dashed line is spent in queues.",
             ),
             "s",
-            Query(pick("link:gannet_configured_rtt:seconds", LINK), f"ordered {_BY_LINK}"),
+            Query(pick("link:gannet_configured_rtt:seconds", LINK), f"configured {_BY_LINK}"),
             Query(pick("gannet_rtt_seconds", LINK), _BY_LINK),
-            ordered="^ordered",
+            expected="^configured",
         ),
         series(
             (
                 "Uplink: limit (dashed) and use",
-                "What each node's interface sends, all headers included, mean over 20 s.",
+                "Bits sent by each node's interface, including all headers, mean over 20 s.",
             ),
             "bps",
             Query(pick("gannet_configured_up_bits_per_second", NODE), f"limit {_BY_NODE}"),
             Query(pick("node:gannet_interface_sent_bits:rate20s", NODE), _BY_NODE),
-            ordered="^limit",
+            expected="^limit",
         ),
         series(
             (
                 "Downlink: limit (dashed) and use",
-                "What each node's interface receives; gossip is fan-in, and meets here.",
+                "Bits received by each node's interface: in gossip, messages of all peers share the downlink.",
             ),
             "bps",
             Query(pick("gannet_configured_down_bits_per_second", NODE), f"limit {_BY_NODE}"),
             Query(pick("node:gannet_interface_received_bits:rate20s", NODE), _BY_NODE),
-            ordered="^limit",
+            expected="^limit",
         ),
     ]
     links = [
         graph(
             (
-                "Who sends to whom",
-                "Nodes and links with Mbit/s of payload, mean over 20 s; a node shows what comes in.",
+                "Traffic between nodes",
+                "Payload in Mbit/s, mean over 20 s: sent on each link, and received by each node.",
             ),
             last(pick("link:gannet_sent_bits:rate20s", LINK)) + " / 1e6",
             "Mbit/s",
         ),
         matrix(
-            ("Goodput by link", "While messages are on their way."),
+            ("Goodput by link", "While messages are in flight."),
             "bps",
             last(pick("link:gannet_goodput_bits:busy20s", LINK)),
             ((None, RED), (1e6, YELLOW), (5e6, GREEN)),
@@ -132,19 +135,19 @@ def network() -> dashboard.Dashboard:
             ((None, GREEN), (0.1, YELLOW), (0.3, RED)),
         ),
         matrix(
-            ("Delay by link, as ordered", "One way, as it is in force now."),
+            ("Configured delay by link", "One way, last value."),
             "s",
             last(pick("gannet_configured_delay_seconds", LINK)),
             ((None, GREEN), (0.05, YELLOW), (0.15, RED)),
         ),
         matrix(
-            ("Loss by link, as ordered", "Share of packets that never arrive; 100%: the link is cut."),
+            ("Configured loss by link", "Share of packets that never arrive; 100%: the link is cut."),
             "percentunit",
             last(pick("gannet_configured_loss_ratio", LINK)),
             ((None, GREEN), (0.001, YELLOW), (0.05, RED)),
         ),
         matrix(
-            ("Who waits for whom", "Part of the receiver's time that it was blocked on the sender's messages."),
+            ("Waiting by link", "Share of the receiver's time in which it was blocked on the sender's messages."),
             "percentunit",
             last(pick("link:gannet_wait:share20s", LINK)),
             ((None, GREEN), (0.2, YELLOW), (0.5, RED)),
@@ -152,23 +155,26 @@ def network() -> dashboard.Dashboard:
     ]
     queues = [
         series(
-            ("Queue in front of the limits", "Bytes that wait for their turn, up and down."),
+            ("Queues at the rate limits", "Bytes waiting in each node's queues, uplink and downlink."),
             "bytes",
             Query(pick("gannet_backlog_bytes", NODE), _BY_NODE),
         ),
         series(
-            ("Packets dropped by node", "Per second, in front of the limits: a full buffer, as TCP finds the rate."),
+            (
+                "Packets dropped by node",
+                "Per second, at the rate limits: TCP fills the buffer while it searches for the rate.",
+            ),
             "none",
             Query(rate(pick("gannet_dropped_packets_total", NODE)), _BY_NODE),
         ),
         series(
-            ("Retransmissions", "TCP segments sent again, per second: the price of loss and of full buffers."),
+            ("Retransmissions", "TCP segments retransmitted per second, because of loss or full buffers."),
             "none",
             Query(rate(pick("gannet_retransmitted_segments_total", NODE)), _BY_NODE),
             width=8,
         ),
         series(
-            ("Time in which a link is busy", "Part of the time with a message on its way."),
+            ("Busy time of links", "Share of the time with a message in flight."),
             "percentunit",
             Query(pick("link:gannet_busy:ratio20s", LINK), _BY_LINK),
             width=8,
@@ -176,20 +182,20 @@ def network() -> dashboard.Dashboard:
         ),
         series(
             (
-                "Packets held by the link engine",
-                "Per second, let go when their delay was over; 0 where the kernel does it.",
+                "Packets delayed by the link engine",
+                "Per second, released after their delay; 0 if the kernel delays them.",
             ),
             "none",
             Query(rate(pick("gannet_delayed_packets_total", NODE)), _BY_NODE),
             width=8,
         ),
         series(
-            ("Arriving by link", "Frames as the link engine takes them up, bits per second: messages and all else."),
+            ("Arriving by link", "All frames, as counted by the link engine, in bits per second."),
             "bps",
             Query("8 * " + rate(pick("gannet_link_bytes_total", LINK)), _BY_LINK),
         ),
         series(
-            ("On their way by link", "Bytes that the link engine holds for as long as the link's delay."),
+            ("In flight by link", "Bytes that the link engine holds for as long as the link's delay."),
             "bytes",
             Query(pick("gannet_link_backlog_bytes", LINK), _BY_LINK),
         ),
@@ -199,7 +205,7 @@ def network() -> dashboard.Dashboard:
             Query(rate(pick("gannet_link_packets_total", LINK)), _BY_LINK),
         ),
         series(
-            ("Packets lost by link", "Per second: as the profile orders, or because the engine had no room."),
+            ("Packets lost by link", "Per second, as configured or because a queue of the engine was full."),
             "none",
             Query(rate(pick("gannet_link_lost_packets_total", LINK)), _BY_LINK),
         ),
@@ -208,8 +214,8 @@ def network() -> dashboard.Dashboard:
         series(
             (
                 "Bytes sent, three counts",
-                "What the codec made, what gRPC sent and what the interface counted, all nodes, since the run began. "
-                "They differ by headers; the report holds them against each other.",
+                "Output of the codec, messages sent by gRPC and bytes counted by the interface, all nodes, since the "
+                "run began. They differ by headers; the report compares them.",
             ),
             "bytes",
             Query(by("sum", "arm, layer", pick("gannet_sent_bytes_total", NODE)), "{{arm}} · {{layer}}"),
@@ -222,7 +228,7 @@ def network() -> dashboard.Dashboard:
             width=8,
         ),
         series(
-            ("Payload taken in by node", "Bodies of messages that passed every check, bits per second."),
+            ("Payload received by node", "Payload of messages that passed every check, bits per second."),
             "bps",
             Query("8 * " + by("sum", "arm, node", rate(pick("gannet_peer_received_bytes_total", NODE))), _BY_NODE),
             width=8,
@@ -231,11 +237,11 @@ def network() -> dashboard.Dashboard:
     return frame(
         "gannet-network",
         "Gannet · Network",
-        "Every link as it was ordered and as it is: rate, round trip, queues, losses, and who waits for whom.",
+        "Every link as configured and as observed: rate, round trip, queues, losses, and waiting.",
         [
             ("At a glance", glance),
-            ("Ordered and observed", held),
-            ("Every link, sender by receiver", links),
+            ("Configured and observed", held),
+            ("Every link, by sender and receiver", links),
             ("Queues and losses", queues),
             ("Bytes", sent),
         ],

@@ -1,4 +1,4 @@
-"""The parts that all dashboards are built from: queries, panels in one style, variables, annotations, links."""
+"""The parts that all dashboards are built from: queries and panels in one style."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="prometheus")
 RUN = 'run=~"$run",arm=~"$arm"'
 NODE = RUN + ',node=~"$node"'
 LINK = RUN + ',src=~"$node"'
-"""Label matchers of the variables: of metrics of a run, of its nodes, of its links (by sender)."""
+"""Label matchers of the dashboard's variables, for metrics of a run, of its nodes, and of its links (by sender)."""
 
 GREEN, YELLOW, RED, BLUE, GREY = "green", "#EAB839", "red", "blue", "#808080"
 Steps = Sequence[tuple[float | None, str]]
@@ -28,7 +28,7 @@ Steps = Sequence[tuple[float | None, str]]
 
 @dataclass(frozen=True)
 class Query:
-    """An expression and its series' names. `now`: one value a series, at the end of the dashboard's time."""
+    """An expression and its series' names. `now`: one value per series, at the end of the dashboard's time range."""
 
     expr: str
     legend: str = ""
@@ -42,7 +42,7 @@ class Query:
 
 
 def pick(metric: str, where: str = RUN, more: str = "") -> str:
-    """A metric's series that the variables choose; `more`: further matchers."""
+    """A metric's series as selected by the variables; `more`: further matchers."""
     return f"{metric}{{{where}{',' if more else ''}{more}}}"
 
 
@@ -52,22 +52,22 @@ def by(how: str, labels: str, expr: str) -> str:
 
 
 def rate(selector: str) -> str:
-    """Per second, over as short a time as the dashboard's resolution allows."""
+    """Per second, over the shortest interval that the dashboard's resolution allows."""
     return f"rate({selector}[$__rate_interval])"
 
 
 def over(how: str, selector: str) -> str:
-    """One value for the dashboard's whole time: its max, min or last."""
+    """One value for the dashboard's whole time range: its max, min or last."""
     return f"{how}_over_time({selector}[$__range])"
 
 
 def last(selector: str) -> str:
-    """The last value within the dashboard's time, so that what is over is still shown."""
+    """The last value within the dashboard's time range, so that ended runs are still shown."""
     return over("last", selector)
 
 
 class _Panel(Protocol):
-    """What the SDK's panel builders have in common."""
+    """The methods that the SDK's panel builders share."""
 
     def title(self, title: str) -> Self: ...
     def description(self, description: str) -> Self: ...
@@ -135,9 +135,9 @@ def series(
     low: float | None = 0,
     high: float | None = None,
     thresholds: Steps = (),
-    ordered: str = "",
+    expected: str = "",
 ) -> Builder[dashboard.Panel]:
-    """Curves over time. `ordered`: series of this name (a regular expression) are what was ordered: dashed steps."""
+    """Curves over time. `expected`: series whose name matches this regular expression are drawn as dashed steps."""
     panel = _dress(timeseries.Panel(), words, unit, queries, (width, height)).legend(_legend()).tooltip(_tooltip())
     panel = panel.line_width(1.5).fill_opacity(0).show_points(common.VisibilityMode.AUTO).span_nulls(60_000)
     if log:
@@ -154,10 +154,10 @@ def series(
     if thresholds:
         style = common_builders.GraphThresholdsStyleConfig().mode(common.GraphTresholdsStyleMode.DASHED)
         panel = panel.thresholds(_thresholds(thresholds)).thresholds_style(style)
-    if ordered:
+    if expected:
         dashes = {"fill": "dash", "dash": [8, 6]}
         panel = panel.with_override(
-            *override("byRegexp", f"/{ordered}/", custom__lineStyle=dashes, custom__lineInterpolation="stepAfter")
+            *override("byRegexp", f"/{expected}/", custom__lineStyle=dashes, custom__lineInterpolation="stepAfter")
         )
     return panel
 
@@ -171,7 +171,7 @@ def figure(
     width: int = 4,
     decimals: int | None = None,
 ) -> Builder[dashboard.Panel]:
-    """One figure a series, its last. `texts`: words and colours for values."""
+    """The last value of each series. `texts`: words and colours for values."""
     panel = _dress(stat.Panel(), words, unit, [query], (width, 4)).thresholds(_thresholds(thresholds))
     panel = panel.color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
     panel = panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -195,7 +195,7 @@ def _value_map(texts: dict[str, tuple[str, str]]) -> dashboard.ValueMap:
 def timeline(
     words: tuple[str, str], query: Query, texts: dict[str, tuple[str, str]], width: int = 12, height: int = 6
 ) -> Builder[dashboard.Panel]:
-    """Which state when."""
+    """States over time."""
     panel = _dress(statetimeline.Panel(), words, "none", [query], (width, height)).mappings([_value_map(texts)])
     panel = panel.color_scheme(build.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
     panel = panel.thresholds(_thresholds([(None, GREY)])).merge_values(True).row_height(0.8).line_width(0)
@@ -215,12 +215,12 @@ def heat(words: tuple[str, str], unit: str, query: Query, width: int = 12) -> Bu
 def matrix(
     words: tuple[str, str], unit: str, expr: str, thresholds: Steps, width: int = 8, decimals: int = 1
 ) -> Builder[dashboard.Panel]:
-    """Sender by receiver, one coloured cell a link: the mean over the runs that are shown."""
+    """Sender by receiver, one coloured cell per link: the mean over the runs shown."""
     query = Query(by("avg", "src, dst", expr), now=True)
     panel = _dress(table.Panel(), words, unit, [query], (width, 8), PromQueryFormat.TABLE)
     panel = panel.thresholds(_thresholds(thresholds)).decimals(decimals).show_header(True)
     for transformation in (
-        _transformation("sortBy", sort=[{"field": "dst"}]),  # columns are in the order in which they are met
+        _transformation("sortBy", sort=[{"field": "dst"}]),  # columns appear in order of first occurrence
         _transformation("groupingToMatrix", **_matrix("src", "dst")),
         _transformation("sortBy", sort=[{"field": "src\\dst"}]),
     ):
@@ -244,7 +244,7 @@ def rows(
 ) -> Builder[dashboard.Panel]:
     """A table with a row for each set of `labels` (label: heading) and a column for each query (heading: query).
 
-    A query without a heading is there for its labels alone.
+    A query without a heading is used for its labels only.
     """
     panel = _dress(table.Panel(), words, "none", list(queries.values()), (width, height), PromQueryFormat.TABLE)
     panel = panel.show_header(True)
@@ -263,7 +263,7 @@ def rows(
 
 
 def against_training_time(words: tuple[str, str], unit: str, expr: str, width: int = 24) -> Builder[dashboard.Panel]:
-    """Curves over seconds of training, one an arm: values whose label training_s says when."""
+    """Curves over seconds of training, one per arm, for values whose label training_s is the time."""
     query = Query(by("min", "arm, training_s", last(expr)), now=True)
     panel = _dress(trend.Panel(), words, unit, [query], (width, 9), PromQueryFormat.TABLE)
     axis = "training_s\\arm"
@@ -285,7 +285,7 @@ def graph(words: tuple[str, str], expr: str, unit: str, width: int = 8) -> Build
     labelled = f'label_join({labelled}, "id", " → ", "source", "target")'
     query = Query(by("avg", "id, source, target", labelled), now=True)
     panel = _dress(nodegraph_builders.Panel(), words, unit, [query], (width, 8), PromQueryFormat.TABLE)
-    # The panel looks for fields by their own names, which renaming does not change: so a new one is made.
+    # The panel looks for fields by their original names, which renaming does not change, so a new field is made.
     main = {"mode": "reduceRow", "reduce": {"reducer": "sum"}, "timeSeries": False, "replaceFields": False}
     panel = panel.with_transformation(_transformation("calculateField", **main, alias="mainstat"))
     options = nodegraph_builders.NodeOptions().main_stat_unit(unit)

@@ -1,4 +1,4 @@
-"""Trust: whether a run's figures mean what they seem to."""
+"""Trust: whether a run's results are reliable."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def trust() -> dashboard.Dashboard:
     """Certificate, processors, memory, messages."""
     glance = [
         figure(
-            ("Run trusted", "No, as soon as one thing speaks against the run; below it is said what."),
+            ("Run trusted", "No as soon as there is one reason against it; the reasons are listed below."),
             "none",
             Query(by("min", "arm", pick("gannet_run_trusted")), "{{arm}}"),
             texts=_YES_NO,
         ),
         figure(
-            ("Links as ordered", "Every link was measured before training and held against its plan."),
+            ("Links match their profile", "Every link is measured before training and compared with its profile."),
             "none",
             Query(by("min", "arm", pick("gannet_certificate_trusted")), "{{arm}}"),
             texts=_YES_NO,
@@ -29,7 +29,7 @@ def trust() -> dashboard.Dashboard:
         figure(
             (
                 "Waiting for a processor",
-                "Of the worst node: part of its time that its threads were ready to run and had no processor.",
+                "Worst node: share of its time in which its threads were ready to run but had no processor.",
             ),
             "percentunit",
             Query(by("max", "arm", pick("node:gannet_cpu_starved:ratio20s", NODE)), "{{arm}}"),
@@ -37,19 +37,19 @@ def trust() -> dashboard.Dashboard:
             decimals=0,
         ),
         figure(
-            ("Packets late", "Of the worst node: 99% of packets leave the link engine at most this much too late."),
+            ("Packets late", "Worst node: 99% of packets leave the link engine at most this late."),
             "s",
             Query(by("max", "arm", pick("gannet_late_seconds", NODE, 'quantile="0.99"')), "{{arm}}"),
             ((None, GREEN), (0.001, YELLOW), (0.005, RED)),
         ),
         figure(
-            ("Messages refused", "Parts that a node would not use, since the run began."),
+            ("Messages rejected", "Messages that failed a check, since the run began."),
             "none",
             Query(by("sum", "arm", pick("gannet_refused_messages_total", NODE)), "{{arm}}"),
             ((None, GREEN), (1, RED)),
         ),
         figure(
-            ("Alerts firing", "Of the rules in compose/prometheus/rules/alerts.yml, right now."),
+            ("Alerts firing", "Rules in compose/prometheus/rules/alerts.yml that fire now."),
             "none",
             Query('sum(ALERTS{alertstate="firing",alertname=~"Gannet.*"}) or vector(0)', "alerts"),
             ((None, GREEN), (1, RED)),
@@ -57,13 +57,13 @@ def trust() -> dashboard.Dashboard:
     ]
     reasons = rows(
         (
-            "What speaks against the run",
-            "In words, as the report has them. Links changed by hand count: the run is not what its spec says.",
+            "Reasons not to trust the run",
+            "As in the report. Links changed by hand count: the run then differs from its spec.",
         ),
         {
             "": Query(
                 f"{by('max', 'arm, run, reason', last(pick('gannet_reason_info')))} or label_replace("
-                f'{by("max", "arm, run", last(pick("gannet_reasons")))} == 0, "reason", "nothing", "", "")',
+                f'{by("max", "arm, run", last(pick("gannet_reasons")))} == 0, "reason", "none", "", "")',
                 now=True,
             )
         },
@@ -73,20 +73,20 @@ def trust() -> dashboard.Dashboard:
     )
     certificate = rows(
         (
-            "Certificate: every link as ordered and as measured",
+            "Certificate: every link as configured and as measured",
             "Measured with idle nodes before training. Rates may differ by 5%, delays by 1 ms or 2%.",
         ),
         {
-            "rate ordered": Query(
+            "rate configured": Query(
                 by("max", "arm, src, dst", last(pick("gannet_configured_rate_bits_per_second", LINK))), now=True
             ),
             "rate measured": Query(
                 by("max", "arm, src, dst", last(pick("gannet_measured_rate_bits_per_second", LINK))), now=True
             ),
-            "delay ordered": Query(
+            "delay configured": Query(
                 by("max", "arm, src, dst", last(pick("gannet_configured_delay_seconds", LINK))), now=True
             ),
-            "jitter ordered": Query(
+            "jitter configured": Query(
                 by("max", "arm, src, dst", last(pick("gannet_configured_jitter_seconds", LINK))), now=True
             ),
             "delay measured": Query(
@@ -95,17 +95,19 @@ def trust() -> dashboard.Dashboard:
             "loss measured": Query(
                 by("max", "arm, src, dst", last(pick("gannet_measured_loss_ratio", LINK))), now=True
             ),
-            "as ordered": Query(by("min", "arm, src, dst", last(pick("gannet_certified_link", LINK))), now=True),
+            "within tolerance": Query(
+                by("min", "arm, src, dst", last(pick("gannet_certified_link", LINK))), now=True
+            ),
         },
         {"arm": "arm", "src": "from", "dst": "to"},
         {
-            "rate ordered": "bps",
+            "rate configured": "bps",
             "rate measured": "bps",
-            "delay ordered": "s",
-            "jitter ordered": "s",
+            "delay configured": "s",
+            "jitter configured": "s",
             "delay measured": "s",
             "loss measured": "percentunit",
-            "as ordered": "bool_yes_no",
+            "within tolerance": "bool_yes_no",
         },
         width=12,
     )
@@ -113,58 +115,61 @@ def trust() -> dashboard.Dashboard:
         series(
             (
                 "Waiting for a processor by node",
-                "Part of the time that a node's threads were ready to run and had no processor, or were held by a "
-                "CPU limit, all threads together. Emulated links are honest only while this is small.",
+                "Share of time in which a node's threads were ready to run but had no processor, or were throttled "
+                "by a CPU limit, summed over threads. Emulated links are accurate only while this is small.",
             ),
             "percentunit",
             Query(pick("node:gannet_cpu_starved:ratio20s", NODE), _BY_NODE),
             thresholds=((None, "transparent"), (0.25, RED)),
         ),
         series(
-            ("Processors in use", "By node; 1 is one processor all the time."),
+            ("Processors in use", "By node; 1 is one processor in constant use."),
             "none",
             Query(rate(pick("gannet_cpu_seconds_total", NODE)), _BY_NODE),
         ),
         series(
             (
                 "Packets late by node",
-                "How much later than ordered the link engine lets packets go: the worst 1% and the latest.",
+                "How late the link engine releases packets: 99th percentile and maximum.",
             ),
             "s",
             Query(pick("gannet_late_seconds", NODE, 'quantile="0.99"'), f"{_BY_NODE} · 99%"),
-            Query(pick("gannet_late_seconds", NODE, 'quantile="1"'), f"{_BY_NODE} · latest"),
+            Query(pick("gannet_late_seconds", NODE, 'quantile="1"'), f"{_BY_NODE} · max"),
             thresholds=((None, "transparent"), (0.005, RED)),
         ),
         series(
             (
                 "Link engine without a processor",
-                "Part of the time that the engine wanted one. 0 for an engine in the kernel.",
+                "Share of the time in which the engine was ready to run but had none. 0 for an engine in the kernel.",
             ),
             "percentunit",
             Query(pick("node:gannet_engine_starved:ratio20s", NODE), _BY_NODE),
         ),
         series(
             (
-                "Bad windows",
-                "Stretches in which a node's links were not as ordered, since the run began: changed by another "
-                "program and repaired, or the engine was late.",
+                "Bad intervals",
+                "Intervals in which a node's links deviated from their profile, since the run began: another program "
+                "changed them (they are restored), or the engine was late.",
             ),
             "none",
             Query(pick("gannet_bad_windows_total", NODE), _BY_NODE),
             thresholds=((None, "transparent"), (1, RED)),
         ),
         series(
-            ("Time in bad windows", "Seconds, by node, since the run began; the ledger has each with its reason."),
+            (
+                "Time in bad intervals",
+                "Seconds by node, since the run began; links.jsonl has each interval with its reason.",
+            ),
             "s",
             Query(pick("gannet_bad_window_seconds_total", NODE), _BY_NODE),
         ),
         series(
-            ("Memory", "In RAM, by node, pages shared between nodes of one machine included."),
+            ("Memory", "Resident memory by node, including pages shared between nodes of one machine."),
             "bytes",
             Query(pick("gannet_resident_memory_bytes", NODE), _BY_NODE),
         ),
         series(
-            ("Seconds since the last step", "By node; a node that hangs climbs alone."),
+            ("Seconds since the last step", "By node; if only one curve rises, its node hangs."),
             "s",
             Query(
                 f"time() - {pick('gannet_last_step_timestamp_seconds', NODE)} "
@@ -177,9 +182,9 @@ def trust() -> dashboard.Dashboard:
     messages = [
         series(
             (
-                "Messages refused, by reason",
-                "Per second. Nothing that fails a check is used: another run's, a damaged, late or too large part, "
-                "values that are not finite.",
+                "Messages rejected, by reason",
+                "Per second. A message is rejected if it is of another run, damaged, late or too large, or if its "
+                "values are not all finite.",
             ),
             "none",
             Query(
@@ -188,20 +193,20 @@ def trust() -> dashboard.Dashboard:
             ),
         ),
         rows(
-            ("Messages refused, by link and reason", "As the nodes reported them to the controller."),
+            ("Messages rejected, by link and reason", "As reported by the nodes to the controller."),
             {
-                "parts": Query(
+                "messages": Query(
                     by("sum", "arm, src, dst, reason", last(pick("gannet_reported_refusals_total")))
                     + ' or label_replace(vector(0), "reason", "none", "", "")',
                     now=True,
                 )
             },
-            {"reason": "reason", "src": "from", "dst": "refused by", "arm": "arm"},
+            {"reason": "reason", "src": "from", "dst": "rejected by", "arm": "arm"},
             {},
             width=12,
         ),
         series(
-            ("Nodes lost", "Peers that each node knows to be gone."),
+            ("Nodes lost", "Peers that each node knows to be lost."),
             "none",
             Query(pick("gannet_peers_lost", NODE), f"known to {_BY_NODE}"),
             Query(pick("gannet_agent_lost", NODE), f"link agent of {_BY_NODE}"),
@@ -218,7 +223,7 @@ def trust() -> dashboard.Dashboard:
     return frame(
         "gannet-trust",
         "Gannet · Trust",
-        "Whether the figures mean what they seem to: links as ordered, processors free, messages whole, nodes there.",
+        "Whether the results are reliable: links within tolerance, processors free, messages intact, no node lost.",
         [
             ("At a glance", glance),
             ("Certificate", [certificate, reasons]),

@@ -1,4 +1,4 @@
-"""How far the nodes have drifted apart: their snapshots of one step, gathered and held against each other."""
+"""Consensus distance during training: the nodes' snapshots of one step, gathered and compared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from gannet.ledger.snapshots import comparable, consensus_distance
 
-_PENDING_STEPS = 3  # snapshots waited for at once; beyond that the oldest is taken as it is
+_PENDING_STEPS = 3  # steps waited for at the same time; beyond that the oldest is used incomplete
 
 
 class Snapshot:
-    """All nodes' states at one step, held against each other.
+    """All nodes' states at one step, compared.
 
-    `players`: consensus distance (1/M) sum_i |x_i - x_mean|^2, and its root over |x_mean|, by player; NaN where
-    a state is not finite. `drifts`: |x_i - x_mean| by rank.
+    `players`: consensus distance (1/M) sum_i |x_i - x_mean|^2, and its root over |x_mean|, by player; NaN if a state
+    is not finite. `drifts`: |x_i - x_mean| by rank.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Snapshot:
 
 
 class Consensus:
-    """Gathers the nodes' snapshots step by step; a step without those of lost nodes is taken as it is."""
+    """Gathers the nodes' snapshots step by step. Lost nodes are not waited for."""
 
     def __init__(self, world: int, players: dict[str, slice], algorithm: str = "") -> None:
         self._players, self._algorithm = players, algorithm
@@ -47,15 +47,15 @@ class Consensus:
         self._shown = -1
 
     def add(self, rank: int, step: int, t_s: float, x: Tensor) -> list[Snapshot]:
-        """The steps that are whole now, in order."""
+        """Add a node's snapshot; returns the steps that are now complete, in order."""
         if step <= self._shown:
             return []
-        self._expected.add(rank)  # it lives
+        self._expected.add(rank)  # it is alive
         self._parts.setdefault(step, {})[rank] = (t_s, x)
         return self._whole()
 
     def miss(self, ranks: Sequence[int]) -> list[Snapshot]:
-        """Nodes whose messages were missing are not waited for, until they are heard of again; as `add`."""
+        """Do not wait for these nodes until they are heard from again; returns as `add`."""
         if not self._expected & set(ranks):
             return []
         self._expected -= set(ranks)
@@ -65,7 +65,7 @@ class Consensus:
         done = [s for s in sorted(self._parts) if self._expected <= self._parts[s].keys()]
         if not done and len(self._parts) > _PENDING_STEPS:
             done = [min(self._parts)]
-            self._expected &= self._parts[done[0]].keys()  # whoever is missing by now is gone
+            self._expected &= self._parts[done[0]].keys()  # nodes that are missing by now are lost
         if not done:
             return []
         self._shown = done[-1]

@@ -1,8 +1,7 @@
-"""The controller's Prometheus metrics, declared once: names, kinds, meanings and labels, and the registry they are
-on.
+"""The controller's Prometheus metrics, declared once (name, kind, help text, labels), and their registry.
 
-Every metric carries the labels run and arm. `node` is a rank; `src` and `dst` are the ranks at the ends of a
-directed link. A run that is over stays on the registry for a while, so that its last values are scraped too.
+Every metric has the labels run and arm. `node` is a rank; `src` and `dst` are the ranks at the ends of a directed
+link. A run that has ended stays on the registry for a while, so that its last values are scraped too.
 """
 
 from __future__ import annotations
@@ -22,58 +21,64 @@ _KEPT_S = 30.0
 
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     # The run.
-    "gannet_run_info": ("What is run; always 1.", ("label", "algorithm", "topology", "codec", "links", "seed")),
-    "gannet_run_nodes": ("Nodes that the run was ordered with.", ()),
+    "gannet_run_info": (
+        "Settings of the run; always 1.",
+        ("label", "algorithm", "topology", "codec", "links", "seed"),
+    ),
+    "gannet_run_nodes": ("Configured number of nodes.", ()),
     "gannet_run_state": ("0 setting up, 1 training, 2 finished, 3 stopped, 4 failed.", ()),
     "gannet_run_failed_info": ("Why the run failed; always 1.", ("reason",)),
-    "gannet_run_trusted": ("1 while nothing speaks against the run, else 0.", ()),
-    "gannet_reasons": ("How many things speak against the run.", ()),
-    "gannet_reason_info": ("What speaks against the run, in words; always 1.", ("reason",)),
+    "gannet_run_trusted": ("1 while the run is trusted, else 0.", ()),
+    "gannet_reasons": ("Number of reasons not to trust the run.", ()),
+    "gannet_reason_info": ("A reason not to trust the run, in words; always 1.", ("reason",)),
     "gannet_last_step_timestamp_seconds": ("When the node last reported a step (Unix time).", ("node",)),
-    # What the nodes have learned.
+    # Learning.
     "gannet_consensus_distance": ("Mean of |x_i - mean|^2 over the nodes, by player.", ("player",)),
     "gannet_consensus_spread_ratio": ("Root of the consensus distance over |mean|, by player.", ("player",)),
     "gannet_node_drift": ("|x_i - mean| of a node's whole state.", ("node",)),
-    "gannet_quality_score": ("Score of the nodes' mean, a small sample; lower is better.", ("score",)),
-    "gannet_quality_by_training_time": ("The same, by second of training.", ("score", "training_s")),
+    "gannet_quality_score": ("Score of the nodes' averaged model on a small sample; lower is better.", ("score",)),
+    "gannet_quality_by_training_time": ("gannet_quality_score by second of training.", ("score", "training_s")),
     "gannet_quality_classes_ratio": ("Share of the data's classes among the generated images.", ()),
-    # Links as ordered and in force.
-    "gannet_configured_up_bits_per_second": ("What a node may send; absent where there is no cap.", ("node",)),
-    "gannet_configured_down_bits_per_second": ("What a node may receive; absent without a cap.", ("node",)),
-    "gannet_configured_rate_bits_per_second": ("What a link may carry: its ends' smaller cap.", _EDGE),
+    # Links as configured.
+    "gannet_configured_up_bits_per_second": ("Uplink rate limit of a node; absent if unlimited.", ("node",)),
+    "gannet_configured_down_bits_per_second": ("Downlink rate limit of a node; absent if unlimited.", ("node",)),
+    "gannet_configured_rate_bits_per_second": ("Rate limit of a link: the smaller limit of its two ends.", _EDGE),
     "gannet_configured_delay_seconds": ("One-way delay of a link, as configured.", _EDGE),
     "gannet_configured_jitter_seconds": ("Jitter of a link, as configured.", _EDGE),
-    "gannet_configured_loss_ratio": ("Share of packets that a link loses, as configured; 1: cut.", _EDGE),
+    "gannet_configured_loss_ratio": ("Share of packets that a link loses, as configured; 1: the link is cut.", _EDGE),
     "gannet_link_change_timestamp_seconds": ("When links were changed (Unix time).", ("by", "operation", "detail")),
     # Links as measured before training: the certificate.
-    "gannet_certificate_trusted": ("1 while every link is as ordered, else 0.", ()),
-    "gannet_certified_link": ("1 where a link measured as ordered, else 0.", _EDGE),
+    "gannet_certificate_trusted": ("1 while every link matches its profile, else 0.", ()),
+    "gannet_certified_link": ("1 if a link matched its profile when measured, else 0.", _EDGE),
     "gannet_measured_rate_bits_per_second": ("Rate of a link as measured before training.", _EDGE),
     "gannet_measured_delay_seconds": ("One-way delay of a link as measured before training, median.", _EDGE),
     "gannet_measured_loss_ratio": ("Share of packets lost as measured before training.", _EDGE),
-    # Links while training goes on.
-    "gannet_rtt_seconds": ("Round trip of a small echo between two nodes while they train.", _EDGE),
+    # Links during training.
+    "gannet_rtt_seconds": ("Round-trip time of a small echo between two nodes during training.", _EDGE),
     "gannet_backlog_bytes": ("Bytes waiting in front of a node's rate limits.", ("node",)),
-    "gannet_link_backlog_bytes": ("Bytes of a link on their way: held for as long as its delay.", _EDGE),
-    "gannet_late_seconds": ("How late the link engine let packets go, by quantile.", ("node", "quantile")),
-    "gannet_agent_lost": ("1 once a node's link agent is gone, else 0.", ("node",)),
+    "gannet_link_backlog_bytes": ("Bytes in flight on a link: held for as long as its delay.", _EDGE),
+    "gannet_late_seconds": ("How late the link engine released packets, by quantile.", ("node", "quantile")),
+    "gannet_agent_lost": ("1 once a node's link agent is lost, else 0.", ("node",)),
 }
 
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "gannet_reported_refusals": ("Message parts refused, as reported to the controller.", (*_EDGE, "reason")),
-    "gannet_link_changes": ("Changes of links, by whom.", ("by",)),
-    "gannet_unknown_link_events": ("News of links that this version does not know.", ("event",)),
+    "gannet_reported_refusals": ("Messages rejected, as reported to the controller.", (*_EDGE, "reason")),
+    "gannet_link_changes": ("Changes of links, by their origin.", ("by",)),
+    "gannet_unknown_link_events": ("Link events that this version does not know.", ("event",)),
     "gannet_interface_sent_bytes": ("Bytes that a node's shaped interface sent.", ("node",)),
     "gannet_interface_received_bytes": ("Bytes that a node's shaped interface received.", ("node",)),
     "gannet_dropped_packets": ("Packets dropped in front of a node's rate limits.", ("node",)),
-    "gannet_retransmitted_segments": ("TCP segments that a node had to send again.", ("node",)),
-    "gannet_delayed_packets": ("Packets that the link engine held and let go.", ("node",)),
+    "gannet_retransmitted_segments": ("TCP segments that a node retransmitted.", ("node",)),
+    "gannet_delayed_packets": ("Packets that the link engine delayed and released.", ("node",)),
     "gannet_link_bytes": ("Bytes that arrived on a link, headers included.", _EDGE),
     "gannet_link_packets": ("Packets that arrived on a link.", _EDGE),
-    "gannet_link_lost_packets": ("Packets that a link lost, as ordered or for want of room.", _EDGE),
-    "gannet_bad_windows": ("Stretches of time in which a node's links were not as ordered.", ("node",)),
-    "gannet_bad_window_seconds": ("How long a node's links were not as ordered.", ("node",)),
-    "gannet_engine_run_queue_seconds": ("Time that the link engine had no processor when it wanted one.", ("node",)),
+    "gannet_link_lost_packets": ("Packets that a link lost, as configured or because a queue was full.", _EDGE),
+    "gannet_bad_windows": ("Intervals in which a node's links deviated from their profile.", ("node",)),
+    "gannet_bad_window_seconds": ("Total length of a node's bad intervals.", ("node",)),
+    "gannet_engine_run_queue_seconds": (
+        "Time that the link engine was ready to run but had no processor.",
+        ("node",),
+    ),
 }
 
 LIVE = (
@@ -83,7 +88,7 @@ LIVE = (
     "gannet_late_seconds",
     "gannet_last_step_timestamp_seconds",
 )
-"""Gauges that mean nothing once a run is over."""
+"""Gauges that have no meaning once a run has ended."""
 
 Values = dict[tuple[str, ...], float]
 
@@ -106,20 +111,19 @@ class RunRegistry:
             self.values[name][tuple(map(str, labels))] = value
 
     def add(self, name: str, value: float, *labels: object) -> None:
-        """Add to a counter."""
         with self.lock:
             values, key = self.values[name], tuple(map(str, labels))
             values[key] = values.get(key, 0.0) + value
 
     def drop(self, name: str, *first: object) -> None:
-        """Forget the values whose first labels are these (all, when none is given)."""
+        """Remove the values whose first labels are these (all values if none is given)."""
         with self.lock:
             start = tuple(map(str, first))
             self.values[name] = {k: v for k, v in self.values[name].items() if k[: len(start)] != start}
 
 
 class MetricsRegistry(Collector):
-    """The runs of one controller, as Prometheus reads them."""
+    """The runs of one controller, for Prometheus to scrape."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, threading.Lock()
@@ -128,11 +132,11 @@ class MetricsRegistry(Collector):
         self.registry.register(self)
 
     def begin(self, run: str, arm: str) -> RunRegistry:
-        """A new run's registry, which is not shown yet."""
+        """A new run's registry, which is not exposed yet."""
         return RunRegistry(run, arm, self._lock)
 
     def show(self, registry: RunRegistry) -> None:
-        """Show a run from now on; runs that ended a while ago are taken off."""
+        """Expose a run from now on; runs that ended a while ago are removed."""
         now_s = self._clock()
         with self._lock:
             if registry not in self._runs:
@@ -140,7 +144,7 @@ class MetricsRegistry(Collector):
                 self._runs.append(registry)
 
     def end(self, registry: RunRegistry) -> None:
-        """A run is over: what was true only while it went on is no longer."""
+        """End a run: remove the values that only mean something during it."""
         for name in LIVE:
             registry.drop(name)
         registry.ended_s = self._clock()
@@ -151,7 +155,6 @@ class MetricsRegistry(Collector):
         return server, server.server_port
 
     def collect(self) -> Iterator[Metric]:
-        """Every declared metric that has a value."""
         with self._lock:
             runs = [((b.run, b.arm), {name: dict(values) for name, values in b.values.items()}) for b in self._runs]
         for family, declared in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):

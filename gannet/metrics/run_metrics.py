@@ -1,6 +1,6 @@
-"""The controller's own view of a run for Prometheus: links as ordered and in force, trust, agreement, quality.
+"""The controller's metrics of a run: configured and measured links, trust, consensus, quality.
 
-`MetricsSink` is a Display (see gannet.experiment.runner): it turns the news of a run into metrics and serves them.
+`MetricsSink` is a Display (see gannet.experiment.runner): it turns a run's events into metrics and serves them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _QUANTILES = {"late_p50_ms": "0.5", "late_p99_ms": "0.99", "late_max_ms": "1"}
 
 
 class MetricsSink:
-    """A Display that Prometheus reads. `quality`: score snapshots now and then, with idle processor time only."""
+    """A Display that Prometheus scrapes. `quality`: score some snapshots, in idle processor time only."""
 
     def __init__(self, quality: bool = False) -> None:
         self.registry = MetricsRegistry()
@@ -46,14 +46,13 @@ class MetricsSink:
         return port
 
     def close(self) -> None:
-        """End the scoring process."""
         if self._quality is not None:
             self._quality.close()
 
     # Display.
 
     def begin(self, spec: RunSpec, number: int, of: int) -> None:
-        """A run begins. Its label is `named` later, or made here."""
+        """Begin a run. Its label is set later by `named`, or made here."""
         label = f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}"
         run = self._run = self.registry.begin(label, spec.arm)
         run.set(
@@ -83,12 +82,11 @@ class MetricsSink:
             self._quality.begin(spec)
 
     def named(self, run: str) -> None:
-        """The run's name as the nodes have it in their metrics."""
+        """Set the run's name, the same as in the nodes' metrics."""
         self._run.run = run
         self.registry.show(self._run)
 
     def end(self, summary: dict[str, Any]) -> None:
-        """A run is over."""
         self._run.set("gannet_run_state", ENDED[summary["status"]])
         self._speaks_against(summary["reasons"])
         if not summary["trusted"]:
@@ -100,27 +98,27 @@ class MetricsSink:
     # Sink.
 
     def phase(self, text: str) -> None:
-        """Setting up, and with "" training."""
+        """Set the state: setting up, or, with "", training."""
         self.registry.show(self._run)
         self._run.set("gannet_run_state", SETTING_UP if text else TRAINING)
 
     def step(self, rank: int, stats: StepStats) -> None:
-        """What nodes say of a step is in their own metrics; here only that they said something."""
+        """Nodes export their own figures of a step; here only the time of the report and missing peers are used."""
         self._run.set("gannet_last_step_timestamp_seconds", time.time(), rank)
         for snapshot in self._consensus.miss(stats.missing):
             self._show_consensus(snapshot)
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
-        """A checkpoint is no measurement."""
+        """Ignored: a checkpoint is not a measurement."""
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
-        """How far the nodes have drifted apart, and how good their mean is."""
+        """Update consensus distance and quality."""
         for snapshot in self._consensus.add(rank, step, t_s, x):
             self._show_consensus(snapshot)
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """LinkMonitor and changes of the links; a line may lack what its source does not know."""
+        """Update metrics from a link event; a line lacks the values that its source does not know."""
         match line.get("event"):
             case None:
                 self._counters(line)
@@ -129,7 +127,7 @@ class MetricsSink:
             case "configured":
                 self._configured(line)
             case "series":
-                pass  # its steps were told as they were configured
+                pass  # its steps are reported as "configured" events
             case "bad-window":
                 self._run.add("gannet_bad_windows", 1, line["node"])
                 self._run.add("gannet_bad_window_seconds", line["to_s"] - line["from_s"], line["node"])
@@ -140,11 +138,11 @@ class MetricsSink:
                 print(f"metrics: no metric shows the link event {event!r}: {line}", file=sys.stderr, flush=True)
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
-        """Refusals by link and reason."""
+        """Count rejected messages by link and reason."""
         self._run.add("gannet_reported_refusals", 1, sender, receiver, verdict)
 
     def certificate(self, certificate: Certificate) -> None:
-        """The links as measured, and what speaks against them."""
+        """Set the links as measured, and the reasons not to trust them."""
         run = self._run
         run.set("gannet_certificate_trusted", certificate.trusted)
         self._speaks_against(certificate.reasons)
@@ -168,7 +166,7 @@ class MetricsSink:
                 run.add(name, 0, node)
         self._show_links()
 
-    # Parts.
+    # Helpers.
 
     def _speaks_against(self, reasons: list[str]) -> None:
         self._run.set("gannet_reasons", len(reasons))
@@ -191,12 +189,12 @@ class MetricsSink:
         for source, counted in line.get("classes", {}).items():
             for field, name in _CLASS_METRICS.items():
                 run.set(name, counted[field], source, node)
-        for field, quantile in _QUANTILES.items():  # sch_netem says nothing of lateness: in the kernel it has none
+        for field, quantile in _QUANTILES.items():  # sch_netem reports no lateness: it runs in the kernel
             run.set("gannet_late_seconds", (line.get(field) or 0.0) / 1000, node, quantile)
         run.add("gannet_engine_run_queue_seconds", (line.get("run_queue_ms") or 0.0) / 1000, node)
         run.add("gannet_retransmitted_segments", line.get("retransmitted") or 0, node)
         if (rtts := line.get("rtt_ms")) is not None:
-            run.drop("gannet_rtt_seconds", node)  # of a peer that has not answered nothing is known
+            run.drop("gannet_rtt_seconds", node)  # a peer that has not answered has no value
             for peer, rtt_ms in rtts.items():
                 if rtt_ms is not None:
                     run.set("gannet_rtt_seconds", rtt_ms / 1000, node, peer)
@@ -218,7 +216,7 @@ class MetricsSink:
         self._show_links()
 
     def _show_links(self) -> None:
-        """Put what is configured on the registry: caps of nodes, and paths of the links that messages cross."""
+        """Set the configured values: rate limits of nodes, and paths of the links that messages use."""
         for node, caps in self._caps.items():
             for direction, cap in zip(("up", "down"), caps, strict=True):
                 self._set_or_drop(f"gannet_configured_{direction}_bits_per_second", cap, node)

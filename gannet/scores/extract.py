@@ -1,6 +1,6 @@
-"""The scores that torchmetrics computes, on features that are known already: Fréchet, kernel, classifier score.
+"""The scores that torchmetrics computes, on features that are already known: Fréchet, kernel, classifier score.
 
-Its metrics come with networks of their own; given one that hands on what it gets, they take features as they are.
+Its metrics come with networks of their own; given one that returns its input, they take features directly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DRAW_SEED = 0
 
 
 class Given(nn.Module):
-    """Lets a metric work on features computed already."""
+    """A feature network that returns its input, so that a metric takes features."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -43,14 +43,14 @@ class FrechetToData:
 
 
 def subset_size(real: int, generated: int) -> int:
-    """How many points of either kind a kernel distance compares at a time."""
+    """The number of points of each set that a kernel distance compares at a time."""
     return min(KID_SUBSET_SIZE, real, generated)
 
 
 def kernel_distance(real: Tensor, generated: Tensor) -> float:
     """The squared maximum mean discrepancy, unbiased, with kernel (x·y/d + 1)³ (Bińkowski et al. 2018).
 
-    The mean over KID_SUBSETS draws of `subset_size` points of either kind, always the same draws. Double precision.
+    The mean over KID_SUBSETS draws of `subset_size` points of each set, always the same draws. Double precision.
     """
     size = subset_size(len(real), len(generated))
     metric = _quiet(KernelInceptionDistance, Given(real.shape[1]), subsets=KID_SUBSETS, subset_size=size)
@@ -65,20 +65,20 @@ def kernel_distance(real: Tensor, generated: Tensor) -> float:
 def classifier_score(logits: Tensor) -> float:
     """exp of the mean over images of KL(p(class | image) ‖ p(class)), 1 to the number of classes (Salimans et al.).
 
-    logits: (n, classes). The mean over 10 splits as in the paper where each has 5,000 images, else all at once: a
-    small split cannot show all classes, and says too little.
+    logits: (n, classes). The mean over 10 splits, as in the paper, if each has 5,000 images; else over all images at
+    once, because a small split cannot show all classes.
     """
     splits = SPLITS if len(logits) >= SPLITS * SPLIT_SIZE else 1
     metric = _quiet(InceptionScore, Given(logits.shape[1]), splits=splits).to(logits.device)
     metric.update(logits.double())
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "std")  # of a single split; only the mean is used
+        warnings.filterwarnings("ignore", "std")  # for a single split; only the mean is used
         torch.manual_seed(DRAW_SEED)
         return float(metric.compute()[0])
 
 
 def _quiet(metric: type, *arguments: object, **settings: object):  # type: ignore[no-untyped-def]
-    """The metric, without its warning that it keeps all features: here they are kept anyway."""
+    """The metric without its warning that it keeps all features in memory: here they are kept anyway."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric .* will save all extracted features in buffer")
         return metric(*arguments, **settings)

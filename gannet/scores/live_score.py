@@ -1,8 +1,8 @@
-"""A small quality score while training goes on, in a process that runs only when a processor is idle.
+"""A quality score from a small sample during training, in a process that runs only when a processor is idle.
 
-A process and not a thread: a thread of idle priority would hold Python's lock while it waits for a processor,
-and with it the controller. The process (gannet.netem.child) reads requests, each a JSON line with as many raw bytes
-after it as the line's `bytes` says, and answers each with a JSON line.
+A process and not a thread: a thread of idle priority would hold Python's lock while it waits for a processor, and so
+block the controller. `python -m gannet.scores.live_score` reads requests, each a JSON line followed by as many raw
+bytes as the line's `bytes` says, and answers each with a JSON line.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SAMPLES = 300
 
 @dataclass(frozen=True)
 class Proxy:
-    """What a snapshot scored: comparable within one run and with runs of the same sample size."""
+    """The score of a snapshot: comparable within one run, and with runs of the same sample size."""
 
     value: float
     name: str
@@ -36,7 +36,8 @@ class Proxy:
 
 
 class QualityWatch:
-    """Scores the newest snapshot it was offered, one at a time; those offered meanwhile are skipped."""
+    """Scores the latest snapshot that it was offered, one at a time; those that were offered in the meantime are
+    skipped."""
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._samples = samples
@@ -47,7 +48,8 @@ class QualityWatch:
         threading.Thread(target=self._work, name="quality", daemon=True).start()
 
     def begin(self, spec: RunSpec) -> None:
-        """Load what this run's score needs, before its clock starts: nothing of it is worth waiting for later."""
+        """Load what this run's score needs, before its clock starts, so that nothing has to be loaded during
+        training."""
         features = spec.score.features if spec.score else "auto"
         order = {
             "data": spec.data.model_dump(mode="json"),
@@ -61,17 +63,16 @@ class QualityWatch:
                 self._ask(order)
                 self._ready = True
             except RuntimeError as error:
-                print(f"no quality score while training goes on: {error}", file=sys.stderr, flush=True)
+                print(f"no quality score during training: {error}", file=sys.stderr, flush=True)
 
     def offer(self, x: Tensor, tell: Callable[[Proxy], None]) -> None:
         """Score the generator in x (flat float32) when there is time; `tell` is called from another thread."""
         with suppress(queue.Empty):
-            self._slot.get_nowait()  # what is newer is worth more
+            self._slot.get_nowait()  # superseded by the newer one
         with suppress(queue.Full):
             self._slot.put_nowait((x, tell))
 
     def close(self) -> None:
-        """End the process."""
         self._child.process.kill()
         self._child.process.wait()
 
@@ -97,7 +98,7 @@ class QualityWatch:
 
 
 def answer_all(requests: IO[bytes], answers: Answers) -> None:
-    """Carry out requests until they end."""
+    """Answer requests until there are no more."""
     import torch
     from pydantic import TypeAdapter
 
@@ -121,10 +122,10 @@ def answer_all(requests: IO[bytes], answers: Answers) -> None:
                 scorer = scorers[key]
                 sampler = build_sampler(task, data)
                 answer: dict[str, Any] = {"name": scorer.name}
-                # From here on only what the processors have left over.
+                # From here on, use only idle processor time.
                 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             elif scorer is None:
-                raise ValueError("nothing is known of the run yet")
+                raise ValueError("no run was announced before this snapshot")
             else:
                 x = torch.frombuffer(bytearray(body), dtype=torch.float32)
                 score, _ = scorer.judge(sampler, x)
@@ -135,9 +136,9 @@ def answer_all(requests: IO[bytes], answers: Answers) -> None:
 
 
 def main(answers: Answers) -> None:
-    """Serve the process that started this one, on one thread."""
+    """Answer the process that started this one, on one thread."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, whose end is the end here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the controller, which ends this process
     torch.set_num_threads(1)
     answer_all(sys.stdin.buffer, answers)

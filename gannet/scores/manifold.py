@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: how two sets of points lie among each other's nearest neighbours.
+"""Precision, recall, density and coverage: how two sets of points overlap, by their nearest neighbours.
 
 The points are features of real images x_i and of generated ones y_j. B(x_i) is the ball around x_i whose radius
 is the distance to its k-th nearest neighbour among the other x; likewise B(y_j) among the y. Then
@@ -7,7 +7,7 @@ is the distance to its k-th nearest neighbour among the other x; likewise B(y_j)
     density   = mean over j of #{i: y_j in B(x_i)}/k coverage = share of the x_i with some y_j in B(x_i)  k = 5
 
 (Kynkäänniemi et al. 2019, "Improved precision and recall metric"; Naeem et al. 2020, "Reliable fidelity and
-diversity metrics", k as each paper recommends). Balls are closed. All four depend on how many points there are.
+diversity metrics", k as each paper recommends). Balls are closed. All four depend on the number of points.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 NEIGHBOURS = 3
 NAEEM_NEIGHBOURS = 5
 ROWS = 1000
-"""So many rows of a distance matrix are held at a time."""
+"""Rows of a distance matrix that are held in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def overlap(
 ) -> Overlap:
     """real: (n, d); generated: (m, d), each with more points than neighbours; computed in double precision.
 
-    Neither set is thinned here: for a comparison across runs give equally many of both, as the papers do.
+    Both sets are used whole: to compare runs, give equal numbers of both, as the papers do.
     """
     most = max(neighbours, naeem_neighbours)
     if min(len(real), len(generated)) <= most:
-        raise ValueError(f"{most} nearest neighbours need at least {most + 1} points of either kind")
+        raise ValueError(f"{most} nearest neighbours need at least {most + 1} points of each kind")
     x, y = real.double(), generated.double()
     near_x = _radii(x, (neighbours, naeem_neighbours))
     near_y = _radii(y, (neighbours,))
@@ -70,7 +70,7 @@ def _radii(points: Tensor, neighbours: tuple[int, ...]) -> Tensor:
     found = []
     for start in range(0, len(points), ROWS):
         distance = torch.cdist(points[start : start + ROWS], points)
-        # The nearest of all is the point itself.
+        # The nearest point is the point itself.
         nearest = distance.topk(max(neighbours) + 1, largest=False).values
         found.append(nearest[:, list(neighbours)])
     return torch.cat(found)

@@ -15,45 +15,45 @@ from gannet.scores.sample_size import shortfalls
 
 AMONG_NEIGHBOURS = ("precision", "recall", "density", "coverage")
 FOUND = 0.1
-"""A class counts as found when the images hold at least this part of an equal share of it."""
+"""A class counts as found if the images contain at least this fraction of an equal share of it."""
 
 
 def measurable(network: FeatureNetwork, wanted: Sequence[MetricName] | None) -> tuple[MetricName, ...]:
-    """The metrics to measure: those wanted, or with None the customary ones that this network can give.
+    """The metrics to measure: those wanted, or, with None, the usual ones that this network supports.
 
-    The Fréchet distance, which decides, is always first. Raises FeaturesMissing for one that cannot be had.
+    The Fréchet distance, which decides, is always first. Raises FeaturesMissing for a metric that is not available.
     """
     if wanted is None:
         return tuple(name for name in CUSTOMARY if name != "inception-score" or network.classify is not None)
     if "inception-score" in wanted and network.classify is None:
         raise FeaturesMissing(
-            f"metrics: inception-score needs a classifier of these images, and {network.name} does not know what is "
-            "on them: leave it out, or use features: inception"
+            f"metrics: inception-score needs a classifier of these images, and {network.name} does not "
+            "classify them: leave it out, or use features: inception"
         )
     return ("frechet", *(name for name in wanted if name != "frechet"))
 
 
 class Measures:
-    """Scores against the data's features `real`, (n, size), on whose device everything is computed."""
+    """Scores against the data's features `real`, (n, size); everything is computed on their device."""
 
     def __init__(self, network: FeatureNetwork, real: Tensor, metrics: tuple[MetricName, ...]) -> None:
         self.network = network
         self.metrics = metrics
         self._frechet = FrechetToData(real)
         self._count = len(real)
-        if metrics != ("frechet",):  # in an order of its own, so that any first part is a fair sample
+        if metrics != ("frechet",):  # shuffled, so that the first rows are always a fair sample
             order = torch.randperm(len(real), generator=torch.Generator().manual_seed(DRAW_SEED))
             self._real = real[order.to(real.device)]
 
     def of(self, features: Tensor) -> dict[str, float]:
-        """By name, in the order of `metrics`."""
+        """The scores by name, in the order of `metrics`."""
         found: dict[str, float] = {"frechet": self._frechet(features)}
         if "kid" in self.metrics:
             found["kid"] = kernel_distance(self._real, features)
         if "inception-score" in self.metrics and self.network.classify is not None:
             found["inception-score"] = classifier_score(self.network.classify(features))
         if set(AMONG_NEIGHBOURS) & set(self.metrics):
-            # Equally many of both kinds: these four depend on how dense the points lie.
+            # Equal numbers of both kinds: these four depend on the density of the points.
             count = min(len(self._real), len(features))
             among = overlap(self._real[:count], features[:count])
             found |= {
@@ -65,7 +65,7 @@ class Measures:
         return {name: found[name] for name in self.metrics}
 
     def class_shares(self, features: Tensor) -> dict[str, float] | None:
-        """Which part of the images shows which class of the data; None where the network does not know them."""
+        """The share of each class of the data among the images; None if the network does not know the classes."""
         names = self.network.class_names
         if self.network.classify is None or not names:
             return None
@@ -73,13 +73,13 @@ class Measures:
         return dict(zip(names, (counts.double() / len(features)).tolist(), strict=True))
 
     def shortfalls(self, generated: int) -> tuple[str, ...]:
-        """What these scores lack when they rest on so many generated images, one sentence each."""
+        """Why these scores are doubtful with this number of generated images, one sentence each."""
         network = self.network
         return shortfalls(network.name, network.size, network.classes, self.metrics, self._count, generated)
 
 
 def classes_found(shares: dict[str, float] | None) -> float | None:
-    """The share of classes of which the images hold at least FOUND of an equal share."""
+    """The share of classes of which the images contain at least FOUND of an equal share."""
     if shares is None:
         return None
     return sum(share * len(shares) >= FOUND for share in shares.values()) / len(shares)

@@ -1,4 +1,4 @@
-"""The scores by name: which there are, what each is called on which network's features, and which way is better.
+"""The scores by name: what each is called on which network's features, and which direction is better.
 
 Importing this module does not import torch, so that a spec can be checked and a report written without it.
 """
@@ -12,16 +12,17 @@ MetricName = Literal["frechet", "kid", "inception-score", "precision", "recall",
 Better = Literal["lower", "higher"]
 
 CUSTOMARY: tuple[MetricName, ...] = ("frechet", "kid", "inception-score", "precision", "recall", "coverage")
-"""What is measured unless a spec says otherwise, as far as the feature network can. With 1,000 images they cost
-about as much again as the Fréchet distance alone; density costs no more, and says little that coverage does not."""
+"""Measured unless a spec says otherwise, as far as the feature network allows. With 1,000 images they double the time
+of the Fréchet distance alone; density would take no longer, but says little that coverage does not."""
 
 INCEPTION = "Inception"
-"""The network on whose features the scores have the names that the field knows: FID, KID, Inception score."""
+"""The network on whose features the scores have the names known in the field: FID, KID, Inception score."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """short: its name in a heading. better: which way. source: where it is defined. what: in a few plain words."""
+    """short: its name in a heading. better: which direction. source: where it is defined. what: a short
+    explanation."""
 
     short: str
     better: Better
@@ -34,27 +35,27 @@ METRICS: dict[MetricName, Metric] = {
         "Fréchet distance",
         "lower",
         "Heusel et al. 2017",
-        "how far mean and covariance of the generated images’ features are from the data’s; the score that decides",
+        "the distance between the images’ and the data’s means and covariances of features; the deciding score",
     ),
     "kid": Metric(
         "kernel distance",
         "lower",
         "Bińkowski et al. 2018",
-        "the squared maximum mean discrepancy of the features under the kernel (x·y/d + 1)³; unbiased, so that "
-        "near 0 it may fall below 0",
+        "the squared maximum mean discrepancy of the features under the kernel (x·y/d + 1)³; unbiased, so it "
+        "can be slightly negative",
     ),
     "inception-score": Metric(
         "classifier score",
         "higher",
         "Salimans et al. 2016",
-        "how sure a classifier is of each image while all classes appear: from 1 to its number of classes",
+        "high if a classifier is certain of each image and all classes occur: from 1 to the number of classes",
     ),
     "precision": Metric(
         "precision",
         "higher",
         "Kynkäänniemi et al. 2019",
         "the share of generated images that lie among the real ones (closer to one than its 3rd nearest real "
-        "neighbour); an outlier among the real ones has a wide neighbourhood, which flatters where there are few",
+        "neighbour); an outlier among few real images has a wide neighbourhood, which makes this too high",
     ),
     "recall": Metric(
         "recall",
@@ -66,8 +67,8 @@ METRICS: dict[MetricName, Metric] = {
         "density",
         "higher",
         "Naeem et al. 2020",
-        "in how many real images’ neighbourhoods a generated image lies, as a share of 5; 1 for the data itself, "
-        "and more where images crowd together",
+        "the number of real images’ neighbourhoods that contain a generated image, divided by 5; 1 for the data "
+        "itself, higher if the images cluster",
     ),
     "coverage": Metric(
         "coverage",
@@ -79,7 +80,7 @@ METRICS: dict[MetricName, Metric] = {
 
 
 def title(metric: MetricName, network: str) -> str:
-    """What a score on this network's features may be called: "FID" only on Inception's, else with its network."""
+    """A score's name on this network's features: "FID" only for Inception's, else with the network's name."""
     if network == INCEPTION and metric in ("frechet", "kid", "inception-score"):
         return {"frechet": "FID", "kid": "KID", "inception-score": "Inception score"}[metric]
     if metric == "inception-score":

@@ -1,4 +1,4 @@
-"""Scores a run's snapshots after training: how good its images are, how far the nodes are apart, image grids."""
+"""Scores a run's snapshots after training: image quality, consensus distance, image grids."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def score_run(
     progress: Callable[[int, int], None] | None = None,
     algorithm: str = "",
 ) -> list[dict[str, Any]]:
-    """Score at most `points` snapshots of a finished run, evenly spaced in time, first and last included.
+    """Score at most `points` snapshots of a finished run, evenly spaced in time, including the first and the last.
 
-    Scored is the mean of the nodes' generators, x_mean = (1/M) sum_i x_i; each player's consensus distance
-    (1/M) sum_i |x_i - x_mean|^2 goes with it; the x_i are those of `comparable`, which must know the algorithm.
-    Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; progress is told
-    (done, total). A model that is not finite has the score None.
+    The scored model is the mean of the nodes' generators, x_mean = (1/M) sum_i x_i. Each line also has the players'
+    consensus distances, (1/M) sum_i |x_i - x_mean|^2. The x_i are those of `comparable`, which needs the algorithm.
+    Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; calls progress(done,
+    total). A model that is not finite has the score None.
     """
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     sampler = build_sampler(task, scorer.data, scorer.device)
     found = [Snapshot.read_header(folder) for folder in sorted(run_folder.glob("snapshots/step-*"))]
     if not found:
-        raise FileNotFoundError(f"{run_folder / 'snapshots'}: nothing to score; did the run stop early?")
+        raise FileNotFoundError(f"{run_folder / 'snapshots'}: no snapshots to score; did the run stop early?")
     chosen = spread(found, points)
     images = run_folder / "images"
     images.mkdir(exist_ok=True)

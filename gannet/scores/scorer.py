@@ -1,7 +1,7 @@
-"""Who scores a run, and how: a GAN's images are held against the data's, other tasks score themselves.
+"""Scoring of a run: a GAN's images are compared with the data's; other tasks score themselves.
 
-Every number is named after the network on whose features it was taken: the Fréchet distance is called FID, the
-kernel distance KID and the classifier's score Inception score only on the Inception features that made the names.
+Every number is named after the network whose features it is based on: the Fréchet distance is called FID, the kernel
+distance KID and the classifier score Inception score only on the Inception features, for which the names were coined.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ NOISE_SEED = 0
 class Score:
     """value: Fréchet distance to the training images, lower is better, and its name. more: the other metrics.
 
-    class_shares: which part of the images shows which class of the data, None where the feature network does not
-    know these classes. classes_found: the share of the classes that are there.
+    class_shares: the share of each class of the data among the images, None if the feature network does not know the
+    classes. classes_found: the share of classes that occur.
     """
 
     value: float
@@ -46,10 +46,10 @@ class Score:
 class Scorer:
     """Compares images with the training images of a data set, whose features it computes once.
 
-    samples: how many images are generated for a snapshot; scores of other sample sizes do not compare. features:
+    samples: the number of images generated for a snapshot; scores with other numbers are not comparable. features:
     "auto" takes FashionNet for grey images and, for colour, Inception where its weights are installed, else
-    EfficientNet-Lite0. metrics: beside the Fréchet distance; None for the customary ones that the network can give.
-    Raises FeaturesMissing, with the fix, when there is no such network, metric or device.
+    EfficientNet-Lite0. metrics: in addition to the Fréchet distance; None for the usual ones that the network
+    supports. Raises FeaturesMissing, with the fix, if there is no such network, metric or device.
     """
 
     def __init__(
@@ -72,26 +72,24 @@ class Scorer:
 
     @property
     def name(self) -> str:
-        """What its score is called."""
         return self.network.score_name
 
     @property
     def features(self) -> str:
-        """The network on whose features everything is measured."""
         return self.network.name
 
     @property
     def metrics(self) -> tuple[MetricName, ...]:
-        """What it measures, the Fréchet distance first."""
+        """The metrics measured, the Fréchet distance first."""
         return self._measures.metrics
 
     @property
     def shortfalls(self) -> tuple[str, ...]:
-        """Where `samples` or the data are too few for what is measured, one sentence each."""
+        """Why `samples` or the data are too few for the metrics, one sentence each."""
         return self._measures.shortfalls(self.samples)
 
     def judge(self, sampler: AnyTask, x: Tensor) -> tuple[Score, Evaluation]:
-        """Score the images that the generator in x makes."""
+        """Score the images that the generator in x generates."""
         images = sampler.generate(x, self.samples, NOISE_SEED)
         score = self.score(images)
         return score, Evaluation(score.value, dict(score.more), images)
@@ -130,7 +128,6 @@ class OwnScorer:
         self.name, self.data, self.device = name, data, torch.device(device)
 
     def judge(self, sampler: AnyTask, x: Tensor) -> tuple[Score, Evaluation]:
-        """What the task says of x."""
         assert isinstance(sampler, Evaluates)
         told = sampler.evaluate(x)
         return Score(told.score, self.name, 0, None, more=told.more), told
@@ -147,7 +144,7 @@ def scorer_for(
     features: FeatureName = "auto",
     metrics: Sequence[MetricName] | None = ("frechet",),
 ) -> AnyScorer:
-    """Who scores a run of that task: the task itself where it can, else a Scorer of its images."""
+    """The scorer of a run: the task itself if it is able to score, else a Scorer of its images."""
     if not isinstance(task, TaskConfig) and isinstance(
         sampler := build_sampler(task, data, present(torch.device(device))), Evaluates
     ):
@@ -156,7 +153,7 @@ def scorer_for(
 
 
 def check_scoring(task: TaskSetting, data: DataConfig, wish: ScoreSpec) -> None:
-    """Raises FeaturesMissing where a run of that task could not be scored as wished, before it trains for nothing."""
+    """Raises FeaturesMissing, before training, if a run of that task could not be scored as requested."""
     device = present(torch.device(wish.device))
     if not isinstance(task, TaskConfig) and isinstance(build_sampler(task, data), Evaluates):
         if wish.metrics is not None or wish.features != "auto":
@@ -176,5 +173,5 @@ def present(device: torch.device) -> torch.device:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Floats in [-1, 1] to uint8 0 to 255; bytes stay as they are."""
+    """Floats in [-1, 1] to uint8 0 to 255; bytes are returned unchanged."""
     return images if images.dtype == torch.uint8 else images.add(1).mul(127.5).round().clamp(0, 255).byte()

@@ -58,7 +58,7 @@ def test_nodes_and_controller_speak_of_the_same_runs(found: dict[str, Any]) -> N
     assert found["runs_of_nodes"] == found["runs_of_controller"] and len(found["runs_of_nodes"]) == 2
 
 
-def test_a_change_of_links_is_seen_as_ordered_and_as_observed(found: dict[str, Any]) -> None:
+def test_a_change_of_links_is_seen_as_configured_and_as_observed(found: dict[str, Any]) -> None:
     """An echo takes both ways' delays, and what queues there are; never less."""
     (changed_s,) = found["changed_s"]
     assert found["start_s"] < changed_s < found["end_s"]

@@ -166,7 +166,7 @@ def test_a_diverged_model_has_no_score(tmp_path: Path, scorer: Scorer) -> None:
 
 
 def test_errors_of_a_run_folder_say_what_is_missing(tmp_path: Path, scorer: Scorer) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing to score"):
+    with pytest.raises(FileNotFoundError, match="no snapshots to score"):
         score_run(tmp_path, TASK, scorer)
     write_run(tmp_path, {10: 1.0})
     with pytest.raises(ValueError, match="this task has"):
@@ -238,7 +238,7 @@ def test_a_metric_that_cannot_be_had_is_an_error_and_the_customary_ones_leave_it
     assert measurable(feature_network(DATA, "auto", torch.device("cpu")), None) == CUSTOMARY
     assert "inception-score" not in measurable(network, None) and "precision" in measurable(network, None)
     assert measurable(network, ("kid",)) == measurable(network, ("kid", "frechet")) == ("frechet", "kid")
-    with pytest.raises(FeaturesMissing, match="FashionNet does not know what is on them"):
+    with pytest.raises(FeaturesMissing, match="FashionNet does not classify them"):
         check_scoring(TASK, digits, ScoreSpec(metrics=("inception-score",)))
     with pytest.raises(FeaturesMissing, match="device cuda:63: this machine has"):
         check_scoring(TASK, DATA, ScoreSpec(device="cuda:63"))

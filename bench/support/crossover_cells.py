@@ -23,7 +23,7 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.config import NodeConfig
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 
 PACE_MS = 60.0
 GAN_VALUES, GAN_RAW = (

@@ -37,7 +37,7 @@ from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.topologies.topology import Topology
-from gannet.node.training.loop import Meter
+from gannet.node.training.meter import Meter
 from gannet.node.training.peers import Peers
 
 _NICENESS = 10  # as the fork server gives to trainers

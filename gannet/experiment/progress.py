@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gannet.console import plain_table
 from gannet.netem.measure.certificate import Certificate
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.spec.run_spec import RunSpec
 
 _WINDOW_STEPS = 50
@@ -40,7 +40,7 @@ class _NodeView:
         span_s = sum(s.compute_s + s.wait_s + s.other_s for s in steps)
         known: dict[str, float] = {}
         for stats in steps:
-            known |= stats.losses  # players may move in turn: of each its last one
+            known |= stats.loss  # players may move in turn: of each its last one
         losses = "  ".join(f"{short} {known[name]:.2f}" for name, short in initials(known).items())
         return [
             str(rank),

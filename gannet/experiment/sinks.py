@@ -9,7 +9,7 @@ from torch import Tensor
 from gannet.fabrics.job import Sink
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.scores.score_run import comparable, scorer_for
 from gannet.spec.run_spec import RunSpec
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
 
     from gannet.netem.measure.certificate import Certificate
     from gannet.node.config import NodeConfig
-    from gannet.node.training.loop import StepStats
+    from gannet.node.training.meter import StepStats
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from gannet.fabrics.job import Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks.config import PythonTaskConfig
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.spec.run_spec import RunSpec
 
 LAYERS = ("codec", "grpc", "interface")
@@ -102,7 +102,7 @@ class Ledger:
                 "node": rank,
                 "step": stats.step,
                 "t_s": stats.t_s,
-                "loss": stats.losses,
+                "loss": stats.loss,
                 "compute_s": stats.compute_s,
                 "wait_s": stats.wait_s,
                 "other_s": stats.other_s,
@@ -216,7 +216,7 @@ def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str
 def _stats(line: dict[str, Any]) -> StepStats:
     """The StepStats that a line of steps.jsonl was written from."""
     values = {field.name: line[field.name] for field in fields(StepStats) if field.name in line}
-    return StepStats(**{**values, "losses": line["loss"], "missing": tuple(line["missing"])})
+    return StepStats(**{**values, "missing": tuple(line["missing"])})
 
 
 def write_line(file: IO[str], line: dict[str, Any]) -> None:

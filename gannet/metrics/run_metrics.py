@@ -15,7 +15,7 @@ from gannet.metrics.consensus import Consensus, Snapshot
 from gannet.metrics.registry import MetricsRegistry
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.scores.live_score import Proxy, QualityWatch
 from gannet.spec.run_spec import RunSpec
 

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from gannet.node.exchange.counters import PeerCounts
 from gannet.node.exchange.mailbox import Verdict
 from gannet.node.process.usage import Scheduling, resident_bytes, throttled_seconds
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import LAYERS, StepStats
 
 _LABELS = ("run", "arm", "node")
 _REASONS = tuple(verdict.name.lower() for verdict in Verdict if verdict is not Verdict.ACCEPTED)
@@ -76,16 +76,15 @@ class NodeMetrics:
         self._clock.labels(**labels).set(stats.t_s)
         self._step_seconds.labels(**labels).observe(max(0.0, stats.t_s - self._last_t_s))
         self._last_t_s = stats.t_s
-        for player, loss in stats.losses.items():
+        for player, loss in stats.loss.items():
             self._loss.labels(**labels, player=player).set(loss)
             if not math.isfinite(loss):
                 self.diverged()
         spent = {"compute": stats.compute_s, "wait": stats.wait_s, "other": stats.other_s}
         for activity, seconds in spent.items():
             self._spent.labels(**labels, activity=activity).inc(seconds)
-        layers = {"codec": stats.codec_bytes, "grpc": stats.grpc_bytes, "interface": stats.interface_bytes}
-        for layer, count in layers.items():
-            self._sent.labels(**labels, layer=layer).inc(max(0, count))
+        for layer in LAYERS:
+            self._sent.labels(**labels, layer=layer).inc(max(0, getattr(stats, f"{layer}_bytes")))
         for peer in stats.missing:
             self._missing.labels(**labels, peer=str(peer)).inc()
 

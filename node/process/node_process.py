@@ -33,10 +33,12 @@ from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
-from gannet.node.training.loop import Meter, StepStats, progress, train
+from gannet.node.training.loop import progress, train
+from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.peers import CollectiveFailed
 from gannet.node.training.worker import Diverged, Worker
 from gannet.node.wire import control_pb2
+from gannet.node.wire.step import to_message
 
 if TYPE_CHECKING:
     from gannet.node.process.torch_ddp import DdpMean
@@ -279,20 +281,7 @@ class _Life:
         self._last_step.reach(progress(self._config, stats.step, stats.t_s))
         if self._metrics is not None:
             self._metrics.step(stats)
-        self._line.post(
-            step=control_pb2.Step(
-                step=stats.step,
-                t_s=stats.t_s,
-                loss=stats.losses,
-                compute_s=stats.compute_s,
-                wait_s=stats.wait_s,
-                other_s=stats.other_s,
-                codec_bytes=stats.codec_bytes,
-                grpc_bytes=stats.grpc_bytes,
-                interface_bytes=stats.interface_bytes,
-                missing=stats.missing,
-            )
-        )
+        self._line.post(step=to_message(stats))
         self._go_on()
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:

@@ -21,7 +21,7 @@ from gannet.node.training.effects import (
     Send,
     Tag,
 )
-from gannet.node.training.loop import Meter
+from gannet.node.training.meter import Meter
 
 T = TypeVar("T")
 

@@ -1,10 +1,8 @@
-"""A node's training loop: what it measures of each step and whom it tells."""
+"""A node's training loop: it drives the algorithm, has each step measured, and tells of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
 
@@ -14,68 +12,8 @@ from gannet.node.algorithms.by_player import by_player
 from gannet.node.algorithms.registry import ALGORITHMS
 from gannet.node.config import NodeConfig
 from gannet.node.training.checkpoint import Checkpoint
-from gannet.node.training.peers import Peers
+from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.worker import Worker
-
-
-@dataclass(frozen=True)
-class StepStats:
-    """The cost of one step on one node; times in seconds, `t_s` on the training clock at the step's end."""
-
-    step: int
-    t_s: float
-    losses: dict[str, float]
-    compute_s: float
-    wait_s: float
-    other_s: float
-    codec_bytes: int
-    grpc_bytes: int
-    interface_bytes: int
-    missing: tuple[int, ...]
-
-
-@dataclass
-class Meter:
-    """What a fabric counts while it carries out effects; read and reset by the loop at each step."""
-
-    clock: Callable[[], float]
-    network: Callable[[], tuple[int, int]] = lambda: (0, 0)
-    compute_s: float = 0.0
-    wait_s: float = 0.0
-    _zero: float = 0.0
-    _seen: tuple[float, int, int, int] = field(default=(0.0, 0, 0, 0))
-
-    def begin(self, codec_bytes: int, t_s: float = 0.0) -> None:
-        """Set all readings to now: the training clock begins here, at `t_s`."""
-        self.compute_s = self.wait_s = 0.0
-        self._zero = self.clock() - t_s
-        self._seen = (t_s, *self.network(), codec_bytes)
-
-    @property
-    def t_s(self) -> float:
-        """The training clock: seconds of training, those before a checkpoint that this run goes on from too."""
-        return self.clock() - self._zero
-
-    def step(self, number: int, losses: dict[str, float], peers: Peers) -> StepStats:
-        """What has passed since the last step."""
-        now, (grpc, interface), codec = self.t_s, self.network(), peers.codec_bytes
-        then, grpc_then, interface_then, codec_then = self._seen
-        stats = StepStats(
-            step=number,
-            t_s=now,
-            losses=losses,
-            compute_s=self.compute_s,
-            wait_s=self.wait_s,
-            other_s=max(0.0, now - then - self.compute_s - self.wait_s),
-            codec_bytes=codec - codec_then,
-            grpc_bytes=grpc - grpc_then,
-            interface_bytes=interface - interface_then,
-            missing=tuple(sorted(peers.missing)),
-        )
-        self._seen = (now, grpc, interface, codec)
-        self.compute_s = self.wait_s = 0.0
-        peers.missing.clear()
-        return stats
 
 
 class Reporter(Protocol):

@@ -19,7 +19,7 @@ from dashboards import check
 from dashboards.__main__ import write
 from gannet.metrics.registry import COUNTERS, GAUGES
 from gannet.node.process.metrics import NodeMetrics
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose" / "prometheus"

@@ -48,7 +48,7 @@ def test_other_algorithms_train_it(algorithm: dict[str, Any]) -> None:
     codec = "qsgd-4bit" if algorithm["name"] == "choco" else "fp32"
     memory, outcome = play(virtual_job(algorithm, steps=7, task=TASK, data=DATA, codec=codec))
     assert outcome.status == "finished"
-    assert {name for stats in memory.steps[0] for name in stats.losses} == {"classifier", "teacher", "discriminator"}
+    assert {name for stats in memory.steps[0] for name in stats.loss} == {"classifier", "teacher", "discriminator"}
 
 
 def test_a_comparison_scores_test_error_and_accuracies(tmp_path: Path) -> None:

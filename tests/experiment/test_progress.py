@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from gannet.experiment.progress import LiveDisplay, initials
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.spec.run_spec import RunSpec
 
 
@@ -24,7 +24,7 @@ def test_players_are_told_apart_by_as_few_letters_as_will_do() -> None:
 
 def stats(step: int, **losses: float) -> StepStats:
     return StepStats(
-        step=step, t_s=step / 10, losses=losses, compute_s=0.1, wait_s=0.0, other_s=0.0,
+        step=step, t_s=step / 10, loss=losses, compute_s=0.1, wait_s=0.0, other_s=0.0,
         codec_bytes=0, grpc_bytes=0, interface_bytes=0, missing=(),
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.reader import read_run
 from gannet.ledger.writer import Ledger
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.spec.load import SpecError, resolve
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 

@@ -19,7 +19,7 @@ from gannet.metrics.registry import COUNTERS, GAUGES, MetricsRegistry
 from gannet.metrics.run_metrics import MetricsSink
 from gannet.netem.measure.certificate import Certificate, EdgeResult
 from gannet.node.tasks import build_sampler
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 from gannet.scores.live_score import SAMPLES, Proxy, QualityWatch
 from gannet.scores.score_run import NOISE_SEED, Scorer
 from gannet.spec.run_spec import RunSpec

@@ -16,7 +16,8 @@ from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
-from gannet.node.training.loop import Meter, StepStats, train
+from gannet.node.training.loop import train
+from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.worker import Worker
 
 

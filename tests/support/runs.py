@@ -16,7 +16,7 @@ from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.config import NodeConfig
 from gannet.node.tasks.base import AnyTask
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 
 
 class Memory:

@@ -21,7 +21,9 @@ from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
-from gannet.node.training.loop import StepStats, progress
+from gannet.node.training.loop import progress
+from gannet.node.training.meter import LAYERS
+from gannet.node.wire.step import from_message
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
@@ -265,7 +267,7 @@ class Session:
             case "warmed":
                 self.warmed.add(rank)
             case "step":
-                stats = step_stats(report.step)
+                stats = from_message(report.step)
                 self.steps[rank], self.t_s[rank] = stats.step, stats.t_s
                 self.sink.step(rank, stats)
                 self.graph.moves(rank)
@@ -279,7 +281,7 @@ class Session:
             case "finished":
                 finished, sent = report.finished, self.outcome.sent_bytes
                 self.outcome.memory_mb[rank] = finished.memory_mb
-                for layer in ("codec", "grpc", "interface"):
+                for layer in LAYERS:
                     sent[rank, layer] = getattr(finished, f"{layer}_bytes")
                 self.alive.discard(rank)
             case "refused":
@@ -335,19 +337,3 @@ class Session:
         for rank, (since, why) in self.unwatched.items():
             if rank in self.alive and time.monotonic() - since > _UNWATCHED_S:
                 raise Failed(f"the links of node {rank} are no longer watched, and it still trains: {why}")
-
-
-def step_stats(step: Any) -> StepStats:
-    """The wire's Step as StepStats."""
-    return StepStats(
-        step=step.step,
-        t_s=step.t_s,
-        losses=dict(step.loss),
-        compute_s=step.compute_s,
-        wait_s=step.wait_s,
-        other_s=step.other_s,
-        codec_bytes=step.codec_bytes,
-        grpc_bytes=step.grpc_bytes,
-        interface_bytes=step.interface_bytes,
-        missing=tuple(step.missing),
-    )

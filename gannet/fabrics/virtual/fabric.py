@@ -46,7 +46,8 @@ from gannet.node.training.effects import (
     Send,
     Tag,
 )
-from gannet.node.training.loop import Meter, StepStats, progress, train
+from gannet.node.training.loop import progress, train
+from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.peers import CollectiveFailed
 from gannet.node.training.worker import Diverged, Worker
 

@@ -63,7 +63,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.stack(states), truth.states(step))
     for node in range(NODES):
         mine = [line for line in steps if line["node"] == node]
-        assert [line["loss"] for line in mine] == [stats.losses for stats in truth.steps[node]]
+        assert [line["loss"] for line in mine] == [stats.loss for stats in truth.steps[node]]
         clock = np.array([line["t_s"] for line in mine])
         assert (np.diff(clock) > 0).all()
         # What came before the interruption is on the clock, and what passed until it was resumed is not.

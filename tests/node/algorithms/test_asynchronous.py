@@ -97,7 +97,7 @@ def test_the_trajectory_is_the_references(topology: str, slow_ms: float) -> None
     memory = train(world, 40, tasks, **config)
     matrix = games[0].matrix.numpy().astype(np.float64)
     for rank in range(world):
-        ours = [stats.losses["generator"] for stats in memory.steps[rank]]
+        ours = [stats.loss["generator"] for stats in memory.steps[rank]]
         theirs = [float(x[:4] @ matrix @ x[4:]) for x in states[rank]]
         assert len(ours) >= len(theirs) >= int(until * 1000 / slow_ms)
         both = min(len(ours) - 1, len(theirs))

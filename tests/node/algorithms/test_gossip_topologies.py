@@ -20,7 +20,7 @@ from gannet.node.config import NodeConfig
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
-from gannet.node.training.loop import Meter
+from gannet.node.training.meter import Meter
 from gannet.node.training.peers import Peers
 from tests.node.algorithms.test_algorithms import RATE, Reference, trajectory
 from tests.support.exchanges import Pair

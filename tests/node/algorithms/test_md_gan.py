@@ -305,4 +305,4 @@ def test_a_gan_trains_so() -> None:
     buffers = moved[:, sampler.buffers].mean(1)
     assert generator[0] > 0.9 and buffers[0] > 0.9 and not generator[1:].any() and not buffers[1:].any()
     assert critic[0] == 0 and (critic[1:] > 0.9).all()
-    assert memory.steps[1][-1].losses.keys() == {"generator", "discriminator"}
+    assert memory.steps[1][-1].loss.keys() == {"generator", "discriminator"}

@@ -19,7 +19,7 @@ from gannet.node.exchange.mailbox import Verdict
 from gannet.node.process.metrics import NodeMetrics
 from gannet.node.process.usage import Scheduling, resident_bytes, throttled_seconds
 from gannet.node.training.effects import Tag
-from gannet.node.training.loop import StepStats
+from gannet.node.training.meter import StepStats
 
 Values = dict[tuple[str, ...], float]
 

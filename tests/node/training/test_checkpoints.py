@@ -71,7 +71,7 @@ def assert_same(whole: Memory, before: Memory, after: Memory) -> None:
     for rank in range(WORLD):
         told = [*before.steps[rank], *after.steps[rank]]
         assert [s.step for s in told] == list(range(1, STEPS + 1))
-        assert [s.losses for s in told] == [s.losses for s in whole.steps[rank]]
+        assert [s.loss for s in told] == [s.loss for s in whole.steps[rank]]
         assert [s.codec_bytes for s in told] == [s.codec_bytes for s in whole.steps[rank]]
         assert np.all(np.diff([s.t_s for s in told]) > 0)
 

@@ -13,7 +13,8 @@ from gannet.node.config import NodeConfig
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.tasks.base import Gradient
 from gannet.node.training.effects import PeerLost, Tag
-from gannet.node.training.loop import Meter, StepStats, train
+from gannet.node.training.loop import train
+from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.worker import Diverged, Worker, device_of
 from tests.support.games import BilinearGame
 

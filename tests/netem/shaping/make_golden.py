@@ -1,7 +1,8 @@
 """The golden command lists: what each case of test_commands.py and each shipped profile amounts to.
 
 `python tests/netem/shaping/make_golden.py` rewrites them after an intended change to the commands or to a
-profile; test_commands.py holds them. The lists of profiles leave out the clearing at their head, which golden/clear.txt has.
+profile; test_commands.py holds them. The lists of profiles leave out the clearing at their head, which is in
+golden/clear.txt.
 """
 
 from __future__ import annotations

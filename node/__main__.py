@@ -1,4 +1,4 @@
-"""`python -m node`: one worker. It joins the controller, which tells it everything else."""
+"""`python -m gannet.node`: one worker. It joins the controller, which tells it everything else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAUSE_S = 0.5
 
 def main() -> int:
     """Parse the place to live and live there."""
-    parser = argparse.ArgumentParser(prog="python -m node", description="One Gannet worker.")
+    parser = argparse.ArgumentParser(prog="python -m gannet.node", description="One Gannet worker.")
     parser.add_argument("--controller", required=True, metavar="HOST:PORT", help="on the management network")
     parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve messages")
     parser.add_argument("--mesh-device", help="network device whose byte counter to report, e.g. mesh0")

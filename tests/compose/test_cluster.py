@@ -163,7 +163,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
 
 def trainers(seen: Seen) -> list[dict[str, Any]]:
     """The training processes of all nodes: the one that stays, and its forks."""
-    return [p for ps in seen.processes.values() for p in ps if " -m node --stay" in p["command"]]
+    return [p for ps in seen.processes.values() for p in ps if " -m gannet.node --stay" in p["command"]]
 
 
 def test_every_container_is_healthy(seen: Seen) -> None:
@@ -197,7 +197,7 @@ def test_the_link_agent_alone_holds_net_admin(seen: Seen) -> None:
                 (found,) = [
                     p
                     for p in processes
-                    if p["command"].strip().endswith(f"-m {module}") and "init" not in p["command"]
+                    if p["command"].strip().endswith(f" {module}") and "init" not in p["command"]
                 ]
                 assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == capabilities, (module, found)
 

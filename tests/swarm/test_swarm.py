@@ -177,7 +177,7 @@ def look_inside(swarm: TwoEngines) -> dict[str, str]:
 def trainers(engine: Engine, container: str) -> list[int]:
     """Processes of a node's container that train, as this machine numbers them."""
     top = engine.docker("top", container, "-eo", "pid,args").splitlines()[1:]
-    return [int(line.split()[0]) for line in top if " -m node " in line]
+    return [int(line.split()[0]) for line in top if " -m gannet.node " in line]
 
 
 def status_of(pid: int) -> tuple[str, str, str]:

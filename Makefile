@@ -8,17 +8,24 @@ SYSTEM_TOOLS := ip tc iptables nsenter unshare
 SYSTEM_PACKAGES := iproute2 iptables util-linux python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo test bench lint proto dashboards system clean help
+# Real tests (links, containers, an emulated machine) wait more than they compute: a worker more than there are processors.
+PROCESSORS := $(shell nproc)
+WORKERS ?= $(shell expr $(PROCESSORS) + 1)
+
+.PHONY: demo test test-fast bench lint proto dashboards system clean help
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: system $(VENV)/.installed  ## the comparison of the README: about six minutes, a report at the end
 	$(BIN)/gannet demo
 
-test: system $(VENV)/.dev  ## all tests; needs the machine for itself for some forty minutes on two cores
+test: system $(VENV)/.dev  ## all tests; needs the machine for itself for some twenty minutes on two processors
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
-	$(BIN)/python -m pytest --durations=25
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
+
+test-fast: $(VENV)/.dev  ## the pure tests: no links, containers, emulated machines or runs of real processes
+	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real and not slow" --durations=25
 
 bench: system $(VENV)/.dev  ## the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

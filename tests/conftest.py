@@ -1,14 +1,21 @@
-"""For all tests: no deadline of Hypothesis; one Docker engine and one build of the image a session."""
+"""For all tests: no deadline of Hypothesis; one Docker engine and one build of the image; who runs beside whom."""
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import docker, images
+from tests.support import docker, images, sharing
+
+# Rich fixes its width by these when a console is made; tests say how wide theirs is.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 
 # How long an example takes to make or to try is the machine's affair, and no test of ours judges it.
 settings.register_profile("gannet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -19,6 +26,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NOTES: list[str] = []
+_BEGUN = (time.monotonic(), *sharing.processor_times())
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def note(text: str) -> None:
@@ -50,6 +59,46 @@ def prometheus_image(engine: docker.Engine, tmp_path_factory: pytest.TempPathFac
         yield tag
 
 
+def pytest_configure() -> None:
+    if _WORKER:
+        # One thread a worker, also of what it starts: the other workers need the other processors.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+        sharing.begin_own_group()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Real tests of a kind run one after the other, in one worker (`--dist loadgroup`)."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if mark := item.get_closest_marker("real"):
+                item.add_marker(pytest.mark.xdist_group(mark.args[0]))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that measure links or time come before all others, which fill what they leave over."""
+    if _WORKER:
+        mark = item.get_closest_marker("real")
+        sharing.set_niceness(sharing.LAST if mark is None or mark.args[0] == "emulated" else sharing.PLAIN)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _WORKER:
+        session.config.workeroutput["notes"] = _NOTES  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker has noted is shown by the session; a worker that died has no output."""
+    _NOTES.extend(getattr(node, "workeroutput", {}).get("notes", []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for text in _NOTES:
         terminalreporter.write_line(text)
+    begun_s, all_before, idle_before = _BEGUN
+    everything, idle = sharing.processor_times()
+    share = (idle - idle_before) / max(1, everything - all_before)
+    terminalreporter.write_line(
+        f"the {os.cpu_count()} processors were idle for {share:.0%} of {time.monotonic() - begun_s:.0f} s"
+    )

@@ -79,6 +79,16 @@ def test_files_stay_readable() -> None:
     assert long == {}
 
 
+def test_tests_of_real_things_are_marked() -> None:
+    """Else they run beside others, which disturb them, and in `make test-fast`."""
+    things = {"gannet.netem.sandbox", "gannet.fabrics.namespaces.sandbox", "tests.swarm.two_engines"}
+    things |= {f"tests.support.{name}" for name in ("compose_cluster", "docker", "gannet", "images", "live", "up")}
+    tests = [path for path in python_files("tests") if path.name.startswith("test_") and path != Path(__file__)]
+    real = {path: path.read_text() for path in tests if imports(path) & things}
+    assert len(real) > 20
+    assert [str(path) for path, text in real.items() if "pytest.mark.real(" not in text] == []
+
+
 def test_nothing_unpickles_or_runs_a_shell() -> None:
     """Invariant 7. Pickle hides in torch.load and numpy.load as well."""
     loaders = r"torch\.load\((?!.*weights_only=True)|allow_pickle=True|yaml\.load\("

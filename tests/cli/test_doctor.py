@@ -19,7 +19,7 @@ def kernel_has_netem() -> bool:
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.real("links")
 def test_the_engine_that_is_said_is_the_one_that_this_kernel_can_carry() -> None:
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["doctor"])
     assert done.exit_code == 0, done.output

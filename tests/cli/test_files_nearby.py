@@ -63,7 +63,7 @@ def test_compare_and_score_are_unharmed(tmp_path: Path) -> None:
     assert (folder / "out" / "report.html").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.real("links")
 def test_a_run_over_links_is_unharmed(tmp_path: Path) -> None:
     folder = litter(tmp_path / "here", "gannet")
     (folder / "mine.yaml").write_text(yaml.safe_dump({**QUICK, "nodes": 2, "stop": {"steps": 3}}))
@@ -72,7 +72,7 @@ def test_a_run_over_links_is_unharmed(tmp_path: Path) -> None:
     assert summary["steps"] == 3
 
 
-@pytest.mark.slow
+@pytest.mark.real("links")
 def test_a_network_without_training_is_unharmed(tmp_path: Path) -> None:
     folder = litter(tmp_path / "here")
     up = subprocess.Popen(

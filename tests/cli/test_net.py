@@ -13,6 +13,8 @@ from gannet.netem.links.profile import list_profiles
 from tests.support.gannet import net
 from tests.support.live import LiveLab, live_lab, live_links
 
+pytestmark = pytest.mark.real("links")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,7 +14,7 @@ from tests.support.gannet import net
 from tests.support.live import LiveLab, lines, live_lab, live_links, wait_for_line
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from gannet.fabrics.links.operator_server import live_folder
 from tests.support.gannet import ORDINARY_USER, processes, start
 from tests.support.up import NET, Up, environment, up
 
+pytestmark = pytest.mark.real("links")
+
 RATE_BPS = 8_000_000
 PROFILE = "rate: 8Mbit\ndelay_ms: 5\n"
 # What a TCP segment (with timestamps) carries of the frame that the token buckets count.
@@ -262,7 +264,6 @@ def test_without_a_network_exec_says_so(tmp_path: Path) -> None:
         assert ("nothing is up" if not extra else "no network is up at unix:/nowhere.sock") in done.stderr
 
 
-@pytest.mark.slow
 def test_programs_enter_a_run_that_trains(tmp_path: Path) -> None:
     process = start(tmp_path, ["run"], stop={"steps": 100_000})
     state = tmp_path / "state"

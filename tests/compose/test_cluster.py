@@ -26,7 +26,7 @@ from tests.support.compose_cluster import ComposeCluster, wait_until
 from tests.support.docker import Engine
 from tests.support.images import ROOT, BuiltImage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real("containers"), pytest.mark.timeout(1200)]
 
 NODES = 4
 FAST = {"rate": "20Mbit", "delay_ms": 5}
@@ -195,9 +195,7 @@ def test_the_link_agent_alone_holds_net_admin(seen: Seen) -> None:
         if "-node-" in name:
             for module, capabilities in held.items():
                 (found,) = [
-                    p
-                    for p in processes
-                    if p["command"].strip().endswith(f" {module}") and "init" not in p["command"]
+                    p for p in processes if p["command"].strip().endswith(f" {module}") and "init" not in p["command"]
                 ]
                 assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == capabilities, (module, found)
 

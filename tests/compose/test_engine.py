@@ -12,9 +12,12 @@ import pytest
 from tests.support.docker import private_engine
 from tests.support.images import BASE, base_image
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root with dockerd can start an engine"
-)
+pytestmark = [
+    pytest.mark.real("containers"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root with dockerd can start an engine"
+    ),
+]
 
 _BUILD = f"""
 services:

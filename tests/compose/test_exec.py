@@ -20,7 +20,7 @@ from tests.support.docker import Engine
 from tests.support.images import base_image
 from tests.support.up import NET, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.real("containers"), pytest.mark.timeout(600)]
 
 _NUMBER = secrets.randbelow(200)
 MESH, MGMT = f"10.{20 + _NUMBER}.91.0/24", f"10.{20 + _NUMBER}.92.0/24"

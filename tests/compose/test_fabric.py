@@ -12,7 +12,7 @@ from tests.support.docker import Engine
 from tests.support.gannet import gannet
 from tests.support.images import BuiltImage
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real("containers"), pytest.mark.timeout(1200)]
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 from tests.support.docker import compose_plugin
 from tests.support.images import FILE, ROOT
 
+pytestmark = pytest.mark.real("containers")
+
 GPU = ROOT / "compose" / "compose.gpu.yaml"
 PRIVILEGES = {
     "controller": {"SETUID", "SETGID"},

@@ -14,7 +14,7 @@ import pytest
 from gannet.metrics.registry import COUNTERS, GAUGES
 from tests.dashboards.observe import FAST, ROOT, SLOW
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 @pytest.fixture(scope="module")

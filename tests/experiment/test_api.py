@@ -177,7 +177,7 @@ def test_a_run_does_not_outlive_its_script(tmp_path: Path) -> None:
     assert processes(f"MARKER={tmp_path}") == []
 
 
-@pytest.mark.slow
+@pytest.mark.real("links")
 def test_the_namespaces_fabric_runs_from_a_program_with_threads(tmp_path: Path) -> None:
     """As in a notebook: sandboxes are entered by processes with one thread, and this one has several."""
     stop = threading.Event()

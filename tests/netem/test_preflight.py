@@ -12,6 +12,8 @@ from gannet.netem.links.profile import LinkProfile
 from gannet.netem.preflight import EngineUnavailable, check_engine, check_namespaces, choose_engine, preflight
 from gannet.netem.sandbox import Sandbox, SandboxError
 
+pytestmark = pytest.mark.real("containers")
+
 
 def host_state() -> tuple[str, list[str]]:
     netns = Path("/run/netns")

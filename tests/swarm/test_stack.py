@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.real("containers")
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "compose"
 _LARGEST_CONFIG_BYTES = 500 << 10  # a swarm's own limit

@@ -21,7 +21,7 @@ from gannet.fabrics.links.live_links import LiveLinks
 from tests.support.gannet import Ran, processes, start
 from tests.support.live import SLOW, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 def test_a_deleted_queue_is_back_and_the_run_is_not_trusted(shared: LiveLab, live: LiveLinks) -> None:

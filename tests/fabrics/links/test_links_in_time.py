@@ -19,7 +19,7 @@ from gannet.netem.links.state import LinkState
 from gannet.netem.links.trace import Trace, TracePoint, load_trace
 from tests.support.live import SWIFT, WORLD, LiveLab, live_lab, live_links
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 TOOL = str(Path(__file__).parents[2] / "netem" / "rate_tool.py")
 FRAME_BITS = 1514 * 8
 IN_TIME_S = 0.1

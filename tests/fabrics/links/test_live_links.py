@@ -26,7 +26,7 @@ from tests.netem.link_lab import ADDRESSES
 from tests.support.live import RING, SLOW, SWIFT, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 from tests.support.patience import seen_right
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 def slow(state: LinkState) -> LinkState:

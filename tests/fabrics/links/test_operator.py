@@ -21,6 +21,8 @@ from gannet.fabrics.links.operator_server import Operator, live_folder, local_so
 from gannet.netem.measure.certificate import Certificate
 from tests.support.live import SLOW, SWIFT, WORLD, lines
 
+pytestmark = pytest.mark.real("links")
+
 APPLY_SLOW = {"profile_json": SLOW.model_dump_json()}
 
 

@@ -23,6 +23,8 @@ from gannet.netem.shaping.commands import ifb_name
 from tests.netem.link_lab import ADDRESSES, TOOL, Lab, node_plan
 from tests.support.patience import seen_right, wait_until
 
+pytestmark = pytest.mark.real("links")
+
 
 @pytest.fixture
 def node() -> Iterator[Sandbox]:
@@ -260,7 +262,6 @@ def test_a_sandbox_ends_when_its_owner_is_killed() -> None:
     wait_gone([inside])
 
 
-@pytest.mark.slow
 def test_a_certificate_of_true_links_and_of_a_false_one(lab: Lab, engine: str) -> None:
     plans = [node_plan(rank, 10**7, 10**7, delay_ms=10) for rank in range(4)]
     ring = [(rank, (rank + step) % 4) for rank in range(4) for step in (1, 3)]
@@ -289,7 +290,6 @@ def test_a_certificate_of_true_links_and_of_a_false_one(lab: Lab, engine: str) -
     assert false_one_told(certificate), certificate.reasons
 
 
-@pytest.mark.slow
 def test_links_between_two_clocks_are_judged_by_round_trips(node: Sandbox) -> None:
     """A time namespace is a clock of its own, as another machine has."""
     plans = [node_plan(rank, 10**7, 10**7, delay_ms=10 + 5 * rank) for rank in range(2)]
@@ -317,7 +317,6 @@ def test_links_between_two_clocks_are_judged_by_round_trips(node: Sandbox) -> No
             agent.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rate_bps", [10**7, 10**8])
 def test_rates_are_right_on_an_overlay_networks_mtu(node: Sandbox, rate_bps: int) -> None:
     """Its frames are smaller than Ethernet's; at 100 Mbit/s, several leave at once."""

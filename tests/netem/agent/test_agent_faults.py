@@ -24,6 +24,8 @@ from gannet.netem.sandbox import Sandbox
 from gannet.netem.shaping.commands import ifb_name
 from tests.netem.link_lab import ADDRESSES, TOOL, Lab, node_plan
 
+pytestmark = pytest.mark.real("links")
+
 IFB = ifb_name("mesh0")
 PLAN = node_plan(0, 4_000_000, 6_000_000, delay_ms=20)
 

@@ -16,6 +16,8 @@ from gannet.netem.links.stack import Stack, in_one
 from gannet.netem.sandbox import Sandbox
 from tests.netem.link_lab import ADDRESSES, node_plan
 
+pytestmark = pytest.mark.real("links")
+
 TALK = """
 import socket, sys
 role, address = sys.argv[1], (sys.argv[2], 9000)

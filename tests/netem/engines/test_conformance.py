@@ -28,7 +28,7 @@ from tests.netem.engines.conformance import (
 from tests.netem.link_lab import ADDRESSES, IP_SHARE, TCP_SHARE, WIDE_ADDRESSES, Lab, node_plan
 from tests.netem.statistic import binomial_interval, bursts, lag_1, mean_deviation
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 @pytest.mark.parametrize("rate_mbit", [100, 10, 1, 0.1])

@@ -15,7 +15,7 @@ from gannet.netem.links.plan import BurstPlan, PathPlan
 from tests.netem.engines.conformance import HEADERS, SMALL, arrivals, as_planned, at_rate, with_paths
 from tests.netem.link_lab import ADDRESSES, SERVER, Lab, node_plan
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 def test_no_moment_of_a_change_is_unshaped(lab: Lab, engine: str) -> None:

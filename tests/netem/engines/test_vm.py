@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.real("emulated")
+
 ROOT = Path(__file__).parents[3]
 VM = ROOT / "tests/netem/vm/netem-vm"
 
@@ -42,7 +44,6 @@ CHOSEN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(3600)  # some eight minutes, unless the kernel must be fetched first or the host is busy
 def test_engine_netem_conforms_under_debians_kernel() -> None:
     tests = [f"tests/netem/engines/{file}.py::{name}" for file, names in CHOSEN.items() for name in names]
@@ -55,7 +56,6 @@ def test_engine_netem_conforms_under_debians_kernel() -> None:
     assert f"{len(tests)} passed" in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)  # about a minute, unless the kernel must be fetched first or the host is busy
 def test_the_bench_of_links_measures_engine_netem_on_any_machine(tmp_path: Path) -> None:
     small = ["--only", "links", "apply", "--rates", "10", "--seconds", "1", "--nodes", "2", "--repeat", "1"]

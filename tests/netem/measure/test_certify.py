@@ -15,7 +15,7 @@ from gannet.netem.measure.tolerances import TOLERANCES
 from tests.netem.link_lab import ADDRESSES, Lab, node_plan
 from tests.support.patience import seen_right
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.real("links")
 
 
 def apply(lab: Lab, engine: str, plans: Sequence[InterfacePlan]) -> None:

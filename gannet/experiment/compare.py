@@ -70,7 +70,7 @@ def execute(
                 display.end(summary)
                 summaries.append(summary)
                 if summary["status"] == "stopped":
-                    console.print("stopped: what was measured so far is in the ledger", style="yellow")
+                    console.print("stopped: all measurements so far are in the run folder", style="yellow")
                     break
         finally:  # whatever stopped a run, those before it are worth their scores
             terminal.close()

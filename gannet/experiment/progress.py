@@ -147,8 +147,8 @@ class LiveDisplay:
             self._bad_windows += 1
             if self._bad_windows <= _BAD_WINDOWS_SHOWN:
                 when = f"{line['from_s']:.1f} to {line['to_s']:.1f} s"
-                last = "" if self._bad_windows < _BAD_WINDOWS_SHOWN else " (links.jsonl tells of any further ones)"
-                text = f"  links of node {line['node']} not as ordered, {when}: {line['what']}{last}"
+                last = "" if self._bad_windows < _BAD_WINDOWS_SHOWN else " (any others are in links.jsonl)"
+                text = f"  links of node {line['node']} out of tolerance, {when}: {line['what']}{last}"
                 self._console.print(text, style="yellow", markup=False)
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:

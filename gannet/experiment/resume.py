@@ -106,7 +106,7 @@ def _newest(run: Path, world: int) -> int:
     whole = CheckpointFolder(run, world).whole()
     if not whole:
         raise ValueError(
-            f"{run}: there is no step that all nodes have a checkpoint of, so this run cannot go on; remove the "
-            "folder to have it made from its beginning (with checkpoint_every in its spec it could go on)"
+            f"{run}: there is no step of which all nodes have a checkpoint, so this run cannot be resumed; remove "
+            "the folder to run it from the start (with checkpoint_every in its spec it could be resumed)"
         )
     return whole[-1]

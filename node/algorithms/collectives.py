@@ -159,5 +159,5 @@ async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: 
     except PeerLost as lost:
         raise CollectiveFailed(
             f"{what} of round {tag.round} cannot be completed without rank {lost.rank} ({lost.reason}); "
-            "a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
+            "a gossip algorithm (dp-oadam, dposg) continues without a lost peer"
         ) from lost

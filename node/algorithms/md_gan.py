@@ -120,5 +120,5 @@ async def _swap(worker: Worker, x: Tensor) -> Tensor:
 def _fail(number: int, lost: PeerLost) -> NoReturn:
     raise CollectiveFailed(
         f"md-gan's round {number} cannot be completed without rank {lost.rank} ({lost.reason}), which has the "
-        "generator; a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
+        "generator; a gossip algorithm (dp-oadam, dposg) continues without a lost peer"
     ) from lost

@@ -33,7 +33,7 @@ class DataConfig(Settings):
         default=None,
         ge=1,
         le=4,
-        description="images with several tags: canvases that show up to so many of the set's items, their label "
+        description="images with several tags: canvases that show up to this many of the set's items, their label "
         "the set of the items' labels; for task kdgan with kind: tagging",
     )
     sharding: Literal["iid", "dirichlet", "class"] = "iid"

@@ -122,7 +122,7 @@ def _embedded(train: bool) -> _Source:
     path = files("gannet.node.data") / "assets" / "fashion_mnist_mini.npz"
     content = path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != EMBEDDED_SHA256:
-        raise ValueError(f"{path} is damaged: its SHA-256 is {found}; install gannet-testbed anew")
+        raise ValueError(f"{path} is damaged: its SHA-256 is {found}; reinstall gannet-testbed")
     with np.load(io.BytesIO(content)) as arrays:
         return _Source(arrays[f"{split}_images"], arrays[f"{split}_labels"].astype(np.int64))
 

@@ -109,7 +109,7 @@ def check_checkpoints(every: int | None, algorithm: AlgorithmConfig) -> None:
     }
     if every is not None and algorithm.name in why:
         raise ValueError(
-            f"checkpoint_every: {why[algorithm.name]}, so it cannot go on from a checkpoint: leave it out, "
+            f"checkpoint_every: {why[algorithm.name]}, so it cannot be resumed from a checkpoint: leave it out, "
             "or use a synchronous method (dp-oadam, choco, cp-oadam)"
         )
 

@@ -30,7 +30,7 @@ def specs_of(layout: Sequence[TensorSpec], player: str) -> list[TensorSpec]:
     for spec in layout:
         if spec.player == BUFFERS and _owner(spec) not in everybody:
             raise ValueError(
-                f"players: the task's buffer {spec.name!r} belongs to nobody, so players cannot be exchanged each in "
+                f"players: the task's buffer {spec.name!r} belongs to no player, so players cannot be exchanged "
                 f"its own way: let its name begin with its player's ({', '.join(p + '.' for p in everybody)})"
             )
     own = [spec for spec in layout if spec.player == player]

@@ -148,7 +148,7 @@ class _Exchange(Collector):
         labels = (*_LABELS, "peer")
         sent = CounterMetricFamily("gannet_peer_sent_bytes", "Exchange messages sent to a peer.", labels=labels)
         busy = CounterMetricFamily(
-            "gannet_peer_busy_seconds", "Time with a segment on its way to a peer, receipt included.", labels=labels
+            "gannet_peer_busy_seconds", "Time with a segment in flight to a peer, until its receipt.", labels=labels
         )
         received = CounterMetricFamily(
             "gannet_peer_received_bytes", "Message payloads taken from a peer.", labels=labels

@@ -176,7 +176,7 @@ class DdpMean:
             return CollectiveFailed(f"{self._what}: {why}")
         return CollectiveFailed(
             f"{self._what} without rank {why.rank} ({why.reason}); "
-            "a gossip algorithm (dp-oadam, dposg) goes on without a lost peer"
+            "a gossip algorithm (dp-oadam, dposg) continues without a lost peer"
         )
 
     def _connect(self, address: str) -> None:

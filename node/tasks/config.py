@@ -40,7 +40,7 @@ class TaskConfig(Settings):
         "hinge: hinge loss with a spectrally normalised critic (Miyato et al. 2018). "
         "non-saturating: -log D of fakes for the generator (Goodfellow et al. 2014), as DCGAN has it.",
     )
-    critic_steps: int = Field(default=1, ge=1, description="the generator moves at every so many steps")
+    critic_steps: int = Field(default=1, ge=1, description="the generator moves at every N-th step")
     gradient_penalty: float = Field(default=10.0, ge=0, description="weight of the penalty; wgan-gp only")
     latent: int = Field(default=32, ge=1, description="length of the generator's noise vector")
     width: int = Field(default=32, ge=1, description="channels at half resolution; doubled at each halving")

@@ -168,7 +168,7 @@ def _state(make: Make) -> Iterator[Finding]:
         if not all(_equal(restored.gradient(x.clone()), each) for each in expected):
             yield Finding(
                 "state-incomplete",
-                f"{words}, put back to a state, goes on with other gradients than followed it",
+                f"{words}, restored to a state, continues with gradients other than those that followed it",
                 "let state() hold all that a gradient depends on besides x: streams, counters, memories",
             )
             return

@@ -279,5 +279,5 @@ def test_a_buffer_of_nobody_is_refused() -> None:
             self.size, self.buffers = 5, slice(4, 5)
 
     job = virtual_job({"name": "dp-oadam"}, 2, players=ALIKE)
-    with pytest.raises(ValueError, match=r"'mean' belongs to nobody.*generator\., discriminator\."):
+    with pytest.raises(ValueError, match=r"'mean' belongs to no player.*generator\., discriminator\."):
         play(replace(job, world=2), [Apart() for _ in range(2)])

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging.config
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class ChildError(RuntimeError):
 
 
 class Child:
-    """A child that answers orders, JSON lines both ways; its standard error is the parent's."""
+    """A child that answers orders, JSON lines both ways; its standard error is the parent's, or goes to a file."""
 
     def __init__(
         self,
@@ -39,15 +40,22 @@ class Child:
         prefix: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
         cwd: str | None = None,
+        log: Path | None = None,
     ) -> None:
-        """`name` in errors; `prefix` is a command that runs another one; `variables` change the environment."""
-        self.name, self.module = name, module
+        """`name` in errors; `prefix` is a command that runs another one; `variables` change the environment.
+
+        `log`: a file to append standard error to.
+        """
+        self.name, self.module, self.log = name, module, log
         environment = {**os.environ, **(variables or {})}
         # An empty entry is the present folder to Python: mostly the remains of PYTHONPATH=$PYTHONPATH:/my/folder.
         if path := environment.get("PYTHONPATH"):
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, path.split(os.pathsep)))
         argv = [*prefix, sys.executable, "-P", __file__, module, *arguments]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=cwd)
+        pipe = subprocess.PIPE
+        with ExitStack() as stack:
+            errors = stack.enter_context(log.open("ab")) if log else None
+            self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=errors, env=environment, cwd=cwd)
 
     def send(self, order: Mapping[str, Any], payload: bytes = b"") -> None:
         """One order, with raw bytes after its line; BrokenPipeError when the child has ended."""
@@ -116,7 +124,10 @@ class Answers:
 
 
 def main() -> Any:
-    """In the child: claim the pipe before anything else can print, find this gannet, run MODULE's `main`."""
+    """In the child: claim the pipe before anything else can print, find this gannet, run MODULE's `main`.
+
+    Logging is as GANNET_LOGGING says, JSON for logging.config.dictConfig.
+    """
     pipe = os.dup(1)
     os.dup2(2, 1)
     del sys.argv[0]
@@ -124,6 +135,8 @@ def main() -> Any:
     importlib.import_module("gannet")
     # Once gannet is found, its modules are; what else lies there is looked for last.
     sys.path.append(sys.path.pop(0))
+    if configuration := os.environ.get("GANNET_LOGGING"):
+        logging.config.dictConfig(json.loads(configuration))
     return importlib.import_module(sys.argv[0]).main(Answers(pipe))
 
 

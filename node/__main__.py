@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging.config
 import os
 import signal
 import sys
@@ -13,6 +15,8 @@ from gannet.node.process.node_process import NOT_WANTED, Place, live
 
 _TRAINER_NICENESS = 10
 _PAUSE_S = 0.5
+
+log = logging.getLogger("gannet.node")
 
 
 def main() -> int:
@@ -26,6 +30,8 @@ def main() -> int:
     parser.add_argument("--host", default="", help="name of the container, where the controller ranks containers")
     parser.add_argument("--stay", action="store_true", help="join one run after the other until ended by a signal")
     a = parser.parse_args()
+    if logs := os.environ.get("GANNET_LOGGING"):
+        logging.config.dictConfig(json.loads(logs))
     token = os.environ.get("GANNET_TOKEN", "")
     place = Place(a.controller, a.mesh, a.metrics, token, a.rank, a.mesh_device, a.host)
     return stay(place) if a.stay else live(place)
@@ -59,7 +65,7 @@ def stay(place: Place) -> int:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         code = os.waitstatus_to_exitcode(status)
         if code < 0:  # killed, by the kernel for want of memory for instance: whoever supervises us should know
-            print(f"node: this run's process was killed by signal {-code}", flush=True)
+            log.error("the process of this run was killed by %s", signal.Signals(-code).name)
             return 128 - code
         time.sleep(_PAUSE_S if code != NOT_WANTED else 4 * _PAUSE_S)
 

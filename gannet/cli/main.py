@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from gannet import logs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
 from gannet.cli.net import net
 from gannet.cli.task import task
@@ -66,8 +67,19 @@ def options(
     show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
+    log_level: Annotated[
+        logs.Level | None,
+        typer.Option(
+            help="Log from this level up, in all processes of a run; default: GANNET_LOG, else warning, and info for "
+            "nodes and link agents (logs/ in the results).",
+        ),
+    ] = None,
 ) -> None:
     """Train GANs over slow, far and lossy networks, decentralized and centralized, and see which wins."""
+    try:
+        logs.configure("warning", log_level)
+    except logs.LogSettingError as error:
+        fail(str(error))
 
 
 @app.command(epilog="Example: [bold]gannet run my.yaml --arm gossip --seed 2 --set links=3g-slow[/bold]")

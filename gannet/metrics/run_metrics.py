@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from typing import Any
 
@@ -18,6 +18,8 @@ from gannet.node.tasks import build_sampler
 from gannet.node.training.meter import StepStats
 from gannet.scores.live_score import Proxy, QualityWatch
 from gannet.spec.run_spec import RunSpec
+
+log = logging.getLogger(__name__)
 
 SETTING_UP, TRAINING = 0, 1
 ENDED = {"finished": 2, "stopped": 3, "failed": 4}
@@ -135,7 +137,7 @@ class MetricsSink:
                 self._run.set("gannet_agent_lost", 1, line["node"])
             case event:
                 self._run.add("gannet_unknown_link_events", 1, event)
-                print(f"metrics: no metric shows the link event {event!r}: {line}", file=sys.stderr, flush=True)
+                log.warning("no metric shows the link event %r: %s", event, line)
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
         """Count rejected messages by link and reason."""

@@ -8,6 +8,7 @@ bytes as the line's `bytes` says, and answers each with a JSON line.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -20,10 +21,12 @@ from typing import IO, Any
 
 from torch import Tensor
 
+from gannet import logs
 from gannet.netem.child import Answers, Child
 from gannet.spec.run_spec import RunSpec
 
 SAMPLES = 300
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class QualityWatch:
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._samples = samples
-        self._child = Child("the quality score's process", "gannet.scores.live_score")
+        self._child = Child(
+            "the quality score's process", "gannet.scores.live_score", variables=logs.for_child("warning")
+        )
         self._slot: queue.Queue[tuple[Tensor, Callable[[Proxy], None]] | None] = queue.Queue(1)
         self._lock = threading.Lock()
         self._ready = False
@@ -63,7 +68,7 @@ class QualityWatch:
                 self._ask(order)
                 self._ready = True
             except RuntimeError as error:
-                print(f"no quality score during training: {error}", file=sys.stderr, flush=True)
+                log.warning("no quality score during training: %s", error)
 
     def offer(self, x: Tensor, tell: Callable[[Proxy], None]) -> None:
         """Score the generator in x (flat float32) when there is time; `tell` is called from another thread."""
@@ -86,7 +91,7 @@ class QualityWatch:
                 try:
                     answer = self._ask({"bytes": len(body)}, body)
                 except RuntimeError as error:  # a model that has diverged has no score
-                    print(f"a snapshot was not scored: {error}", file=sys.stderr, flush=True)
+                    log.warning("a snapshot was not scored: %s", error)
                     continue
             tell(Proxy(answer["value"], answer["name"], answer["classes_found"]))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gannet.netem.child import Child, ChildError
@@ -20,9 +21,14 @@ class AgentGone(AgentError):
     """The agent, or the line to it, has ended: it will never answer again."""
 
 
-def launch(prefix: Sequence[str] = (), name: str = "agent") -> Child:
-    """Start an agent's process, for an AgentClient, behind a command prefix."""
-    return Child(name, "gannet.netem.agent.server", prefix=prefix)
+def launch(
+    prefix: Sequence[str] = (),
+    name: str = "agent",
+    variables: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> Child:
+    """Start an agent's process, for an AgentClient, behind a command prefix; the rest as for Child."""
+    return Child(name, "gannet.netem.agent.server", prefix=prefix, variables=variables, log=log)
 
 
 class AgentClient:
@@ -40,9 +46,15 @@ class AgentClient:
         self._reader.start()
 
     @classmethod
-    def spawn(cls, prefix: Sequence[str] = (), name: str = "agent") -> AgentClient:
+    def spawn(
+        cls,
+        prefix: Sequence[str] = (),
+        name: str = "agent",
+        variables: Mapping[str, str] | None = None,
+        log: Path | None = None,
+    ) -> AgentClient:
         """Start an agent; `prefix` puts it in its namespace: ("nsenter", "--net=/run/netns/node0")."""
-        return cls(launch(prefix, name))
+        return cls(launch(prefix, name, variables, log))
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -90,6 +102,7 @@ class AgentClient:
         status = ""
         with suppress(subprocess.TimeoutExpired):
             status = f" with status {self.process.wait(5)}"
+        status += f"; see {self.child.log}" if self.child.log else ""
         return AgentGone(f"{self.name}: {op}: " + (self._complaint or f"the agent has ended{status}"))
 
     def _read(self) -> None:

@@ -9,6 +9,7 @@ all was last known to be right, until the repair the links were not as ordered; 
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import socket
@@ -28,6 +29,8 @@ from gannet.netem.engines.process_exit import clear, ending, has_ended
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.commands import ifb_name
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 5.0  # between looks at what changes without a notice
 _RETRY_S = 1.0  # after a repair that failed
@@ -196,6 +199,7 @@ class Reconciler:
             else:
                 self._take_back(plan, before_s, error)
             raise
+        log.info("engine %s applies links to %d peers on %s", engine, len(plan.paths), plan.device)
         self.plan, self._look_s = plan, self._look_s if self.plan else monotonic() + _LOOK_S
         if first:
             self._wake_up()
@@ -292,6 +296,8 @@ class Reconciler:
             if self._sysctls is not None:
                 self._sysctls.pin()
         except ERRORS as error:
+            if self._broken is None:
+                log.error("links cannot be repaired: %s: %s", what, error)
             self._broken = _Broken(since_s, what, str(error), links)
             return
         self._repaired(since_s, what)
@@ -299,6 +305,7 @@ class Reconciler:
 
     def _repaired(self, since_s: float, what: str) -> None:
         self._broken = None
+        log.warning("links repaired: %s", what)
         self._repairs.append({"since_s": since_s, "until_s": monotonic(), "what": what})
 
     def _look(self, only_events: bool = False) -> None:

@@ -22,6 +22,7 @@ to later requests: links can be changed while it measures. The operations:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,8 @@ from gannet.netem.engines.netem import NetemEngine
 from gannet.netem.engines.nfqueue import NfqueueEngine
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.process import clock_name
+
+log = logging.getLogger(__name__)
 
 _ENGINES: dict[str, type[Engine]] = {"netem": NetemEngine, "nfqueue": NfqueueEngine}
 _PROBES: dict[str, Callable[..., dict[str, Any]]] = {
@@ -196,6 +199,7 @@ class Agent:
                 raise EngineError(f"no operation {operation!r}: choose one of {', '.join(operations)}, exit")
             return {"id": number, "ok": operations[operation](**request)}
         except (*ERRORS, TypeError, KeyError) as error:
+            log.warning("%s: %s", operation, error)
             return {"id": number, "error": f"{operation}: {error}"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from gannet.node.training.effects import Arrival, PeerLost, Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 WARM_UP = Tag(0, 0)
+log = logging.getLogger(__name__)
 
 WaitReport = Callable[[int, int], None]  # for whom, in which round
 RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdict, detail
@@ -184,6 +186,6 @@ class GrpcExchange:
         self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)
 
     def _undelivered(self, peer: int, number: int, reason: str) -> None:
-        print(f"round {number} for rank {peer} could not be delivered: {reason}", flush=True)
+        log.warning("round %d could not be delivered to rank %d: %s", number, peer, reason)
         if not self.inbox.is_lost(peer):
             self._on_wait(peer, number)

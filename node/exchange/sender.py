@@ -7,6 +7,7 @@ back when more rounds are under way to one peer than the window allows.
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class PeerStream:
             self._counters.settled(self._peer, 1)
             if receipt.verdict != exchange_pb2.ACCEPTED:  # counted where it was refused
                 verdict = exchange_pb2.Verdict.Name(receipt.verdict)
-                print(f"rank {self._peer} refused a segment: {verdict}: {receipt.detail}", flush=True)
+                log.warning("rank %d refused a segment: %s: %s", self._peer, verdict, receipt.detail)
 
 
 def chunks(

@@ -7,14 +7,13 @@ The training thread never waits for the loop except where the algorithm awaits a
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
@@ -25,10 +24,12 @@ from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.log_labels import label
 from gannet.node.methods.ddp import DdpConfig
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.last_step import LastStep
 from gannet.node.process.metrics import NodeMetrics
+from gannet.node.process.usage import proportional_set_mb, transmitted_bytes
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from gannet.node.process.torch_ddp import DdpMean
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _LEAVE_S = 30.0  # for uploads and last messages, after training
 NOT_WANTED = 4  # exit status: the controller has no place for this node
 
@@ -100,14 +102,15 @@ class _Life:
         except RunAborted as aborted:
             if self._refused_entry:
                 return NOT_WANTED
-            print(f"node: the run was ended: {aborted}", flush=True)
+            log.warning("the run was ended: %s", aborted)
             return 3
         except Exception as error:
             if isinstance(error, Diverged) and self._metrics is not None:
                 self._metrics.diverged()
-            if not isinstance(error, (CollectiveFailed, Diverged)):
-                traceback.print_exc()  # into the node's log: the reason alone may not be enough
             reason = str(error) or type(error).__name__
+            # Where the reason alone may not be enough, the traceback goes into the node's log.
+            expected = isinstance(error, (CollectiveFailed, Diverged))
+            log.error("failed after step %d: %s", self._steps, reason, exc_info=not expected)
             self._line.post(failed=control_pb2.Failed(reason=reason, step=self._steps))
             self._linger()
             return 1
@@ -132,6 +135,7 @@ class _Life:
                     case "stop_after" if self._last_step is not None:
                         self._last_step.tell(order.stop_after.step)
                     case "peer_lost" if self._exchange is not None:
+                        log.warning("rank %d is lost: %s", order.peer_lost.rank, order.peer_lost.reason)
                         self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)
                         if self._collective is not None:
                             self._collective.lose(order.peer_lost.rank, order.peer_lost.reason)
@@ -169,9 +173,12 @@ class _Life:
         config = NodeConfig.model_validate_json(assignment.config_json)
         worker = Worker(config, assignment.rank, assignment.world)
         self._run, self._rank = config.run, assignment.rank
+        label(config.run, assignment.rank)
+        log.info("joined as rank %d of %d, pid %d", assignment.rank, assignment.world, os.getpid())
         if assignment.checkpoint_bytes:
             fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
             worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
+            log.info("resuming after step %d", worker.made)
         self._config = config
         self._last_step = LastStep(steps_between(config), progress(config, worker.made, worker.begin_s))
         rehearse(worker)
@@ -199,11 +206,13 @@ class _Life:
                 config.algorithm, layout, worker.rank, worker.world, config.exchange, self._waiting
             )
         mesh = self._in_loop(exchange.serve(self._place.mesh))
+        setup_s = time.monotonic() - begin
+        log.info("ready in %.1f s: %d parameters, messages at %s", setup_s, worker.task.size, mesh)
         self._line.post(
             ready=control_pb2.Ready(
                 mesh_address=mesh,
                 metrics_address=f"{host}:{metrics_port}",
-                setup_s=time.monotonic() - begin,
+                setup_s=setup_s,
                 parameters=worker.task.size,
             )
         )
@@ -220,7 +229,11 @@ class _Life:
             host, _, port = addresses[0].rpartition(":")
             self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
         self._line.post(warmed=control_pb2.Warmed())
+        log.info(
+            "connected: receives from %s, sends to %s", sorted(incoming) or "no peer", sorted(outgoing) or "no peer"
+        )
         self._order("start")
+        log.info("training starts")
         exchange.counters.begin(incoming | outgoing, worker.rounds)
         metrics.begin(incoming, outgoing, exchange.counters.read)
         device = self._place.mesh_device
@@ -232,6 +245,7 @@ class _Life:
         clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective)
         steps = clock.run(train(worker, meter, self))
         t_s = meter.t_s
+        log.info("training ended after %d steps, %.1f s", steps, t_s)
         self._in_loop(exchange.drain(config.exchange.round_deadline_s))
         if self._collective is not None:
             self._collective.settle()
@@ -256,11 +270,13 @@ class _Life:
             return
 
     def _refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
+        log.warning("refused a message from rank %d: %s: %s", sender, verdict, detail)
         if self._metrics is not None:
             self._metrics.refused(verdict)
         self._line.post(refused=control_pb2.Refused(sender=sender, receiver=receiver, verdict=verdict, detail=detail))
 
     def _waiting(self, source: int, number: int) -> None:
+        log.info("waiting for rank %d in round %d", source, number)
         self._line.post(waiting=control_pb2.Waiting(source=source, round=number))
 
     async def _close(self) -> None:
@@ -286,6 +302,7 @@ class _Life:
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         """Send a snapshot to the controller in the background."""
+        log.debug("snapshot after step %d", step)
         header = control_pb2.SnapshotHeader(
             run=self._run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes
         )
@@ -293,6 +310,7 @@ class _Life:
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Send a checkpoint to the controller in the background."""
+        log.debug("checkpoint after step %d", checkpoint.step)
         header = control_pb2.SnapshotHeader(run=self._run, rank=self._rank, step=checkpoint.step, checkpoint=True)
         self._line.deposit_checkpoint(header, checkpoint)
 
@@ -313,22 +331,3 @@ def rehearse(worker: Worker) -> None:
     state = worker.task.state()
     worker.task.gradient(worker.initial())
     worker.task.load_state(state)
-
-
-def transmitted_bytes(device: str | None) -> int:
-    """The kernel's transmit counter of a device in this process's network namespace, bytes."""
-    if device is None:
-        return 0
-    for line in Path("/proc/self/net/dev").read_text().splitlines():
-        name, _, counters = line.partition(":")
-        if name.strip() == device:
-            return int(counters.split()[8])
-    raise OSError(f"no network device {device!r} in this namespace to count bytes on")
-
-
-def proportional_set_mb() -> float:
-    """This process's share of memory (Pss: shared pages divided among their users), MB of 10^6 bytes."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return 0.0

@@ -1,4 +1,4 @@
-"""What this process takes of its machine: processor time, waiting for a processor, memory; from the kernel."""
+"""What the kernel says of this process: processor time, waits for a processor, memory, bytes sent."""
 
 from __future__ import annotations
 
@@ -49,4 +49,23 @@ def throttled_seconds(root: Path = Path("/sys/fs/cgroup")) -> float:
         except OSError:
             continue
         return sum(int(value) for name, value in lines if name == field) / per_second
+    return 0.0
+
+
+def transmitted_bytes(device: str | None) -> int:
+    """The kernel's transmit counter of a device in this process's network namespace, bytes."""
+    if device is None:
+        return 0
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == device:
+            return int(counters.split()[8])
+    raise OSError(f"no network device {device!r} in this namespace to count bytes on")
+
+
+def proportional_set_mb() -> float:
+    """This process's share of memory (Pss: shared pages divided among their users), MB of 10^6 bytes."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024 / 1e6
     return 0.0

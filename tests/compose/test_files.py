@@ -109,6 +109,7 @@ def test_settings_of_the_environment_arrive() -> None:
         "GANNET_NODES": "6", "GANNET_NODE_MEMORY": "1g", "GANNET_NODE_CPUS": "0.5", "GANNET_SPEC": "specs/mine.yaml",
         "GANNET_PORT": "1", "GANNET_PROMETHEUS_PORT": "2", "GANNET_GRAFANA_PORT": "3", "GANNET_TOKEN": "secret",
         "GANNET_MESH_SUBNET": "10.9.0.0/24", "GANNET_RUNS": "/elsewhere", "TORCH_INDEX": "", "GANNET_CA": "/ca.pem",
+        "GANNET_LOG": "debug,json",
     }  # fmt: skip
     project = config(**chosen)
     services = project["services"]
@@ -119,6 +120,7 @@ def test_settings_of_the_environment_arrive() -> None:
     assert [services[s]["ports"][0]["published"] for s in ("controller", "prometheus", "grafana")] == ["1", "2", "3"]
     assert controller["environment"]["GANNET_TOKEN"] == node["environment"]["GANNET_TOKEN"] == "secret"
     assert node["environment"]["GANNET_MESH_SUBNET"] == "10.9.0.0/24"
+    assert controller["environment"]["GANNET_LOG"] == node["environment"]["GANNET_LOG"] == "debug,json"
     assert "/elsewhere" in [volume["source"] for volume in controller["volumes"]]
     assert controller["build"]["args"]["TORCH_INDEX"] == ""
     assert project["secrets"]["ca"]["file"] == "/ca.pem"

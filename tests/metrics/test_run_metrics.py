@@ -234,13 +234,13 @@ def test_changes_of_links_are_marked_with_their_time(watched: Watched) -> None:
 
 
 def test_news_of_links_that_are_not_known_are_counted_and_said(
-    watched: Watched, capsys: pytest.CaptureFixture[str]
+    watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched.sink.links({"t_s": 5.0, "event": "agent-lost", "node": 2, "detail": "gone"})
     watched.sink.links({"t_s": 5.0, "event": "eclipse", "node": 2})
     assert watched.series("gannet_agent_lost") == {("2",): 1}
     assert watched.series("gannet_unknown_link_events_total") == {("eclipse",): 1}
-    assert "eclipse" in capsys.readouterr().err
+    assert "eclipse" in caplog.text
 
 
 def test_refusals_by_link_and_reason(watched: Watched) -> None:
@@ -345,11 +345,11 @@ def test_the_quality_proxy_takes_only_what_is_left_over(quality: QualityWatch) -
 
 
 def test_a_snapshot_that_cannot_be_scored_does_no_harm(
-    quality: QualityWatch, capfd: pytest.CaptureFixture[str]
+    quality: QualityWatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     x = build_sampler(SPEC.task, SPEC.data).initial()
     quality.offer(torch.full_like(x, math.nan), lambda proxy: pytest.fail("scored"))
-    while "not scored" not in capfd.readouterr().err:
+    while "not scored" not in caplog.text:
         time.sleep(0.05)
     assert scored(quality, x).value > 0
 

@@ -121,6 +121,14 @@ class _ContainerHost:
         """See NodeHost: a node's line tells of its end; nothing to add."""
         return []
 
+    def how_ended(self, rank: int) -> str:
+        """See NodeHost: the container alone knows."""
+        return ""
+
+    def last_words(self, rank: int) -> str:
+        """See NodeHost: Docker keeps them, on the machine of the container."""
+        return f"its log: docker logs --tail 20 {self._members[rank].hello.host}"
+
     def empty(self) -> bool:
         """See NodeHost: a container's next run does not wait for the last one's process."""
         return True

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import os
 import queue
 import signal
@@ -29,12 +30,15 @@ from typing import Any, NoReturn
 import grpc
 import psutil
 
+from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers.capabilities import CAP_KILL, keep_only
 from gannet.netem.agent.client import AgentClient, AgentError, launch
 from gannet.netem.preflight import engines_here
 from gannet.node.process.controller_client import KEEPALIVE, until_reachable
 from gannet.node.wire import control_pb2, control_pb2_grpc
+
+log = logging.getLogger("gannet.fabrics.containers.node_container")
 
 _ALIVE = Path("/run/gannet/alive")
 _BEAT_S = 2.0
@@ -76,10 +80,10 @@ class Relay:
         while True:
             try:
                 self._serve()
-                print("member: the controller closed the agent's line", flush=True)
+                log.info("the controller closed the link agent's connection")
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-                    print(f"member: {error.details()} ({error.code().name})", flush=True)
+                    log.warning("the controller: %s (%s)", error.details(), error.code().name)
             # Links outlive a controller, so that a run's last messages still meet them; the next run replaces them.
             time.sleep(1.0)
 
@@ -131,18 +135,25 @@ def _needed(name: str) -> str:
 def main() -> int:
     """Live until a child ends or a signal comes; the children end with it."""
     try:
+        logs.configure("info")
+    except logs.LogSettingError as error:
+        sys.stderr.write(f"gannet: {error}\n")
+        return 2
+    try:
         controller = _needed("GANNET_CONTROLLER").partition(":")[0]
         mesh_subnet = _needed("GANNET_MESH_SUBNET")
         device, mesh = interface_in(mesh_subnet)
         _, mgmt = interface_in(_needed("GANNET_MGMT_SUBNET"))
     except (MemberError, ValueError, OSError) as error:
-        print(f"member: {error}", file=sys.stderr, flush=True)
+        log.error("%s", error)
         return 2
     host = socket.gethostname()
+    log.info("container %s, mesh %s on %s", host, mesh, device)
     working, complaint = engines_here()
     # Before an ordinary user's process could: /run is everybody's, but what lies in it belongs to who made it.
     _ALIVE.parent.mkdir(mode=0o755, exist_ok=True)
     Path("/run/xtables.lock").touch(mode=0o600)
+    os.environ |= logs.for_child("info")
     agent_process = launch(_LINKS_ONLY, f"link agent of {host}")
     trainer = start_trainer(host, mesh, device, mgmt, controller)
     keep_only(CAP_KILL)  # while this is the only thread
@@ -161,7 +172,7 @@ def main() -> int:
     while not ended.wait(_BEAT_S):
         dead = next((name for name, child in children.items() if child.poll() is not None), None)
         if dead:
-            print(f"member: {dead} ended with status {children[dead].returncode}", file=sys.stderr, flush=True)
+            log.error("%s ended with status %d", dead, children[dead].returncode)
             break
         _ALIVE.touch()
     trainer.terminate()

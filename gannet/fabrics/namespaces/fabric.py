@@ -26,6 +26,9 @@ from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Session
 from gannet.node.process.node_process import Place
 
+_EXIT_S = 1.0  # for the fork server to tell of an end that the node's connection has told of
+_TAIL_LINES, _TAIL_BYTES = 10, 16384
+
 
 class NamespacesFabric:
     """Runs jobs one after the other; keeps the fork server, the bridges and the operator's door between them.
@@ -60,7 +63,9 @@ class NamespacesFabric:
         """Run one job to its end, whatever that is; only programming errors are raised."""
         assert self._fork_server is not None
         engine = job.engine or self._engine
-        session = Session(job, sink, _NamespaceHost(self._fork_server, self._logs, engine), engine, self._operator)
+        session = Session(
+            job, sink, _NamespaceHost(job.config.run, self._fork_server, self._logs, engine), engine, self._operator
+        )
         try:
             return session.go()
         finally:
@@ -70,10 +75,12 @@ class NamespacesFabric:
 class _NamespaceHost(NodeNamespaces):
     """A NodeHost of network namespaces, with nodes forked into them."""
 
-    def __init__(self, fork_server: ForkServer, logs: Path, engine: str) -> None:
-        super().__init__()
+    def __init__(self, run: str, fork_server: ForkServer, logs: Path, engine: str) -> None:
+        super().__init__(run, logs)
         self._fork_server, self._folder, self._engine = fork_server, logs, engine
         self._token = secrets.token_hex(16)
+        self._begun: dict[int, int] = {}  # how long a node's log was before this run, bytes
+        self._how: dict[int, str] = {}  # how nodes have ended badly
         self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
         self.logs = str(logs)
 
@@ -101,18 +108,39 @@ class _NamespaceHost(NodeNamespaces):
                 mesh_device=interface.device,
             )
             namespace = f"/run/netns/{layout.node_namespace(rank)}"
-            self._fork_server.fork(rank, namespace, place, self._folder / f"node-{rank}.log")
+            log = self._log(rank)
+            self._begun[rank] = log.stat().st_size if log.exists() else 0
+            self._fork_server.fork(rank, namespace, place, log)
 
     def ended(self) -> list[tuple[int, str]]:
         """See NodeHost."""
-        news = []
         while not self._fork_server.exits.empty():
             exited = self._fork_server.exits.get()
             self._fork_server.pids.pop(exited.rank, None)
             if exited.status != 0:
-                how = f"status {exited.status}" if exited.status > 0 else f"signal {-exited.status}"
-                news.append((exited.rank, f"its process ended with {how}; see {self._folder}/node-{exited.rank}.log"))
-        return news
+                self._how[exited.rank] = f"its process {exited.how}; see {self._log(exited.rank)}"
+        return list(self._how.items())
+
+    def how_ended(self, rank: int) -> str:
+        """See NodeHost: the fork server tells at once."""
+        end = time.monotonic() + _EXIT_S
+        while rank in self._fork_server.pids and time.monotonic() < end:
+            self.ended()
+            time.sleep(0.01)
+        return self._how.get(rank, "")
+
+    def last_words(self, rank: int) -> str:
+        """See NodeHost."""
+        log = self._log(rank)
+        with suppress(OSError), log.open("rb") as file:
+            file.seek(max(self._begun[rank], log.stat().st_size - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+            if lines:
+                return "\n".join([f"the last lines of {log}:", *(f"    {line}" for line in lines)])
+        return f"it has written nothing to {log}"
+
+    def _log(self, rank: int) -> Path:
+        return self._folder / f"node-{rank}.log"
 
     def empty(self) -> bool:
         """See NodeHost."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gannet import logs
 from gannet.netem.child import Child, ChildError
 from gannet.node.process.node_process import Place
 
@@ -21,6 +23,14 @@ class Exited:
     rank: int
     status: int
 
+    @property
+    def how(self) -> str:
+        """In words, by status or by signal."""
+        if self.status < 0:
+            named = (known.name for known in signal.Signals if known == -self.status)
+            return f"was killed by {next(named, f'signal {-self.status}')}"
+        return f"ended with status {self.status}"
+
 
 class ForkServer:
     """Starts gannet.fabrics.namespaces.fork_server at once; its torch import overlaps with whatever comes next."""
@@ -29,7 +39,7 @@ class ForkServer:
         # Training frees and takes the same large blocks at every step: glibc should keep them, since
         # giving them back to the kernel cost a tenth of the time of a gradient in page faults.
         keep = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(10**9)}
-        variables = {name: os.environ.get(name, value) for name, value in keep.items()}
+        variables = {name: os.environ.get(name, value) for name, value in keep.items()} | logs.for_child("info")
         self._child = Child("the fork server", "gannet.fabrics.namespaces.fork_server", variables=variables)
         self.pids: dict[int, int] = {}
         self.exits: queue.SimpleQueue[Exited] = queue.SimpleQueue()

@@ -8,6 +8,7 @@ begin and end. It has one thread and never touches the network itself, which kee
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -16,8 +17,11 @@ from typing import Any
 
 from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network, rootless
 from gannet.netem.child import Answers
+from gannet.node.log_labels import label
 
 _TRAINER_NICENESS = 10
+
+log = logging.getLogger("gannet.fabrics.namespaces.fork_server")
 
 
 def main(answers: Answers) -> int:
@@ -83,21 +87,21 @@ def _fork(order: dict[str, Any], answers: Answers) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(answers.fd)
-        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log_file = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.dup2(log_file, 1)
+        os.dup2(log_file, 2)
         if order["netns"]:
             join_network(order["netns"])
         _yield_to_links()
         from gannet.node.process.node_process import Place, live
 
+        label(rank=order["rank"])
+
         status = live(Place(**order["place"]))
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        log.exception("node %d ended", order["rank"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

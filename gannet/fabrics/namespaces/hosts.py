@@ -7,6 +7,9 @@ of what happens in the namespaces: nodes are forked into them (gannet.fabrics.na
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import LinkAgent, NodeInterface
 from gannet.fabrics.namespaces.ip import ip
@@ -16,7 +19,9 @@ from gannet.netem.agent.client import AgentClient
 class NodeNamespaces:
     """Namespaces `node0`, `node1`, …, made by `build` and removed by `remove`. The hub must be there already."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: str, logs_in: Path | None = None) -> None:
+        """`logs_in`: a folder for the agents' logs; without it they log to standard error, from level warning."""
+        self._run, self._logs_in = run, logs_in
         self.agents: list[LinkAgent] = []
         self.interfaces: list[NodeInterface] = []
 
@@ -28,7 +33,9 @@ class NodeNamespaces:
         ip([command for rank in range(world) for command in layout.build_node(rank)])
         for rank in range(world):
             prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
-            self.agents.append(AgentClient.spawn(prefix, f"link agent {rank}"))
+            variables = logs.for_child("info" if self._logs_in else "warning", self._run, rank)
+            log = self._logs_in / f"agent-{rank}.log" if self._logs_in else None
+            self.agents.append(AgentClient.spawn(prefix, f"link agent {rank}", variables, log))
 
     def remove(self) -> None:
         """Take everything down; never raises for what is gone already."""

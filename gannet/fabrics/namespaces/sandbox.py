@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from gannet.console import say_error
 from gannet.fabrics import sandbox_registry as registry
 
 CLONE_NEWNS = 0x00020000
@@ -98,7 +99,7 @@ def enter() -> None:
         _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID_NODEV)
         Path("/run/netns").mkdir()
     except OSError as error:
-        print(f"gannet: {_advice(root, error)}", file=sys.stderr, flush=True)
+        say_error(_advice(root, error))
         os._exit(1)
     os.environ[_MARK] = "root" if root else "rootless"
     # The first process of a process namespace ignores signals that it has no handler for.

@@ -8,6 +8,7 @@ with interfaces and engines watched → nodes leave.
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from typing import Any, Protocol
@@ -20,10 +21,13 @@ from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
+from gannet.node.log_labels import label
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import progress
 from gannet.node.training.meter import LAYERS
 from gannet.node.wire.step import from_message
+
+log = logging.getLogger(__name__)
 
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
@@ -52,7 +56,15 @@ class NodeHost(Protocol):
         ...
 
     def ended(self) -> list[tuple[int, str]]:
-        """Nodes whose process has ended badly since the last call, and how."""
+        """Nodes whose process has ended badly, and how."""
+        ...
+
+    def how_ended(self, rank: int) -> str:
+        """With which status or signal the process of a node ended whose connection broke; "" if that is not known."""
+        ...
+
+    def last_words(self, rank: int) -> str:
+        """The last lines of a node's log, or how to read them."""
         ...
 
     def empty(self) -> bool:
@@ -94,6 +106,8 @@ class Session:
     def go(self) -> Outcome:
         """Run to the end, whatever that is; only programming errors are raised."""
         begin = time.monotonic()
+        label(self.job.config.run)
+        log.info("%d nodes, engine %s", self.job.world, self.engine)
         try:
             self._links_up()
             self._build_nodes()
@@ -104,8 +118,10 @@ class Session:
             self._say_goodbye()
             self.outcome.status = "finished"
             self.outcome.lost = self.lost
+            log.info("finished")
         except (Failed, RuntimeError, OSError) as failure:  # also what ip, an agent or the fork server says
             self.outcome.status, self.outcome.reason = "failed", str(failure) or type(failure).__name__
+            log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
             self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
         return self.outcome
@@ -117,10 +133,12 @@ class Session:
         if self.live is not None:
             self.live.stop()
         if self.controller is not None:
+            self.alive.clear()  # from here on no end of a node is a loss
             self.controller.order(abort={"reason": "the run is over"})
             self._until(self.node_host.empty, 3.0)
             self.controller.stop()
         self.node_host.close()
+        label()
 
     # The stages of a run, in order.
 
@@ -158,6 +176,7 @@ class Session:
         certificate = measure_links(dict(enumerate(self.node_host.agents)), self.live.plans, edges)
         self.outcome.certificate = certificate
         self.sink.certificate(certificate)
+        log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
         # Of forty probes none comes back by chance on links that lose less than four in five, both ways.
         for edge in certificate.edges:
             if edge.delay_p50_ms is None and edge.expected_loss_percent < 50:
@@ -179,6 +198,7 @@ class Session:
         self.sink.phase("")
         self.live.start(self.job.begin_s)
         self.controller.order(start={})
+        log.info("training starts")
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
         quiet_since = begin = time.monotonic()
@@ -254,7 +274,7 @@ class Session:
             case Checkpointed(rank, step, data) if not self.lost:
                 self.sink.checkpoint(rank, step, data)
             case Left(rank, reason) if reason and rank in self.alive:
-                self._lose(rank, reason)
+                self._lose(rank, self.node_host.how_ended(rank) or reason)
             case Left(rank):
                 self.alive.discard(rank)
             case Joined() | Checkpointed():
@@ -289,6 +309,8 @@ class Session:
                 self.sink.refused(refused.sender, refused.receiver, refused.verdict, refused.detail)
             case "failed":
                 self.failure = self.failure or f"node {rank}: {report.failed.reason}"
+                told = report.failed.step, report.failed.reason, self.node_host.last_words(rank)
+                log.error("node %d failed after step %d: %s\n%s", rank, *told)
 
     def _stop_soon(self) -> None:
         assert self.controller is not None
@@ -322,6 +344,7 @@ class Session:
         self.alive.discard(rank)
         self.graph.moves(rank)
         self.lost[rank] = reason
+        log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
 
     def _take_link_lines(self) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gannet.experiment.api import RunError, compare, run
     from gannet.ledger.files import LedgerError
     from gannet.ledger.reader import Arm, Comparison, Run, read_comparison, read_run
+    from gannet.node.codecs.custom.base import Codec
     from gannet.node.settings import Settings
     from gannet.node.tasks.base import Evaluation
     from gannet.node.tasks.custom.base import Batch, Task
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Arm",
     "Batch",
+    "Codec",
     "Comparison",
     "ComparisonSpec",
     "Evaluation",
@@ -43,6 +45,7 @@ _PLACES = {
     "gannet.experiment.api": ("RunError", "compare", "run"),
     "gannet.ledger.files": ("LedgerError",),
     "gannet.ledger.reader": ("Arm", "Comparison", "Run", "read_comparison", "read_run"),
+    "gannet.node.codecs.custom.base": ("Codec",),
     "gannet.node.settings": ("Settings",),
     "gannet.node.tasks.base": ("Evaluation",),
     "gannet.node.tasks.custom.base": ("Batch", "Task"),

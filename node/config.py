@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from gannet.node.codecs.registry import CodecName
+from gannet.node.codecs.registry import CodecSetting
 from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
 from gannet.node.players.config import PlayerConfig, check_methods
@@ -75,7 +75,7 @@ class TrainingSettings(Settings):
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig
     topology: TopologyConfig = FixedTopology(name="ring")
-    codec: CodecName = "fp32"
+    codec: CodecSetting = "fp32"
     players: dict[str, PlayerConfig] = Field(default_factory=dict)
     batch: PositiveInt = 16
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"

@@ -9,6 +9,7 @@ goes wrong in it is reported with its file and line. Imports no torch.
 from __future__ import annotations
 
 import inspect
+import json
 import linecache
 import sys
 import traceback
@@ -17,9 +18,9 @@ from functools import wraps
 from hashlib import sha256
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Any, ClassVar, Literal, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gannet.node.settings import Settings
 
@@ -29,6 +30,14 @@ T = TypeVar("T")
 
 class PluginError(ValueError):
     """A user's Python that cannot be used; the message says where and why."""
+
+
+class Finding(NamedTuple):
+    """A mistake that a check of a user's file found: its name, what is wrong, how to mend it."""
+
+    name: str
+    what: str
+    fix: str
 
 
 class PluginMistake(ValueError):
@@ -51,6 +60,9 @@ class PythonSource(Settings):
 
     group: ClassVar[str]
     """The group of its entry points."""
+
+    shipped: ClassVar[bool] = False
+    """Using it runs a user's code, which reading a spec does not."""
 
     name: Literal["python"]
     file: str | None = Field(
@@ -94,6 +106,19 @@ class PythonSource(Settings):
     def title(self) -> str:
         """For messages: the file, or the entry point."""
         return str(self.file or self.entry)
+
+    @property
+    def identity(self) -> str:
+        """All that decides what it does, as one line that is short: of the text its SHA-256."""
+        known = [self.file, self.entry, self.sha256, self.settings]
+        return json.dumps(known, sort_keys=True, default=str)
+
+    def __hash__(self) -> int:
+        return hash(self.identity)  # `settings` is a dict, which has no hash
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        return f"{self.title} ({words})" if words else self.title
 
 
 def with_source(settings: dict[str, Any], text: str) -> dict[str, Any]:
@@ -209,5 +234,10 @@ def told(error: BaseException, file: str) -> str:
     """The error in one line, with the innermost line of the file that it came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"{file}:{lines[-1]}" if lines else file
+    if isinstance(error, ValidationError):  # of the file's own Settings
+        items = [
+            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
+        ]
+        return f"{where}: settings: {'; '.join(f'{path}: {what}' if path else what for path, what in items)}"
     first = (str(error) or "no message").replace("\n", "; ")
     return f"{where}: {first}" if isinstance(error, PluginMistake) else f"{where}: {type(error).__name__}: {first}"

@@ -20,3 +20,7 @@ class Settings(BaseModel):
             if unknown:
                 raise ValueError(f"unknown {', '.join(unknown)}; allowed: {', '.join(cls.model_fields)}")
         return values
+
+
+class NoSettings(Settings):
+    """Of what has nothing to set."""

@@ -260,13 +260,13 @@ def _execute(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None =
 def _execute_in_containers(comparison: ComparisonSpec, folder: Path, fabrics: set[str]) -> int:
     import yaml
 
-    from gannet.experiment.check_tasks import check_custom_tasks
+    from gannet.experiment.check_plugins import check_plugins
     from gannet.fabrics.containers.compose import run_compose
     from gannet.fabrics.containers.swarm import run_swarm
 
     if len(fabrics) > 1:
         fail(f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms")
-    check_custom_tasks(comparison)
+    check_plugins(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)

@@ -18,7 +18,7 @@ from gannet.spec.load import SpecError, load_spec, resolve
 from gannet.spec.run_spec import ComparisonSpec
 
 if TYPE_CHECKING:
-    from gannet.node.tasks.custom.findings import Finding
+    from gannet.node.plugins import Finding
 
 _WORLD, _SEED = 2, 1
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from gannet.experiment.check_tasks import check_custom_tasks
+from gannet.experiment.check_plugins import check_plugins
 from gannet.experiment.progress import LiveDisplay
 from gannet.experiment.resume import ResumePlan
 from gannet.experiment.runner import add_scores, begin_comparison, run_one
@@ -44,7 +44,7 @@ def execute(
     `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
     `plan`: of a comparison that was interrupted, what is left to do.
     """
-    check_custom_tasks(comparison)
+    check_plugins(comparison)
     for arm in comparison.arms.values():
         if arm.score is not None:  # hours of training are too late to learn that there is no feature network
             check_scoring(arm.task, arm.data, arm.score)

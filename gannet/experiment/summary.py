@@ -52,7 +52,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "reason": outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
         "nodes": spec.nodes,
         "algorithm": spec.algorithm.name,
-        "codec": spec.codec,
+        "codec": str(spec.codec),
         "players": facts_of_players(spec, traffics),
         "links": spec.links.describe(),
         "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
@@ -91,7 +91,7 @@ def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str
             "algorithm": part.algorithm.name,
             "every": traffics[player].every,
             "topology": str(part.topology) if part.algorithm.name in GOSSIPS else None,
-            "codec": part.codec,
+            "codec": str(part.codec),
             "bytes_per_step": bytes_per_step(traffics[player]),
         }
         for player, part in parts_of(spec, traffics).items()

@@ -25,7 +25,6 @@ from torch import Tensor
 from gannet.fabrics.job import Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.netem.measure.certificate import Certificate
-from gannet.node.tasks.config import PythonTaskConfig
 from gannet.node.training.meter import StepStats
 from gannet.spec.run_spec import RunSpec
 
@@ -56,8 +55,8 @@ class Ledger:
         self.resumed: list[dict[str, Any]] = []
         if resumed is None:
             write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
-            if isinstance(spec.task, PythonTaskConfig) and spec.task.source is not None:
-                (folder / Path(spec.task.title).name).write_text(spec.task.source, encoding="utf-8")
+            for name, text in spec.python_files.items():
+                (folder / name).write_text(text, encoding="utf-8")
         else:
             self._go_back(resumed)
         self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -33,10 +34,12 @@ from gannet.node.methods.registry import (
     check_topology,
 )
 from gannet.node.players.config import parts_of
+from gannet.node.plugins import PythonSource
 from gannet.node.tasks import needs_data
 from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings
 from gannet.node.topologies.config import TAGS
 from gannet.spec.links import LinksSpec, unmodelled
+from gannet.spec.python_source import FIELDS
 from gannet.spec.score import ScoreSpec
 
 SPEC_FOLDER = files("gannet.spec") / "shipped"
@@ -129,6 +132,19 @@ class RunSpec(TrainingSettings):
     def methods(self) -> list[RunSpec]:
         """This run, or where players are exchanged each in its own way, each player's as a run of its own."""
         return list(parts_of(self).values()) or [self]
+
+    @property
+    def python_files(self) -> dict[str, str]:
+        """The texts of a user's own files, by names that are all different."""
+        found: dict[str, str] = {}
+        for part in (self, *self.methods):
+            for own in (getattr(part, field) for field in FIELDS):
+                if isinstance(own, PythonSource) and own.source is not None and own.source not in found.values():
+                    name = Path(own.title).name
+                    while name in found:
+                        name = f"{own.what}-{name}"
+                    found[name] = own.source
+        return found
 
     def say(self, what: Callable[[RunSpec], object]) -> str:
         """A setting for people: "fp32", or where players have their own "generator fp32, discriminator fp16"."""

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from gannet.node.codecs.base import Codec
 from gannet.node.codecs.cast import CastConfig
-from gannet.node.codecs.registry import NAMES, codec_config
+from gannet.node.codecs.registry import NAMES, CodecSetting, codec_config
 
 __all__ = ["NAMES", "Codec", "build_codec", "float32_codec"]
 
 
-def build_codec(codec: str, seed: int = 0, rank: int = 0) -> Codec:
-    """The codec of that name.
+def build_codec(codec: CodecSetting, seed: int = 0, rank: int = 0) -> Codec:
+    """The codec of that name, or of a user's own Python.
 
     `seed` and `rank` begin the stream of a codec that rounds or picks at random: equal ones give equal payloads,
-    other ranks' errors are independent. Raises ValueError for a name that is none.
+    other ranks' errors are independent. Raises ValueError for a name that is none, PluginError for
+    Python that cannot be used.
     """
     return codec_config(codec).build(seed, rank)
 

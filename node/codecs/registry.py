@@ -13,10 +13,14 @@ from pydantic import BeforeValidator, ValidationError
 
 from gannet.node.codecs.base import CodecConfig
 from gannet.node.codecs.cast import CastConfig
+from gannet.node.codecs.custom.config import PythonCodecConfig
 from gannet.node.codecs.natural import NaturalConfig
 from gannet.node.codecs.qsgd import QsgdConfig
 from gannet.node.codecs.sign import SignConfig
 from gannet.node.codecs.sparse import RandomKConfig, TopKConfig
+
+AnyCodecConfig = CodecConfig | PythonCodecConfig
+PYTHON = "python"
 
 CODECS: tuple[type[CodecConfig], ...] = (
     CastConfig, QsgdConfig, TopKConfig, RandomKConfig, SignConfig, NaturalConfig,
@@ -34,19 +38,35 @@ def names_of(*, casts: bool) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
-def codec_config(codec: str | dict[str, Any]) -> CodecConfig:
-    """The parameters that a text or a mapping names. Raises ValueError, one line, for what names none."""
+def codec_config(codec: CodecSetting | dict[str, Any]) -> AnyCodecConfig:
+    """The settings that a text or a mapping stands for. Raises ValueError, one line, for what names no codec."""
+    if isinstance(codec, PythonCodecConfig):
+        return codec
     given = _fields(codec) if isinstance(codec, str) else codec
-    kind = _BY_NAME.get(str(given.get("name")))
-    if kind is None:
-        raise ValueError(f"unknown codec {codec!r}: choose one of {', '.join(NAMES)}")
+    name = str(given.get("name"))
+    if name == PYTHON and isinstance(codec, dict):
+        return _python(codec)
+    if name not in _BY_NAME:
+        raise ValueError(
+            f"unknown codec {codec!r}: choose one of {', '.join(NAMES)}, or one of your own: "
+            "{name: python, file: my_codec.py}"
+        )
     try:
-        return kind.model_validate(given)
+        return _BY_NAME[name].model_validate(given)
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(str(part) for part in item["loc"])
         what = item["msg"].removeprefix("Value error, ")
         raise ValueError(f"codec {codec!r}: {where + ': ' if where else ''}{what}") from None
+
+
+def _python(given: dict[str, Any]) -> PythonCodecConfig:
+    try:
+        return PythonCodecConfig.model_validate(given)
+    except ValidationError as error:
+        item = error.errors()[0]
+        where = ".".join(str(part) for part in item["loc"])
+        raise ValueError(f"{where + ': ' if where else ''}{item['msg'].removeprefix('Value error, ')}") from None
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -63,7 +83,11 @@ def _fields(text: str) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    return codec_config(value).text if isinstance(value, (str, dict)) else value
+    if not isinstance(value, (str, dict)):
+        return value
+    config = codec_config(value)
+    return config.text if isinstance(config, CodecConfig) else config
 
 
-CodecName = Annotated[str, BeforeValidator(_canonical)]
+# What a spec holds: the text of a shipped codec, or where a user's own comes from.
+CodecSetting = Annotated[str | PythonCodecConfig, BeforeValidator(_canonical)]

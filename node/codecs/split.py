@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gannet.node.codecs.registry import codec_config
+from gannet.node.codecs.registry import CodecSetting, codec_config
 from gannet.node.layout import BUFFERS, TensorSpec
 
 
@@ -22,7 +22,7 @@ class Split:
     A codec that casts leaves everything in its place, with `raw` = 0.
     """
 
-    def __init__(self, layout: Sequence[TensorSpec], codec: str) -> None:
+    def __init__(self, layout: Sequence[TensorSpec], codec: CodecSetting) -> None:
         traits = codec_config(codec).traits
         coarse: list[slice] = []
         fine: list[slice] = []

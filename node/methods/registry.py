@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 from pydantic import Field
 
-from gannet.node.codecs.registry import codec_config, names_of
+from gannet.node.codecs.registry import CodecSetting, codec_config, names_of
 from gannet.node.methods.ad_psgd import AdPsgdConfig
 from gannet.node.methods.choco import ChocoConfig
 from gannet.node.methods.cp_oadam import CpOadamConfig
@@ -144,7 +144,7 @@ def shard_of(algorithm: AlgorithmConfig, rank: int, world: int) -> tuple[int, in
     return (max(0, rank - 1), world - 1) if algorithm.name == "md-gan" else (rank, world)
 
 
-def check_codec(codec: str, algorithm: AlgorithmConfig) -> None:
+def check_codec(codec: CodecSetting, algorithm: AlgorithmConfig) -> None:
     """Raise ValueError when what the algorithm exchanges cannot travel in that codec.
 
     Quantizing gossiped or averaged parameters fails: x ← W Q(x) stalls or grows. Gradients may be quantized without

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
-from gannet.node.codecs.registry import CodecName
+from gannet.node.codecs.registry import CodecSetting, codec_config
 from gannet.node.methods.registry import ALGORITHM_NAMES, AlgorithmConfig, check_codec
 from gannet.node.tasks.config import Settings
 from gannet.node.topologies.config import TopologyConfig
@@ -23,7 +23,7 @@ class PlayerConfig(Settings):
     """How one of the task's players is exchanged; what is left out is as in the run itself."""
 
     algorithm: AlgorithmConfig | None = None
-    codec: CodecName | None = None
+    codec: CodecSetting | None = None
     topology: TopologyConfig | None = None
 
 
@@ -37,7 +37,7 @@ class HasPlayers(Protocol):
     def algorithm(self) -> AlgorithmConfig: ...
 
     @property
-    def codec(self) -> str: ...
+    def codec(self) -> CodecSetting: ...
 
     @property
     def topology(self) -> TopologyConfig: ...
@@ -71,19 +71,27 @@ def _part(config: C, player: PlayerConfig) -> C:
     return config.model_copy(update={**own, "players": {}})
 
 
-def check_methods(config: HasPlayers) -> None:
-    """Raise ValueError when an algorithm cannot be a player's, or does not fit its codec: the run's or a player's."""
+def check_methods(config: HasPlayers, custom: bool = False) -> None:
+    """Raise ValueError when an algorithm cannot be a player's, or does not fit its codec: the run's or a player's.
+
+    `custom`: ask codecs of a user's own as well, which runs their code.
+    """
     if not config.players:
-        check_codec(config.codec, config.algorithm)
+        _check_codec(config, custom)
         return
     _check_whole("algorithm: ", config.algorithm, "is one for the whole task, and players are given: it ")
     for name, part in parts_of(config).items():
         where = f"players.{name}: " if name in config.players else ""
         _check_whole(where, part.algorithm, "cannot be one player's own: it ")
         try:
-            check_codec(part.codec, part.algorithm)
+            _check_codec(part, custom)
         except ValueError as error:
             raise ValueError(f"{where}{error}") from None
+
+
+def _check_codec(part: HasPlayers, custom: bool) -> None:
+    if custom or codec_config(part.codec).shipped:
+        check_codec(part.codec, part.algorithm)
 
 
 def _check_whole(where: str, algorithm: AlgorithmConfig, what: str) -> None:

@@ -23,7 +23,7 @@ from gannet.node.config import NodeConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.methods.md_gan import MdGanConfig
 from gannet.node.methods.registry import check_topology, shard_of
-from gannet.node.players.config import parts_of
+from gannet.node.players.config import check_methods, parts_of
 from gannet.node.players.parts import players_in
 from gannet.node.tasks import build_task, needs_data
 from gannet.node.tasks.base import AnyTask, Gradient, ServesAnother, SplitTask
@@ -68,6 +68,7 @@ class Worker:
         self.task = task if task is not None else self._build_task()
         self.topology = Topology(config.topology, world)
         self.parts = parts_of(config, players_in(self.task.layout))
+        check_methods(config, custom=True)
         if not self.parts:
             check_topology(self.topology, config.algorithm)
         if isinstance(config.algorithm, MdGanConfig) and not isinstance(self.task, SplitTask):

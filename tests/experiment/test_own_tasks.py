@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.check_tasks import check_custom_tasks
+from gannet.experiment.check_plugins import check_plugins
 from gannet.experiment.compare import execute
 from gannet.experiment.job import job_of
 from gannet.node.config import NodeConfig
@@ -108,7 +108,7 @@ def test_the_text_goes_to_the_nodes_with_their_configuration(tmp_path: Path) -> 
 )
 def test_a_file_that_makes_no_task_is_one_error_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(PluginError, match=words) as error:
-        check_custom_tasks(spec_with(tmp_path, text, score=None))
+        check_plugins(spec_with(tmp_path, text, score=None))
     assert "\n" not in str(error.value)
 
 
@@ -129,11 +129,11 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
     with pytest.raises(SpecError, match="unknown filed; allowed: name, file, entry"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "filed": "mine.py"})
     with pytest.raises(SpecError, match=r"data: mine\.py has no data set: leave out data"):
-        check_custom_tasks(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
+        check_plugins(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))
     with pytest.raises(SpecError, match=r"mine\.py has no measure\(\) to score by"):
-        check_custom_tasks(spec_with(tmp_path, MINIMAL))
+        check_plugins(spec_with(tmp_path, MINIMAL))
     with pytest.raises(PluginError, match=r"unknown width; allowed: "):
-        check_custom_tasks(
+        check_plugins(
             spec_with(tmp_path, MINIMAL, task={"name": "python", "file": "mine.py", "settings": {"width": 3}})
         )
 

@@ -20,7 +20,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.data.shard import Shard
 from gannet.node.plugins import PluginMistake
-from gannet.node.settings import Settings
+from gannet.node.settings import NoSettings, Settings
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
 
 INITIAL_STREAM, TRAINING_STREAM, SCORING_STREAM = range(3)
@@ -60,10 +60,6 @@ class Batch(NamedTuple):
 
     images: Tensor
     labels: Tensor
-
-
-class NoSettings(Settings):
-    """For a task that has none to set."""
 
 
 class Task:

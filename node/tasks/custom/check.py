@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gannet.node.plugins import Finding
 from gannet.node.tasks.base import Gradient
 from gannet.node.tasks.custom.check_gradient import left_out, wrong_sign
 from gannet.node.tasks.custom.check_layout import gradient_mistakes, layout_mistakes
 from gannet.node.tasks.custom.check_scores import score_mistakes
-from gannet.node.tasks.custom.findings import Finding, Make, same_bits
+from gannet.node.tasks.custom.findings import Make, same_bits
 
 __all__ = ["Finding", "Make", "check"]
 

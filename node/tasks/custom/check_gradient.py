@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.plugins import Finding
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.custom.check_layout import modules, storages
-from gannet.node.tasks.custom.findings import Finding
 
 _CALLS = 8
 _STEPS = (1e-2, 3e-3, 1e-3, 3e-4)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.plugins import Finding
 from gannet.node.tasks.base import AnyTask, FlatModel, Gradient
-from gannet.node.tasks.custom.findings import Finding, same_bits
+from gannet.node.tasks.custom.findings import same_bits
 
 
 def layout_mistakes(task: AnyTask) -> Iterator[Finding]:

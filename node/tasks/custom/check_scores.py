@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from gannet.node.plugins import Finding
 from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
 from gannet.node.tasks.custom.base import Task, TaskMistake
-from gannet.node.tasks.custom.findings import Finding, same_bits
+from gannet.node.tasks.custom.findings import same_bits
 
 if TYPE_CHECKING:
     from gannet.node.tasks.custom.findings import Make

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gannet.node.tasks.base import AnyTask
-
-
-class Finding(NamedTuple):
-    """A mistake: its name, what is wrong, how to mend it."""
-
-    name: str
-    what: str
-    fix: str
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

@@ -1,0 +1,55 @@
+"""What a spec brings along in Python is built once before anything starts, so that a mistake in it costs no run."""
+
+from __future__ import annotations
+
+import torch
+
+from gannet.node.codecs import build_codec
+from gannet.node.codecs.registry import codec_config
+from gannet.node.players.config import check_methods
+from gannet.node.plugins import PluginError
+from gannet.node.tasks import build_sampler
+from gannet.node.tasks.config import PythonTaskConfig
+from gannet.node.tasks.custom.base import Task
+from gannet.spec.load import SpecError
+from gannet.spec.run_spec import ComparisonSpec, RunSpec
+
+
+def check_plugins(comparison: ComparisonSpec) -> None:
+    """Build what each arm brings along. Raises PluginError or SpecError, with file and line or with the field."""
+    for name, spec in comparison.arms.items():
+        _check_task(name, spec)
+        _check_codecs(name, spec)
+
+
+def _check_task(arm: str, spec: RunSpec) -> None:
+    if not isinstance(spec.task, PythonTaskConfig):
+        return
+    task = build_sampler(spec.task, spec.data)
+    if not isinstance(task, Task):
+        return
+    if not task.uses_data and "data" in spec.model_fields_set:
+        raise SpecError(f"in arm {arm}: data: {spec.task.title} has no data set: leave out data")
+    if spec.score is not None and type(task).measure is Task.measure:
+        raise SpecError(
+            f"in arm {arm}: score: {spec.task.title} has no measure() to score by: write it, or give score: null"
+        )
+
+
+def _check_codecs(arm: str, spec: RunSpec) -> None:
+    """Whether the methods can use a user's codecs, and whether these can pack and unpack a few values."""
+    own = [part.codec for part in spec.methods if not codec_config(part.codec).shipped]
+    for setting in own:
+        codec, values = build_codec(setting), torch.linspace(-1, 1, 9)
+        payload = codec.encode(values)
+        if not codec.finite(payload) or len(codec.decode(payload)) != len(values):
+            raise PluginError(
+                f"{setting}: 9 values in [-1, 1] do not come back as 9 finite ones: see gannet codec check"
+            )
+    try:
+        if own:
+            check_methods(spec, custom=True)
+    except PluginError:
+        raise
+    except ValueError as error:
+        raise SpecError(f"in arm {arm}: {error}") from None

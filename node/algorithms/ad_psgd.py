@@ -1,14 +1,16 @@
 """AD-PSGD: asynchronous decentralized training by pairwise averaging; no step waits for a slow node.
 
 Lian, Zhang, Zhang, Liu, "Asynchronous Decentralized Parallel Stochastic Gradient Descent" (ICML 2018, arXiv
-1710.06952), algorithm 1 and section 3: nodes have two sides. One that asks averages with a random neighbour of the
-other side, both taking (x_i + x_j)/2, and descends along a gradient that was taken at its x before the averaging.
+1710.06952), algorithm 1 and section 3: the nodes form two sides. An asking node averages with a random neighbour of
+the other side, both taking (x_i + x_j)/2, and descends along a gradient that was computed at its x before the
+averaging.
 
-A node asks with its x and goes on computing. The neighbour answers with its own between two gradients and takes the
-average; whoever asked moves by (x_j − x_i)/2 when the answer is there, by the values that travelled. Nobody asks
-those who ask, so that what is x_i now is the x_i that was sent but for gradients: the averages are those of a product
-of doubly stochastic matrices. (Exchanges that overlap at both ends are not: they grow without bound.) Reconstructed:
-which neighbours count where the graph is not bipartite, and the optimistic Adam step instead of −γ g.
+A node asks by sending its x and continues computing. The neighbour answers with its own x between two gradients and
+takes the average; the asking node moves by (x_j − x_i)/2 when the answer arrives, using the values as sent. Asking
+nodes are never asked, so x_i at that time is the x_i that was sent, apart from gradients: the averages are products
+of doubly stochastic matrices. (With exchanges that overlap at both ends they are not, and grow without bound.)
+Reconstructed: the choice of neighbours where the graph is not bipartite, and the optimistic Adam step instead of −γ
+g.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from gannet.node.training.effects import Arrival, Collect, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 
-_PARTNER_STREAM = 0x5047  # of random numbers, beside those of the task
+_PARTNER_STREAM = 0x5047  # of random numbers, separate from the task's
 
 
 class Lane(IntEnum):
-    """What a message is for; see gannet.node.exchange.async_mailbox."""
+    """The purpose of a message; see gannet.node.exchange.async_mailbox."""
 
     QUESTION = 0
     ANSWER = 1
@@ -42,7 +44,7 @@ class Lane(IntEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """To whom, at which step, and x as it was sent; its answer has not come."""
+    """A pending question: the partner, its number and step, and x as sent."""
 
     partner: int
     number: int
@@ -51,7 +53,7 @@ class Question:
 
 
 class Pairs:
-    """A node's exchanges in pairs: it asks, one question at a time, or it answers."""
+    """A node's pairwise exchanges: it asks, one question at a time, or it answers."""
 
     def __init__(self, worker: Worker) -> None:
         self._peers = worker.peers
@@ -62,7 +64,7 @@ class Pairs:
         self.question: Question | None = None
 
     async def ask(self, x: Tensor, step: int) -> None:
-        """Send x to a random neighbour, unless this node is one that answers, or an answer is still to come."""
+        """Send x to a random neighbour, unless this node only answers or is still waiting for an answer."""
         partners = sorted(self._neighbours)
         if not self._asks or self.question is not None or not partners:
             return
@@ -73,18 +75,18 @@ class Pairs:
         await self._send(partner, self.question.number, Lane.QUESTION, payload)
 
     async def settle(self, x: Tensor, step: int, staleness: int | None) -> Tensor:
-        """x after all that has come; waits only while a question is more than `staleness` steps old."""
+        """x after all arrivals; waits only while a question is more than `staleness` steps old."""
         x = await self._take(await Collect(), x)
         while staleness is not None and self.question is not None and step - self.question.step > staleness:
             arrivals = await Collect(wait=True)
-            if not arrivals:  # the deadline is over: go on without that answer
+            if not arrivals:  # the deadline has passed: continue without that answer
                 self._peers.missing.add(self.question.partner)
                 self.question = None
             x = await self._take(arrivals, x)
         return x
 
     async def leave(self) -> None:
-        """Say that no question will be answered any more, so that nobody waits for it."""
+        """Announce that no further question will be answered, so that no peer waits for an answer."""
         number, nothing = self._peers.next_round(), self._peers.codec.encode(torch.zeros(1))
         for to in sorted(self._neighbours):
             await self._send(to, number, Lane.FAREWELL, nothing)
@@ -105,7 +107,7 @@ class Pairs:
     async def _average(self, source: int, number: int, lane: Lane, payload: memoryview, x: Tensor) -> Tensor:
         try:
             theirs = self._peers.decode(source, Tag(number, 0), payload, len(x))
-        except PeerLost:  # of another length: it is not used
+        except PeerLost:  # wrong length: not used
             self._peers.missing.add(source)
             return x
         if lane == Lane.QUESTION and not self._asks:
@@ -114,7 +116,7 @@ class Pairs:
             return x + (theirs - self._peers.codec.decode(answer)) / 2
         question = self.question
         if lane != Lane.ANSWER or question is None or (question.partner, question.number) != (source, number):
-            return x  # given up at a deadline, or nothing that a node of that side sends
+            return x  # given up at a deadline, or not a message that this side expects
         self.question = None
         return x + (theirs - question.sent) / 2
 
@@ -123,7 +125,7 @@ class Pairs:
 
 
 async def ad_psgd(worker: Worker, config: AdPsgdConfig) -> AsyncGenerator[Step, None]:
-    """Ask with x, take the gradient at x meanwhile, x ← x − OAdam(g), then half of every difference that has come."""
+    """Ask with x, compute the gradient at x, x ← x − OAdam(g), then add half of every difference that has arrived."""
     x = worker.initial()
     oadam, pairs = OAdam(worker.task, worker.config.optimizer, x), Pairs(worker)
     step = 0
@@ -134,6 +136,6 @@ async def ad_psgd(worker: Worker, config: AdPsgdConfig) -> AsyncGenerator[Step, 
             g = await worker.gradient(x)
             x = await pairs.settle(oadam.step(x, g), step, config.staleness)
             yield Step(x, g.losses)
-    except GeneratorExit:  # the training is over, not broken off
+    except GeneratorExit:  # training has ended normally
         await pairs.leave()
         raise

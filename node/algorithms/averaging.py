@@ -1,4 +1,4 @@
-"""The global average that several algorithms take, by way of a server or around a ring."""
+"""The global average used by several algorithms, through a server or around a ring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gannet.node.training.worker import Worker
 
 
 def mean_of(worker: Worker, collective: Literal["server", "ring"]) -> Callable[[Tensor], Awaitable[Tensor]]:
-    """A function that averages a flat vector over all nodes; small tensors and buffers travel as they are."""
+    """A function that averages a flat vector over all nodes; small tensors and buffers are sent uncompressed."""
     split = Split(worker.task.layout, worker.config.codec)
     average = server_average if collective == "server" else ring_all_reduce
 

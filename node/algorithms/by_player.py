@@ -1,14 +1,14 @@
-"""Runs one algorithm for each player's part of x, side by side, and asks the gradient of the whole task for all.
+"""Runs one algorithm for each player's part of x, concurrently, with a shared gradient of the whole task.
 
     each player p:  its own algorithm, codec, topology and rounds, over x_p, its part of x
-    each step:      one gradient of the whole task at x = (x_1, …, x_P), of which each gets its part
+    each step:      one gradient of the whole task at x = (x_1, …, x_P), of which each player gets its part
 
-A player's algorithm runs until it asks for a gradient or waits for a message. What it sends goes out at once. While
-it waits the others go on, so that all players' messages travel together, and whoever's message comes first goes on
-first. That order changes no result: a player's part depends on its own messages and on the gradients alone, and a
-gradient is taken only when every player has asked for one or has made its step.
+A player's algorithm runs until it asks for a gradient or waits for a message. Its messages are sent at once. While it
+waits the others run, so that all players' messages are in flight together, and the player whose message arrives first
+continues first. This order changes no result: a player's part depends only on its own messages and on the gradients,
+and a gradient is computed only when every player has asked for one or has finished its step.
 
-With one algorithm for all players and an exact codec it is that algorithm over the whole vector.
+With one algorithm for all players and an exact codec this equals that algorithm over the whole vector.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from gannet.node.training.worker import Kept, Step, Worker
 
 @dataclass(frozen=True)
 class AskGradient(Effect[Gradient]):
-    """A player's algorithm wants the gradient at x, its part; no fabric ever sees this effect."""
+    """A player's algorithm asks for the gradient at x, its part; fabrics never see this effect."""
 
     x: Tensor
 
 
 class PartWorker(Worker):
-    """A Worker for one player: its part of the task, of x to begin with, and a codec and rounds of its own."""
+    """A Worker for one player: its part of the task and of the initial x, and its own codec and rounds."""
 
     def __init__(self, whole: Worker, player: str, config: NodeConfig, x: Tensor) -> None:
         self.part = PartTask(whole.task, player)
@@ -47,11 +47,11 @@ class PartWorker(Worker):
         self._whole, self._player, self._x = whole, player, x
 
     def start(self) -> Tensor:
-        """The part of x that the whole run begins with."""
+        """The player's part of the initial x."""
         return self.part.of(self._x)
 
     def keep(self, name: str, thing: Kept) -> Kept:
-        """The whole run keeps it, under the player's name."""
+        """Kept by the whole run, under the player's name."""
         return self._whole.keep(f"{self._player}/{name}", thing)
 
     async def gradient(self, x: Tensor) -> Gradient:
@@ -60,9 +60,9 @@ class PartWorker(Worker):
 
 
 class Track:
-    """One player's algorithm on its way from one step to the next.
+    """One player's algorithm between two steps.
 
-    `state`: what it waits for, a message or a gradient, or the step it has made.
+    `state`: the message or gradient that it waits for, or the step that it has finished.
     """
 
     def __init__(self, whole: Worker, number: int, worker: PartWorker) -> None:
@@ -73,17 +73,17 @@ class Track:
 
     @property
     def x(self) -> Tensor:
-        """Where this player stands: the point it wants the gradient at, or that its step has led to."""
+        """The point at which this player asks for the gradient, or the result of its step."""
         assert not isinstance(self.state, Receive)
         return self.state.x
 
     async def begin(self) -> None:
-        """Set out for the next step."""
+        """Begin the next step."""
         self._turn = self._steps.__anext__()
         await self.go_on(None)
 
     async def go_on(self, answer: Any) -> None:
-        """Run, given what it waited for, until it waits again or has made its step."""
+        """Continue with the answer until the algorithm waits again or has finished its step."""
         while True:
             try:
                 if isinstance(answer, PeerLost):
@@ -104,10 +104,12 @@ class Track:
                     self.state = effect
                     return
                 case _:
-                    raise TypeError(f"a player's algorithm awaited {effect!r}, which is none of a player's effects")
+                    raise TypeError(
+                        f"a player's algorithm awaited {effect!r}, which is not an effect that a player may use"
+                    )
 
     async def end(self, why: BaseException) -> None:
-        """Unwind the algorithm wherever it stands."""
+        """Stop the algorithm at any point."""
         with suppress(BaseException):
             self._turn.throw(why)
         await self._steps.aclose()
@@ -124,7 +126,7 @@ async def by_player(worker: Worker) -> AsyncGenerator[Step, None]:
                 await track.begin()
             await _settle(tracks)
             while asking := [track for track in tracks if isinstance(track.state, AskGradient)]:
-                # Who has made its step already stays where it is: some algorithms begin with one gradient more.
+                # Players that have finished their step wait: some algorithms begin with an additional gradient.
                 g = await worker.gradient(_join(worker, tracks))
                 for track in asking:
                     await track.go_on(track.worker.part.of_gradient(g))
@@ -137,7 +139,7 @@ async def by_player(worker: Worker) -> AsyncGenerator[Step, None]:
 
 
 async def _settle(tracks: list[Track]) -> None:
-    """Let all go on until nobody waits for a message."""
+    """Run all players until none waits for a message."""
     while waiting := [(track, track.state) for track in tracks if isinstance(track.state, Receive)]:
         index, outcome = await ReceiveFirst(tuple(state for _, state in waiting))
         await waiting[index][0].go_on(outcome)

@@ -1,13 +1,13 @@
-"""CHOCO-SGD: gossip of compressed differences, exact in the limit whatever the compression.
+"""CHOCO-SGD: gossip of compressed differences, exact in the limit for any compression.
 
 Koloskova, Stich, Jaggi, "Decentralized Stochastic Optimization and Gossip Algorithms with Compressed Communication"
 (ICML 2019, arXiv 1902.00340): CHOCO-Gossip (algorithm 1) after a local step (algorithm 2):
 
     q_i = C(x_i − x̂_i);   x̂_j ← x̂_j + q_j  for all j known;   x_i ← x_i + γ Σ_j w_ij (x̂_j − x̂_i)
 
-Every node keeps a replica x̂_j of each neighbour, the same bits there as here. With an exact codec and γ = 1 it is
-gossip. Its theorem asks for a symmetric W that stays the same. Reconstructed: the optimistic Adam step instead of
-−η g, and x̂ = x_0 at first instead of 0, which all nodes know without being told.
+Every node keeps a replica x̂_j of each neighbour, bit-equal to the neighbour's own. With an exact codec and γ = 1 it
+is gossip. Its theorem requires a fixed symmetric W. Reconstructed: the optimistic Adam step instead of −η g, and x̂ =
+x_0 initially instead of 0, which all nodes know without communication.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from gannet.node.training.worker import Step, Worker
 
 
 class Replicas:
-    """x̂ of this node and of its neighbours: what CHOCO remembers.
+    """x̂ of this node and of its neighbours: CHOCO's state.
 
-    A replica that has missed a difference is never right again, so whoever fails once is left out from then on:
-    its weight goes to oneself.
+    A replica that has missed a difference stays wrong, so a peer that fails once is left out from then on, and its
+    weight is added to the node's own.
     """
 
     def __init__(self, worker: Worker, x: Tensor) -> None:
@@ -56,7 +56,7 @@ class Replicas:
         return mixed
 
     def state(self) -> dict[str, Tensor]:
-        """All replicas, and who is left out."""
+        """All replicas, and the peers left out."""
         of = {f"of-{j}": replica for j, replica in self.of.items()}
         return {"own": self.own, **of, "gone": torch.tensor(sorted(self.gone), dtype=torch.int64)}
 

@@ -1,7 +1,7 @@
-"""The exchanges that algorithms are made of: gossip with neighbours, averaging by a server, ring all-reduce.
+"""The exchanges that algorithms are built from: gossip with neighbours, averaging by a server, ring all-reduce.
 
-Each is a coroutine over Send and Receive. Sums are taken in one fixed order, so that the result does
-not depend on which message came first.
+Each is a coroutine over Send and Receive. Sums are computed in a fixed order, so that the result does not depend on
+the order of arrival.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from gannet.node.methods.segments import Segment, ring_segments, server_segments
 from gannet.node.training.effects import PeerLost, Receive, Tag
 from gannet.node.training.peers import CollectiveFailed, Mixing, Peers
 
-# Of a server average: enough to fill a worker's share of the path where gannet.fabrics.session.deadlines sizes
-# segments.
+# In a server average: enough to fill a worker's share of the path with the segment size of
+# gannet.fabrics.session.deadlines.
 SEGMENTS_AHEAD = 8
 
 
 class GossipRound:
-    """One gossip round in two halves, so that a gradient can be computed while messages travel."""
+    """One gossip round in two halves, so that a gradient can be computed while messages are in flight."""
 
     def __init__(self, peers: Peers, x: Tensor, neighbours: Mixing) -> None:
         self._peers, self._x = peers, x
@@ -32,13 +32,14 @@ class GossipRound:
         if self._neighbours.outgoing:
             payload = self._peers.codec.encode(self._x)
             rank, world = self._peers.rank, self._peers.world
-            # Nearest onward first: so no two nodes begin with the same neighbour and crowd its downlink.
+            # Starting with the next rank, so that no two nodes begin with the same neighbour and crowd its downlink.
             for to in sorted(self._neighbours.outgoing, key=lambda to: (to - rank) % world):
                 await self._peers.send(to, self._tag, payload)
         return self
 
     async def finish(self) -> Tensor:
-        """Σ_j w_ij x_j as a new flat tensor. A missing peer's weight goes to self, so weights sum to 1."""
+        """Σ_j w_ij x_j as a new flat tensor. A missing peer's weight is added to the node's own, so weights sum to
+        1."""
         mixed = self._x * self._neighbours.own
         for source, weight in self._neighbours.incoming.items():
             try:
@@ -51,9 +52,9 @@ class GossipRound:
 
 
 async def gossip(peers: Peers, x: Tensor, neighbours: Mixing, rounds: int = 1) -> Tensor:
-    """W^t x for this node: `rounds` gossip rounds. x is a flat float32 tensor and stays as it was.
+    """W^t x for this node: `rounds` gossip rounds. x is a flat float32 tensor and is not changed.
 
-    Where the graph changes from round to round, so does W: W_{k+t} ⋯ W_{k+1} x.
+    If the graph changes from round to round, so does W: W_{k+t} ⋯ W_{k+1} x.
     """
     for _ in range(rounds):
         x = await (await GossipRound(peers, x, neighbours).begin()).finish()
@@ -61,13 +62,13 @@ async def gossip(peers: Peers, x: Tensor, neighbours: Mixing, rounds: int = 1) -
 
 
 async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0) -> Tensor:
-    """Mean of all nodes' x by way of a star: rank `server` averages and sends the mean back.
+    """Mean of all nodes' x through a star: rank `server` averages and sends the mean back.
 
-    Cut into segments, so that the mean of the first travels down while the last still comes up. A worker
-    is at most SEGMENTS_AHEAD segments ahead of the means: else TCP lets one worker run ahead of the others
-    into the server's downlink, overflows its buffer, and most means can be taken only at the very end.
-    The server averages over those who are there; without the server there is no average.
-    The last `raw` values travel as float32 whatever the codec.
+    The vector is cut into segments, so that the mean of the first is sent down while the last are still coming up. A
+    worker is at most SEGMENTS_AHEAD segments ahead of the means; otherwise TCP lets one worker run ahead of the
+    others into the server's downlink and overflow its buffer, and most means can be computed only at the very end.
+    The server averages over the workers present; without the server there is no average. The last `raw` values are
+    sent as float32 with any codec.
     """
     if peers.world == 1:
         return x.clone()
@@ -87,7 +88,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 await peers.send(server, tag, payload, position == last)
         return mean
     workers = [rank for rank in range(peers.world) if rank != server]
-    absent: set[int] = set()  # for the rest of this round, so that one silence is not waited for again and again
+    absent: set[int] = set()  # for the rest of this round, so that a silent worker is waited for only once
     for position, segment in enumerate(segments):
         tag = segment.tag(number, position)
         total, present = x[segment.place].clone(), 1
@@ -102,7 +103,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
         payload = peers.codec_of(tag).encode(total / present)
         for rank in workers:
             await peers.send(rank, tag, payload, position == len(segments) - 1)
-        mean[segment.place] = peers.codec_of(tag).decode(payload)  # what the workers get, bit for bit
+        mean[segment.place] = peers.codec_of(tag).decode(payload)  # bit-equal to the workers' result
     peers.missing |= absent
     return mean
 
@@ -110,12 +111,12 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
 async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
     """Mean of all nodes' x by ring all-reduce: reduce-scatter, then all-gather, 2(M−1) hops of n/M values.
 
-    Every hop is cut into segments and a segment is passed on as soon as it is there, so a hop's delay is
-    hidden behind the segments that follow: about 2(M−1)/M · n ÷ rate + 2(M−1) · delay where the delay
-    fits under a segment's transfer, instead of the sum of both at each hop.
+    Every hop is cut into segments, and a segment is forwarded as soon as it arrives, so a hop's delay is hidden by
+    the segments that follow: about 2(M−1)/M · n ÷ rate + 2(M−1) · delay if the delay is shorter than a segment's
+    transfer, instead of the sum of both for each hop.
 
-    A codec with loss packs every partial sum anew, M−1 times, and the mean once: what its owner packed goes
-    around as it is, so that all nodes have the same bits. The last `raw` values travel as float32.
+    A lossy codec encodes every partial sum again, M−1 times, and the mean once: the owner's payload is forwarded
+    unchanged, so that all nodes have the same bits. The last `raw` values are sent as float32.
     """
     world, rank = peers.world, peers.rank
     if world == 1:
@@ -143,7 +144,7 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
                 total[segment.place] += values
             else:
                 total[segment.place] = values
-            if hop == world - 2:  # this node now owns the sum: take what the others will decode
+            if hop == world - 2:  # this node now owns the sum: use what the others will decode
                 payload = peers.codec_of(tag).encode(total[segment.place] / world)
                 total[segment.place] = peers.codec_of(tag).decode(payload)
             if hop < hops - 1:

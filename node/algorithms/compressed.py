@@ -33,7 +33,7 @@ class Contraction:
 
 
 class Channel:
-    """Sends C(v) to a round's neighbours, and knows what they get, bit for bit."""
+    """Sends C(v) to a round's neighbours and decodes it as they do, bit for bit."""
 
     def __init__(self, worker: Worker) -> None:
         name = worker.config.codec
@@ -45,7 +45,7 @@ class Channel:
     async def send(
         self, number: int, v: Tensor, here: Neighbourhood, feedback: ErrorFeedback | None = None
     ) -> Tensor:
-        """C(v), with what `feedback` remembers added to v before, where it is given."""
+        """Send C(v) to the round's neighbours and return it; `feedback`'s memory, if given, is added to v first."""
         packed = self._split.pack(v)
         coarse = packed[: self._coarse] if feedback is None else feedback.corrected(packed[: self._coarse])
         payloads: list[tuple[Tag, memoryview]] = []
@@ -56,7 +56,7 @@ class Channel:
         for to in sorted(here.outgoing, key=lambda to: (to - self._peers.rank) % self._peers.world):
             for tag, payload in payloads:
                 await self._peers.send(to, tag, payload, last=tag == payloads[-1][0])
-        # Only now that everything is on its way: what it became is needed when the others' is there.
+        # Decoded only after everything is sent: the result is needed once the neighbours' messages have arrived.
         values = [(self._peers.raw_codec if tag.segment else self.codec).decode(payload) for tag, payload in payloads]
         if feedback is not None and self._coarse and self.codec.finite(payloads[0][1]):
             feedback.remember(coarse, values[0])

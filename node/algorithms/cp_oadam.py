@@ -6,7 +6,7 @@ star's busiest link carries M−1 copies, the ring's 2(M−1)/M of one, in 2(M�
 
 Gradients may travel quantized without bias (QSGD), small tensors and running statistics apart. The star adds
 the error of one mean of M quantized gradients and of the quantized mean; the ring quantizes every partial sum
-anew, so its error grows with M: about M/3 times a gradient's own where the workers' gradients agree.
+again, so its error grows with M: about M/3 times a gradient's own where the workers' gradients agree.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Tang, Lian, Qiu, Yuan, Zhang, Zhang, Liu, "DeepSqueeze: Decentralization Meets E
 
     v_i = x_i − γ g_i + δ_i;   δ_i ← v_i − C(v_i);   x_i ← x_i − γ g_i + η Σ_j (w_ij − [i = j]) C(v_j)
 
-Models are compressed, not differences, so the error does not vanish with the distance of the nodes as CHOCO's
-does; but nobody needs replicas, the graph may change, and a lost peer costs no more than its weight, as in gossip.
+Models are compressed, not differences, so the error does not vanish with the distance between nodes as CHOCO's does.
+But no replicas are needed, the graph may change, and a lost peer costs only its weight, as in gossip.
 W is symmetric. Reconstructed: the optimistic Adam step instead of −γ g.
 """
 
@@ -23,7 +23,7 @@ from gannet.node.training.worker import Step, Worker
 
 
 async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerator[Step, None]:
-    """The three lines above; all that is remembered is δ, in the ErrorFeedback."""
+    """The three lines above; the only state is δ, in the ErrorFeedback."""
     x = worker.start()
     oadam, channel = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x)), Channel(worker)
     memory = worker.keep("error", ErrorFeedback(channel.codec, channel.coarse_count))

@@ -7,7 +7,7 @@ Chen, Yuan, Zhang, Pan, Xu, Yin, "Accelerating Gossip SGD with Periodic Global A
     x_i ← Σ_j w_ij (x_j − OAdam(g_j))     else
 
 H = 1 is parameter-averaging CP-OAdam, H = ∞ is DP-OAdam. A lost peer costs gossip its weight; the global average
-goes on without a lost worker of a star, and ends the run where a ring or the star's centre is broken.
+continues without a lost worker of a star, and ends the run if a ring is broken or the star's centre is lost.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""MD-GAN: one generator on a server, a discriminator on every worker, and samples and slopes between them.
+"""MD-GAN: one generator on a server, a discriminator on every worker; samples and gradients are exchanged.
 
 Hardy, Le Merrer, Sericola, "MD-GAN: Multi-Discriminator Generative Adversarial Networks for Distributed Datasets"
 (IPDPS 2019, arXiv 1811.03850), algorithm 1, with N workers n = 0 … N−1, in each step:
@@ -6,14 +6,14 @@ Hardy, Le Merrer, Sericola, "MD-GAN: Multi-Discriminator Generative Adversarial 
     server:    makes X_0 … X_{k−1}; sends X_{(n+1) mod k} as X_d and X_{n mod k} as X_g to worker n
     worker n:  L discriminator steps on real images and X_d; sends F_n = ∂ loss_generator(X_g; θ_n) / ∂ X_g
     server:    moves w against (1/N) Σ_n F_n ∂X_g/∂w
-    workers:   every so many steps each passes its discriminator on to another one, drawn at random
+    workers:   every `swap_every` steps each passes its discriminator to another worker, drawn at random
 
 Images travel, not parameters: the traffic grows with the batch and not with the generator. Rank 0 is the server and
 trains on no data; the shards are the workers'. The state of a step has the whole layout on every node: the server's
 generator and running statistics are the model, its discriminator stays as it was at first, and so does the workers'
 generator (gannet.ledger.snapshots.comparable knows that).
-A worker that is lost is left out of the mean. A discriminator on its way to or from a lost worker is lost too: who
-should have got one keeps its own.
+A lost worker is left out of the mean. A discriminator in flight to or from a lost worker is lost too: a worker that
+does not receive one keeps its own.
 Reconstructed: optimistic Adam, with moments that stay on their node when discriminators move; new real images for
 each of the L steps; one cycle through all workers, in an order that all draw alike, as the swap; X_d and X_g sent
 once where k = 1 makes them the same; a step's pace, that of a gradient of both players, in four equal parts.
@@ -55,7 +55,7 @@ async def _generate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step,
         number = peers.next_round()
         made = await Compute(partial(task.fakes, x, count), PART_OF_PACE)
         payloads = [peers.codec.encode(samples) for samples in made]
-        for segment in range(segments):  # X_d to all before any X_g: who judges meanwhile needs no X_g yet
+        for segment in range(segments):  # X_d to all before any X_g: workers that train on X_d need no X_g yet
             for n, rank in enumerate(workers):
                 await peers.send(
                     rank, Tag(number, segment), payloads[(n + 1 - segment) % count], last=segment == segments - 1

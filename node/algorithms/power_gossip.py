@@ -76,9 +76,9 @@ class Edge:
 
 
 class LowRankGossip:
-    """A node's edges. One that has missed a product is never in step again, so it is left out from then on.
+    """A node's edges. One that has missed a product stays out of step, so it is left out from then on.
 
-    Its weight goes to oneself; an end that still lives is told by segments of no length.
+    Its weight is added to the node's own; a peer that is still alive is notified by segments of length zero.
     """
 
     def __init__(self, worker: Worker, config: PowerGossipConfig) -> None:

@@ -32,7 +32,7 @@ class PushSum:
     Of w exactly what leaves the node is taken from it, and it travels as float32 whatever the codec. So Σ w stays
     the number of nodes. When a message is missing, the receiver puts its own z in the place of the sender's, with
     the last weight that came from there: z stays as it was, as in gossip where the weight goes to oneself, and
-    the weight that a lost node swallows for good is made up, so that none goes to zero.
+    the weight that a lost node takes away permanently is made up, so that none goes to zero.
     """
 
     def __init__(self, x: Tensor) -> None:

@@ -6,7 +6,7 @@ zero omega(gap), a sign bit, omega(|level|); a gap is how many places the level 
 
 Its length depends on the values, so `EliasQsgd` has `fixed_size = False` and no exchange is given it: limits of the
 mailbox, deadlines, predicted times and the check of the three byte counts all rest on `wire_bytes`. It is here to
-measure what the paper claims, beside the packed form that travels.
+measure the paper's claims, next to the packed form that is sent.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Error feedback: what a codec lost of one payload is added to the next, so that nothing is lost for good.
+"""Error feedback: what a codec lost of one payload is added to the next, so that nothing is lost permanently.
 
     corrected = x + e,   payload = encode(corrected),   e ← corrected − decode(payload)
 
@@ -36,7 +36,7 @@ class ErrorFeedback:
         return payload
 
     def corrected(self, values: Tensor, start: int = 0) -> Tensor:
-        """x + e, for who encodes and decodes by itself, and has this `remember` what came of it."""
+        """x + e, for a caller that encodes and decodes by itself and then calls `remember`."""
         memory = self.memory[start : start + len(values)]
         if len(memory) != len(values):
             raise ValueError(f"values {start} to {start + len(values)} of a vector of {len(self.memory)}")

@@ -1,4 +1,4 @@
-"""Natural compression: every value rounded at random to one of the two powers of two beside it, unbiased.
+"""Natural compression: every value rounded at random to one of the two neighbouring powers of two, unbiased.
 
 Horváth et al., "Natural Compression for Distributed Deep Learning" (arXiv 1905.10988): variance at most ⅛ ‖v‖².
 In IEEE 754 this is one addition: a random 23-bit number added to the significand carries into the exponent with

@@ -9,9 +9,9 @@ broadcast, and all step:
 With T = O(L/ℓ) and η = O(1/L), E[f(y)] − f* ≤ 0.9^p (f(y_1) − f*) after p epochs. Reconstructed: the constants, which
 are those of Bubeck's proof for SVRG without quantization, and y as the mean of the x of its epoch.
 
-It stands beside the codec that it is about, and not among the algorithms of a spec: it minimises finite sums, where
-a spec trains games, and its messages have no length before they are written (see gannet.node.codecs.elias). All
-processors decode the same K messages and hold the same x, so one x is kept here for all.
+It is next to its codec and not among the algorithms of a spec, because it minimises finite sums, where a spec trains
+games, and the length of its messages is not known before encoding (see gannet.node.codecs.elias). All processors
+decode the same K messages and have the same x, so one x is kept here for all.
 """
 
 from __future__ import annotations
@@ -86,6 +86,6 @@ def epoch_bits(n: int, steps: int) -> float:
     """What the paper says that a processor sends in an epoch, at most: (F + 2.8n) T + Fn, F = 32.
 
     2.8 n is its figure for Q_√n in the dense code. Elias omega does not reach it on Gaussian values, which take 2.94
-    bits each and the norm: hold measurements beside this, not under it.
+    bits each and the norm, so this is a comparison and not an upper bound.
     """
     return (FLOAT_BITS + 2.8 * n) * steps + FLOAT_BITS * n

@@ -22,7 +22,7 @@ def sparsity_bound(n: int, s: int) -> float:
 def length_bound(n: int, s: int) -> float:
     """Expected bits of the Elias code: (3 + 3/2 · log2(2(s² + n)/(s(s + √n)))) · s(s + √n) + 32 (Theorem 3.2).
 
-    The theorem's o(1) beside 3/2 is left out, so for small n this is an estimate and no bound.
+    The theorem's o(1) next to 3/2 is left out, so for small n this is an estimate and no bound.
     """
     nonzero = sparsity_bound(n, s)
     return (3 + 1.5 * log2(2 * (s**2 + n) / nonzero)) * nonzero + 32

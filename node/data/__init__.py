@@ -1,1 +1,1 @@
-"""Data: images in memory as uint8, and how the nodes share them out."""
+"""Data: images in memory as uint8, and their distribution over nodes."""

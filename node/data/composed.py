@@ -1,6 +1,6 @@
-"""Images with several tags, composed of a data set's own: a canvas of four places, some of them taken.
+"""Images with several tags, composed from those of a data set: a canvas of four places, some of them filled.
 
-No set of tagged photographs can be shipped; here the tags of an image are the labels of the items that it shows.
+No set of tagged photographs can be shipped; here the tags of an image are the labels of the items on it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ PLACES = 4
 
 
 def compose(shard: Shard, items: int, seed: int) -> Shard:
-    """As many canvases as the shard has images, of their size, each showing 1 to `items` of them in its quarters.
+    """As many canvases as the shard has images, of the same size, each with 1 to `items` of the images in its
+    quarters.
 
-    Labels become sets, int64 with bit k for label k. The same for one (shard, items, seed); nothing but this shard's
-    images is shown. Raises ValueError for labels above 61 or items outside 1 to 4.
+    Labels become sets, int64 with bit k for label k. The result depends only on (shard, items, seed) and uses only
+    this shard's images. Raises ValueError for labels above 61 or items outside 1 to 4.
     """
     if not 1 <= items <= PLACES:
         raise ValueError(f"data.compose: 1 to {PLACES} items fit on a canvas, got {items}")

@@ -10,15 +10,15 @@ from gannet.node.settings import Settings
 
 
 class DataConfig(Settings):
-    """A data set and how the nodes share it."""
+    """A data set and how it is distributed over the nodes."""
 
     name: Literal["fashion-mnist-mini", "fashion-mnist", "mnist", "cifar10", "image-folder"] = Field(
         default="fashion-mnist-mini",
-        description="fashion-mnist-mini comes with the package (5,000 images); the others are read from root",
+        description="fashion-mnist-mini is part of the package (5,000 images); the others are read from root",
     )
     root: str | None = Field(
         default=None,
-        description="folder that holds the data set in torchvision's layout; or an .npz file with train_images, "
+        description="folder with the data set in torchvision's layout, or an .npz file with train_images, "
         "train_labels, test_images and test_labels (uint8; images 28 x 28, or 32 x 32 x 3 for cifar10)",
     )
     download: bool = Field(default=False, description="let torchvision fetch a missing data set into root")
@@ -27,7 +27,7 @@ class DataConfig(Settings):
         ge=8,
         le=256,
         multiple_of=4,
-        description="pixels a side; unset: 28 if grey, 32 in colour",
+        description="side length in pixels; unset: 28 for grey, 32 for colour",
     )
     compose: int | None = Field(
         default=None,
@@ -38,22 +38,22 @@ class DataConfig(Settings):
     )
     sharding: Literal["iid", "dirichlet", "class"] = "iid"
     alpha: float | None = Field(
-        default=None, gt=0, description="Dirichlet concentration: the smaller, the fewer labels a node has"
+        default=None, gt=0, description="Dirichlet concentration; with a smaller one each node has fewer labels"
     )
     classes_per_node: int | None = Field(
-        default=None, ge=1, description="labels that a node has, with sharding: class"
+        default=None, ge=1, description="number of labels per node, with sharding: class"
     )
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if self.name == "fashion-mnist-mini":
             if self.root is not None:
-                raise ValueError("fashion-mnist-mini comes with the package: leave out root")
+                raise ValueError("fashion-mnist-mini is part of the package: leave out root")
         elif self.root is None:
-            raise ValueError(f"{self.name} needs root: the folder that holds the data set")
+            raise ValueError(f"{self.name} needs root: the folder with the data set")
         elif self.from_npz and (self.name == "image-folder" or self.download):
-            why = "a folder, not an .npz file" if self.name == "image-folder" else "no .npz file if it is to download"
-            raise ValueError(f"{self.name} needs as root {why} (got {self.root!r})")
+            why = "a folder, not an .npz file" if self.name == "image-folder" else "a folder if it is to download"
+            raise ValueError(f"{self.name} needs root to be {why} (got {self.root!r})")
         if self.sharding == "dirichlet" and self.alpha is None:
             raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
         if self.sharding != "dirichlet" and self.alpha is not None:
@@ -66,12 +66,12 @@ class DataConfig(Settings):
 
     @property
     def from_npz(self) -> bool:
-        """Whether root names an .npz file and not a folder."""
+        """Whether root is an .npz file and not a folder."""
         return self.root is not None and self.root.endswith(".npz")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images that the networks see."""
+        """(channels, height, width) of the networks' images."""
         colour = self.name in ("cifar10", "image-folder")
         size = self.image_size or (32 if colour else 28)
         return (3 if colour else 1, size, size)

@@ -1,8 +1,8 @@
 """Data sets as uint8 tensors: the embedded Fashion-MNIST subset, torchvision's from a given root, and .npz files.
 
-Nothing is downloaded unless the configuration asks for it, and a node keeps its own shard only. The embedded set is
-held against its SHA-256; torchvision holds downloads, and CIFAR-10's files whenever it reads them, against their MD5.
-For all of them `fingerprint` says what a run was trained on.
+Nothing is downloaded unless the configuration asks for it, and a node keeps only its own shard. The embedded set is
+checked against its SHA-256; torchvision checks downloads, and CIFAR-10's files whenever it reads them, against their
+MD5. `fingerprint` identifies the data of a run for all of them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
 
 
 def load_split(config: DataConfig, train: bool = True, limit: int | None = None) -> Shard:
-    """A whole split, or `limit` of its images spread evenly over it."""
+    """A whole split, or `limit` of its images, evenly spaced."""
     source = _source(config, train)
     total = len(source.labels)
     count = total if limit is None else min(limit, total)
@@ -50,16 +50,16 @@ def load_split(config: DataConfig, train: bool = True, limit: int | None = None)
 
 
 def _composed(shard: Shard, config: DataConfig, seed: int) -> Shard:
-    """The shard, or canvases of its own images where the configuration asks for those."""
+    """The shard, or canvases of its images if the configuration asks for them."""
     if config.compose is None:
         return shard
     return compose(shard, config.compose, seed)
 
 
 def fingerprint(config: DataConfig) -> dict[str, Any]:
-    """What the training images are: how many, of which labels, and a SHA-256 of their bytes and labels in order.
+    """Number, labels and identity of the training images: a SHA-256 of their bytes and labels in order.
 
-    The hash is that of the images before they are scaled, whatever files they came in; of an image folder, of its
+    The hash is that of the images before scaling, independent of the files' format; for an image folder, that of its
     files' names and bytes.
     """
     source = _source(config, train=True)
@@ -105,10 +105,10 @@ def _source(config: DataConfig, train: bool) -> _Source:
     if config.from_npz:
         return _npz(config, root, train)
     if not root.is_dir() and not config.download:
-        raise FileNotFoundError(f"data.root: no folder {root}; {config.name} is looked for there")
+        raise FileNotFoundError(f"data.root: no folder {root}; {config.name} is expected there")
     if config.name == "image-folder":
         if not train:
-            raise ValueError("data.name: image-folder is all training images; it has no test split")
+            raise ValueError("data.name: image-folder has only training images, no test split")
         return _folder(root)
     if config.name in ("mnist", "fashion-mnist") and _idx_path(root, train, "images-idx3").is_file():
         return _idx(root, train)
@@ -117,7 +117,7 @@ def _source(config: DataConfig, train: bool) -> _Source:
 
 @cache
 def _embedded(train: bool) -> _Source:
-    """5,000 training or 1,000 test images (4 MB): kept, as many nodes may share a process."""
+    """5,000 training or 1,000 test images (4 MB); cached, because many nodes may share a process."""
     split = "train" if train else "test"
     path = files("gannet.node.data") / "assets" / "fashion_mnist_mini.npz"
     content = path.read_bytes()
@@ -128,16 +128,16 @@ def _embedded(train: bool) -> _Source:
 
 
 def _npz(config: DataConfig, path: Path, train: bool) -> _Source:
-    """One split of an .npz file, held against what the data set's images look like."""
+    """One split of an .npz file, checked against the shape of the data set's images."""
     split, shape = "train" if train else "test", (32, 32, 3) if config.name == "cifar10" else (28, 28)
     if not path.is_file():
-        raise FileNotFoundError(f"data.root: no file {path}; {config.name} is to be read from it")
+        raise FileNotFoundError(f"data.root: no file {path}; {config.name} was to be read from it")
     try:
         with np.load(path) as arrays:
             images, labels = (np.asarray(arrays[f"{split}_{what}"]) for what in ("images", "labels"))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"data.root: {path} is no data set ({error}); it must be what numpy.savez writes, with train_images, "
+            f"data.root: {path} is not a data set ({error}); it must be a file of numpy.savez with train_images, "
             "train_labels, test_images and test_labels"
         ) from error
     if images.dtype != np.uint8 or images.shape[1:] != shape or not len(images):
@@ -147,7 +147,7 @@ def _npz(config: DataConfig, path: Path, train: bool) -> _Source:
         )
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"data.root: {split}_labels of {path} are {labels.dtype} {labels.shape}: want one integer for each of "
+            f"data.root: {split}_labels of {path} are {labels.dtype} {labels.shape}: must be one integer per image, for "
             f"{len(images)} images"
         )
     return _Source(images, labels.astype(np.int64))
@@ -177,12 +177,12 @@ def _torchvision(config: DataConfig, root: Path, train: bool) -> _Source:
         files = f"torchvision's {kind[config.name].__name__} files"
         if config.download:
             raise FileNotFoundError(
-                f"data.download: {config.name} could not be fetched into {root} ({error}); fetch it where the "
-                f"network allows it, and set data.root to the folder with {files}, or to an .npz file with "
+                f"data.download: {config.name} could not be downloaded to {root} ({error}); download it on a "
+                f"machine with access, and set data.root to the folder with {files}, or to an .npz file with "
                 "train_images, train_labels, test_images and test_labels"
             ) from error
         raise FileNotFoundError(
-            f"data.root: no {config.name} in {root} ({error}); point root at the folder that holds {files}, or at an "
+            f"data.root: no {config.name} in {root} ({error}); set root to the folder with {files}, or to an "
             ".npz file, or set data.download: true"
         ) from error
     return _Source(np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
@@ -194,12 +194,12 @@ def _folder(root: Path) -> _Source:
     try:
         found = ImageFolder(str(root))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"data.root: {error}; image-folder wants root/<class>/<image>") from error
+        raise FileNotFoundError(f"data.root: {error}; image-folder needs root/<class>/<image>") from error
     return _Source(found, np.asarray(found.targets, dtype=np.int64))
 
 
 def _read_image(folder: Any, number: int, size: int) -> Tensor:
-    """One RGB image (3, size, size): the shorter side scaled to size, the middle cut out."""
+    """One RGB image (3, size, size): the shorter side scaled to size, then cropped to the centre."""
     from torchvision.transforms.v2 import functional as transform
 
     path, _ = folder.samples[number]
@@ -210,7 +210,7 @@ def _read_image(folder: Any, number: int, size: int) -> Tensor:
 
 
 def _resize(images: Tensor, size: int) -> Tensor:
-    """Square uint8 images scaled to `size` pixels a side."""
+    """Square uint8 images scaled to a side length of `size` pixels."""
     if images.shape[-1] == size:
         return images
     scaled = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Who trains on which images: a partition of the data set, the same on every node for one seed."""
+"""The partition of a data set over nodes, the same on every node for one seed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ def partition(
     seed: int,
     classes_per_node: int | None = None,
 ) -> list[Indices]:
-    """`world` sorted index arrays that together hold every sample exactly once.
+    """`world` sorted index arrays that together contain every sample exactly once.
 
-    iid: shares whose sizes differ by at most one, dealt after a shuffle.
-    dirichlet: each label's samples are split in proportions drawn from Dirichlet(alpha, ..., alpha), as in
-    Hsu et al. (arXiv 1909.06335) with labels and nodes exchanged: small alpha gives each node few labels.
-    class: each node has `classes_per_node` labels, dealt round in a shuffled order, so that every label has as many
-    nodes as any other or one more; a label's samples are split evenly among its nodes.
-    Raises ValueError when a share would be empty, or a label would have no node.
+    iid: shares whose sizes differ by at most one, after a shuffle. dirichlet: each label's samples are split in
+    proportions drawn from Dirichlet(alpha, ..., alpha), as in Hsu et al. (arXiv 1909.06335) with labels and nodes
+    exchanged: with a small alpha each node has few labels. class: each node has `classes_per_node` labels, assigned
+    in turn in a shuffled order, so that the labels' numbers of nodes differ by at most one; a label's samples are
+    split evenly among its nodes.
+
+    Raises ValueError if a share would be empty or a label would have no node.
     """
     if world < 1:
         raise ValueError(f"world must be at least 1, got {world}")
@@ -71,7 +72,7 @@ def _by_class(
             f"classes_per_node: {classes_per_node} on each of {world} nodes is too few for {len(known)} labels: "
             f"some would have no node; use at least {-(-len(known) // world)}, or more nodes"
         )
-    # Node r has the places r·k … r·k + k − 1 of the endless row of labels; label j is at the places j, j + C, …
+    # Node r has the places r·k … r·k + k − 1 of the repeated sequence of labels; label j is at places j, j + C, …
     owners: list[list[int]] = [[] for _ in known]
     for place in range(world * classes_per_node):
         owners[place % len(known)].append(place // classes_per_node)

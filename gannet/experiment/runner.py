@@ -13,6 +13,7 @@ from gannet.experiment.summary import environment, summarise_run
 from gannet.fabrics.job import Fabric, Outcome, Sink
 from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.writer import Ledger, write_json, write_yaml
+from gannet.node.log_labels import label
 from gannet.scores.score_run import AnyScorer, score_run
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -30,6 +31,7 @@ def run_one(
         display.named(job.config.run)
         if job.resumed is not None:
             display.phase(f"going on after step {job.resumed.step}, {job.begin_s:.1f} s of training")
+    label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
     sinks: list[Sink] = [ledger, *([display] if display else [])]
     if spec.stop.score is not None:
@@ -40,6 +42,7 @@ def run_one(
         outcome = Outcome("stopped", "interrupted by the user")
     finally:
         ledger.close()
+        label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
     here = environment() | outcome.environment | {"fabric": spec.fabric, "data": data}

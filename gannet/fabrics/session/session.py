@@ -21,7 +21,6 @@ from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
-from gannet.node.log_labels import label
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import progress
 from gannet.node.training.meter import LAYERS
@@ -106,7 +105,6 @@ class Session:
     def go(self) -> Outcome:
         """Run to the end, whatever that is; only programming errors are raised."""
         begin = time.monotonic()
-        label(self.job.config.run)
         log.info("%d nodes, engine %s", self.job.world, self.engine)
         try:
             self._links_up()
@@ -138,7 +136,6 @@ class Session:
             self._until(self.node_host.empty, 3.0)
             self.controller.stop()
         self.node_host.close()
-        label()
 
     # The stages of a run, in order.
 

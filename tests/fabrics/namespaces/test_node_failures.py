@@ -78,5 +78,11 @@ def test_level_and_form_reach_every_node(tmp_path: Path) -> None:
         assert {line["rank"] for line in lines} == {rank}
         assert all(line["run"].startswith("quick/run/seed-1/") for line in lines)
         assert "snapshot after step 3" in [line["message"] for line in lines if line["level"] == "debug"]
+        text = (tmp_path / "out" / "logs" / f"agent-{rank}.log").read_text()
+        applied = [
+            line for line in map(json.loads, text.splitlines()) if "applies links to 1 peers" in line["message"]
+        ]
+        assert applied and all(line["rank"] == rank for line in applied), text
     of_ours = [json.loads(line) for line in ran.output.splitlines() if line.startswith("{")]
-    assert {"training starts", "finished"} <= {line["message"] for line in of_ours}, ran.output
+    told = {line["message"]: line["run"] for line in of_ours}
+    assert {told.get("training starts"), told.get("finished")} == {line["run"] for line in lines}, ran.output

@@ -45,8 +45,9 @@ def stay(place: Place) -> int:
     """
     import torch
 
-    import gannet.node.algorithms.registry  # noqa: F401
+    from gannet.node.methods.registry import import_algorithms
 
+    import_algorithms()
     torch.set_num_threads(1)
     os.nice(_TRAINER_NICENESS)  # below the link engine, whose lateness would lengthen every link
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))

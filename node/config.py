@@ -11,8 +11,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from gannet.node.codecs.registry import CodecSetting
 from gannet.node.data.config import DataConfig
-from gannet.node.methods.registry import ASYNCHRONOUS, AlgorithmConfig, check_checkpoints, check_task
-from gannet.node.players.config import PlayerConfig, check_methods
+from gannet.node.methods.registry import AlgorithmConfig
+from gannet.node.players.config import PlayerConfig, check_methods, parts_of
 from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting, check_data
 from gannet.node.topologies.config import FixedTopology, TopologyConfig
 
@@ -87,11 +87,20 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _training_fits_together(self) -> Self:
-        check_methods(self)
-        check_task(self.task, self.algorithm)
-        check_checkpoints(self.checkpoint_every, self.algorithm)
         check_data(self.task, self.data)
+        if all(part.algorithm.shipped for part in [self, *parts_of(self).values()]):
+            self.check_algorithms()
         return self
+
+    def check_algorithms(self, custom: bool = False) -> None:
+        """Raise ValueError where a method does not fit the rest of the run.
+
+        Loads an algorithm of a user's own, so reading settings does this only where all methods are shipped.
+        `custom`: ask codecs of a user's own as well.
+        """
+        check_methods(self, custom)
+        self.algorithm.traits.check_task(self.task)
+        self.algorithm.traits.check_checkpoints(self.checkpoint_every)
 
     def training(self) -> dict[str, Any]:
         """These settings by name, as they are: keyword arguments of another kind of TrainingSettings."""
@@ -108,7 +117,7 @@ class NodeConfig(TrainingSettings):
     @property
     def asynchronous(self) -> bool:
         """Whether nodes make their steps without common rounds."""
-        return self.algorithm.name in ASYNCHRONOUS
+        return self.algorithm.traits.asynchronous
 
     def pace_s_of(self, rank: int) -> float:
         """The least time of a gradient on that node, seconds; 0 where gradients are not paced."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
-
-import numpy as np
 
 BUFFERS = "buffers"
 
@@ -19,4 +18,4 @@ class TensorSpec(NamedTuple):
 
     @property
     def place(self) -> slice:
-        return slice(self.start, self.start + int(np.prod(self.shape)))
+        return slice(self.start, self.start + prod(self.shape))

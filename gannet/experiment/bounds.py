@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from gannet.netem.links.plan import InterfacePlan
-from gannet.node.traffic.exchange import Traffic
+from gannet.node.methods.formulas import Traffic
 from gannet.node.traffic.players import shape_of, together
 
 

@@ -6,7 +6,6 @@ import torch
 
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.registry import codec_config
-from gannet.node.players.config import check_methods
 from gannet.node.plugins import PluginError
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig
@@ -19,7 +18,8 @@ def check_plugins(comparison: ComparisonSpec) -> None:
     """Build what each arm brings along. Raises PluginError or SpecError, with file and line or with the field."""
     for name, spec in comparison.arms.items():
         _check_task(name, spec)
-        _check_codecs(name, spec)
+        _check_codecs(spec)
+        _check_methods(name, spec)
 
 
 def _check_task(arm: str, spec: RunSpec) -> None:
@@ -36,8 +36,8 @@ def _check_task(arm: str, spec: RunSpec) -> None:
         )
 
 
-def _check_codecs(arm: str, spec: RunSpec) -> None:
-    """Whether the methods can use a user's codecs, and whether these can pack and unpack a few values."""
+def _check_codecs(spec: RunSpec) -> None:
+    """Whether a user's codecs can pack and unpack a few values."""
     own = [part.codec for part in spec.methods if not codec_config(part.codec).shipped]
     for setting in own:
         codec, values = build_codec(setting), torch.linspace(-1, 1, 9)
@@ -46,9 +46,14 @@ def _check_codecs(arm: str, spec: RunSpec) -> None:
             raise PluginError(
                 f"{setting}: 9 values in [-1, 1] do not come back as 9 finite ones: see gannet codec check"
             )
+
+
+def _check_methods(arm: str, spec: RunSpec) -> None:
+    """Whether methods fit the run, where they or their codecs are a user's own."""
+    if all(part.algorithm.shipped and codec_config(part.codec).shipped for part in spec.methods):
+        return
     try:
-        if own:
-            check_methods(spec, custom=True)
+        spec.check_algorithms(custom=True)
     except PluginError:
         raise
     except ValueError as error:

@@ -10,9 +10,8 @@ import numpy as np
 from gannet.experiment.bounds import hidden_s, joint_bound
 from gannet.fabrics.job import Job
 from gannet.ledger.writer import Ledger
-from gannet.node.methods.registry import ASYNCHRONOUS
+from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import REST, parts_of
-from gannet.node.traffic.exchange import Traffic
 from gannet.spec.run_spec import RunSpec
 
 # A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
@@ -30,7 +29,7 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
     }
     pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
     slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
-    paces = max(1, getattr(spec.algorithm, "local_steps", 1))  # a step of MD-GAN's worker has less than so many
+    paces = spec.algorithm.traits.paces_per_step  # a step of MD-GAN's worker has less than so many
     if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * pace_ms[slowest]:
         return []
     return [
@@ -48,7 +47,7 @@ def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
     if not of_node:
         return 0.0, 0.0
     means = [sum(times) / len(times) for times in of_node]
-    if {part.algorithm.name for part in spec.methods} <= {"local", *ASYNCHRONOUS}:
+    if all(part.algorithm.traits.own_speed for part in spec.methods):
         return min(means), sum(map(sum, of_node)) / sum(map(len, of_node))
     return min(means), max(means)
 
@@ -64,9 +63,9 @@ def bound_of(
     """
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     least_s, sure_s = computing
-    asynchronous = spec.algorithm.name in ASYNCHRONOUS  # no step has to wait for an exchange
+    asynchronous = spec.algorithm.traits.asynchronous  # no step has to wait for an exchange
     parts = parts_of(spec, traffics) or {REST: spec}
-    overlaps = [bool(getattr(part.algorithm, "overlap", False)) for part in parts.values()]
+    overlaps = [part.algorithm.traits.overlaps for part in parts.values()]
     each = list(zip(traffics.values(), overlaps, strict=True))
     bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps) for plans in states]
     bound = min(bounds, key=lambda bound: bound.total_s)

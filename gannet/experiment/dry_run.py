@@ -37,7 +37,7 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
     """What the arm's runs are, a line each."""
     yield (
         f"{spec.nodes} {'node' if spec.nodes == 1 else 'nodes'} on fabric {spec.fabric}, device {spec.device}, "
-        f"algorithm {spec.algorithm.name}, codec {spec.codec}, links {spec.links.describe()}"
+        f"algorithm {spec.algorithm.title}, codec {spec.codec}, links {spec.links.describe()}"
     )
     o = spec.optimizer
     rates = f"learning rate {o.learning_rate:g}" + (

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from gannet.ledger.snapshots import Snapshot, comparable
 from gannet.node.data.config import DataConfig
+from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import KdganConfig, TaskConfig, TaskSetting
@@ -59,11 +60,12 @@ def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
     spec = _read_spec(run_folder)
     setting: TaskSetting = TypeAdapter(TaskSetting).validate_python(spec["task"])
     data = DataConfig.model_validate(spec["data"])
+    method: AlgorithmConfig = TypeAdapter(AlgorithmConfig).validate_python(spec["algorithm"])
     task = build_sampler(setting, data)
     chosen = player or ("classifier" if isinstance(setting, KdganConfig) else next(iter(task.players)))
     if chosen not in task.players:
         raise ValueError(f"--player {chosen}: this run has {', '.join(task.players)}")
-    step, x = last_mean(run_folder, task, spec["algorithm"]["name"])
+    step, x = last_mean(run_folder, task, method.traits.worker_player)
     if to.suffix == ".onnx":
         network, example, names = _network(task, chosen, data)
         _write_onnx(network, task, x, example, names, to)
@@ -74,13 +76,13 @@ def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
     return Exported(to, chosen, step, where.stop - where.start, to.stat().st_size)
 
 
-def last_mean(run_folder: Path, task: AnyTask, algorithm: str) -> tuple[int, Tensor]:
+def last_mean(run_folder: Path, task: AnyTask, worker_player: str | None) -> tuple[int, Tensor]:
     """(step, mean of the nodes' x) of the last snapshot. Raises ValueError when it is not finite."""
     folders = sorted(run_folder.glob("snapshots/step-*"))
     if not folders:
         raise FileNotFoundError(f"{run_folder / 'snapshots'}: nothing to export; did the run stop early?")
     snapshot = Snapshot.read_header(folders[-1])
-    x = comparable(snapshot.nodes(), task.players, algorithm).mean(0)
+    x = comparable(snapshot.nodes(), task.players, worker_player).mean(0)
     if not x.isfinite().all():
         raise ValueError(f"{folders[-1]}: the parameters are not finite: this run has diverged")
     return snapshot.step, x

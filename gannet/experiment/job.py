@@ -25,9 +25,8 @@ def job_of(spec: RunSpec) -> Job:
     sampler = build_sampler(spec.task, spec.data)
     pace_ms = max([spec.pace_ms or 0.0, *spec.node_pace_ms.values()])
     gradient_s = _SLOWEST_GRADIENT_PACES * pace_ms / 1000 if pace_ms else _SLOWEST_GRADIENT_S
-    steps = max(
-        max(getattr(part.algorithm, "every", 1), getattr(part.algorithm, "local_steps", 1)) for part in spec.methods
-    )
+    methods = [part.algorithm.traits for part in spec.methods]
+    steps = max(max(method.exchange_every, method.paces_per_step) for method in methods)
     compute_s = steps * gradient_s
     config = NodeConfig(
         run=f"{spec.name}/{spec.arm}/seed-{spec.seed}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}",

@@ -63,7 +63,7 @@ def add_scores(
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
     summary["score_shortfalls"] = list(scorer.shortfalls)
-    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.name)
+    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.traits.worker_player)
     if lines:
         summary["final_score"] = lines[-1]["score"]
         summary["best_score"] = min((s for line in lines if (s := line["score"]) is not None), default=None)

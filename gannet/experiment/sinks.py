@@ -95,7 +95,7 @@ class ScoreGoal:
         self._samples = settings.samples if settings else 1000
         features = settings.features if settings else "auto"
         self._scorer = scorer_for(spec.task, spec.data, self._samples, features=features)
-        self._task, self._algorithm = build_sampler(spec.task, spec.data), spec.algorithm.name
+        self._task, self._worker_player = build_sampler(spec.task, spec.data), spec.algorithm.traits.worker_player
         self._parts: dict[int, dict[int, Tensor]] = {}
 
     def phase(self, text: str) -> None: ...
@@ -117,5 +117,5 @@ class ScoreGoal:
         if len(parts) < self._world:
             return False
         del self._parts[step]
-        average = comparable(parts, self._task.players, self._algorithm).mean(0)
+        average = comparable(parts, self._task.players, self._worker_player).mean(0)
         return self._scorer.judge(self._task, average)[0].value <= self._goal

@@ -15,12 +15,11 @@ import numpy as np
 from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from gannet.fabrics.job import Job, Outcome
 from gannet.ledger.writer import Ledger, now
-from gannet.node.methods.registry import GOSSIPS
+from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import parts_of
 from gannet.node.tasks import build_sampler
 from gannet.node.topologies.rates import consensus_rate
 from gannet.node.topologies.topology import Topology
-from gannet.node.traffic.exchange import Traffic
 from gannet.node.traffic.players import bytes_per_step, traffic_by_player
 from gannet.spec.run_spec import RunSpec
 from gannet.version import version as gannet_version
@@ -41,7 +40,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
     compute_s = ledger.per_step("compute_s")
     if spec.fabric != "virtual":
         reasons += missed_pace(spec, ledger)
-    mixes = not spec.players and spec.algorithm.name in GOSSIPS
+    mixes = not spec.players and spec.algorithm.traits.gossips
     steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
     gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
     return {
@@ -51,7 +50,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         "status": outcome.status,
         "reason": outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
         "nodes": spec.nodes,
-        "algorithm": spec.algorithm.name,
+        "algorithm": spec.algorithm.title,
         "codec": str(spec.codec),
         "players": facts_of_players(spec, traffics),
         "links": spec.links.describe(),
@@ -88,9 +87,9 @@ def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str
         return {}
     return {
         player: {
-            "algorithm": part.algorithm.name,
+            "algorithm": part.algorithm.title,
             "every": traffics[player].every,
-            "topology": str(part.topology) if part.algorithm.name in GOSSIPS else None,
+            "topology": str(part.topology) if part.algorithm.traits.gossips else None,
             "codec": str(part.codec),
             "bytes_per_step": bytes_per_step(traffics[player]),
         }

@@ -44,16 +44,17 @@ class Snapshot:
         return {int(path.stem.removeprefix("node-")): load_file(path)["x"] for path in paths}
 
 
-def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], algorithm: str) -> Tensor:
+def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], worker_player: str | None) -> Tensor:
     """The nodes' states by rank as rows (M, size) that can be averaged and held against each other.
 
-    MD-GAN has one generator, with its running statistics, on rank 0: every row has that, NaN where rank 0 is missing.
-    Rank 0 has no discriminator: its row has the workers' mean.
+    Where the method leaves one player to the workers (Method.worker_player, as MD-GAN does the discriminator), all
+    else is on rank 0 alone: every row has that, NaN where rank 0 is missing. Rank 0 lacks that player: its row has
+    the workers' mean.
     """
     ranks = sorted(states)
     x = torch.stack([states[rank] for rank in ranks])
-    if algorithm == "md-gan":
-        critic = players["discriminator"]
+    if worker_player is not None:
+        critic = players[worker_player]
         served = x[0].clone() if ranks[0] == 0 else torch.full_like(x[0], torch.nan)
         if ranks[0] == 0 and len(ranks) > 1:
             x[0, critic] = x[1:, critic].mean(0)

@@ -20,9 +20,9 @@ class Snapshot:
     """
 
     def __init__(
-        self, states: dict[int, tuple[float, Tensor]], players: dict[str, slice], algorithm: str = ""
+        self, states: dict[int, tuple[float, Tensor]], players: dict[str, slice], worker_player: str | None = None
     ) -> None:
-        x = comparable({rank: state for rank, (_, state) in states.items()}, players, algorithm)
+        x = comparable({rank: state for rank, (_, state) in states.items()}, players, worker_player)
         self.mean = x.mean(0)
         self.t_s = sum(t_s for t_s, _ in states.values()) / len(states)
         self.players: dict[str, tuple[float, float]] = {}
@@ -40,8 +40,8 @@ class Snapshot:
 class Consensus:
     """Gathers the nodes' snapshots step by step. Lost nodes are not waited for."""
 
-    def __init__(self, world: int, players: dict[str, slice], algorithm: str = "") -> None:
-        self._players, self._algorithm = players, algorithm
+    def __init__(self, world: int, players: dict[str, slice], worker_player: str | None = None) -> None:
+        self._players, self._worker_player = players, worker_player
         self._expected = set(range(world))
         self._parts: dict[int, dict[int, tuple[float, Tensor]]] = {}
         self._shown = -1
@@ -69,6 +69,6 @@ class Consensus:
         if not done:
             return []
         self._shown = done[-1]
-        whole = [Snapshot(self._parts[s], self._players, self._algorithm) for s in done]
+        whole = [Snapshot(self._parts[s], self._players, self._worker_player) for s in done]
         self._parts = {s: parts for s, parts in self._parts.items() if s > self._shown}
         return whole

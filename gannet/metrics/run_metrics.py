@@ -61,7 +61,7 @@ class MetricsSink:
             "gannet_run_info",
             1,
             spec.title,
-            spec.say(lambda run: run.algorithm.name),
+            spec.say(lambda run: run.algorithm.title),
             spec.say(lambda run: run.topology),
             spec.say(lambda run: run.codec),
             spec.links.describe(),
@@ -75,7 +75,7 @@ class MetricsSink:
             run.set("gannet_link_changes", 0, by)
         sampler = build_sampler(spec.task, spec.data)
         players = {**sampler.players, "all": slice(0, sampler.size)}
-        self._consensus = Consensus(spec.nodes, players, spec.algorithm.name)
+        self._consensus = Consensus(spec.nodes, players, spec.algorithm.traits.worker_player)
         self._edges: set[tuple[str, str]] = set()
         self._caps: dict[str, tuple[float | None, float | None]] = {}  # up, down by node
         self._paths: dict[str, dict[str, dict[str, float]]] = {}  # by node, then by source

@@ -36,12 +36,12 @@ def score_run(
     scorer: AnyScorer,
     points: int = 12,
     progress: Callable[[int, int], None] | None = None,
-    algorithm: str = "",
+    worker_player: str | None = None,
 ) -> list[dict[str, Any]]:
     """Score at most `points` snapshots of a finished run, evenly spaced in time, including the first and the last.
 
     The scored model is the mean of the nodes' generators, x_mean = (1/M) sum_i x_i. Each line also has the players'
-    consensus distances, (1/M) sum_i |x_i - x_mean|^2. The x_i are those of `comparable`, which needs the algorithm.
+    consensus distances, (1/M) sum_i |x_i - x_mean|^2. The x_i are those of `comparable`; `worker_player`: see Method.
     Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; calls progress(done,
     total). A model that is not finite has the score None.
     """
@@ -57,7 +57,7 @@ def score_run(
     lines = []
     with (run_folder / "scores.jsonl").open("w") as file:
         for done, snapshot in enumerate(chosen, start=1):
-            line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", algorithm)
+            line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", worker_player)
             file.write(json.dumps(line) + "\n")
             lines.append(line)
             if progress is not None:
@@ -66,13 +66,13 @@ def score_run(
 
 
 def _score_snapshot(
-    snapshot: Snapshot, sampler: AnyTask, scorer: AnyScorer, image: Path, algorithm: str
+    snapshot: Snapshot, sampler: AnyTask, scorer: AnyScorer, image: Path, worker_player: str | None
 ) -> dict[str, Any]:
     states = snapshot.nodes()
     sizes = {len(x) for x in states.values()}
     if sizes != {sampler.size}:
         raise ValueError(f"{snapshot.folder}: {max(sizes)} values, but this task has {sampler.size}")
-    x = comparable(states, sampler.players, algorithm)
+    x = comparable(states, sampler.players, worker_player)
     mean = x.mean(0)
     line: dict[str, Any] = {
         "step": snapshot.step,

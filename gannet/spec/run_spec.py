@@ -28,11 +28,7 @@ from gannet.fabrics.job import LinkChange
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
-from gannet.node.methods.registry import (
-    ALGORITHM_NAMES,
-    check_pace,
-    check_topology,
-)
+from gannet.node.methods.registry import ALGORITHM_NAMES
 from gannet.node.players.config import parts_of
 from gannet.node.plugins import PythonSource
 from gannet.node.tasks import needs_data
@@ -86,16 +82,11 @@ class RunSpec(TrainingSettings):
     def _fits_together(self) -> RunSpec:
         if not needs_data(self.task) and "data" in self.model_fields_set:
             raise ValueError(f"data: task {self.task.name} has no data set: leave out data")
-        check_pace(self.algorithm, self.pace_ms, self.node_pace_ms, self.nodes)
+        self._check_node_pace()
         if self.checkpoint_every is not None and self.fabric in ("compose", "swarm"):
             raise ValueError(
                 f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
                 "fabric: namespaces or virtual"
-            )
-        if self.fabric == "virtual" and self.algorithm.name == "ddp":
-            raise ValueError(
-                "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use "
-                "fabric: namespaces, or algorithm cp-oadam with collective: ring, average: gradients, as many bytes"
             )
         links, changes = self.links_over_time
         if self.fabric == "virtual":
@@ -108,15 +99,28 @@ class RunSpec(TrainingSettings):
             raise ValueError(
                 "the virtual fabric's clock must know how long a gradient takes: set pace_ms, for example 40"
             )
+        return self
+
+    def check_algorithms(self, custom: bool = False) -> None:
         from gannet.node.topologies.topology import Topology
 
+        super().check_algorithms(custom)
+        method = self.algorithm.traits
+        method.check_pace(self.pace_ms)
+        if self.fabric == "virtual":
+            method.check_modelled()
         for name, part in (parts_of(self) or {"": self}).items():
             try:
                 topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
-                check_topology(topology, part.algorithm)
+                part.algorithm.traits.check_topology(topology)
             except ValueError as error:
                 raise ValueError(f"players.{name}: {error}" if name in self.players else str(error)) from None
-        return self
+
+    def _check_node_pace(self) -> None:
+        if self.node_pace_ms and self.pace_ms is None:
+            raise ValueError("node_pace_ms: says whose pace is another than pace_ms: set pace_ms, for example 50")
+        if strange := sorted(rank for rank in self.node_pace_ms if not 0 <= rank < self.nodes):
+            raise ValueError(f"node_pace_ms.{strange[0]}: there is no such node; nodes are 0 to {self.nodes - 1}")
 
     @model_serializer(mode="wrap")
     def _as_a_file(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gannet.node.algorithms.registry import ALGORITHMS
 from gannet.node.config import NodeConfig
 from gannet.node.players.parts import PartTask
 from gannet.node.tasks.base import Gradient
@@ -67,8 +66,7 @@ class Track:
 
     def __init__(self, whole: Worker, number: int, worker: PartWorker) -> None:
         self._whole, self._number, self.worker = whole, number, worker
-        config = worker.config
-        self._steps = ALGORITHMS[config.algorithm.name](self.worker, config.algorithm)
+        self._steps = worker.algorithm(worker)
         self.state: Receive | AskGradient | Step
 
     @property

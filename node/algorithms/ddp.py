@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from gannet.node.methods.ddp import DdpConfig
-from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
+from gannet.node.methods.ddp import DdpConfig, ring_sent_bytes, vectors_of
 from gannet.node.training.effects import AllReduce
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker

@@ -33,7 +33,7 @@ EDGE_STREAM = 3  # beside those of gannet.node.tasks.gan.task
 _NOTHING = memoryview(b"")  # instead of a product: this edge is no more
 
 
-class Edge:
+class EdgeState:
     """What both ends of an edge remember, the same bits there as here: the basis of each matrix, and its side."""
 
     def __init__(self, seed: int, ends: tuple[int, int], shapes: LowRank, rank: int) -> None:
@@ -85,7 +85,7 @@ class LowRankGossip:
         self._worker, self._rank = worker, config.rank
         self._shapes = LowRank(worker.task.layout, config.rank)
         self._iterations = config.iterations if self._shapes.matrices else 1
-        self._edges: dict[int, Edge] = {}
+        self._edges: dict[int, EdgeState] = {}
         self._gone: set[int] = set()
 
     async def mix(self, x: Tensor) -> Tensor:
@@ -125,10 +125,10 @@ class LowRankGossip:
             if rest is not None:
                 shapes.add_rest(x, theirs - rest, weight)
 
-    def _edge(self, j: int) -> Edge:
+    def _edge(self, j: int) -> EdgeState:
         if j not in self._edges:
             ends = (min(j, self._worker.rank), max(j, self._worker.rank))
-            self._edges[j] = Edge(self._worker.config.seed, ends, self._shapes, self._rank)
+            self._edges[j] = EdgeState(self._worker.config.seed, ends, self._shapes, self._rank)
         return self._edges[j]
 
     def state(self) -> dict[str, Tensor]:

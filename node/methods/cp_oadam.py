@@ -1,25 +1,26 @@
-"""cp_oadam"""
+"""What CP-OAdam declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt, model_validator
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Carries, Method
+from gannet.node.methods.formulas import Collective
 
 
-class CpOadamConfig(Settings):
+class CpOadamConfig(Method):
     """Centralized parallel OAdam: all nodes average, by way of rank 0 or around a ring.
 
     `average`: the parameters after each node's own step, or the gradients before it.
     """
 
+    coroutine: ClassVar[str] = "gannet.node.algorithms.cp_oadam:cp_oadam"
+    gossips: ClassVar[bool] = False
+
     name: Literal["cp-oadam"]
-    collective: Literal["server", "ring"] = "server"
+    collective: Collective = "server"
     average: Literal["parameters", "gradients"] = "parameters"
     every: PositiveInt = 1
 
@@ -28,3 +29,15 @@ class CpOadamConfig(Settings):
         if self.average == "gradients" and self.every > 1:
             raise ValueError("averaging gradients happens every step: leave out `every`, or average parameters")
         return self
+
+    @property
+    def carries(self) -> Carries:
+        return self.average
+
+    @property
+    def averages(self) -> Collective:
+        return self.collective
+
+    @property
+    def exchange_every(self) -> int:
+        return self.every

@@ -1,24 +1,49 @@
-"""ddp"""
+"""What DDP declares of itself, and what gloo's all-reduce and DDP's communication hooks send, by formula.
+
+gloo reduces around a ring from each rank to the one before. Of a vector it makes N equal chunks of at least two
+segments, at most 1 MiB each; rank r passes on every chunk but r, then, of the sums, every chunk but r − 1 (its
+source, gloo/allreduce.cc). Beside a segment go its header and two
+messages by which sender and receiver agree on it, 48 bytes each, which are not counted here.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from math import ceil, prod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, model_validator
 
-from gannet.node.tasks.config import Settings
+from gannet.node.codecs.registry import CodecSetting, codec_config
+from gannet.node.layout import BUFFERS, TensorSpec
+from gannet.node.methods.base import Method
+from gannet.node.methods.formulas import FlatVector, Group, Traffic
+from gannet.node.topologies.weights import Edge
 
 if TYPE_CHECKING:
-    pass
+    from gannet.node.tasks.config import TaskSetting
+
+_LARGEST_SEGMENT_BYTES = 1 << 20
+_LEAST_COMPRESSION = 2  # PowerSGDState's min_compression_rate
 
 
-class DdpConfig(Settings):
+class DdpConfig(Method):
     """PyTorch's own data parallelism: DistributedDataParallel over gloo (Li et al., VLDB 2020), every step.
 
     `hook`: its communication hook. "none" sends float32, "fp16" half precision, "powersgd" matrices P, Q of rank
     `powersgd_rank` with error feedback (Vogels et al., NeurIPS 2019), from step `start_powersgd_iter` (counted
     from 0) on, and float32 before; the hook wants 2 at least.
     """
+
+    coroutine: ClassVar[str] = "gannet.node.algorithms.ddp:ddp"
+    all_reduce: ClassVar[str] = "gannet.node.process.torch_ddp:DdpMean"
+    gossips: ClassVar[bool] = False
+    not_per_player: ClassVar[str] = "averages the gradients of all players at once, by PyTorch's own means"
+    not_resumable: ClassVar[str] = "ddp's state is inside PyTorch and gloo"
+    not_modelled: ClassVar[str] = (
+        "runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces, or algorithm "
+        "cp-oadam with collective: ring, average: gradients, as many bytes"
+    )
 
     name: Literal["ddp"]
     hook: Literal["none", "fp16", "powersgd"] = "none"
@@ -41,3 +66,83 @@ class DdpConfig(Settings):
     def start(self) -> int:
         """How many steps PowerSGD leaves uncompressed."""
         return self.start_powersgd_iter or 2
+
+    def check_task(self, task: TaskSetting) -> None:
+        """PowerSGD starts from the last step's Q; after a gradient that is all zero its Q stays zero."""
+        if self.hook == "powersgd" and task.name == "gan" and task.critic_steps > 1:
+            raise ValueError(
+                f"hook powersgd cannot pass over the generator at some steps, as critic_steps {task.critic_steps} "
+                "does: use critic_steps 1, or hook none or fp16"
+            )
+
+    def check_codec(self, codec: CodecSetting) -> None:
+        """The hook packs, not the codec."""
+        if not codec_config(codec).traits.exact:
+            raise ValueError(
+                f"codec {codec}: ddp compresses by its own communication hook: leave codec at fp32, "
+                "and set algorithm.hook to fp16 or powersgd"
+            )
+
+    def edges(self, group: Group) -> tuple[Edge, ...]:
+        """gloo's ring."""
+        ranks = range(group.world) if group.world > 1 else ()
+        return tuple(sorted(Edge(rank, (rank - 1) % group.world) for rank in ranks))
+
+    def traffic(self, group: Group, vector: FlatVector) -> Traffic:
+        """A step that compresses: the hook's all-reduces, one after the other; next to them that of running
+        statistics.
+        """
+        if not vector.layout:
+            raise ValueError("the traffic of ddp depends on the shapes of the task's tensors: give its layout")
+        vectors = [reduced for reduced in vectors_of(self, vector.layout, self.start) if reduced.values]
+        apart = any(spec.player == BUFFERS for spec in vector.layout)
+        world = group.world
+        sent = tuple(sum(ring_sent_bytes(*reduced, rank, world) for reduced in vectors) for rank in range(world))
+        received = tuple(sent[(rank + 1) % world] for rank in range(world))
+        hops = 2 * (world - 1) * (len(vectors) - apart)
+        return Traffic(self.edges(group), sent, received, hops, (max(sent), max(received)), 1, around=True)
+
+
+class Vector(NamedTuple):
+    """What one all-reduce sums: how many values of how many bytes."""
+
+    values: int
+    item_bytes: int
+
+
+def ring_sent_bytes(values: int, item_bytes: int, rank: int, world: int) -> int:
+    """Bytes that `rank` sends in gloo's all-reduce of a vector, headers apart: 2(N−1)/N of it but for rounding."""
+    total = values * item_bytes
+    if world == 1 or not total:
+        return 0
+    per_rank = max(2, ceil(ceil(total / _LARGEST_SEGMENT_BYTES) / world))
+    segment = ceil(ceil(total / (per_rank * world)) / item_bytes) * item_bytes
+
+    def chunk(number: int) -> int:
+        return min(per_rank * segment, max(0, total - number % world * per_rank * segment))
+
+    return 2 * total - chunk(rank) - chunk(rank - 1)
+
+
+def vectors_of(config: DdpConfig, layout: Sequence[TensorSpec], step: int) -> list[Vector]:
+    """The all-reduces of a gradient step (from 0), in order: of the hook, and of running statistics if there are any.
+
+    PowerSGD (Vogels et al. 2019) sends an n × m matrix as P, n × r, then Q, m × r, where that is less than half of
+    it; all else goes before, as it is. r is at most n and m, and a tensor's n is its first dimension.
+    """
+    shapes = [spec.shape for spec in layout if spec.player != BUFFERS]
+    statistics = sum(prod(spec.shape) for spec in layout if spec.player == BUFFERS)
+    vectors = [Vector(sum(map(prod, shapes)), 2 if config.hook == "fp16" else 4)]
+    if config.hook == "powersgd" and step >= config.start:
+        whole = left = right = 0
+        for shape in shapes:
+            n, m = shape[0], prod(shape[1:])
+            r = min(n, m, config.rank)
+            if (n + m) * r * _LEAST_COMPRESSION < n * m:
+                left, right = left + n * r, right + m * r
+            else:
+                whole += n * m
+        vectors = [Vector(whole, 4), Vector(left, 4), Vector(right, 4)]
+    if statistics:
+        vectors.append(Vector(statistics, 4))
+    return vectors

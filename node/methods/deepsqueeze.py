@@ -1,19 +1,24 @@
-"""deepsqueeze"""
+"""What DeepSqueeze declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Carries, Method
 
 
-class DeepSqueezeConfig(Settings):
+class DeepSqueezeConfig(Method):
     """DeepSqueeze: gossip of compressed models with an error memory; `eta` is the consensus step η."""
+
+    coroutine: ClassVar[str] = "gannet.node.algorithms.deepsqueeze:deepsqueeze"
+    symmetric_graph: ClassVar[bool] = True
+    takes_turns: ClassVar[bool] = True
 
     name: Literal["deepsqueeze"]
     eta: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @property
+    def carries(self) -> Carries:
+        return "compressed"

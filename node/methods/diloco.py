@@ -1,25 +1,39 @@
-"""diloco"""
+"""What DiLoCo declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Carries, Method
+from gannet.node.methods.formulas import Collective
 
 
-class DilocoConfig(Settings):
+class DilocoConfig(Method):
     """DiLoCo: `every` local steps, then an outer Nesterov step on the mean difference.
 
     The paper's `every` is 500, for runs of 88,000 steps.
     """
 
+    coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
+    gossips: ClassVar[bool] = False
+
     name: Literal["diloco"]
     every: PositiveInt = 50
     outer_learning_rate: PositiveFloat = 0.7
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    collective: Literal["server", "ring"] = "ring"
+    collective: Collective = "ring"
+
+    @property
+    def carries(self) -> Carries:
+        """Differences, which the outer optimizer takes for gradients."""
+        return "gradients"
+
+    @property
+    def averages(self) -> Collective:
+        return self.collective
+
+    @property
+    def exchange_every(self) -> int:
+        return self.every

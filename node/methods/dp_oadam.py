@@ -1,25 +1,37 @@
-"""dp_oadam"""
+"""What DP-OAdam declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Method
 
 
-class DpOadamConfig(Settings):
+class DpOadamConfig(Method):
     """Decentralized parallel OAdam: gossip the parameters after the optimistic step.
 
     `every`: local steps between exchanges. `rounds`: gossip rounds an exchange (t). `overlap`: mix the
     parameters while the next gradient is computed from the unmixed ones (the D-PSGD order).
     """
 
+    coroutine: ClassVar[str] = "gannet.node.algorithms.dp_oadam:dp_oadam"
+    takes_turns: ClassVar[bool] = True
+
     name: Literal["dp-oadam"]
     every: PositiveInt = 1
     rounds: PositiveInt = 1
     overlap: bool = False
+
+    @property
+    def exchange_every(self) -> int:
+        return self.every
+
+    @property
+    def gossip_rounds(self) -> int:
+        return self.rounds
+
+    @property
+    def overlaps(self) -> bool:
+        return self.overlap

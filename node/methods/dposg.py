@@ -1,19 +1,23 @@
-"""dposg"""
+"""What DPOSG declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Method
 
 
-class DposgConfig(Settings):
+class DposgConfig(Method):
     """DPOSG, the paper's two lines: η is the optimizer's learning rate, t is `rounds` of gossip."""
+
+    coroutine: ClassVar[str] = "gannet.node.algorithms.dposg:dposg"
+    takes_turns: ClassVar[bool] = True
 
     name: Literal["dposg"]
     rounds: PositiveInt = 1
+
+    @property
+    def gossip_rounds(self) -> int:
+        return self.rounds

@@ -1,23 +1,32 @@
-"""fedgan"""
+"""What FedGAN declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Method
 from gannet.node.methods.cp_oadam import CpOadamConfig
+from gannet.node.methods.formulas import Collective
 
 
-class FedganConfig(Settings):
+class FedganConfig(Method):
     """FedGAN: parameters averaged by a server every `every` local steps, which cp-oadam does too."""
+
+    coroutine: ClassVar[str] = "gannet.node.algorithms.fedgan:fedgan"
+    gossips: ClassVar[bool] = False
 
     name: Literal["fedgan"]
     every: PositiveInt = 20
+
+    @property
+    def averages(self) -> Collective:
+        return "server"
+
+    @property
+    def exchange_every(self) -> int:
+        return self.every
 
     def as_cp_oadam(self) -> CpOadamConfig:
         """The same method under its other name."""

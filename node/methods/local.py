@@ -1,17 +1,22 @@
-"""local"""
+"""What local training declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
-from gannet.node.tasks.config import Settings
-
-if TYPE_CHECKING:
-    pass
+from gannet.node.methods.base import Carries, Method
 
 
-class LocalConfig(Settings):
+class LocalConfig(Method):
     """Every node on its own: no exchange. `method`: which optimizer; adam is the plain one, of KDGAN's paper."""
+
+    coroutine: ClassVar[str] = "gannet.node.algorithms.local:local"
+    exchanges: ClassVar[bool] = False
+    gossips: ClassVar[bool] = False
 
     name: Literal["local"]
     method: Literal["oadam", "optimistic-sg", "adam"] = "oadam"
+
+    @property
+    def carries(self) -> Carries:
+        return "nothing"

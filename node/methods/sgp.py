@@ -1,16 +1,23 @@
-"""sgp"""
+"""What SGP declares of itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
-from gannet.node.tasks.config import Settings
+from gannet.node.methods.base import Method
+from gannet.node.methods.formulas import FlatVector, Group
 
-if TYPE_CHECKING:
-    pass
+PUSH_WEIGHT_BYTES = 4  # sent with every copy
 
 
-class SgpConfig(Settings):
+class SgpConfig(Method):
     """Stochastic Gradient Push: push-sum along the edges of any topology, whose weights do not count."""
 
+    coroutine: ClassVar[str] = "gannet.node.algorithms.sgp:sgp"
+    takes_turns: ClassVar[bool] = True
+
     name: Literal["sgp"]
+
+    def copy_bytes(self, group: Group, vector: FlatVector) -> int:
+        """A copy and its weight."""
+        return super().copy_bytes(group, vector) + PUSH_WEIGHT_BYTES

@@ -6,16 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, Self, TypeVar
 
 from gannet.node.codecs.registry import CodecSetting, codec_config
-from gannet.node.methods.registry import ALGORITHM_NAMES, AlgorithmConfig, check_codec
+from gannet.node.methods.registry import METHODS, AlgorithmConfig
 from gannet.node.tasks.config import Settings
 from gannet.node.topologies.config import TopologyConfig
 
-# Why an algorithm cannot be that of one player among others.
-_WHOLE = {
-    "md-gan": "sends samples and slopes between players that live on different nodes",
-    "ddp": "averages the gradients of all players at once, by PyTorch's own means",
-    "ad-psgd": "has no common steps, which players of one task must have",
-}
 REST = ""  # stands for all players that the spec does not name, where the task does not say beforehand who plays
 
 
@@ -91,10 +85,10 @@ def check_methods(config: HasPlayers, custom: bool = False) -> None:
 
 def _check_codec(part: HasPlayers, custom: bool) -> None:
     if custom or codec_config(part.codec).shipped:
-        check_codec(part.codec, part.algorithm)
+        part.algorithm.traits.check_codec(part.codec)
 
 
 def _check_whole(where: str, algorithm: AlgorithmConfig, what: str) -> None:
-    if algorithm.name in _WHOLE:
-        able = ", ".join(name for name in ALGORITHM_NAMES if name not in _WHOLE)
-        raise ValueError(f"{where}{algorithm.name} {what}{_WHOLE[algorithm.name]}; use one of {able}")
+    if why := algorithm.traits.not_per_player:
+        able = ", ".join(name for name, method in METHODS.items() if not method.not_per_player)
+        raise ValueError(f"{where}{algorithm.title} {what}{why}; use one of {able}")

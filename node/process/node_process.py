@@ -25,7 +25,7 @@ from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.log_labels import label
-from gannet.node.methods.ddp import DdpConfig
+from gannet.node.methods.base import load
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.last_step import LastStep
 from gannet.node.process.metrics import NodeMetrics
@@ -198,11 +198,9 @@ class _Life:
         self._exchange = exchange = GrpcExchange(
             worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting, peers.in_turns
         )
-        if isinstance(config.algorithm, DdpConfig):
-            from gannet.node.process.torch_ddp import DdpMean  # what it imports takes a second and memory
-
+        if foreign := config.algorithm.traits.all_reduce:  # imported only now: that takes a second and memory
             layout = worker.task.layout
-            self._collective = DdpMean(
+            self._collective = load(foreign)(
                 config.algorithm, layout, worker.rank, worker.world, config.exchange, self._waiting
             )
         mesh = self._in_loop(exchange.serve(self._place.mesh))

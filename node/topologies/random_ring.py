@@ -37,7 +37,7 @@ class RandomRing:
         return round_of(metropolis_hastings(graph))
 
     def edges(self) -> frozenset[Edge]:
-        return frozenset(permutations(range(self.world), 2))
+        return frozenset(Edge(*pair) for pair in permutations(range(self.world), 2))
 
     def second_eigenvalue(self) -> float:
         """λ2(E[WᵀW]) = 1/3 − 2/(3(M − 1)), so E‖x_{k+1} − x̄‖² ≤ λ2 ‖x_k − x̄‖².

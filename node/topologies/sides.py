@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import networkx as nx
-
-Edge = tuple[int, int]
+from gannet.node.topologies.weights import Edge
 
 
 def asking_side(world: int, edges: Iterable[Edge]) -> frozenset[int]:
@@ -18,6 +16,8 @@ def asking_side(world: int, edges: Iterable[Edge]) -> frozenset[int]:
 
     The edges to the other side connect all nodes. Of a bipartite graph all edges are such.
     """
+    import networkx as nx  # late: settings are read without it
+
     graph: nx.Graph[int] = nx.Graph()
     graph.add_nodes_from(range(world))
     graph.add_edges_from(edges)

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    import numpy.typing as npt
 
-Edge = tuple[int, int]
+
+class Edge(NamedTuple):
+    """A directed edge between ranks: `src` sends to `dst`."""
+
+    src: int
+    dst: int
+
+
 Adjacency = Sequence[Iterable[int]]  # of an undirected graph: each node's neighbours
 Row = Mapping[int, float]  # the weight a node gives to each node, itself included; zeros are left out
 
@@ -66,7 +71,7 @@ class Periodic:
         return self._rounds[(number - 1) % len(self._rounds)]
 
     def edges(self) -> frozenset[Edge]:
-        return frozenset((j, i) for nodes in self._rounds for i, node in enumerate(nodes) for j in node.incoming)
+        return frozenset(Edge(j, i) for nodes in self._rounds for i, node in enumerate(nodes) for j in node.incoming)
 
 
 def round_of(rows: Sequence[Row]) -> Round:
@@ -110,4 +115,4 @@ def reached(graph: Adjacency, start: int = 0) -> set[int]:
     return seen
 
 
-Matrix = npt.NDArray[np.float64]
+Matrix: TypeAlias = "npt.NDArray[np.float64]"

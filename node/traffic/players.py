@@ -11,9 +11,10 @@ from dataclasses import replace
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
 from gannet.node.layout import TensorSpec
+from gannet.node.methods.formulas import Traffic, size_of
 from gannet.node.players.config import REST, parts_of
 from gannet.node.players.parts import layout_of, players_in
-from gannet.node.traffic.exchange import Traffic, exchange_traffic, size_of
+from gannet.node.traffic.exchange import exchange_traffic
 
 
 def traffic_by_player(config: NodeConfig, world: int, layout: Sequence[TensorSpec]) -> dict[str, Traffic]:
@@ -70,9 +71,9 @@ def shape_of(traffic: Traffic) -> tuple[object, ...]:
 def _exchanged(config: NodeConfig) -> list[NodeConfig]:
     """The settings of all players that are exchanged at all."""
     parts = list(parts_of(config).values()) or [config]
-    return [part for part in parts if part.algorithm.name != "local"]
+    return [part for part in parts if part.algorithm.traits.exchanges]
 
 
 def steps_between(config: NodeConfig) -> int:
     """Steps from one exchange to the next; of several players, those of the one that is exchanged least."""
-    return max((getattr(part.algorithm, "every", 1) for part in _exchanged(config)), default=1)
+    return max((part.algorithm.traits.exchange_every for part in _exchanged(config)), default=1)

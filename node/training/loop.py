@@ -9,7 +9,6 @@ from typing import Protocol
 from torch import Tensor
 
 from gannet.node.algorithms.by_player import by_player
-from gannet.node.algorithms.registry import ALGORITHMS
 from gannet.node.config import NodeConfig
 from gannet.node.training.checkpoint import Checkpoint
 from gannet.node.training.meter import Meter, StepStats
@@ -41,7 +40,7 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     """Train until the step limit or the order to stop; returns the number of the last step."""
 
     config = worker.config
-    steps = by_player(worker) if config.players else ALGORITHMS[config.algorithm.name](worker, config.algorithm)
+    steps = by_player(worker) if config.players else worker.algorithm(worker)
     if not worker.made:
         report.snapshot(0, 0.0, 0, worker.initial())
     meter.begin(worker.peers.codec_bytes, worker.begin_s)

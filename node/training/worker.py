@@ -21,8 +21,6 @@ from gannet.node.codecs import Codec, build_codec
 from gannet.node.codecs.finite import all_finite
 from gannet.node.config import NodeConfig
 from gannet.node.data.datasets import load_shard
-from gannet.node.methods.md_gan import MdGanConfig
-from gannet.node.methods.registry import check_topology, shard_of
 from gannet.node.players.config import check_methods, parts_of
 from gannet.node.players.parts import players_in
 from gannet.node.tasks import build_task, needs_data
@@ -70,12 +68,13 @@ class Worker:
         self.parts = parts_of(config, players_in(self.task.layout))
         check_methods(config, custom=True)
         if not self.parts:
-            check_topology(self.topology, config.algorithm)
-        if isinstance(config.algorithm, MdGanConfig) and not isinstance(self.task, SplitTask):
+            config.algorithm.traits.check_topology(self.topology)
+        if config.algorithm.traits.worker_player is not None and not isinstance(self.task, SplitTask):
             raise ValueError(
-                "md-gan needs a task whose players can live on different nodes, "
+                f"{config.algorithm.title} needs a task whose players can live on different nodes, "
                 f"and {type(self.task).__name__} is none: use task gan, or another algorithm"
             )
+        self.algorithm = config.algorithm.build()
         codec = build_codec(config.codec, config.seed, rank)
         turns = in_turns(config, world, self.task.size, self.task.layout)
         self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
@@ -90,7 +89,7 @@ class Worker:
         c = self.config
         shard = None
         if needs_data(c.task):
-            shard = load_shard(c.data, *shard_of(c.algorithm, self.rank, self.world), c.seed)
+            shard = load_shard(c.data, *c.algorithm.traits.shard_of(self.rank, self.world), c.seed)
         gpus = torch.cuda.device_count() if c.device != "cpu" else 0
         device = torch.device(device_of(c.device, self.rank, gpus))
         return build_task(c.task, shard, self.rank, self.world, c.seed, c.batch, device)
@@ -177,7 +176,7 @@ class Worker:
             unread = ", ".join(sorted(self._from.tensors))
             raise CheckpointError(
                 f"checkpoint of node {self.rank} at step {self.made}: {unread} would be ignored by "
-                f"{self.config.algorithm.name}; resume with the version that wrote it"
+                f"{self.config.algorithm.title}; resume with the version that wrote it"
             )
         self._from = None
 

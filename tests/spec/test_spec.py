@@ -107,7 +107,7 @@ MISTAKES = [
     ),
     (
         {"players": {"generator": {"algorithm": {"name": "md-gan"}}}},
-        ["players.generator: md-gan", "use one of local"],
+        ["players.generator: md-gan", "use one of choco, cp-oadam"],
     ),
     ({"algorithm": {"name": "ddp", "hook": "bf16"}}, ["algorithm.hook", "'bf16'", "powersgd"]),
     ({"algorithm": {"name": "ddp", "powersgd_rank": 2}}, ["powersgd_rank belongs to hook powersgd"]),

@@ -31,13 +31,14 @@ def main(answers: Answers) -> int:
     import torch.fx.experimental.symbolic_shapes
 
     # What every node will need, imported once (symbolic_shapes comes with the first backward pass).
-    import gannet.node.algorithms.registry
     import gannet.node.process.node_process  # noqa: F401
     from gannet.node.data.config import DataConfig
     from gannet.node.data.datasets import load_split
+    from gannet.node.methods.registry import import_algorithms
     from gannet.node.tasks import build_sampler
     from gannet.node.tasks.config import TaskConfig
 
+    import_algorithms()
     torch.set_num_threads(1)
     # Building once pulls in what torch imports only then (over a second); nothing here starts a thread.
     build_sampler(TaskConfig(), DataConfig())

@@ -193,10 +193,7 @@ def check_modelled(job: Job) -> None:
             "pace_ms: the virtual fabric's clock needs to know how long a gradient takes; "
             "set it, for example pace_ms: 40"
         )
-    if job.config.algorithm.name == "ddp":
-        raise ValueError(
-            "algorithm ddp runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces"
-        )
+    job.config.algorithm.traits.check_modelled()
     for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
         for path in paths_of(plans):
             modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")

@@ -13,8 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from gannet.node.data.config import DataConfig
-from gannet.node.methods.ddp import DdpConfig
-from gannet.node.methods.gloo import ring_sent_bytes, vectors_of
+from gannet.node.methods.ddp import DdpConfig, ring_sent_bytes, vectors_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import TaskConfig
 from tests.support.gannet import QUICK, Ran, gannet, processes, start

@@ -19,7 +19,6 @@ from gannet.node.algorithms.md_gan import SWAP_STREAM
 from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_shard
 from gannet.node.methods.md_gan import MdGanConfig
-from gannet.node.methods.registry import shard_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import SplitTask
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic, largest_payload, message_bytes
@@ -221,24 +220,24 @@ def test_a_task_in_one_piece_is_refused() -> None:
 
 def test_the_shards_are_the_workers_alone() -> None:
     algorithm = MdGanConfig(name="md-gan")
-    assert [shard_of(algorithm, rank, 4) for rank in range(4)] == [(0, 3), (0, 3), (1, 3), (2, 3)]
-    sizes = [len(load_shard(DataConfig(), *shard_of(algorithm, rank, 4), 1)) for rank in (1, 2, 3)]
+    assert [algorithm.shard_of(rank, 4) for rank in range(4)] == [(0, 3), (0, 3), (1, 3), (2, 3)]
+    sizes = [len(load_shard(DataConfig(), *algorithm.shard_of(rank, 4), 1)) for rank in (1, 2, 3)]
     assert sum(sizes) == 5000
 
 
 def test_the_servers_generator_is_what_is_scored() -> None:
     game = SplitGame(0)
     states = {rank: torch.full((game.size,), float(rank + 1)) for rank in (2, 0, 1)}
-    x = comparable(states, game.players, "md-gan")
+    x = comparable(states, game.players, "discriminator")
     assert x.shape == (3, game.size)
     assert (x[:, :192] == 1).all() and (x[:, 257] == 1).all()  # the generator and its running statistics
     np.testing.assert_array_equal(x[:, 200], [2.5, 2, 3])  # no discriminator on the server: the workers' mean
-    assert (comparable(states, game.players, "dp-oadam").mean(0) == 2).all()
-    agreement = Consensus(3, game.players, "md-gan")
+    assert (comparable(states, game.players, None).mean(0) == 2).all()
+    agreement = Consensus(3, game.players, "discriminator")
     (seen,) = [s for rank in (0, 1, 2) for s in agreement.add(rank, 5, 1.0, states[rank])]
     assert seen.players["generator"] == (0, 0) and seen.players["discriminator"][0] == pytest.approx(65 / 6)
     del states[0]
-    lost = comparable(states, game.players, "md-gan")
+    lost = comparable(states, game.players, "discriminator")
     assert lost[:, :192].isnan().all() and (lost[:, 200] == torch.tensor([2.0, 3.0])).all()
 
 

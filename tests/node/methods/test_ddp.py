@@ -21,8 +21,7 @@ from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.node.config import ExchangeConfig, NodeConfig
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.layout import BUFFERS, TensorSpec
-from gannet.node.methods.ddp import DdpConfig
-from gannet.node.methods.gloo import Vector, ring_sent_bytes, vectors_of
+from gannet.node.methods.ddp import DdpConfig, Vector, ring_sent_bytes, vectors_of
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
 from gannet.node.training.peers import CollectiveFailed
 from tests.reference.powersgd_reference import PowerSGD

@@ -19,7 +19,6 @@ from gannet.node.algorithms.sgp import PushSum
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.split import Split
 from gannet.node.config import NodeConfig
-from gannet.node.methods.registry import check_codec
 from gannet.node.tasks.base import Gradient
 from gannet.node.topologies.weights import Neighbourhood, round_of
 from gannet.node.traffic.exchange import exchange_edges, exchange_traffic
@@ -270,7 +269,7 @@ def test_which_codecs_a_method_takes() -> None:
 
     for codec in ("top-k", "sign", "qsgd-2bit", "random-k", "bf16"):
         assert config("choco", codec).codec == config("deepsqueeze", codec).codec == codec
-    check_codec("qsgd-4bit", config("diloco", "fp32").algorithm)
+    config("diloco", "fp32").algorithm.traits.check_codec("qsgd-4bit")
     for name in ("sgp", "gossip-pga", "fedgan"):
         with pytest.raises(ValueError, match="exchanges parameters"):
             config(name, "qsgd-4bit")

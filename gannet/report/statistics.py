@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Literal
 
-from scipy import stats
+from scipy.special import stdtrit  # what scipy.stats.t.ppf calls; scipy.stats takes a second to import
 
 Better = Literal["lower", "higher"]
 Curve = Sequence[tuple[float, float]]
@@ -49,7 +49,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
         return Estimate(tuple(values), mean, None, None, None, None)
     spread = stdev(values)
     stderr = spread / math.sqrt(len(values))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * stderr
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * stderr
     return Estimate(tuple(values), mean, spread, stderr, mean - half, mean + half)
 
 
@@ -108,7 +108,7 @@ def _welch(
     part_a, part_b = share_a / variance, share_b / variance
     freedom = 1.0 / (part_a**2 / (len(a) - 1) + part_b**2 / (len(b) - 1))
     tail = (1 - CONFIDENCE) / (2 * comparisons)
-    half = float(stats.t.ppf(1 - tail, freedom)) * math.sqrt(variance)
+    half = float(stdtrit(freedom, 1 - tail)) * math.sqrt(variance)
     return value, value - half, value + half
 
 

@@ -1,6 +1,7 @@
 """The scores that torchmetrics computes, on features that are already known: Fréchet, kernel, classifier score.
 
-Its metrics come with networks of their own; given one that returns its input, they take features directly.
+Its metrics come with networks of their own; given one that returns its input, they take features directly. They are
+imported where they are used: they bring torchvision's models, and with them three times torch's own import time.
 """
 
 from __future__ import annotations
@@ -9,9 +10,6 @@ import warnings
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore
-from torchmetrics.image.kid import KernelInceptionDistance
 
 KID_SUBSETS, KID_SUBSET_SIZE = 10, 1000
 SPLITS, SPLIT_SIZE = 10, 5000
@@ -33,6 +31,8 @@ class FrechetToData:
     """|μ − μ'|² + tr(Σ + Σ' − 2 (Σ Σ')^½) between the data's features, given once, and any others (Heusel et al.)."""
 
     def __init__(self, real: Tensor) -> None:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
         self._metric = FrechetInceptionDistance(Given(real.shape[1]), reset_real_features=False).to(real.device)
         self._metric.update(real.double(), real=True)
 
@@ -52,6 +52,8 @@ def kernel_distance(real: Tensor, generated: Tensor) -> float:
 
     The mean over KID_SUBSETS draws of `subset_size` points of each set, always the same draws. Double precision.
     """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     size = subset_size(len(real), len(generated))
     metric = _quiet(KernelInceptionDistance, Given(real.shape[1]), subsets=KID_SUBSETS, subset_size=size)
     metric = metric.to(real.device)
@@ -68,6 +70,8 @@ def classifier_score(logits: Tensor) -> float:
     logits: (n, classes). The mean over 10 splits, as in the paper, if each has 5,000 images; else over all images at
     once, because a small split cannot show all classes.
     """
+    from torchmetrics.image.inception import InceptionScore
+
     splits = SPLITS if len(logits) >= SPLITS * SPLIT_SIZE else 1
     metric = _quiet(InceptionScore, Given(logits.shape[1]), splits=splits).to(logits.device)
     metric.update(logits.double())

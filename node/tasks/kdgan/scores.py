@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multilabel_ranking_average_precision
 
 from gannet.node.tasks.kdgan.config import KdganConfig
 from gannet.node.tasks.kdgan.labels import tag_matrix
@@ -35,4 +34,6 @@ def precision_at(logits: Tensor, tags: Tensor, k: int) -> float:
 
 def mean_average_precision(logits: Tensor, tags: Tensor) -> float:
     """MAP: over an image's tags the mean of P@(rank of that tag), then the mean over images. tags: bool (n, K)."""
+    from torchmetrics.functional.classification import multilabel_ranking_average_precision  # slow to import
+
     return float(multilabel_ranking_average_precision(logits, tags.long(), num_labels=tags.shape[1]))

@@ -51,6 +51,7 @@ def gannet(argv: list[str], folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_compare_and_score_are_unharmed(tmp_path: Path) -> None:
     folder = litter(tmp_path / "here")
     score = {"samples": 100, "metrics": ["frechet"], "points": 1}
@@ -63,7 +64,7 @@ def test_compare_and_score_are_unharmed(tmp_path: Path) -> None:
     assert (folder / "out" / "report.html").exists()
 
 
-@pytest.mark.real("links")
+@pytest.mark.real("runs")
 def test_a_run_over_links_is_unharmed(tmp_path: Path) -> None:
     folder = litter(tmp_path / "here", "gannet")
     (folder / "mine.yaml").write_text(yaml.safe_dump({**QUICK, "nodes": 2, "stop": {"steps": 3}}))
@@ -72,7 +73,7 @@ def test_a_run_over_links_is_unharmed(tmp_path: Path) -> None:
     assert summary["steps"] == 3
 
 
-@pytest.mark.real("links")
+@pytest.mark.real("runs")
 def test_a_network_without_training_is_unharmed(tmp_path: Path) -> None:
     folder = litter(tmp_path / "here")
     up = subprocess.Popen(

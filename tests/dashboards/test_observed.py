@@ -14,7 +14,7 @@ import pytest
 from gannet.metrics.registry import COUNTERS, GAUGES
 from tests.dashboards.observe import FAST, ROOT, SLOW
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,7 @@ def test_a_spec_is_a_file_a_name_or_a_mapping_with_values_in_place_of_others() -
         load_spec("nosuch")
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_scored_and_returned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = run(GAME, arm="gossip", seed=5, out=tmp_path / "out")
     assert (done.arm, done.seed, done.folder) == ("gossip", 5, tmp_path / "out" / "gossip" / "seed-5")
@@ -104,6 +105,7 @@ def test_a_run_is_trained_scored_and_returned(tmp_path: Path, capsys: pytest.Cap
     assert read_run(tmp_path / "out") == read_run(done.folder) == done
 
 
+@pytest.mark.slow
 def test_a_comparison_has_every_arm_and_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = compare(load_spec(GAME, {"seeds": [1, 2]}), out=tmp_path / "out", quiet=True)
     assert [(each.arm, each.seed) for each in done.runs] == [("gossip", 1), ("gossip", 2), ("alone", 1), ("alone", 2)]
@@ -126,6 +128,7 @@ def test_what_cannot_be_started_is_an_exception(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here"]
 
 
+@pytest.mark.slow
 def test_a_task_derived_from_task_trains_and_what_goes_wrong_in_it_is_an_exception(tmp_path: Path) -> None:
     done = run(own_task(tmp_path), out=tmp_path / "good", quiet=True)
     assert done.scores[-1].more.keys() == {"weight"} and done.summary.final_score == done.scores[-1].score
@@ -162,6 +165,7 @@ def started(tmp_path: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_an_interrupted_script_hears_of_it_when_the_run_has_stopped(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.send_signal(signal.SIGINT)
@@ -170,6 +174,7 @@ def test_an_interrupted_script_hears_of_it_when_the_run_has_stopped(tmp_path: Pa
     assert processes(f"MARKER={tmp_path}") == []
 
 
+@pytest.mark.slow
 def test_a_run_does_not_outlive_its_script(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.kill()
@@ -177,7 +182,7 @@ def test_a_run_does_not_outlive_its_script(tmp_path: Path) -> None:
     assert processes(f"MARKER={tmp_path}") == []
 
 
-@pytest.mark.real("links")
+@pytest.mark.real("runs")
 def test_the_namespaces_fabric_runs_from_a_program_with_threads(tmp_path: Path) -> None:
     """As in a notebook: sandboxes are entered by processes with one thread, and this one has several."""
     stop = threading.Event()

@@ -67,6 +67,7 @@ profiles = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from([GOSSIP, SERVER, RING]), st.integers(2, 5), st.data())
 def test_no_run_on_any_links_beats_it(algorithm: dict[str, Any], world: int, data: Any) -> None:

@@ -69,7 +69,7 @@ def test_it_is_a_comparison_on_equal_terms() -> None:
     assert load_spec("moving", ["fabric=virtual"]).runs()
 
 
-@pytest.mark.real("links")
+@pytest.mark.real("runs")
 def test_real_nodes_live_through_a_trace_a_cut_and_a_flap(tmp_path: Path) -> None:
     """Nobody is declared lost, no message is missing, and the ledger tells of each change."""
     schedule = [

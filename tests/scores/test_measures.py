@@ -198,7 +198,7 @@ def test_too_few_images_are_said_in_one_sentence_each() -> None:
     assert fid.startswith("FID: 500 generated images for 2,048 features") and "above 2,048" in fid
     assert kid.startswith("KID: subsets of 500 images instead of 1,000")
     assert score.startswith("Inception score: 500 images for 1,008 classes")
-    assert among.startswith("precision, recall, density, coverage (Inception features): neighbourhoods of 500")
+    assert among.startswith("precision, recall, density, coverage (Inception features): neighbourhoods among 500")
 
     def of_fid(real: int, generated: int) -> tuple[str, ...]:
         only: tuple[MetricName, ...] = ("frechet",)

@@ -60,6 +60,7 @@ def reference_distance(images: Tensor) -> float:
     return float(apart + np.trace(s + t - 2 * root))
 
 
+@pytest.mark.slow
 def test_distance_agrees_with_scipy(scorer: Scorer) -> None:
     noise = torch.randint(0, 256, (300, 1, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     for images in (load_split(DATA, train=False).images, noise):
@@ -201,6 +202,7 @@ def everything() -> Scorer:
     return Scorer(DATA, samples=200, metrics=tuple(METRICS))
 
 
+@pytest.mark.slow
 def test_the_other_scores_are_those_of_the_networks_features_and_logits(tmp_path: Path, everything: Scorer) -> None:
     write_run(tmp_path, {10: 1.0}, nodes=1)
     (line,) = score_run(tmp_path, TASK, everything)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.gannet import gannet
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 
 def test_a_slow_node_keeps_nobody_waiting(tmp_path: Path) -> None:

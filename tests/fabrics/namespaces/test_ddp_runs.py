@@ -18,7 +18,7 @@ from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import TaskConfig
 from tests.support.gannet import QUICK, Ran, gannet, processes, start
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 ARMS: dict[str, Any] = {
     "ours": {"algorithm": {"name": "cp-oadam", "collective": "ring", "average": "gradients"}},

@@ -16,7 +16,7 @@ from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.gannet import QUICK, Ran, gannet
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 NODES = 4
 ARMS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from tests.support.gannet import ORDINARY_USER, Ran, gannet, processes, start
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 ARMS: dict[str, Any] = {
     "gossip": {"algorithm": {"name": "dp-oadam"}},

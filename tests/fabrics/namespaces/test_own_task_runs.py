@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.support.gannet import ROOT, Ran, gannet
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 EXAMPLE = ROOT / "docs" / "examples" / "my_task.py"
 SETTINGS: dict[str, Any] = {

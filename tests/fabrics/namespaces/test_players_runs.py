@@ -16,7 +16,7 @@ from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.players import bytes_per_step, traffic_by_player
 from tests.support.gannet import QUICK, Ran, gannet
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 # Of a discriminator whose tensors are all small, some as they are and some quantized.
 SETTINGS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from gannet.node.tasks.config import TaskConfig
 from gannet.node.traffic.exchange import exchange_traffic
 from tests.support.gannet import QUICK, Ran, gannet
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 CODEC = "qsgd-4bit,raw_below=500"  # of tensors that are all small, some as they are and some quantized
 ARMS: dict[str, Any] = {

@@ -17,7 +17,7 @@ from gannet.spec.run_spec import RunSpec
 from tests.support.gannet import QUICK, resume, start
 from tests.support.runs import Memory
 
-pytestmark = pytest.mark.real("links")
+pytestmark = pytest.mark.real("runs")
 
 NODES, STEPS = 2, 60
 SPEC = {

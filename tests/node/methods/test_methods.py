@@ -161,6 +161,7 @@ class Pushed(BilinearGame):
 PLAIN = {"learning_rate": 1.0, "beta1": 0.0, "beta2": 0.0, "epsilon": 1.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "gamma"), [("qsgd-4bit", 0.5), ("qsgd-2bit", 0.1), ("sign", 0.1), ("top-k,ratio=0.1", 0.1),
                          ("random-k,ratio=0.2", 0.1)]

@@ -65,7 +65,7 @@ def stay(place: Place) -> int:
         _, status = os.waitpid(child, 0)
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         code = os.waitstatus_to_exitcode(status)
-        if code < 0:  # killed, by the kernel for want of memory for instance: whoever supervises us should know
+        if code < 0:  # killed, by the kernel for want of memory for instance: the supervisor should know
             log.error("the process of this run was killed by %s", signal.Signals(-code).name)
             return 128 - code
         time.sleep(_PAUSE_S if code != NOT_WANTED else 4 * _PAUSE_S)

@@ -28,7 +28,7 @@ class OptimizerConfig(Settings):
     decay_steps: PositiveInt | None = None
 
     def decay(self, step: int) -> float:
-        """What the learning rates are multiplied by after so many steps: linearly down to 0 at `decay_steps`."""
+        """The learning rates' factor after `step` steps: linearly down to 0 at `decay_steps`."""
         return 1.0 if self.decay_steps is None else max(0.0, 1 - step / self.decay_steps)
 
     def rate_of(self, player: str) -> float:
@@ -41,7 +41,7 @@ class OptimizerConfig(Settings):
 class ExchangeConfig(Settings):
     """Limits of the exchange, derived from the links: chunk < round < liveness (seconds).
 
-    `patience_s`: a node that has waited so long for a peer says so, and whoever holds everybody up is
+    `patience_s`: a node that has waited this long for a peer reports it, and the node that all wait for is
     found out and given up; only where that fails does a wait go on to the round's deadline.
     `pipe_bytes`: what a link may carry while news go there and back; no longer message ever waits for its turn, and
     none for longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no message at all.
@@ -108,7 +108,7 @@ class TrainingSettings(Settings):
 
 
 class NodeConfig(TrainingSettings):
-    """Everything that a worker is told; identical on all nodes of a run."""
+    """A worker's whole configuration; identical on all nodes of a run."""
 
     run: str
     max_steps: PositiveInt | None = None

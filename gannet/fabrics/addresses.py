@@ -16,7 +16,7 @@ MESH_NAMESPACE = "mesh"
 CONTROLLER_ADDRESS = "10.78.0.1"
 MESH_PORT = 7700
 METRICS_PORT = 9400
-# The controller's endpoints, where nodes come to it of their own accord (containers).
+# The controller's endpoints, where nodes of containers join by themselves.
 CONTROL_PORT = 7000
 OPERATOR_PORT = 7001
 AGENTS_PORT = 7002

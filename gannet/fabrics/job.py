@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
 
 @dataclass(frozen=True)
 class LinkChange:
-    """From `at_s` seconds of training on, `links` are in force.
+    """From `at_s` seconds of training on, `links` apply.
 
     Changes of one `name`, if any, are the steps of one thing (a trace, a ramp): the ledger tells its beginning, its
     end and the series of its values, not every step.
@@ -35,7 +35,7 @@ class LinkChange:
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run goes on: after step `step`, each node with its checkpoint (packed, see
+    """Where a run resumes: after step `step`, each node with its checkpoint (packed, see
     gannet.node.training.checkpoint), by rank.
 
     `t_s`: the nodes' training clocks at that step, by rank.
@@ -47,17 +47,17 @@ class Resumed:
 
     @property
     def begin_s(self) -> float:
-        """Where the links' clock goes on: every node had made the step by then."""
+        """Where the links' clock resumes: every node had made the step by then."""
         return max(self.t_s)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what the nodes are told, the links between them, and when to stop. `seed`: of the links.
+    """One run: the nodes' configuration, the links between them, and when to stop. `seed`: of the links.
 
     `stack`: how every node's TCP and shaped interface are set (the virtual fabric has neither).
     `message_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
-    to expect of a node when links are changed while it trains. `resumed`: from where it goes on; `links` are
+    to expect of a node when links are changed while it trains. `resumed`: where it resumes; `links` are
     then those of that moment, and `changes` what is still to come.
     """
 

@@ -59,7 +59,7 @@ def remember(outer_pid: int, inner_pid: int, command: str) -> Entry:
     folder.mkdir(parents=True, exist_ok=True)
     outer, inner = Process.of(outer_pid), Process.of(inner_pid)
     entry = Entry(outer, inner, command, folder / f"{outer.pid}-{outer.started}.json")
-    partial = entry.path.with_suffix(".partial")  # whoever cleans meanwhile sees a whole entry or none
+    partial = entry.path.with_suffix(".partial")  # a `gannet clean` meanwhile sees a whole entry or none
     partial.write_text(json.dumps({"outer": asdict(outer), "inner": asdict(inner), "command": command}))
     partial.replace(entry.path)
     return entry

@@ -6,7 +6,7 @@ from __future__ import annotations
 FRAME_OVERHEAD = 1514 / 1448
 
 # Linux acknowledges as soon as it has more than a full segment (RFC 9293, section 3.8.6.3): every second frame, or
-# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, beside
+# every packet that holds more; in a frame of 66 bytes. What a node acknowledges leaves through its uplink, next to
 # what it sends; in all exchanges here it receives about as much as it sends, and at about the same time.
 ACK_BYTES, ACKED_FRAMES = 66, 2
 SEGMENT_OVERHEAD_BYTES = 150

@@ -1,4 +1,4 @@
-"""The mailbox of an asynchronous algorithm: segments are taken as they come, whoever sent them.
+"""The mailbox of an asynchronous algorithm: segments are taken as they come, from any peer.
 
 Nodes of such an algorithm have no common rounds. Each numbers what it begins by itself, and a message's round is
 LANES · number + lane, where the lane says what the message is for (see gannet.node.algorithms.ad_psgd). Within a lane
@@ -51,13 +51,13 @@ class AsyncMailbox(Mailbox):
         self._wake()
 
     def stop_waiting(self) -> None:
-        """The wait is over: its collector is told nothing."""
+        """The wait is over: its collector receives nothing."""
         collector, self._collector = self._collector, None
         if collector is not None:
             collector([])
 
     def lose(self, rank: int, reason: str) -> None:
-        """That peer is gone for good: an arrival too."""
+        """That peer is lost permanently: an arrival too."""
         news = rank not in self.lost
         super().lose(rank, reason)
         if news:

@@ -96,7 +96,7 @@ class BlockingMailbox:
     def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
         """Block until the message is there. Raises PeerLost (also past the deadline) or RunAborted.
 
-        After `patience_s` (seconds, as `deadline_s`) the inbox's `on_wait` is told, once.
+        After `patience_s` (seconds, as `deadline_s`) the inbox calls `on_wait`, once.
         """
         future: Future[memoryview] = Future()
 

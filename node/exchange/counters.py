@@ -15,7 +15,7 @@ class PeerCounts:
     """One peer's share of the traffic since `Counters.begin`.
 
     `sent_bytes`: serialised messages handed to gRPC for it. `received_bytes`: message payloads taken from it.
-    `busy_s`: seconds with at least one segment on its way to the peer, from the order to send until the receipt.
+    `busy_s`: seconds with at least one segment in flight to the peer, from the order to send until the receipt.
     `wait_s`: seconds the training thread was blocked on its messages. `stale_rounds`: rounds since a message of
     its was last in a mix, 0 while none is missing.
     """
@@ -71,7 +71,7 @@ class Counters:
             }
 
     def submitted(self, peer: int) -> None:
-        """A segment is on its way to `peer`."""
+        """A segment is in flight to `peer`."""
         with self._lock:
             p = self._peer(peer)
             if p.under_way == 0:
@@ -102,7 +102,7 @@ class Counters:
             self._grow_stale(p, tag, 0)
 
     def missed(self, peer: int, tag: Tag, wait_s: float) -> None:
-        """That round goes on without `peer`, after `wait_s` seconds."""
+        """That round continues without `peer`, after `wait_s` seconds."""
         with self._lock:
             p = self._peer(peer)
             p.counts.wait_s += wait_s

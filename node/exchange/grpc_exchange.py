@@ -88,7 +88,7 @@ class GrpcExchange:
         await asyncio.gather(*(stream.drain(timeout_s) for stream in self._streams.values()))
 
     async def close(self) -> None:
-        """End all streams and the server; what is still on its way is dropped."""
+        """End all streams and the server; what is still in flight is dropped."""
         await asyncio.gather(*(stream.close() for stream in self._streams.values()))
         if self._server is not None:
             await self._server.stop(0)
@@ -99,7 +99,7 @@ class GrpcExchange:
         return self.counters.sent_bytes
 
     def lose(self, rank: int, reason: str) -> None:
-        """That peer is gone for good: all who wait for it are told, nothing waits for its turn or to reach it.
+        """That peer is lost permanently: all waits for it end, nothing waits for its turn or to reach it.
 
         For the loop.
         """
@@ -160,7 +160,7 @@ class GrpcExchange:
         return index, outcome
 
     def collect(self, wait: bool) -> list[Arrival]:
-        """All segments that have come, whoever sent them; see BlockingMailbox.collect."""
+        """All segments that have come, from any peer; see BlockingMailbox.collect."""
         begin = time.monotonic()
         arrivals = self.inbox.collect(wait, self._config.round_deadline_s)
         share_s = (time.monotonic() - begin) / max(1, len(arrivals))

@@ -153,12 +153,12 @@ class Mailbox:
             self._waiting[key] = waiter
 
     def give_up(self, source: int, tag: Tag, reason: str) -> None:
-        """The round's deadline is over: whoever waits for this segment learns that it will not come."""
+        """The round's deadline is over: all waits for this segment end, since it will not come."""
         if (source, tag) in self._waiting:
             self._settle((source, tag), PeerLost(source, reason))
 
     def lose(self, rank: int, reason: str) -> None:
-        """That peer is gone for good: all who wait for it, and all who will, are told."""
+        """That peer is lost permanently: all waits for it end, and later ones at once."""
         self.lost.setdefault(rank, reason)
         for key in [key for key in self._waiting if key[0] == rank]:
             self._settle(key, PeerLost(rank, reason))

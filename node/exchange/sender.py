@@ -92,13 +92,13 @@ class PeerStream:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
 
     def lose(self) -> None:
-        """The peer is gone for good: nothing that is on its way to it is waited for, nor sent any more."""
+        """The peer is lost permanently: nothing in flight to it is waited for, and nothing more is sent."""
         self._lost = True
         for task in set(self._tasks):
             task.cancel()
 
     async def close(self) -> None:
-        """End all streams; what is still on its way is dropped."""
+        """End all streams; what is still in flight is dropped."""
         for task in {*self._tasks, *([self._listening] if self._listening else [])}:
             task.cancel()
         await self._channel.close()

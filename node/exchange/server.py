@@ -94,7 +94,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
 
 
 class _IncomingSegment:
-    """A segment on its way in. A segment refused by its header is counted through but not kept."""
+    """An incoming segment. A segment refused by its header is counted through but not kept."""
 
     def __init__(self, header: Header, refusal: Refusal | None) -> None:
         self.header = header
@@ -107,7 +107,7 @@ class _IncomingSegment:
         end = self.taken + len(data)
         if self.refusal is None and end <= self.header.bytes:
             self.payload[self.taken : end] = data
-            self.crc32 = zlib.crc32(data, self.crc32)  # while the rest is on its way, not at the end
+            self.crc32 = zlib.crc32(data, self.crc32)  # while the rest is in flight, not at the end
         self.taken = end
 
     @property

@@ -75,7 +75,7 @@ class Turns:
         self.hear(peer, inf)
 
     def lose(self, peer: int) -> None:
-        """That peer is gone for good: nothing waits until it is ready, nor for what it would send."""
+        """That peer is lost permanently: nothing waits until it is ready, nor for what it would send."""
         self.silence(peer)
         self._lost.add(peer)
         if peer in self._awaited:
@@ -95,7 +95,7 @@ class Turns:
         return held
 
     def let_go(self, held: Held) -> None:
-        """Send it now, whoever is ready; nothing if it has been sent."""
+        """Send it now, without waiting for any peer; nothing if it has been sent."""
         if held in self._held:
             self._held.remove(held)
             held.send()

@@ -22,7 +22,7 @@ _AGAIN_S = 1.0
 
 
 class TurnKeeper:
-    """A node's turns, with the streams by which they are told. Without turns all goes out at once."""
+    """A node's turns, with the streams that announce them. Without turns all goes out at once."""
 
     def __init__(self, config: ExchangeConfig, in_turns: bool) -> None:
         self.turns = Turns(self._announce)

@@ -1,8 +1,8 @@
 """Where a node leaves: after a step that is the same for all, and is named while they are at different ones.
 
 Every node is asked where it can leave. It answers with the end of the exchange that it is in, and does not go past
-that before it is told; the latest of all answers is the last step. So nobody has gone past the last step, however
-long questions, answers and orders are on their way. And no earlier one would do: who gave that answer is in that
+that before it hears the last step, which is the latest of all answers. So no node has gone past it, however long
+questions, answers and orders are in flight. And no earlier one would do: the node that gave that answer is in that
 exchange, and has the ones before it behind itself.
 """
 

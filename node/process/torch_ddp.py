@@ -4,9 +4,9 @@ A task's gradient has been computed, and paced, before DDP sees it. A module wit
 shape takes it in by a backward pass of Σ ⟨p, g_p⟩, whose gradient is g_p to the bit; so DDP's reducer, its bucket
 and the real hook run as in anybody's training. What is lost: DDP would send the first buckets while the rest of the
 backward pass still runs. There is one bucket here, as there is nothing to hide several behind, and each would cost
-another 2(N−1) delays. Hidden could be no more than a gradient's time, little beside an exchange over a slow link.
+another 2(N−1) delays. Hidden could be no more than a gradient's time, little against an exchange over a slow link.
 
-gloo blocks whoever calls it, so it has a thread of its own; the training thread waits for that, or for news. Its
+gloo blocks its caller, so it has a thread of its own; the training thread waits for that, or for news. Its
 waiting includes the hook's work. A node takes some 120 MB more than with other methods: DDP imports torch._dynamo.
 """
 
@@ -46,7 +46,7 @@ _ORTHOGONALIZATION_EPSILON = 1e-8
 class DdpMean:
     """Averages gradients over all nodes. One of these a process at a time, for gloo's group is the process's.
 
-    `layout`: of the task. `on_wait(source, step)` is told once when a step has waited for `limits.patience_s`.
+    `layout`: of the task. `on_wait(source, step)` is called once when a step has waited for `limits.patience_s`.
     `join`, `average`, `settle` and `close` are for the training thread, `lose` and `abort` for any.
     """
 
@@ -103,7 +103,7 @@ class DdpMean:
         if self._pending is None and dist.is_initialized():
             dist.destroy_process_group()
 
-    # For whoever has news.
+    # For threads that have news.
 
     def lose(self, rank: int, reason: str) -> None:
         """That peer is gone: without it there is no average."""
@@ -196,7 +196,7 @@ class DdpMean:
             self._ddp.register_comm_hook(None, default_hooks.fp16_compress_hook)
         elif self._config.hook == "powersgd":
             self._ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
-        for _ in range(2):  # at its second pass DDP lays its buckets out anew, in the order it saw in the first
+        for _ in range(2):  # at its second pass DDP lays its buckets out again, in the order it saw in the first
             self._reduce(torch.zeros(sum(self._sizes)), None)
         state.iter = 0
 

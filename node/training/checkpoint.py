@@ -36,7 +36,7 @@ class Keeps(Protocol):
     """What remembers something from step to step."""
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, on the CPU; whoever takes it copies it before the next step."""
+        """All of it, on the CPU; the caller copies it before the next step."""
         ...
 
     def load_state(self, state: dict[str, Tensor], /) -> None:

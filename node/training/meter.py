@@ -58,7 +58,7 @@ class Meter:
 
     @property
     def t_s(self) -> float:
-        """The training clock: seconds of training, those before a checkpoint that this run goes on from too."""
+        """The training clock: seconds of training, those before the checkpoint that this run resumes from too."""
         return self.clock() - self._zero
 
     def step(self, number: int, loss: dict[str, float], peers: Peers) -> StepStats:

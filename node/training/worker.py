@@ -144,7 +144,7 @@ class Worker:
             self._load(name)
 
     def keep(self, name: str, thing: Kept) -> Kept:
-        """What an algorithm remembers beside x; in a run that goes on from a checkpoint, as it was there.
+        """What an algorithm remembers besides x; in a run that resumes from a checkpoint, as it was there.
 
         Nothing that decides later steps may be left out: a checkpoint has x, what is kept, and the worker's own.
         """
@@ -199,7 +199,7 @@ class Worker:
         return self.task.served(x) if isinstance(self.task, ServesAnother) else x
 
     def start(self) -> Tensor:
-        """x to begin with: x_0, or that of the checkpoint that this run goes on from."""
+        """x to begin with: x_0, or that of the checkpoint that this run resumes from."""
         return self.initial() if self._from is None else self._from.take_x()
 
     async def gradient(self, x: Tensor) -> Gradient:

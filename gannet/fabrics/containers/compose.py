@@ -27,7 +27,7 @@ _LEAVE_S = 120  # for scores and report of what was measured, after Ctrl-C
 def run_compose(spec_text: str, folder: Path, nodes: int, say: Callable[[str], None]) -> int:
     """Run a comparison on containers of this machine; returns the controller's exit status.
 
-    `folder`: where results go; it exists. `say` is told each line that the cluster says. The cluster is named
+    `folder`: where results go; it exists. `say` receives each line that the cluster prints. The cluster is named
     afresh and removed with its networks and volumes, whatever happens. Raises RuntimeError with one clear
     message when Docker cannot be used.
     """
@@ -78,7 +78,7 @@ def run_compose(spec_text: str, folder: Path, nodes: int, say: Callable[[str], N
 
 
 def settings_for(folder: Path, nodes: int) -> dict[str, str]:
-    """What compose.yaml and stack.yaml are told alike: one comparison, whose results go to `folder`."""
+    """Settings of both compose.yaml and stack.yaml for one comparison, whose results go to `folder`."""
     return {
         "GANNET_SPEC": f"/runs/{ORDER}",
         "GANNET_OUT": ".",

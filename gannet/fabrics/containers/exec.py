@@ -43,7 +43,7 @@ class ContainerPlace:
 
 
 def find_container(port: int | None, rank: int) -> ContainerPlace:
-    """The container of node `rank` in the cluster whose operators' door is published on `port`, or in the only one.
+    """The container of node `rank` in the cluster whose operator API is published on `port`, or in the only one.
 
     Raises NoNode.
     """

@@ -1,4 +1,4 @@
-"""The containers fabric: nodes that come to the controller of their own accord, each from a container.
+"""The containers fabric: nodes that join the controller by themselves, each from a container.
 
 Compose, Swarm or hands have started them; here they are gathered. A container is known by its host name.
 Its link agent holds a line for as long as it lives; its training process joins one run after the other.

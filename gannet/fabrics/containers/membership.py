@@ -74,7 +74,7 @@ class RemoteAgent:
             waiting.set_result(said)
 
     def leave(self) -> None:
-        """The line has ended: whoever waits hears so at once."""
+        """The connection has ended: all requests fail at once."""
         with self._lock:
             self.gone = True
             left, self._open = list(self._open.values()), {}

@@ -59,7 +59,7 @@ def interface_in(subnet: str) -> tuple[str, str]:
     network = ipaddress.ip_network(subnet)
     for device, addresses in sorted(psutil.net_if_addrs().items()):
         for address in addresses:
-            # The service's virtual address on a swarm overlay is a /32 beside the container's own.
+            # The service's virtual address on a swarm overlay is a /32 next to the container's own.
             own = address.family is socket.AF_INET and address.netmask != "255.255.255.255"
             if own and ipaddress.ip_address(address.address) in network:
                 return device, address.address

@@ -238,7 +238,7 @@ def _placed(docker: _Docker, stack: str) -> bool:
 
 
 def _keep_logs(docker: _Docker, stack: str, folder: Path) -> None:
-    """What the nodes said, beside the results."""
+    """Keep the nodes' logs with the results."""
     with suppress(RuntimeError, OSError):
         said = docker.try_("service", "logs", "--no-trunc", f"{stack}_node", timeout_s=20.0)
         (folder / "logs").mkdir(exist_ok=True)

@@ -113,7 +113,7 @@ def _is_cut(plans: Iterable[InterfacePlan]) -> bool:
 def limits_over_time(
     states: Sequence[tuple[float, Sequence[InterfacePlan]]], message_bytes: int, world: int, compute_s: float
 ) -> ExchangeConfig:
-    """The limits where links change on schedule; `states`: from when (s), and the plans that are then in force.
+    """The limits where links change on schedule; `states`: from when (s), and the plans that then apply.
 
     What counts is the longest that an exchange may take, whenever it begins: a link that is slow for a moment holds
     it up for a moment. The last state is one that lasts.
@@ -134,7 +134,7 @@ def limits_over_time(
 
 
 def longest_transfer_s(times_s: Sequence[float], rates_bps: Sequence[float], bits: float) -> float:
-    """The longest that so many bits may take, whenever they begin; `rates_bps[i]` from `times_s[i]` on, the last > 0.
+    """The longest that these bits may take, whenever they begin; `rates_bps[i]` from `times_s[i]` on, the last > 0.
 
     The longest transfer begins or ends where a rate changes: between, its length grows or shrinks evenly.
     """
@@ -185,7 +185,7 @@ def segment_bytes(message_bytes: int, world: int, rate_bps: float, delay_s: floa
 
     The last segment travels alone, which small ones make short; each segment costs work: the sum
     s ÷ rate + cost · message ÷ s is least at s = √(cost · message · rate). But SEGMENTS_AHEAD of them, three
-    in hands and the others on their way, must fill a worker's share of the path to a server and back.
+    being handled and the others in flight, must fill a worker's share of the path to a server and back.
     """
     bytes_per_s = rate_bps / 8
     best = sqrt(_SEGMENT_COST_S * message_bytes * bytes_per_s)

@@ -14,7 +14,7 @@ def grace_of(
 ) -> float | None:
     """Seconds for which a node that others have asked after may neither move nor wait before it counts as hanging.
 
-    `limits` are those that the nodes know, `plans` what is in force now, by rank: on slower links, a node that only
+    `limits` are those that the nodes know, `plans` those that apply now, by rank: on slower links, a node that only
     waits takes longer to say so. None: links are cut, and nobody can be told from who hangs.
     """
     if _is_cut(plans):
@@ -24,10 +24,10 @@ def grace_of(
 
 
 class HangDetector:
-    """Nodes that others have asked after, and how much of its grace each has used up under the links in force.
+    """Nodes that others have asked after, and how much of its grace each has used up under the present links.
 
     Every second uses up the share that the links of that second allow (see grace_of). While links are cut nobody is
-    judged, nor until TCP must have noticed that they no longer are; all then begin anew.
+    judged, nor until TCP must have noticed that they no longer are; all then begin again.
     """
 
     def __init__(self, limits: ExchangeConfig, message_bytes: int, compute_s: float) -> None:
@@ -55,7 +55,7 @@ class HangDetector:
         return dict(self._steps)
 
     def hanging(self, plans: Sequence[InterfacePlan], now_s: float) -> list[int]:
-        """Who has used up its grace by now, with these plans in force since the last call (of a monotonic clock)."""
+        """Who has used up its grace by now, with these plans applied since the last call (of a monotonic clock)."""
         passed_s = 0.0 if self._now_s is None else now_s - self._now_s
         self._now_s = now_s
         if plans is not self._plans:

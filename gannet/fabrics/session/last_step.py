@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-_LOOK_S = 1.0  # no look counts for more: where the whole machine has stood still, answers come as soon as it goes on
+# No look counts for more: where the whole machine has stood still, answers come as soon as it continues.
+_LOOK_S = 1.0
 
 
 class Stopping:
@@ -29,7 +30,7 @@ class Stopping:
         return True
 
     def answer(self, rank: int, step: int) -> None:
-        """That node goes on to that step at most before it is told."""
+        """That node continues to that step at most until it hears of the last one."""
         self._answers[rank] = step
 
     def name(self, alive: Collection[int]) -> int | None:

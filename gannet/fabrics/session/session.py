@@ -1,9 +1,8 @@
-"""One run on nodes that are processes: from links in force to the last node's goodbye.
+"""One run on nodes that are processes: from applied links to the last node's goodbye.
 
-What is the same whatever the nodes live in: processes of this machine or containers of many. The ground
-(see NodeHost) knows where they come from and how their link agents are reached. Order of a run: links in
-force → nodes built → links measured while nodes are idle (the certificate) → channels warmed → training,
-with interfaces and engines watched → nodes leave.
+It is the same for processes of this machine and for containers of many: a NodeHost knows where nodes come from and
+how their link agents are reached. Order of a run: links applied → nodes built → links measured while nodes are idle
+(the certificate) → channels warmed → training, with interfaces and engines watched → nodes leave.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ class NodeHost(Protocol):
         ...
 
     def controller(self, job: Job) -> Controller:
-        """The controller that this ground's nodes can join; the session starts and stops it."""
+        """The controller that this host's nodes can join; the session starts and stops it."""
         ...
 
     def populate(self, address: str, sink: Sink) -> None:
@@ -319,7 +318,7 @@ class Session:
     def _lose_who_hangs(self) -> None:
         """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
 
-        The while follows the links in force, see gannet.fabrics.session.deadlines.HangDetector.
+        How long follows from the present links, see gannet.fabrics.session.deadlines.HangDetector.
         """
         assert self.live is not None and self.controller is not None
         for rank, step in self.hang_detector.steps().items():

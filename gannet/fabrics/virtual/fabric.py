@@ -292,7 +292,7 @@ class _Simulation:
         node.mailbox.collect(settle)
 
     def _grow_impatient(self, node: _Node, source: int) -> None:
-        """A node has waited for its patience: whoever holds everybody up gets a little longer."""
+        """A node has waited for its patience: the node that all wait for gets a little longer."""
         self._graph.waits(node.rank, source)
         culprit = self._graph.culprit(node.rank)
         if culprit is not None:

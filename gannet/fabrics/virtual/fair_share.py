@@ -39,7 +39,7 @@ class Flow:
         self.rate_bps = 0.0
 
     def enter(self) -> None:
-        """Cross the links from now on; its rate is 0 until `reshare` is told of them."""
+        """Cross the links from now on; its rate is 0 until `reshare` is called with them."""
         for link in self.links:
             link.flows[self] = None
 
@@ -101,7 +101,7 @@ def _fill(moving: dict[Flow, None]) -> list[Link]:
                     other._count -= 1
     for flow in moving:
         if flow.rate_bps < 0:
-            flow.rate_bps = inf  # no cap anywhere on its way
+            flow.rate_bps = inf  # no cap anywhere on its path
     return links
 
 

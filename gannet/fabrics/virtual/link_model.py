@@ -48,7 +48,7 @@ class _Stream(Flow, Generic[Message]):
 
 
 class LinkModel(Generic[Message]):
-    """Who has how much on its way to whom, and when it will be there.
+    """Messages in flight: from whom, to whom, how much is left, and when each arrives.
 
     A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
     and arrives a delay later. Rates change on the whole way at once: how long TCP takes to notice is not modelled,
@@ -63,7 +63,7 @@ class LinkModel(Generic[Message]):
         states = [(0.0, plans), *changes]
         self._times = [at_s for at_s, _ in states]
         self._plans = [plans for _, plans in states]
-        self._number = 0  # of the state in force
+        self._number = 0  # of the present state
         self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
         self._down = [Link(_capacity(plan.down_bps)) for plan in plans]
         self._streams: dict[tuple[int, int], _Stream[Message]] = {}
@@ -73,7 +73,7 @@ class LinkModel(Generic[Message]):
         self._cut: dict[int, bool] = {}  # by number of the state, once asked for
 
     def send(self, now_s: float, source: int, to: int, wire_bytes: float, message: Message) -> None:
-        """Put a message of so many bytes, frames included, on its way; `advance` gives it back."""
+        """Send a message of this many bytes, frames included; `advance` returns it when it arrives."""
         stream = self._streams.get((source, to))
         if stream is None:
             stream = self._streams[source, to] = _Stream(source, to, self._up[source], self._down[to])
@@ -134,7 +134,7 @@ class LinkModel(Generic[Message]):
         return self._cut[number]
 
     def _change(self, at_s: float) -> None:
-        """The next state is in force."""
+        """The next state applies from now on."""
         for stream in self._streams.values():
             if stream.open:
                 stream.settle(at_s, stream.rate_bps)

@@ -48,13 +48,9 @@ PATTERNS = {re.compile(rf"\b({phrase})\b", re.IGNORECASE): plain for phrase, pla
 
 # Text that is being rewritten; every entry is to go.
 NOT_YET = (
-    "README.md",
-    "docs/links.md",
     "docs/own-task.md",
-    "gannet ",
-    "gannet/cli/",
-    "gannet/fabrics/links/",
-    "netem/",
+    "gannet/cli/main.py",
+    *(f"gannet {name} --help" for name in ("run", "compare", "resume", "demo", "serve")),
 )
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 net = typer.Typer(
     name="net",
-    help="See and change the links of a live run: profiles, partitions, what is in force. "
-    "Takes effect at once, is acknowledged by every node, and is written into the run's ledger.",
+    help="Show and change the links of a live run: profiles, partitions, schedules. "
+    "Changes take effect at once, are acknowledged by every node, and are recorded in the run folder.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog="Exit status: 0 done, 1 a node differs from the order or did not answer, 2 the command was wrong.",
@@ -55,7 +55,7 @@ LINK_HELP = "A:B is the links from A to B and from B to A; 'A>B' is the one from
 
 @net.command()
 def show(controller: ControllerOption = None) -> None:
-    """What is in force at every node, read back from its kernel, and what will change by itself."""
+    """Show the links applied on every node (as reported by the kernel) and scheduled changes."""
     with _controller(controller) as client:
         shown = client.show()
     console.print(f"{shown.run} at {shown.t_s:.1f} s: {shown.state}", markup=False)
@@ -79,7 +79,7 @@ def apply(
     for_: ForOption = None,
     controller: ControllerOption = None,
 ) -> None:
-    """Put a profile in force: at some nodes or links, or everywhere (in place of all other profiles).
+    """Apply a link profile to all nodes (replacing all other profiles), or only to the given nodes or links.
 
     What is partitioned stays so.
     """
@@ -159,7 +159,7 @@ def verify(
     ] = None,
     controller: ControllerOption = None,
 ) -> None:
-    """Measure delays and losses by small echoes while training goes on, and read rates back from every kernel.
+    """Measure delays and losses by small echoes during training, and read rates back from every kernel.
 
     Training shares the links, so echoes may wait in queues: no echo may be quicker than planned, nor slower
     than full queues explain, and a link that is cut must carry none.
@@ -209,7 +209,7 @@ def _nodes_table(nodes: Sequence[NodeLinks]) -> Table:
         elif node.error:
             table.add_row(str(node.rank), "?", "?", "?", "–", "[red]no answer[/red]")
         else:
-            verdict = "[red]differs[/red]" if node.differences else "[green]in force[/green]"
+            verdict = "[red]differs[/red]" if node.differences else "[green]applied[/green]"
             table.add_row(str(node.rank), *caps, _arrivals(node), f"{1000 * node.seconds:.0f} ms", verdict)
     return table
 

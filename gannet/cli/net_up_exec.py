@@ -35,7 +35,7 @@ def up(
     arm: Annotated[str | None, typer.Option(help="Which arm, where a spec's arms differ in their links.")] = None,
     certify: Annotated[bool, typer.Option(help="Measure every link before anybody uses it.")] = True,
 ) -> None:
-    """A network without training: namespaces with links in force, measured, and held until Ctrl-C.
+    """Start a network without training: namespaces with shaped links, measured, and kept until Ctrl-C.
 
     Programs enter it by [bold]gannet net exec[/bold]; show, apply, partition and the rest work as on a run.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # grpc comes with it, and a sandbox is entered with one threa
     from gannet.netem.measure.certificate import Certificate
 
 _MOST_ROWS = 24
-# What a network without training has no use for, but a spec must have; what loops goes on until `stop`.
+# Required in a spec but unused by a network without training; looping schedules run until `stop`.
 _IDLE = {"algorithm": {"name": "local"}, "stop": {"seconds": 3600}}
 _SPEC_KEYS = {"links", "algorithm", "arms", "nodes"}
 
@@ -148,7 +148,9 @@ def _show(certificate: Certificate, console: Console) -> None:
         console.print(table)
     good = sum(edge.ok for edge in edges)
     console.print(
-        f"{good} of {len(edges)} links are as ordered", style="green" if certificate.trusted else "red", markup=False
+        f"{good} of {len(edges)} links match their profile",
+        style="green" if certificate.trusted else "red",
+        markup=False,
     )
     for reason in certificate.reasons:
         console.print(reason, style="red", markup=False, soft_wrap=True)

@@ -113,7 +113,7 @@ class Reconciler:
         """
         with self.lock:
             if self.plan is None:
-                raise EngineError("no plan is in force: apply one first")
+                raise EngineError("no plan is applied: apply one first")
             self.hear()
             if self._sysctls is not None:
                 self._sysctls.undo()
@@ -212,7 +212,7 @@ class Reconciler:
     def _take_back(self, plan: InterfacePlan, since_s: float, error: Exception) -> None:
         """After an order that could not be carried out: the plan before it is in force again, if that can be."""
         assert self.engine is not None and self.plan is not None
-        what, since_s = "a change could not be put in force", self._broken.since_s if self._broken else since_s
+        what, since_s = "a change could not be applied", self._broken.since_s if self._broken else since_s
         try:
             self.engine.forget()
             self.engine.apply(self.plan)

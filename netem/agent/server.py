@@ -76,7 +76,7 @@ def tcp_counters() -> dict[str, int]:
 
 def _in_force(plan: InterfacePlan | None) -> InterfacePlan:
     if plan is None:
-        raise EngineError("no plan is in force: apply one first")
+        raise EngineError("no plan is applied: apply one first")
     return plan
 
 

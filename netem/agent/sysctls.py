@@ -148,7 +148,7 @@ def _write_sysctl(name: str, value: str) -> None:
         setting = name.replace("/", ".")
         raise StackError(
             f"{setting} is {found}, not {value}, and cannot be set here ({error.strerror}): a container needs it "
-            f"from whoever starts it (compose.yaml: sysctls; docker run --sysctl {setting}={value})"
+            f"when it is started (compose.yaml: sysctls; docker run --sysctl {setting}={value})"
         ) from error
 
 

@@ -262,7 +262,7 @@ def _opportunities(text: str, where: str) -> list[int]:
             raise TraceError(f"{where}, line {number}: {word[:40]!r} is no whole number of milliseconds")
         found.append(int(word))
         if len(found) > 1 and found[-1] < found[-2]:
-            raise TraceError(f"{where}, line {number}: {word} ms comes after {found[-2]} ms: time goes on")
+            raise TraceError(f"{where}, line {number}: {word} ms comes after {found[-2]} ms: times must increase")
     if not found or found[-1] == 0:
         raise TraceError(f"{where}: a trace must last for more than 0 ms")
     if found[-1] > _LONGEST_S * 1000:

@@ -77,7 +77,9 @@ def run_reasons(
     if windows and run_s is not None:
         bad_s = _covered_s(windows)
         if bad_s > tolerances.window_time_share * run_s:
-            reasons.append(f"links were not as ordered for {bad_s:.1f} of {run_s:.1f} s: {describe_windows(windows)}")
+            reasons.append(
+                f"links deviated from their profile for {bad_s:.1f} of {run_s:.1f} s: {describe_windows(windows)}"
+            )
     return reasons
 
 

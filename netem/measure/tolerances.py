@@ -42,7 +42,7 @@ class Tolerances:
                 f"as the median; the upper two {self.tail_ms:g} ms more, upwards",
             ),
             ("loss, length of loss bursts, duplicates", f"the {looks}"),
-            ("reordered packets", f"{self.reorder_share:.1%} beside the {looks}"),
+            ("reordered packets", f"{self.reorder_share:.1%} in addition to the {looks}"),
             ("packets held over 1 ms too long", f"{self.late_packets_share:.0%} of a run"),
             ("the same in one second", f"{self.window_late_share:.0%}, else the second is a bad window"),
             (

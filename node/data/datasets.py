@@ -147,8 +147,8 @@ def _npz(config: DataConfig, path: Path, train: bool) -> _Source:
         )
     if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"data.root: {split}_labels of {path} are {labels.dtype} {labels.shape}: must be one integer per "
-            f"image, for {len(images)} images"
+            f"data.root: {split}_labels of {path} are {labels.dtype} {labels.shape}: want one "
+            f"integer for each of {len(images)} images"
         )
     return _Source(images, labels.astype(np.int64))
 

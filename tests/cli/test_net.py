@@ -52,7 +52,7 @@ def test_a_session(live: LiveLinks, shared: LiveLab, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "cluster/gossip/seed-1 at" in done.stdout and "swift, node 2: 3g-slow" in done.stdout
     assert rows(done.stdout)["2"].startswith("2 780 kbit/s 330 kbit/s 0,1,3: 52.5 ms")
-    assert all(row.endswith("in force") for row in rows(done.stdout).values()) and len(rows(done.stdout)) == 4
+    assert all(row.endswith("applied") for row in rows(done.stdout).values()) and len(rows(done.stdout)) == 4
 
     own = tmp_path / "mine.yaml"
     own.write_text("rate: 3Mbit\ndelay_ms: 12\nloss_percent: 1\n")

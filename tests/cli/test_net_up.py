@@ -60,7 +60,9 @@ def tcp_bps(network: Up, sender: int, receiver: int, *, seconds: int = 5) -> flo
 
 def test_it_says_what_it_measured_and_where_the_nodes_are(three: Up) -> None:
     said = "\n".join(three.said)
-    assert "6 of 6 links are as ordered" in said or "wrong" in said  # a crowded machine may miss, and then says so
+    assert (
+        "6 of 6 links match their profile" in said or "wrong" in said
+    )  # a crowded machine may miss, and then says so
     assert all(f"{a} → {b}" in said for a in range(3) for b in range(3) if a != b)
     assert "node 2: 10.77.0.4" in said and "gannet net exec 0 -- iperf3 -c 10.77.0.3" in said
 

@@ -170,7 +170,7 @@ def look_inside(swarm: TwoEngines) -> dict[str, str]:
             assert published == ""
     (controller,) = [name for name in swarm.a.containers() if "_controller." in name]
     shown = swarm.a.docker("exec", controller, "gannet", "net", "show")
-    assert shown.count("in force") == 4
+    assert shown.count("applied") == 4
     return homes
 
 
@@ -237,7 +237,7 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         # They also answer while links are certified, when nothing may change them.
         wait_until("the run trains", lambda: gannet("sesame", "show").returncode == 0, 180)
         applied = gannet("sesame", "apply", "3g-fast")
-        assert applied.returncode == 0 and applied.stdout.count("in force") == 2, applied.stderr
+        assert applied.returncode == 0 and applied.stdout.count("applied") == 2, applied.stderr
         refused = gannet("guess", "apply", "dsl")
         assert refused.returncode == 1 and "GANNET_TOKEN" in refused.stderr
         for engine in (manager.a, manager.b):

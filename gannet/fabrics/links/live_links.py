@@ -234,7 +234,9 @@ class LiveLinks:
         self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
         t_s = self._now_s()
         for missed in (a for a in done if not a.ok):
-            self._reasons.append(f"node {missed.rank}: not the links as ordered at {t_s:.1f} s: {missed.complaint}")
+            self._reasons.append(
+                f"node {missed.rank}: links were not applied as configured at {t_s:.1f} s: {missed.complaint}"
+            )
         self._tell_configured()
         self._watch_round_trips()
         return done
@@ -326,7 +328,7 @@ class LiveLinks:
         if complaint:
             self._amiss[rank] += 1
             if self._amiss[rank] == 1:  # a trace has ten steps a second: of the others only how many
-                told = f"node {rank}: not the links as ordered at {self._now_s():.1f} s: {complaint}"
+                told = f"node {rank}: links were not applied as configured at {self._now_s():.1f} s: {complaint}"
                 self._reasons.append(told)
 
     def _watch_round_trips(self, roughly: bool = False) -> None:

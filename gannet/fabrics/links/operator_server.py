@@ -150,7 +150,9 @@ class Operator(operator_pb2_grpc.OperatorServicer):
         """One change, acknowledged by every agent."""
         run, live = self._attached()
         if not 0 <= request.for_s <= LONGEST_FOR_S:
-            raise ValueError(f"for_s is {request.for_s:g}: it must be seconds, up to a year, or 0 for good")
+            raise ValueError(
+                f"for_s is {request.for_s:g}: it must be seconds, up to a year, or 0 for a permanent change"
+            )
         operation, alter, steps = change_of(request, live.world)
         change = live.change(operation, alter, request.for_s or None, steps)
         return operator_pb2.Changed(

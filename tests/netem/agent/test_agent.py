@@ -160,7 +160,7 @@ def test_round_trips_of_watched_peers_are_counted(lab: Lab, engine: str) -> None
     with pytest.raises(AgentError, match=r"watch: interval_s is 0: it must be above 0"):
         agent.request("watch", peers=[own], interval_s=0)
     agent.request("clear")
-    with pytest.raises(AgentError, match="no plan is in force"):
+    with pytest.raises(AgentError, match="no plan is applied"):
         agent.request("watch", peers=[own], interval_s=1)
 
 
@@ -206,7 +206,7 @@ def test_errors_say_what_where_and_why(lab: Lab) -> None:
         agent.request("apply", engine="nfqueue", plan={**plan, "device": "eth7"})
     with pytest.raises(AgentError, match=r"apply: .*unexpected keyword argument 'speed'"):
         agent.request("apply", engine="nfqueue", plan={**plan, "speed": 1})
-    with pytest.raises(AgentError, match="no plan is in force"):
+    with pytest.raises(AgentError, match="no plan is applied"):
         agent.request("counters")
     silence = {"kind": "delay", "source": ADDRESSES[0], "target": "10.77.9.9", "count": 1, "interval_s": 0}
     with pytest.raises(AgentError, match=r"node0: probe: no answer within 0\.1 s"):

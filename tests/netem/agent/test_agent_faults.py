@@ -225,7 +225,7 @@ def test_an_order_that_cannot_be_carried_out_leaves_the_links_as_they_were(lab: 
         agent.request("apply", engine=engine, plan=impossible.to_json())
     assert in_force(lab.sandbox) == as_ordered and agent.request("read_back")["differences"] == []
     (repair,) = repairs(agent)
-    assert "a change could not be put in force" in repair["what"]
+    assert "a change could not be applied" in repair["what"]
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_what_is_reported_is_what_is_set(node: Sandbox, agent: AgentClient) -> N
 def test_a_network_that_carries_less_is_taken_as_it_is_unless_more_is_ordered(node: Sandbox) -> None:
     node.run("ip link set dev mesh0 mtu 1450", "node0")
     with AgentClient.spawn(node.prefix("node0"), "node0") as agent:
-        with pytest.raises(AgentError, match="no plan is in force"):
+        with pytest.raises(AgentError, match="no plan is applied"):
             pinned(agent)
         agent.request("apply", engine="nfqueue", plan=node_plan(0, 10**7, 10**7).to_json())
         assert pinned(agent)["mtu"] == 1450

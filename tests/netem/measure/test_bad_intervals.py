@@ -46,8 +46,8 @@ def test_bad_windows_are_a_reason_when_they_are_much_of_a_run() -> None:
     assert run_reasons({}, windows=windows, run_s=40.1) == []
     (reason,) = run_reasons({}, windows=windows, run_s=39.9)
     assert reason == (
-        "links were not as ordered for 4.0 of 39.9 s: 5 bad windows, the longest at node 2 from 8.0 to 10.0 s "
-        "(too few CPUs)"
+        "links deviated from their profile for 4.0 of 39.9 s: 5 bad windows, the longest at node 2 from 8.0 to "
+        "10.0 s (too few CPUs)"
     )
 
 

@@ -120,11 +120,11 @@ def test_an_npz_file_is_a_root(tmp_path: Path, name: Any, shape: tuple[int, ...]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_labels": None}, "it must be what numpy.savez writes, with train_images"),
+        ({"train_labels": None}, "it must be a file of numpy.savez with train_images"),
         ({"train_images": np.zeros((20, 28, 28), np.uint8)}, r"cifar10 is uint8 \(n, 32, 32, 3\)"),
         ({"train_images": np.zeros((20, 32, 32, 3))}, "are float64"),
         ({"train_labels": np.zeros(19, np.uint8)}, "one integer for each of 20 images"),
-        ({"train_labels": np.array([None] * 20)}, "no data set"),
+        ({"train_labels": np.array([None] * 20)}, "is not a data set"),
     ],
 )
 def test_an_npz_file_of_something_else_is_an_error(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -138,7 +138,7 @@ def test_no_file_or_a_damaged_one_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: no file"):
         load_split(config)
     (tmp_path / "set.npz").write_bytes(b"PK\3\4 and then nothing")
-    with pytest.raises(ValueError, match="no data set"):
+    with pytest.raises(ValueError, match="is not a data set"):
         load_split(config)
 
 
@@ -238,7 +238,7 @@ def test_a_download_that_the_network_refuses_is_an_error_with_the_fix(tmp_path: 
         ({"classes_per_node": 2}, "belongs to sharding: class"),
         ({"sharding": "class", "classes_per_node": 2, "alpha": 1.0}, "belongs to sharding: dirichlet"),
         ({"name": "image-folder", "root": "x.npz"}, "a folder, not an .npz file"),
-        ({"name": "mnist", "root": "x.npz", "download": True}, "no .npz file if it is to download"),
+        ({"name": "mnist", "root": "x.npz", "download": True}, "a folder if it is to download"),
     ],
 )
 def test_wrong_settings_say_what_is_allowed(values: dict[str, Any], message: str) -> None:

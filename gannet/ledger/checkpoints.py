@@ -6,9 +6,10 @@ apart, so newer sets that are not whole yet are kept beside the two.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
+
+from gannet.ledger.atomic import whole_file
 
 _KEPT = 2
 
@@ -23,12 +24,8 @@ class CheckpointFolder:
         """Keep a node's checkpoint, written whole or not at all; forget sets that newer whole ones make needless."""
         final = self.path(step, rank)
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_suffix(".partial")
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name with nothing behind it
-        partial.replace(final)
+        with whole_file(final, durable=True) as partial:
+            partial.write_bytes(data)
         whole = self.whole()
         if step in whole and len(whole) > _KEPT:
             for old in [step for step in self._steps() if step < whole[-_KEPT]]:

@@ -20,6 +20,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from gannet.ledger.atomic import whole_file
 from gannet.ledger.reader import Arm, Comparison, read_comparison, read_run
 from gannet.report import formatting as words
 from gannet.report import link_plots, link_tables, player_plots, plots, sentences
@@ -164,6 +165,6 @@ def _policy(scripts: list[Markup]) -> str:
 
 def _write(path: Path, text: str) -> Path:
     """Write atomically: a reader never sees half a report."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8", newline="\n")
-    return partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+    return path

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from gannet.ledger.atomic import whole_file
 from gannet.ledger.reader import Comparison, read_comparison
 from gannet.report import formatting as words
 from gannet.report import sentences
@@ -135,9 +136,9 @@ def write_summary(comparison_folder: Path) -> Path:
     """Write comparison.json into the comparison folder and return its path."""
     path = Path(comparison_folder) / "comparison.json"
     text = json.dumps(summarise(comparison_folder), indent=2, ensure_ascii=False, allow_nan=False)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    return partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    return path
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from gannet.cli.topology import add_topology
 from gannet.console import fail
 from gannet.experiment.folders import new_folder
 from gannet.fabrics import sandbox_registry as registry
+from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
+from gannet.fabrics.registry import fabric_names
 from gannet.scores.names import METRICS
 from gannet.spec.load import SpecError, load_spec, shipped_specs
 from gannet.spec.run_spec import ComparisonSpec
@@ -48,7 +50,7 @@ SetOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the ledger; default runs/NAME-TIME.")]
 FabricOption = Annotated[
-    str | None, typer.Option("--fabric", help="namespaces, compose, swarm or virtual; default: the spec's.")
+    str | None, typer.Option("--fabric", help=f"One of {', '.join(fabric_names())}; default: the spec's.")
 ]
 DryOption = Annotated[
     bool, typer.Option("--dry-run", help="Build the models in shapes only and print the plan; train nothing.")
@@ -242,14 +244,20 @@ def _dry_run(comparison: ComparisonSpec) -> None:
 
 
 def _execute(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
-    fabrics: set[str] = {arm.fabric for arm in comparison.arms.values()}
+    kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
     with _errors_as_messages():
-        if fabrics & {"compose", "swarm"}:
-            if plan is not None:
-                fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
-            status = _execute_in_containers(comparison, folder, fabrics)
+        if plan is not None and not all(kind.resumable for kind in kinds.values()):
+            fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
+        launched = next((kind.launch for kind in kinds.values() if kind.launch is not None), None)
+        if launched is not None:
+            if len(kinds) > 1:
+                fail(
+                    f"the arms name {' and '.join(sorted(kinds))}: a comparison on containers has one fabric for "
+                    "all arms"
+                )
+            status = _execute_in_containers(comparison, folder, launched)
         else:
-            if "namespaces" in fabrics:
+            if any(kind.needs_sandbox for kind in kinds.values()):
                 sandbox.enter()  # before anything starts a thread
             from gannet.experiment.compare import execute
 
@@ -257,22 +265,17 @@ def _execute(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None =
     raise typer.Exit(status)
 
 
-def _execute_in_containers(comparison: ComparisonSpec, folder: Path, fabrics: set[str]) -> int:
+def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
     import yaml
 
     from gannet.experiment.check_plugins import check_plugins
-    from gannet.fabrics.containers.compose import run_compose
-    from gannet.fabrics.containers.swarm import run_swarm
 
-    if len(fabrics) > 1:
-        fail(f"the arms name {' and '.join(sorted(fabrics))}: a comparison on containers has one fabric for all arms")
     check_plugins(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
-    run_there = run_compose if fabrics == {"compose"} else run_swarm
     try:
-        status = run_there(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
+        status = launch(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
     finally:
         sandbox.own_as_caller(folder)
     if (folder / "report.html").exists():

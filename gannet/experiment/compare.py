@@ -19,10 +19,8 @@ from gannet.experiment.resume import ResumePlan
 from gannet.experiment.runner import add_scores, begin_comparison, run_one
 from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
+from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
-from gannet.fabrics.namespaces.fabric import NamespacesFabric
-from gannet.fabrics.virtual.fabric import run_virtual
-from gannet.netem.preflight import choose_engine
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
@@ -41,7 +39,7 @@ def execute(
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished.
 
-    `more_fabrics`: by name, beside those of this machine. `observers` are told what the terminal is told.
+    `more_fabrics`: by name, those that the caller has opened. `observers` are told what the terminal is told.
     `plan`: of a comparison that was interrupted, what is left to do.
     """
     check_plugins(comparison)
@@ -55,13 +53,13 @@ def execute(
     display = DisplayTee(terminal, *observers)
     summaries: list[dict[str, Any]] = []
     with ExitStack() as stack:
-        fabrics: dict[str, Fabric] = {"virtual": run_virtual, **(more_fabrics or {})}
-        if any(spec.fabric == "namespaces" for spec in runs):
-            here = [spec for spec in runs if spec.fabric == "namespaces"]
-            profiles = [profile for spec in here for profile in spec.profiles]
-            engines = {spec.engine: choose_engine(spec.engine, profiles) for spec in here}
-            default = engines.get("auto", next(iter(engines.values())))
-            fabrics["namespaces"] = stack.enter_context(NamespacesFabric(folder / "logs", default))
+        fabrics = dict(more_fabrics or {})
+        for kind in dict.fromkeys(spec.fabric_kind for spec in runs):
+            if kind.name not in fabrics and kind.open is not None:
+                here = [spec for spec in runs if spec.fabric == kind.name]
+                engines = tuple(dict.fromkeys(spec.engine for spec in here))
+                profiles = tuple(profile for spec in here for profile in spec.profiles)
+                fabrics[kind.name] = stack.enter_context(kind.open(FabricSetup(folder / "logs", engines, profiles)))
         try:
             for number, spec in enumerate(runs, start=1):
                 display.begin(spec, number, len(runs))

@@ -35,7 +35,7 @@ def job_of(spec: RunSpec) -> Job:
     )
     size = message_bytes(config, sampler.layout)
     limits = with_turns(limits_over_time(planned, size, spec.nodes, compute_s), planned, size, compute_s)
-    limits = limits if spec.fabric == "virtual" else with_room_for_operators(limits)
+    limits = with_room_for_operators(limits) if spec.fabric_kind.operators else limits
     config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine
     stop_s = spec.stop.seconds

@@ -38,7 +38,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
     reasons += [f"before step {was['step']}: {reason}" for was in ledger.resumed for reason in was["reasons_before"]]
     compute_s = ledger.per_step("compute_s")
-    if spec.fabric != "virtual":
+    if not spec.fabric_kind.modelled:
         reasons += missed_pace(spec, ledger)
     mixes = not spec.players and spec.algorithm.traits.gossips
     steps = max((entries[-1].step for entries in stats.values() if entries), default=0)

@@ -21,7 +21,7 @@ def data_of(spec: RunSpec) -> dict[str, Any] | None:
     try:
         return _fingerprint(spec.data.model_copy(update={"sharding": "iid", "alpha": None, "classes_per_node": None}))
     except FileNotFoundError as error:
-        if spec.fabric not in ("compose", "swarm"):
+        if not spec.fabric_kind.in_containers:
             raise
         return {"name": spec.data.name, "sha256": None, "why": str(error)}
 

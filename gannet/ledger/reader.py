@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gannet.fabrics.registry import is_modelled
 from gannet.ledger.files import LedgerError, lines, models, read_json, read_yaml, validate
 from gannet.ledger.records import BadWindow, Certificate, LinkEvent, LinkSample, Score, Step, Summary
 
@@ -66,7 +67,7 @@ class Run:
     def model(self) -> bool:
         """True when links were a model (virtual fabric): seconds are predicted, not measured."""
         declared = self.certificate is not None and self.certificate.model
-        return declared or self.environment.get("fabric") == "virtual"
+        return declared or is_modelled(str(self.environment.get("fabric")))
 
     @property
     def distrust(self) -> tuple[str, ...]:

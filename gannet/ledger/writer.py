@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gannet.fabrics.job import Resumed
+from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
@@ -44,7 +45,7 @@ class Ledger:
             raise FileExistsError(f"{folder} holds a run already: choose another folder, or remove it")
         (folder / "snapshots").mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._modelled = spec.fabric == "virtual"
+        self._modelled = spec.fabric_kind.modelled
         self.refusals: Counter[str] = Counter()
         self.missing = 0
         self.stats: dict[int, list[StepStats]] = {rank: [] for rank in range(spec.nodes)}
@@ -117,10 +118,9 @@ class Ledger:
         folder = self.folder / "snapshots" / f"step-{step:06d}"
         folder.mkdir(exist_ok=True)
         final = folder / f"node-{rank}.safetensors"
-        partial = final.with_suffix(".partial")
         metadata = {"step": str(step), "t_s": repr(t_s), "bytes": str(codec_bytes)}
-        save_file({"x": x.detach().cpu().contiguous()}, partial, metadata)
-        partial.replace(final)
+        with whole_file(final) as partial:
+            save_file({"x": x.detach().cpu().contiguous()}, partial, metadata)
         return False
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
@@ -204,11 +204,9 @@ def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str
             continue
         if wanted(line):
             kept.append(line)
-    partial = path.with_suffix(path.suffix + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for line in kept:
             write_line(file, line)
-    partial.replace(path)
     return kept
 
 
@@ -225,9 +223,8 @@ def write_line(file: IO[str], line: dict[str, Any]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """A JSON file, written whole or not at all."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def write_yaml(path: Path, value: Any) -> None:

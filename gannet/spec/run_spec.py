@@ -23,8 +23,11 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from gannet.fabrics.job import LinkChange
+from gannet.fabrics.kind import FabricKind
+from gannet.fabrics.registry import fabric_kind, fabric_names
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
@@ -64,12 +67,22 @@ class RunSpec(TrainingSettings):
 
     name: str = "run"
     label: str = ""
-    fabric: Literal["namespaces", "virtual", "compose", "swarm"] = "namespaces"
+    fabric: str = "namespaces"
     engine: Literal["auto", "netem", "nfqueue"] = "auto"
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
     links: LinksSpec = Field(default_factory=LinksSpec)
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
+
+    @field_validator("fabric")
+    @classmethod
+    def _declared(cls, value: str) -> str:
+        *others, last = (repr(name) for name in fabric_names())
+        if value not in fabric_names():
+            expected = f"{', '.join(others)} or {last}"
+            raise PydanticCustomError("fabric", "Input should be {expected}", {"expected": expected})
+        fabric_kind(value)  # another package's may be broken
+        return value
 
     @field_validator("name", "arm")
     @classmethod
@@ -83,21 +96,23 @@ class RunSpec(TrainingSettings):
         if not needs_data(self.task) and "data" in self.model_fields_set:
             raise ValueError(f"data: task {self.task.name} has no data set: leave out data")
         self._check_node_pace()
-        if self.checkpoint_every is not None and self.fabric in ("compose", "swarm"):
+        if self.checkpoint_every is not None and not self.fabric_kind.resumable:
             raise ValueError(
                 f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
+        modelled = self.fabric_kind.modelled
         links, changes = self.links_over_time
-        if self.fabric == "virtual":
+        if modelled:
             for state in (links, *(change.links for change in changes)):
                 if what := unmodelled(state):
                     raise ValueError(
-                        f"links: the virtual fabric models rate and delay only, and {what}; use fabric: namespaces"
+                        f"links: the {self.fabric} fabric models rate and delay only, and {what}; "
+                        "use fabric: namespaces"
                     )
-        if self.fabric == "virtual" and self.pace_ms is None:
+        if modelled and self.pace_ms is None:
             raise ValueError(
-                "the virtual fabric's clock must know how long a gradient takes: set pace_ms, for example 40"
+                f"the {self.fabric} fabric's clock must know how long a gradient takes: set pace_ms, for example 40"
             )
         return self
 
@@ -107,7 +122,7 @@ class RunSpec(TrainingSettings):
         super().check_algorithms(custom)
         method = self.algorithm.traits
         method.check_pace(self.pace_ms)
-        if self.fabric == "virtual":
+        if self.fabric_kind.modelled:
             method.check_modelled()
         for name, part in (parts_of(self) or {"": self}).items():
             try:
@@ -131,6 +146,11 @@ class RunSpec(TrainingSettings):
         if unasked or not needs_data(self.task):
             fields.pop("data", None)
         return fields
+
+    @property
+    def fabric_kind(self) -> FabricKind:
+        """What its fabric can and needs."""
+        return fabric_kind(self.fabric)
 
     @property
     def methods(self) -> list[RunSpec]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from gannet.fabrics import addresses as layout
+from gannet.fabrics.containers import LOGS, SCALE
 from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
@@ -20,8 +21,6 @@ from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Failed, Session
 from gannet.netem.agent.client import AgentError
 
-_LOGS = {"compose": "docker compose logs node", "swarm": "docker service logs …_node"}
-_SCALE = {"compose": "docker compose up -d --scale node", "swarm": "docker service scale …_node"}
 _GATHER_S = 300.0  # for a container that died between two runs to come back
 
 
@@ -72,11 +71,11 @@ class _ContainerHost:
 
     def __init__(self, membership: Membership, token: str, serve_at: str, fabric: str) -> None:
         self._membership, self._token, self.serve_at = membership, token, serve_at
-        self._scale = _SCALE[fabric]
+        self._scale = SCALE[fabric]
         self._members: list[RemoteAgent] = []
         self.agents: list[LinkAgent] = []
         self.interfaces: list[NodeInterface] = []
-        self.logs = _LOGS[fabric]
+        self.logs = LOGS[fabric]
 
     def gather(self, job: Job, sink: Sink) -> str:
         """Wait for as many containers as the run has nodes; returns the engine that works in all of them."""

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gannet.console import errors, fail, plain_table, rate
+from gannet.netem.links.fields import FATES
 from gannet.netem.links.profile import LinkProfile, ProfileError, list_profiles, load_profile, user_profiles
 from gannet.netem.links.regions import LinkMatrix, MatrixError, list_matrices, load_matrix
 from gannet.netem.links.schema import schema_text
@@ -141,7 +142,7 @@ def _show(name: str) -> None:
         ("one way", delay),
         ("jitter", jitter),
         ("loss", loss),
-        ("reordered, doubled, corrupt", lambda p: ", ".join(_oddities(p)) or "–"),
+        (", ".join(declared.fate for declared in FATES.values()), lambda p: ", ".join(_oddities(p)) or "–"),
         ("buffer", buffer),
         ("queue", lambda p: p.queue),
         ("source", lambda p: p.source or "–"),
@@ -184,11 +185,7 @@ def loss(profile: LinkProfile) -> str:
 
 
 def _oddities(profile: LinkProfile) -> Iterable[str]:
-    shares = (
-        (profile.reorder_percent, "reordered"),
-        (profile.duplicate_percent, "doubled"),
-        (profile.corrupt_percent, "corrupt"),
-    )
+    shares = ((getattr(profile, name), declared.fate) for name, declared in FATES.items())
     return [f"{share:g}% {what}" for share, what in shares if share]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from gannet.fabrics.job import LinkChange
+from gannet.netem.links.fields import FATES
 from gannet.netem.links.profile import LinkProfile, load_profile
 from gannet.netem.links.regions import (
     LinkMatrix,
@@ -165,9 +166,9 @@ def unmodelled(links: LinkState) -> str:
         loss_percent = profile.mean_loss_percent
         found = [f"loss {loss_percent:g}%"] if 0 < loss_percent < 100 else []
         found += [f"jitter {profile.jitter_ms:g} ms"] if profile.jitter_ms else []
-        for what in ("reorder", "duplicate", "corrupt"):
-            share = getattr(profile, f"{what}_percent")
-            found += [f"{what} {share:g}%"] if share else []
+        for name in FATES:
+            share = getattr(profile, name)
+            found += [f"{name.removesuffix('_percent')} {share:g}%"] if share else []
         if found:
             return f"{profile.name} has {' and '.join(found)}"
     return ""

@@ -15,7 +15,7 @@ from typing import Any
 from gannet.netem.child import Child, ChildError
 from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netem import duplicates_in_force
-from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.links.plan import InterfacePlan, PathPlan, unsupported
 from gannet.netem.shaping.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
 from gannet.netem.shaping.tc import wire_limit_packets
 
@@ -41,6 +41,8 @@ class NfqueueEngine:
 
     def apply(self, plan: InterfacePlan) -> None:
         """See Engine. The worker listens before the first packet is sent to it."""
+        if cannot := unsupported(plan, self.name):
+            raise ValueError(f"engine nfqueue cannot do this: {cannot}")
         old = self._interface.plan
         alive = self._worker is None or self._worker.process.poll() is None
         if old is None or not alive or not _same_wires(old, plan):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import IPv4Address
-from math import hypot, sqrt
 from typing import TYPE_CHECKING, Any
+
+from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures, survival
 
 if TYPE_CHECKING:
     from gannet.netem.links.profile import LinkProfile
@@ -49,31 +50,25 @@ class BurstPlan:
 
 
 @dataclass(frozen=True)
-class PathPlan:
+class PathPlan(PathFigures):
     """The directed path from one source: delay one way, jitter around it, and what happens to packets.
 
     `loss_percent` is random loss, and 100 is a cut; `bursts` are what is lost besides, on an open path.
     """
 
     delay_ms: float = 0.0
-    jitter_ms: float = 0.0
     jitter_distribution: str = "uniform"
-    jitter_correlation_percent: float = 0.0
-    loss_percent: float = 0.0
     bursts: BurstPlan | None = None
-    reorder_percent: float = 0.0
-    duplicate_percent: float = 0.0
-    corrupt_percent: float = 0.0
 
     @property
     def is_ideal(self) -> bool:
         """True when there is nothing to enforce."""
         return self == PathPlan(jitter_distribution=self.jitter_distribution)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """True when every packet arrives once, as it was sent, and in its turn."""
-        return not (self.any_loss_percent or self.reorder_percent or self.duplicate_percent or self.corrupt_percent)
+        return not self.any_loss_percent and not any(getattr(self, name) for name in FATES)
 
     @property
     def any_loss_percent(self) -> float:
@@ -132,33 +127,33 @@ class InterfacePlan:
 def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
     """The path between two nodes: each end contributes half, so equal profiles give their own figures.
 
-    Delays add halves; survival probabilities multiply as √((1−p)(1−q)), likewise those of packets that are not
-    reordered, duplicated or corrupted; jitter is the root mean square, distributed as that of the end with more
-    (the sender, where both have as much). Bursts come as those of the end that loses more, thinned to the common
-    loss. A path without delay reorders nothing, since reordered packets are those that skip it.
+    Delays add halves; other figures combine as gannet.netem.links.fields says, and are 0 where the path has nothing
+    that they need. Jitter is distributed and correlated as that of the end with more (the sender, where both have as
+    much). Bursts come as those of the end that loses more, thinned to the common loss.
     """
     more = max(sender, receiver, key=lambda profile: profile.jitter_ms)
-    jitter_ms = more.jitter_ms
-    if sender.jitter_ms != receiver.jitter_ms:
-        jitter_ms = hypot(sender.jitter_ms, receiver.jitter_ms) / sqrt(2)
-    delay_ms = (sender.up_delay_ms + receiver.down_delay_ms) / 2
     loss_percent, bursts = _path_loss(sender, receiver)
+    delay_ms = (sender.up_delay_ms + receiver.down_delay_ms) / 2
+    combined = {
+        name: declared.combine(getattr(sender, name), getattr(receiver, name))
+        for name, declared in LINK_FIELDS.items()
+        if declared.combine is not None
+    }
+    there = {name for name, value in {"delay_ms": delay_ms, **combined}.items() if value > 0}
+    idle = {name for name in combined if (needs := LINK_FIELDS[name].needs) and there.isdisjoint(needs)}
     return PathPlan(
         delay_ms=delay_ms,
-        jitter_ms=jitter_ms,
         jitter_distribution=more.jitter_distribution,
         jitter_correlation_percent=more.jitter_correlation_percent,
         loss_percent=loss_percent,
         bursts=bursts,
-        reorder_percent=_halves(sender.reorder_percent, receiver.reorder_percent) if delay_ms > 0 else 0.0,
-        duplicate_percent=_halves(sender.duplicate_percent, receiver.duplicate_percent),
-        corrupt_percent=_halves(sender.corrupt_percent, receiver.corrupt_percent),
+        **{name: 0.0 if name in idle else value for name, value in combined.items()},
     )
 
 
 def _path_loss(sender: LinkProfile, receiver: LinkProfile) -> tuple[float, BurstPlan | None]:
     """Random loss in per cent, and what comes in bursts. One of the two is nothing; all lost is a cut."""
-    loss_percent = _halves(sender.mean_loss_percent, receiver.mean_loss_percent)
+    loss_percent = survival(sender.mean_loss_percent, receiver.mean_loss_percent)
     worse = max(sender, receiver, key=lambda profile: profile.mean_loss_percent)
     if worse.gilbert_elliott is None or not 0 < loss_percent < 100:
         return loss_percent, None
@@ -166,14 +161,6 @@ def _path_loss(sender: LinkProfile, receiver: LinkProfile) -> tuple[float, Burst
     if sender.gilbert_elliott != receiver.gilbert_elliott:
         bursts = bursts.thinned(min(1.0, loss_percent / worse.mean_loss_percent))
     return 0.0, BurstPlan(**bursts.model_dump())
-
-
-def _halves(p_percent: float, q_percent: float) -> float:
-    """What is left to happen when each end lets the square root of its share pass. Rounded to a packet in 10¹¹."""
-    if p_percent == q_percent == 0:
-        return 0.0
-    passed = sqrt(max(0.0, 1 - p_percent / 100)) * sqrt(max(0.0, 1 - q_percent / 100))
-    return round(100 * (1 - passed), 9)
 
 
 def buffer_bytes(rate_bps: int | None, buffer_ms: float) -> int:
@@ -236,7 +223,7 @@ def network_plan(
         incoming.append(paths)
     segments = packet_segments(
         [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)],
-        any(not path.is_whole for paths in incoming for path in paths.values())
+        any(not path.is_whole for path in known.values())
         or any(profile.takes_packets_singly for profile in profiles),
     )
     return [
@@ -256,6 +243,17 @@ def network_plan(
         )
         for rank, profile in enumerate(profiles)
     ]
+
+
+def unsupported(plan: InterfacePlan, engine: str) -> str:
+    """Which figure of a plan an engine does not carry out, by its declaration, and why; empty: none."""
+    other = "netem" if engine == "nfqueue" else "nfqueue"
+    refused = [(name, declared.cannot[engine]) for name, declared in LINK_FIELDS.items() if engine in declared.cannot]
+    for source, path in plan.paths.items():
+        for name, why in refused:
+            if getattr(path, name):
+                return f"path from {source}: {why}; use engine {other}, or {name}: 0"
+    return ""
 
 
 def path_rate_bps(plans: Sequence[InterfacePlan], source: int, target: int) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
@@ -26,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
@@ -122,7 +124,22 @@ class GilbertElliott(BaseModel):
         )
 
 
-class LinkProfile(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a profile says of itself."""
+
+    name: Annotated[
+        StrictStr,
+        Field(min_length=1, description="What tables and ledgers call it; a file's own name when left out."),
+    ] = "custom"
+    source: Annotated[StrictStr, Field(description="Where the figures come from.")] = ""
+    assumed: Annotated[
+        tuple[StrictStr, ...],
+        Field(description="Figures that the source does not give, and what was put in their place."),
+    ] = ()
+
+
+class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the order of files: Origin's first
     """A link between two nodes that both have this profile.
 
     In YAML `down: 10Mbit`, `up: 1Mbit` stand for `down_bps`, `up_bps`; `rate` sets both rates and
@@ -137,14 +154,8 @@ class LinkProfile(BaseModel):
     is said), `buffer_bytes` or `buffer_packets`, and `queue` is how it is served.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    name: Annotated[StrictStr, Field(min_length=1)] = "custom"
-    """What tables and ledgers call it; a file's own name when left out."""
-    source: StrictStr = ""
-    """Where the figures come from."""
-    assumed: tuple[StrictStr, ...] = ()
-    """Figures that the source does not give, and what was put in their place."""
     down_bps: RateBps = None
     """Rate at which a node receives, bit/s."""
     up_bps: RateBps = None
@@ -153,22 +164,10 @@ class LinkProfile(BaseModel):
     """One-way delay of what a node receives, ms."""
     up_delay_ms: Milliseconds = 0.0
     """One-way delay of what a node sends, ms."""
-    jitter_ms: Milliseconds = 0.0
-    """Spread of the delay, ms: half-width when uniform, else the standard deviation."""
     jitter_distribution: JitterDistribution = "uniform"
     """How the delay spreads."""
-    jitter_correlation_percent: Annotated[float, Field(strict=True, ge=0, lt=100)] = 0.0
-    """How much the delay of a packet follows that of the one before, per cent."""
-    loss_percent: Percent = 0.0
-    """Packets lost at random, per cent; 100 is a cut."""
     gilbert_elliott: GilbertElliott | None = None
     """Loss in bursts, in place of random loss."""
-    reorder_percent: Percent = 0.0
-    """Packets that skip the delay, per cent."""
-    duplicate_percent: Percent = 0.0
-    """Packets that arrive twice, per cent."""
-    corrupt_percent: Percent = 0.0
-    """Packets that arrive with one bit flipped, per cent."""
     buffer_ms: Annotated[float, Field(strict=True, gt=0, le=60_000)] | None = None
     """Buffer in front of each rate limit: the time that it takes to drain, ms (100 when nothing is said)."""
     buffer_bytes: Annotated[Bytes, BeforeValidator(_whole)] | None = None
@@ -187,10 +186,9 @@ class LinkProfile(BaseModel):
             raise ValueError(f"{' and '.join(buffers)} say the same thing twice: keep one")
         if self.gilbert_elliott is not None and self.loss_percent > 0:
             raise ValueError("loss_percent and gilbert_elliott exclude each other: bursts have a loss of their own")
-        if self.jitter_correlation_percent > 0 and self.jitter_ms == 0:
-            raise ValueError("jitter_correlation_percent needs a jitter_ms to correlate")
-        if self.reorder_percent > 0 and self.up_delay_ms == self.down_delay_ms == 0:
-            raise ValueError("reorder_percent needs a delay: reordered packets are those that skip it")
+        for name, declared in LINK_FIELDS.items():
+            if declared.needs and getattr(self, name) > 0 and not any(getattr(self, need) for need in declared.needs):
+                raise ValueError(f"{name} needs {declared.because}")
         return self
 
     @model_validator(mode="before")
@@ -217,8 +215,8 @@ class LinkProfile(BaseModel):
     @property
     def takes_packets_singly(self) -> bool:
         """Whether it counts packets, or treats some unlike others: each must then be one TCP segment."""
-        some = self.mean_loss_percent or self.reorder_percent or self.duplicate_percent or self.corrupt_percent
-        return bool(some) or self.buffer_packets is not None or self.queue != "fifo"
+        some = self.mean_loss_percent > 0 or any(getattr(self, name) > 0 for name in FATES)
+        return some or self.buffer_packets is not None or self.queue != "fifo"
 
     @property
     def mean_loss_percent(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, inf
 
+from gannet.netem.links.fields import LINK_FIELDS
 from gannet.netem.links.plan import packet_segments, path_plan
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import Change, Edge, LinkState, links_of
@@ -23,9 +24,9 @@ from gannet.netem.links.trace import Trace, TracePoint, profile_at
 _RAMP_STEP_S, _RAMP_STEPS = 0.25, 100
 MOST_MOMENTS = 200_000
 _RAMPED = (
-    "down_bps", "up_bps", "down_delay_ms", "up_delay_ms", "jitter_ms", "jitter_correlation_percent", "loss_percent",
-    "reorder_percent", "duplicate_percent", "corrupt_percent",
-)  # fmt: skip
+    *("down_bps", "up_bps", "down_delay_ms", "up_delay_ms"),
+    *(name for name, declared in LINK_FIELDS.items() if declared.ramped),
+)
 
 
 class ScheduleError(ValueError):
@@ -309,19 +310,11 @@ def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
         return own
     source, target = (state.profile_of(rank) for rank in edge)
     path = path_plan(source, target)
-    figures = {
-        field: getattr(path, field)
-        for field in (
-            "jitter_ms",
-            "jitter_correlation_percent",
-            "reorder_percent",
-            "duplicate_percent",
-            "corrupt_percent",
-        )
-    }
-    loss = path.bursts.loss_percent if path.bursts else path.loss_percent
+    figures = {name: getattr(path, name) for name in LINK_FIELDS}
+    if path.bursts:
+        figures["loss_percent"] = path.bursts.loss_percent
     delays = {"up_delay_ms": path.delay_ms, "down_delay_ms": path.delay_ms}
-    return LinkProfile.model_validate({"name": f"{edge[0]}→{edge[1]}", **delays, **figures, "loss_percent": loss})
+    return LinkProfile.model_validate({"name": f"{edge[0]}→{edge[1]}", **delays, **figures})
 
 
 def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:

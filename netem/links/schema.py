@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gannet.netem.links.fields import LINK_FIELDS
 from gannet.netem.links.profile import FASTEST_BPS, RATE_MAX_LENGTH, SHORTHANDS, SLOWEST_BPS, LinkProfile
 
 _BUFFERS = ("buffer_ms", "buffer_bytes", "buffer_packets")
-_DELAYS = ("delay_ms", "down_delay_ms", "up_delay_ms")
 _SHORTHAND_HELP = {
     "rate": "Rate in both directions: 10Mbit (bit, kbit, Mbit or Gbit), bit/s as a number, or unlimited.",
     "down": "Rate at which a node receives: 10Mbit (bit, kbit, Mbit or Gbit), bit/s as a number, or unlimited.",
@@ -105,9 +105,7 @@ def _rules() -> list[dict[str, Any]]:
             }
         }
     )
-    rules.append(_needs("jitter_correlation_percent", ("jitter_ms",)))
-    rules.append(_needs("reorder_percent", _DELAYS))
-    return rules
+    return rules + [_needs(name, declared.needs) for name, declared in LINK_FIELDS.items() if declared.needs]
 
 
 def _needs(field: str, others: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from ipaddress import IPv4Address
 
 from gannet.netem.links.jitter import TABLE_MOMENTS
-from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan, unsupported
 
 # Handles of the token bucket and of the classifier below it, and the class of what matches no source; above any
 # source's number. The bucket is the only class of its HTB.
@@ -192,13 +192,9 @@ def netem_loss(path: PathPlan) -> BurstPlan | float:
 
 def netem_cannot(plan: InterfacePlan) -> str:
     """What in a plan engine netem cannot execute; empty: nothing."""
+    if cannot := unsupported(plan, "netem"):
+        return cannot
     for source, path in plan.paths.items():
-        if path.jitter_correlation_percent:
-            # tabledist() in net/sched/sch_netem.c takes the remainder of the correlated number, which is not.
-            return (
-                f"path from {source}: sch_netem draws every jitter afresh whatever correlation it is given; "
-                "use engine nfqueue, or jitter_correlation_percent: 0"
-            )
         if path.jitter_ms > _LARGEST_JITTER_MS:
             return (
                 f"path from {source}: a jitter of {path.jitter_ms:g} ms is beyond the {_LARGEST_JITTER_MS} of netem"

@@ -189,7 +189,7 @@ def test_jitter(lab: Lab, engine: str, correlation: int) -> None:
     to five where the CPU is emulated, and to those of which the engine says so.
     """
     paths = {
-        rank: PathPlan(20, 2, distribution, correlation)
+        rank: PathPlan(20, jitter_ms=2, jitter_distribution=distribution, jitter_correlation_percent=correlation)
         for rank, distribution in ((0, "uniform"), (2, "normal"), (3, "pareto"))
     }
     if engine == "netem" and correlation:

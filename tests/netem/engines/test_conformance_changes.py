@@ -23,7 +23,7 @@ def test_no_moment_of_a_change_is_unshaped(lab: Lab, engine: str) -> None:
     base = node_plan(1, delay_ms=40)
     source, other = ADDRESSES[0], ADDRESSES[2]
     rated = replace(base, up_bps=4_000_000, down_bps=4_000_000)
-    uniform, table = PathPlan(40, 5), PathPlan(40, 2, "normal")
+    uniform, table = PathPlan(40, jitter_ms=5), PathPlan(40, "normal", jitter_ms=2)
     plans = [
         base,
         rated,
@@ -156,7 +156,10 @@ def echoing(lab: Lab) -> str:
 
 def test_every_field_reads_back(lab: Lab, engine: str) -> None:
     """And a plan takes the place of any other, nothing of which stays."""
-    full = PathPlan(50, 5, "pareto", 0, 2.5, BurstPlan(1.5, 30, 90, 0.1), 3, 4, 5)
+    full = PathPlan(
+        50, "pareto", BurstPlan(1.5, 30, 90, 0.1), jitter_ms=5, loss_percent=2.5, reorder_percent=3,
+        duplicate_percent=4, corrupt_percent=5,
+    )  # fmt: skip
     plain = PathPlan(delay_ms=7)
     uniform = PathPlan(delay_ms=7, jitter_ms=3)
     for path in (full, plain, full, uniform, PathPlan(loss_percent=100.0), full, PathPlan()):

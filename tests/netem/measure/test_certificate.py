@@ -65,7 +65,7 @@ def test_what_earlier_versions_wrote_still_loads() -> None:
 
 
 def test_a_link_is_expected_as_the_plans_have_it() -> None:
-    path = PathPlan(25, 2, loss_percent=1, bursts=BurstPlan(1, 9), reorder_percent=3, duplicate_percent=4)
+    path = PathPlan(25, jitter_ms=2, loss_percent=1, bursts=BurstPlan(1, 9), reorder_percent=3, duplicate_percent=4)
     sender = InterfacePlan("mesh0", "10.0.0.1", 10**6, None, 15140, 15140)
     receiver = InterfacePlan("mesh0", "10.0.0.2", None, 10**7, 15140, 125_000, {"10.0.0.1": path})
     found = expected_edge([sender, receiver], 0, 1)

@@ -40,7 +40,16 @@ FULL = replace(
     buffer_packets_up=30,
     buffer_packets_down=30,
     paths={
-        "10.77.1.11": PathPlan(25, 2, "pareto", 0, 1, BurstPlan(1, 30, 90, 0.1), 2, 3, 0.5),
+        "10.77.1.11": PathPlan(
+            25,
+            "pareto",
+            BurstPlan(1, 30, 90, 0.1),
+            jitter_ms=2,
+            loss_percent=1,
+            reorder_percent=2,
+            duplicate_percent=3,
+            corrupt_percent=0.5,
+        ),
         "10.77.1.12": PathPlan(loss_percent=100.0, bursts=BurstPlan(1, 30)),
     },
 )

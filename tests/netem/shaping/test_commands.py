@@ -52,7 +52,11 @@ def test_changes_of_rates_alone_need_no_program(engine: EngineName) -> None:
 
 
 def test_where_netem_takes_a_seed_every_path_that_draws_has_its_own() -> None:
-    paths = {"10.77.1.11": PathPlan(25), "10.77.1.12": PathPlan(5, 1), "10.77.1.13": PathPlan(loss_percent=1)}
+    paths = {
+        "10.77.1.11": PathPlan(25),
+        "10.77.1.12": PathPlan(5, jitter_ms=1),
+        "10.77.1.13": PathPlan(loss_percent=1),
+    }
     plan = replace(SLOW, paths=paths, seed=3)
 
     def seeds(plan: InterfacePlan) -> list[str]:
@@ -85,7 +89,9 @@ def test_random_loss_and_bursts_together_are_one_chain() -> None:
     assert isinstance(both, BurstPlan)
     assert both.loss_percent == pytest.approx(PathPlan(loss_percent=10, bursts=bursts).any_loss_percent)
     assert netem_loss(PathPlan(loss_percent=100, bursts=bursts)) == 100
-    assert "jitter" in netem_cannot(replace(SLOW, paths={"10.77.1.11": PathPlan(9, 1, "normal", 20)}))
+    assert "jitter" in netem_cannot(
+        replace(SLOW, paths={"10.77.1.11": PathPlan(9, "normal", jitter_ms=1, jitter_correlation_percent=20)})
+    )
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal", "pareto"])

@@ -8,9 +8,9 @@ SYSTEM_TOOLS := ip tc iptables nsenter unshare
 SYSTEM_PACKAGES := iproute2 iptables util-linux python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-# Real tests (links, containers, an emulated machine) wait more than they compute: a worker more than there are processors.
 PROCESSORS := $(shell nproc)
-WORKERS ?= $(shell expr $(PROCESSORS) + 1)
+# Each of four kinds of real tests has a worker, and mostly waits; pure tests take the time that is left (CONTRIBUTING.md).
+WORKERS ?= $(shell expr $(PROCESSORS) + 2)
 
 .PHONY: demo test test-fast bench lint proto dashboards system clean help
 

@@ -79,7 +79,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests that measure links or time come before all others, which fill what they leave over."""
     if _WORKER:
         mark = item.get_closest_marker("real")
-        sharing.set_niceness(sharing.LAST if mark is None or mark.args[0] == "emulated" else sharing.PLAIN)
+        sharing.make_way(mark.args[0] if mark else None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

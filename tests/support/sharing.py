@@ -6,7 +6,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-PLAIN, LAST = 0, 19  # niceness
+_NICENESS = {"links": 0, "runs": 5, "containers": 5, "emulated": 19}  # links are judged by times of milliseconds
+_LAST = 19
 
 
 def begin_own_group() -> None:
@@ -18,8 +19,12 @@ def begin_own_group() -> None:
         os.setsid()
 
 
-def set_niceness(niceness: int) -> None:
-    """Of this thread, of what it starts from now on, and of its group. Only root may go back from LAST to PLAIN."""
+def make_way(kind: str | None) -> None:
+    """Take the place of tests of this kind, None: pure ones. It is for all that is started from now on.
+
+    Only root may go back to a better place.
+    """
+    niceness = _LAST if kind is None else _NICENESS[kind]
     with suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
     with suppress(OSError):  # a kernel without groups, or a user who asks too often

@@ -1,11 +1,11 @@
-"""What the certificate costs: seconds to measure all links of 4, 8 and 16 nodes, in a ring and all with all.
+"""Cost of the certificate: seconds to measure all links of 4, 8 and 16 nodes, in a ring and in a complete graph.
 
     python bench/certificate.py [--nodes 4 8 16] [--profile demo-10mbit] [--engine auto] [--repeat 1]
 
-Builds the network in a sandbox as the link tests do, puts the profile in force and measures it as a run does before
-it trains: delays of all links, a train over each, every node with all its peers at once. The target is less than 20 s
-for 16 nodes that all talk to each other, on two cores. Lateness is what the link engine reports of that time: the
-share of packets that it released over 1 ms late.
+Builds the network in a sandbox as the link tests do, applies the profile and measures it as a run does before
+training: delays of all links, a train over each, every node with all its peers at once. The target is less than 20 s
+for 16 nodes in a complete graph, on two cores. Lateness is the share of packets in that time that the link engine
+released more than 1 ms late.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGET_S = 20.0
 
 @dataclass(frozen=True)
 class Measured:
-    """One certificate and what the machine gave for it."""
+    """One certificate and the machine's load during it."""
 
     seconds: float
     links: int
@@ -46,7 +46,7 @@ def topologies(nodes: int) -> dict[str, list[Edge]]:
 
 
 def measure(nodes: int, profile: str, engine: str, edges: list[Edge]) -> Measured:
-    """Build the network, put the links in force, certify them."""
+    """Build the network, apply the links, certify them."""
     with shaped(nodes, profile, engine) as (agents, plans):
         before = [agent.request("counters") for agent in agents]
         idle_s = idle_seconds()

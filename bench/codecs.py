@@ -1,7 +1,7 @@
-"""How fast each codec packs and unpacks, how many bits a value takes, and how much noise that costs.
+"""Speed of packing and unpacking, bits per value and noise of each codec.
 
-Measures every codec of node/codecs beside zlib at level 1, the fp16 cast and a literal NumPy QSGD, in one process
-with one thread, round about in one run. Nothing is sent.
+Measures every codec of node/codecs, and for comparison zlib at level 1, the fp16 cast and a literal NumPy QSGD, in
+one process with one thread, in alternation. Nothing is sent.
 
     python bench/codecs.py                          # 1,000,000 values
     python bench/codecs.py --values 250000 --repeat 30 --codecs qsgd-4bit top-k,ratio=0.05
@@ -49,7 +49,7 @@ class Contestant:
 
 
 def contestants(names: list[str]) -> dict[str, Contestant]:
-    """Every codec by its name, then what they are held against."""
+    """Every codec by its name, then the baselines."""
 
     def of(codec: Codec, repeat: int | None = None) -> Contestant:
         return Contestant(codec.encode, codec.decode, repeat)
@@ -73,7 +73,7 @@ def contestants(names: list[str]) -> dict[str, Contestant]:
 
 
 def literal_encode(v: np.ndarray, rng: np.random.Generator, s: int = 7, bucket: int = 512) -> tuple[int, bytes]:
-    """QSGD as one would write it down: levels, signs, two codes a byte."""
+    """QSGD written literally: levels, signs, two codes per byte."""
     rows = np.pad(v, (0, -len(v) % bucket)).reshape(-1, bucket)
     scales = np.abs(rows).max(axis=1)
     scaled = np.abs(rows) / np.where(scales > 0, scales, 1)[:, None] * s

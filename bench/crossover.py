@@ -1,13 +1,13 @@
-"""Which method reaches the score first, on which links, with how many nodes: a map, and how far it can be trusted.
+"""A map of the method that reaches the score first, by links and number of nodes, and a check of its accuracy.
 
 The map is predicted: steps to the score (a noisy min-max game with a part of its own for every node, on the virtual
 fabric) times seconds a step (messages of the default GAN's size and its pace, on the virtual fabric, on each link).
-With --real a sample of its cells is run for a few steps on the namespaces fabric instead, and held against it.
+With --real a sample of its cells is run for a few steps on the namespaces fabric and compared with the prediction.
 
     python bench/crossover.py                     # the map: 1 to 1000 Mbit/s, 1 to 300 ms, 4 to 256 nodes
     python bench/crossover.py --quick             # its corners, at 4 and 16 nodes: half a minute
-    python bench/crossover.py --methods choco     # these anew, the others as they are
-    python bench/crossover.py --real              # predicted beside measured, at 4 and 8 nodes: six minutes
+    python bench/crossover.py --methods choco     # only these again, the others unchanged
+    python bench/crossover.py --real              # predicted and measured, at 4 and 8 nodes: six minutes
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
     """The command line; mistakes end the program with one message."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, nargs="+", choices=NODES, help="only these; the others stay as they are")
-    parser.add_argument("--methods", nargs="+", help="only these; what is known of the others stays as it is")
+    parser.add_argument("--methods", nargs="+", help="only these; results of the others are kept")
     parser.add_argument(
         "--quick", action="store_true", help="corners of the map at 4 and 16 nodes, or two real cells"
     )
@@ -108,7 +108,8 @@ def predict(options: argparse.Namespace, console: Any) -> dict[str, Any]:
 
 
 def merge(result: dict[str, Any], new: dict[str, Any]) -> None:
-    """Put what was predicted anew beside the rest, if all was as it is now, and say who wins in every cell."""
+    """Merge new predictions with existing ones made with the same settings, and determine the winner of every
+    cell."""
     from support import crossover_cells as cells
 
     def place(cell: dict[str, Any]) -> tuple[float, ...]:
@@ -134,7 +135,7 @@ def merge(result: dict[str, Any], new: dict[str, Any]) -> None:
 
 
 def measure(options: argparse.Namespace, console: Any) -> dict[str, Any]:
-    """The sample's cells on the namespaces fabric, beside what the virtual one says of them."""
+    """The sample's cells on the namespaces fabric, compared with predictions of the virtual one."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from support import crossover_cells as cells
 

@@ -2,9 +2,9 @@
 
     python bench/crowded.py [--nodes 8] [--trainers 8] [--profile demo-10mbit] [--engine auto] [--seconds 10]
 
-A ring of nodes, links in force. Trainers are processes of normal priority that multiply matrices without a pause, as
-many as there are nodes: on two cores each gets a quarter of one. Echoes (gannet.netem.agent.probe) cross every link
-all the while. The link engine and whoever stamps arrivals have priority over trainers
+A ring of nodes with shaped links. Trainers are processes of normal priority that multiply matrices without a pause,
+as many as there are nodes: on two cores each gets a quarter of one. Echoes (gannet.netem.agent.probe) cross every
+link all the while. The link engine and the process that timestamps arrivals have priority over trainers
 (gannet.netem.process.raise_priority); what that is worth shows as the delay's quantiles, the engine's own lateness,
 and its wait for a processor.
 """
@@ -46,7 +46,7 @@ while True:
 
 @contextmanager
 def trainers(count: int) -> Iterator[None]:
-    """So many processes that compute without a pause, one thread each."""
+    """`count` processes that compute without a pause, one thread each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     argv = [sys.executable, "-c", TRAINER]
     running = [subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment) for _ in range(count)]

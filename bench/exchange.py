@@ -1,8 +1,8 @@
-"""How long each collective takes over shaped links, beside the least time possible and beside gloo.
+"""Duration of each collective over shaped links, compared with the lower bound and with gloo.
 
 Measures the exchange that training uses (dp-oadam's gossip round on a ring, cp-oadam's server average and
-ring all-reduce) and torch.distributed's gloo all-reduce of the same vector: one process a node, on the
-same links, round about, in one run. Links are emulated by the project's agents and measured first.
+ring all-reduce) and torch.distributed's gloo all-reduce of the same vector: one process per node, on the
+same links, in alternation. Links are emulated by the project's agents and measured first.
 
     python bench/exchange.py                        # 10 and 100 Mbit/s, 25 ms one way, 4 nodes, 0.99 MB
     python bench/exchange.py --rates 1000 --delay-ms 5 --repeat 9
@@ -101,7 +101,7 @@ def build_network(world: int) -> list[Any]:
 def measure_rate(
     options: argparse.Namespace, rate_mbps: float, engine: str, agents: list[Any], console: Any
 ) -> dict[str, Any]:
-    """Links in force and certified, processes started, rounds in alternation, processes ended."""
+    """Apply and certify the links, start the processes, run rounds in alternation, end the processes."""
     from support import exchange_nodes
 
     from gannet.fabrics import addresses as layout
@@ -178,7 +178,7 @@ def traffic_of(method: str, world: int, values: int) -> Any:
 
 
 def summarise(name: str, rounds: list[Any], traffic: Any, plans: Any, gloo: list[Any] | None) -> dict[str, Any]:
-    """Times of the slowest node in each round, against the bound and against gloo's round beside it."""
+    """Times of the slowest node in each round, against the bound and against the neighbouring gloo round."""
     from gannet.experiment.bounds import lower_bound
 
     check(name, rounds)

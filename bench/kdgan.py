@@ -1,4 +1,4 @@
-"""KDGAN on MNIST beside what it is held against, with few labels: the table of the paper, with every figure paired.
+"""KDGAN on MNIST with few labels, compared with its baselines: the table of the paper, with paired differences.
 
     python bench/kdgan.py --data mnist.npz              # 100 and 1,000 labels, 5 seeds, on two processors
     python bench/kdgan.py --data mnist.npz --quick      # small networks, 100 labels, 2 seeds: does it run?
@@ -65,7 +65,7 @@ FIRST_SEED = 2  # seed 1 served to choose the settings
 
 @dataclass(frozen=True)
 class Job:
-    """One seed with so many labels: pretraining, then every method from there."""
+    """One seed with `labels` labels: pretraining, then every method from there."""
 
     data: str | None
     labels: int

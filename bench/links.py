@@ -1,14 +1,14 @@
-"""What emulated links are worth and what they cost: this project's engines beside what one would do without it.
+"""Accuracy and cost of emulated links: this project's engines compared with common alternatives.
 
-    python bench/links.py                   # engine nfqueue beside a Python prototype
-    python bench/links.py --engine netem    # engine netem beside plain tc, where the kernel has sch_netem
+    python bench/links.py                   # engine nfqueue and a Python prototype
+    python bench/links.py --engine netem    # engine netem and plain tc, where the kernel has sch_netem
     python bench/links.py --vm              # the same anywhere, in a machine that qemu emulates
     python bench/links.py --only apply --nodes 16
 
-One table each: `links` (goodput by iperf3 and one-way delay by a plain echo, against what was ordered; the ceiling,
-unlimited links; processor time of engine processes, of the kernel's softirq and of the whole machine), `peers` (the
-same with 2 to 64 peers in the plan) and `apply` (seconds until a plan is in force and read back at 16 nodes).
-Mininet's own test suite allows ±20% of rate and delay.
+One table each: `links` (goodput by iperf3 and one-way delay by a plain echo, against the configured values; the
+maximum, on unlimited links; processor time of engine processes, of the kernel's softirq and of the whole machine),
+`peers` (the same with 2 to 64 peers in the plan) and `apply` (seconds until a plan is applied and read back at 16
+nodes). Mininet's own test suite allows ±20% of rate and delay.
 """
 
 from __future__ import annotations

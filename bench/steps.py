@@ -1,9 +1,9 @@
-"""How long a training step of each gossip arm takes over shaped links, beside the least time possible.
+"""Duration of a training step of each gossip arm over shaped links, compared with the lower bound.
 
     python bench/steps.py                           # 10 and 100 Mbit/s, 25 ms one way, 4 nodes and 2: six minutes
     python bench/steps.py --rates 10 --steps 40
 
-Runs `gannet compare` itself on the default GAN, with an exchange at every step, and reads each run's ledger: the
+Runs `gannet compare` itself on the default GAN, with an exchange at every step, and reads each run's folder: the
 mean step of the slowest node once TCP's windows are open, against the run's own lower bound, max(compute, bytes ÷
 rate + delay) where the exchange hides behind the gradient and compute + bytes ÷ rate + delay where it cannot.
 """
@@ -38,7 +38,7 @@ HEADINGS = ("nodes", "Mbit/s", "arm", "MB a step", "step s", "compute s", "bytes
 
 
 def measure(world: int, rate_mbps: float, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The arms one after the other on that many nodes over such links, each as what its ledger says."""
+    """The arms one after the other on that many nodes over such links, each with the figures of its run folder."""
     spec = {
         "name": "steps", "nodes": world, "fabric": options.fabric, "seeds": [1], "topology": "ring",
         "links": {"profile": {"rate": f"{rate_mbps:g}Mbit", "delay_ms": options.delay_ms}},

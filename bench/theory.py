@@ -1,11 +1,11 @@
-"""What two papers prove beside what this project's code does: DPOSG on a Minty game, QSVRG on convex sums.
+"""Two papers' theorems compared with this project's code: DPOSG on a Minty game, QSVRG on convex sums.
 
     python bench/theory.py                          # about a minute; needs no namespaces
     python bench/theory.py --iterations 2000 --page theory.html
 
 DPOSG runs on the virtual fabric as any job does. Its theorem bounds (1/N) Σ E‖g(z̄_k)‖² once there are enough gossip
 rounds t; measured are that mean against N, against the samples mM and against t, and how far the nodes' mixed
-parameters lie apart, against ρ^t. Of QSVRG: f − f* by epochs beside 0.9^p, and the bits of an epoch.
+parameters lie apart, against ρ^t. For QSVRG: f − f* by epochs compared with 0.9^p, and the bits of an epoch.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ def notes(results: Results) -> list[str]:
             where = f"at step {run.summary.steps:,}"
             found.append(f"{arm.label}, seed {run.seed}, {verb} {where} and is not counted{reason}.")
         if results.target is not None and arm.reached < len(arm.counted):
-            of = f"{arm.reached} of {words.plural(len(arm.counted), 'seed')}"
-            found.append(f"{arm.label} reached {goal(results)} with {of}, so its time and bytes are not ranked.")
+            seeds = f"only {arm.reached} of {words.plural(len(arm.counted), 'seed')}" if arm.reached else "no seed"
+            found.append(f"{arm.label} reached {goal(results)} with {seeds}, so its time and bytes are not ranked.")
         found += [
             f"{arm.label}, seed {run.seed}, diverged: its last model has values that are not finite."
             for run in arm.counted

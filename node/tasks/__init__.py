@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def needs_data(config: TaskSetting) -> bool:
-    """Whether the task trains on a data set; somebody's own may."""
+    """Whether the task trains on a data set; a custom task may."""
     return not isinstance(config, (GameConfig, MintyConfig, MixtureConfig))
 
 

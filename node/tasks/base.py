@@ -65,10 +65,10 @@ class AnyTask(Protocol):
 
 
 class Evaluation(NamedTuple):
-    """What a task says of its own parameters.
+    """A task's evaluation of its own parameters.
 
-    score: what decides, lower is better, never negative. more: other figures by name, for tables. images: what the
-    score was taken from, (n, C, H, W) in [-1, 1] or bytes, where there is something to look at.
+    score: the deciding figure, lower is better, never negative. more: other figures by name, for tables. images: the
+    images that the score is based on, (n, C, H, W) in [-1, 1] or bytes, if there are any.
     """
 
     score: float
@@ -111,7 +111,7 @@ class SplitTask(AnyTask, Protocol):
     sample_values: int
 
     def fakes(self, x: Tensor, batches: int) -> Tensor:
-        """So many fresh minibatches of the generator at x, (batches, sample_values), on the CPU."""
+        """`batches` fresh minibatches of the generator at x, (batches, sample_values), on the CPU."""
         ...
 
     def generator_gradient(self, slopes: Tensor) -> Gradient:

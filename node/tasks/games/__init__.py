@@ -1,1 +1,1 @@
-"""Small min-max games with known solutions, to hold methods against theory."""
+"""Small min-max games with known solutions, to compare methods with theory."""

@@ -1,4 +1,5 @@
-"""Settings of the games beside `GameConfig`: one whose field is not monotone, and a GAN of points in the plane."""
+"""Settings of the games other than `GameConfig`: one whose field is not monotone, and a GAN of points in the
+plane."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class GameTask:
         return x
 
     def gradient(self, x: Tensor) -> Gradient:
-        """[v + c u, −u + c v] with this node's shift, and noise drawn anew."""
+        """[v + c u, −u + c v] with this node's shift, and new noise."""
         n, c = self._config.dimension, self._config.curvature
         u, v = x[:n], x[n : 2 * n]
         field = torch.zeros(self.size)

@@ -108,6 +108,6 @@ class MintyGame:
 
 
 def minty_task(config: MintyConfig, rank: int, seed: int, batch: int) -> MintyGame:
-    """The game of a spec: one matrix A for all runs, so that whoever scores has the same game as who trains."""
+    """The game of a spec: one matrix A for all runs, so that scoring and training use the same game."""
     c = config
     return MintyGame(rank, c.dimension, c.curvature, c.coupling, c.noise, batch, c.start, seed, matrix=0)

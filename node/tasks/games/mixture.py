@@ -130,7 +130,7 @@ class MixtureTask(Task):
         return Evaluation(wasserstein(made, target), more, self.picture(made).unsqueeze(0))
 
     def _all(self, n: int) -> Tensor:
-        """The same n points of the whole mixture, whoever asks."""
+        """n points of the whole mixture, the same for every caller."""
         stream = random_stream(_TARGET_SEED)
         mode = torch.arange(n) % len(self.mixture.centres)
         return self.mixture.centres[mode] + self.mixture.deviation * torch.randn(n, 2, generator=stream)

@@ -21,6 +21,7 @@ class AdPsgdConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ad_psgd:ad_psgd"
     asynchronous: ClassVar[bool] = True
+    keeps_mean: ClassVar[bool] = False  # not while answers are in flight
     static_graph: ClassVar[str] = "divides the nodes into two sides,"
     symmetric_graph: ClassVar[bool] = True
     not_per_player: ClassVar[str] = "has no common steps, which players of one task must have"

@@ -92,6 +92,9 @@ class Method(AlgorithmSetting):
     all_reduce: ClassVar[str] = ""
     """module:class that carries out the AllReduce effect in a node's process, instead of the exchange."""
 
+    keeps_mean: ClassVar[bool] = True
+    """Whether an exchange leaves the nodes' mean where it is: with a learning rate of 0, nothing moves it."""
+
     not_per_player: ClassVar[str] = ""
     """Why it cannot train one player among others ("has no common steps, …"); empty: it can."""
 

@@ -18,6 +18,7 @@ class DilocoConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
     gossips: ClassVar[bool] = False
+    keeps_mean: ClassVar[bool] = False  # the outer optimizer's momentum moves it
 
     name: Literal["diloco"]
     every: PositiveInt = 50

@@ -28,6 +28,7 @@ class MdGanConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.md_gan:md_gan"
     gossips: ClassVar[bool] = False
+    keeps_mean: ClassVar[bool] = False
     worker_player: ClassVar[str | None] = "discriminator"
     not_per_player: ClassVar[str] = "sends samples and slopes between players that live on different nodes"
 

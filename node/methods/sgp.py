@@ -15,6 +15,7 @@ class SgpConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.sgp:sgp"
     takes_turns: ClassVar[bool] = True
+    keeps_mean: ClassVar[bool] = False  # push-sum keeps the sum of what is pushed, not of x
 
     name: Literal["sgp"]
 

@@ -110,8 +110,15 @@ class _Node:
 
 
 class _Simulation:
-    def __init__(self, job: Job, sink: Sink, faults: Sequence[Fault], tasks: Sequence[AnyTask] | None) -> None:
-        self.job, self.sink = job, sink
+    def __init__(
+        self,
+        job: Job,
+        sink: Sink,
+        faults: Sequence[Fault],
+        tasks: Sequence[AnyTask] | None,
+        on_send: Callable[[int, int, int], None] | None,
+    ) -> None:
+        self.job, self.sink, self._on_send = job, sink, on_send
         self.time = Timeline()
         self._stopping = False
         self._graph = WaitGraph()
@@ -224,6 +231,8 @@ class _Simulation:
     def _send(self, node: _Node, to: int, header: Header, payload: memoryview) -> None:
         if to in node.mailbox.lost:
             return
+        if self._on_send is not None:
+            self._on_send(node.rank, to, len(payload))
         if (corrupt := self._damage.get(node.rank)) is not None:
             header, payload = corrupt.damage(header, payload)
         wire = frame_bytes(len(payload), self._segments)
@@ -355,14 +364,19 @@ class _Simulation:
 
 
 def run_virtual(
-    job: Job, sink: Sink, faults: Sequence[Fault] = (), tasks: Sequence[AnyTask] | None = None
+    job: Job,
+    sink: Sink,
+    faults: Sequence[Fault] = (),
+    tasks: Sequence[AnyTask] | None = None,
+    on_send: Callable[[int, int, int], None] | None = None,
 ) -> Outcome:
     """Run a job on the virtual clock. `tasks`: one a rank, instead of those that the config names.
 
+    `on_send`: called with sender, receiver and payload bytes of each message.
     Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.
     """
     check_modelled(job)
-    simulation = _Simulation(job, sink, faults, tasks)
+    simulation = _Simulation(job, sink, faults, tasks, on_send)
     edges = exchange_edges(job.config, job.world)
     certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])
     sink.certificate(certificate)

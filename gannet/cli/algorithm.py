@@ -1,0 +1,80 @@
+"""`gannet algorithm check`: finds the common mistakes in an algorithm of one's own before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from gannet.console import fail
+from gannet.spec.load import SpecError, load_spec, resolve
+from gannet.spec.run_spec import RunSpec
+
+algorithm = typer.Typer(name="algorithm", help="Algorithms of one's own.", no_args_is_help=True)
+
+
+@algorithm.callback()
+def _group() -> None:
+    """Algorithms of one's own."""
+
+
+@algorithm.command(epilog="Example: [bold]gannet algorithm check my_algorithm.py --settings every=4[/bold]")
+def check(
+    file: Annotated[
+        Path, typer.Argument(help="An algorithm's .py file; or a spec's .yaml, for the algorithms of its arms.")
+    ],
+    settings: Annotated[
+        list[str] | None, typer.Option("--settings", metavar="KEY=VALUE", help="A setting of the algorithm.")
+    ] = None,
+    topology: Annotated[str, typer.Option(help="What to gossip on; a spec has its own.")] = "ring",
+    nodes: Annotated[int, typer.Option(min=2, max=64, help="How many nodes; a spec has its own.")] = 5,
+) -> None:
+    """Look for the common mistakes in an algorithm: mixing, bytes, deadlocks, repeats, resuming, lost peers.
+
+    It trains small games on the virtual fabric. Status 1: something was found.
+    """
+    console = Console(highlight=False)
+    try:
+        found = 0
+        for title, spec in _specs(file, settings or [], topology, nodes):
+            from gannet.experiment.algorithm_check import check_algorithm  # imports torch
+
+            findings = check_algorithm(spec)
+            for name, what, fix in findings:
+                console.print(f"[red]{name}[/red]: {escape(what)}\n    fix: {escape(fix)}", soft_wrap=True)
+            words = "no mistake was found" if not findings else f"{len(findings)} found; fix them and check again"
+            console.print(f"{title}: {words}", style="green" if not findings else "red", markup=False)
+            found += len(findings)
+    except (SpecError, ValueError, FileNotFoundError) as error:
+        fail(str(error), 1)
+    raise typer.Exit(1 if found else 0)
+
+
+def _specs(file: Path, settings: Sequence[str], topology: str, nodes: int) -> list[tuple[str, RunSpec]]:
+    """(title, run) of each arm of a spec, or of the file alone."""
+    if file.suffix in (".yaml", ".yml"):
+        if settings:
+            raise ValueError("--settings: a spec has its algorithm's settings itself; change them there")
+        arms = load_spec(file).arms
+        if own := next((name for name, arm in arms.items() if arm.players), None):
+            raise ValueError(f"in arm {own}: players: check their algorithms one by one, each in a spec of its own")
+        return [(f"{arm.algorithm.title} (arm {name})" if len(arms) > 1 else arm.algorithm.title, arm)
+                for name, arm in arms.items()]  # fmt: skip
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give an algorithm's .py file, or a spec's .yaml")
+    if bad := [text for text in settings if "=" not in text]:
+        raise ValueError(f"--settings {bad[0]}: write key=value")
+    raw = {
+        "algorithm": {"name": "python", "file": file.name},
+        "task": {"name": "game"},
+        "topology": topology,
+        "nodes": nodes,
+        "stop": {"steps": 1},
+        "pace_ms": 20,
+    }
+    spec = resolve(raw, str(file), [f"algorithm.settings.{text}" for text in settings]).arms["run"]
+    return [(spec.algorithm.title, spec)]

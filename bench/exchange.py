@@ -119,7 +119,7 @@ def measure_rate(
     addresses = [layout.mesh_address(rank) for rank in range(world)]
     plans = network_plan(profile, {}, {}, addresses, layout.MESH_DEVICE)
     pool = AgentPool(agents, on_lost=lambda rank, why: None)
-    for done in pool.put_in_force(engine, plans):
+    for done in pool.apply(engine, plans):
         if not done.ok:
             raise RuntimeError(f"links of node {done.rank}: {done.complaint}")
     pool.close()

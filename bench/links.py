@@ -171,7 +171,7 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
 
         def order(what: str, rate_bps: int, delay_ms: float) -> None:
             begin = time.monotonic()
-            for done in pool.put_in_force(engine, plans_of(world, rate_bps, delay_ms)):
+            for done in pool.apply(engine, plans_of(world, rate_bps, delay_ms)):
                 if not done.ok:
                     raise RuntimeError(f"node {done.rank}: {done.complaint}")
             took[what].append(time.monotonic() - begin)

@@ -1,10 +1,10 @@
-"""Keeps a plan in force: whatever another program does to the interface, its queues, routes or rules, is undone.
+"""Keeps a plan applied: whatever another program does to the interface, its queues, routes or rules, is undone.
 
 The kernel tells of most changes at once (gannet.netem.agent.netlink_events); of some it does not (iptables' older
 kind, how many segments a packet may hold, /proc/sys), so these are looked at now and then. Orders hold a lock while
 they change anything and then throw away what the kernel has said of it, so that they are never taken for somebody
 else's. A repair builds everything anew, as for an interface that nothing is known of. From the notice, or from when
-all was last known to be right, until the repair the links were not as ordered; that is told with its times.
+all was last known to be right, until the repair the links were not as configured; that is told with its times.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ERRORS = (
 
 @dataclass(frozen=True)
 class _Wrong:
-    """How what is in force differs from what was ordered: the links, and the stack."""
+    """How what is applied differs from what was configured: the links, and the stack."""
 
     links: list[str] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class _Wrong:
 
 @dataclass(frozen=True)
 class _Broken:
-    """Since when the links are not as ordered, how, and why a repair failed."""
+    """Since when the links are not as configured, how, and why a repair failed."""
 
     since_s: float
     what: str
@@ -67,7 +67,7 @@ class _Broken:
 class Reconciler:
     """One interface's links: the engine that holds them, and the plan and stack that were asked for.
 
-    Any thread may call it; whoever uses `engine` must hold `lock`.
+    Any thread may call it; who uses `engine` must hold `lock`.
     """
 
     def __init__(self, engines: Mapping[str, type[Engine]]) -> None:
@@ -79,9 +79,9 @@ class Reconciler:
         self._broken: _Broken | None = None
         self._repairs: list[dict[str, Any]] = []
         self._devices: dict[int, str] = {}
-        self._right_s = 0.0  # when all was last known to be as ordered
+        self._right_s = 0.0  # when all was last known to be as configured
         self._look_s = 0.0  # when to look next
-        self._unread = False  # whether something was put in force and not read back since
+        self._unread = False  # whether something was applied and not read back since
         self._events: NetlinkEvents | None = None
         self._wake = socket.socketpair()
         self._ending = False
@@ -90,9 +90,9 @@ class Reconciler:
     # Orders.
 
     def apply(self, engine: str, plan: InterfacePlan, check: bool = True) -> None:
-        """Put a plan in force; a change of engine clears the old one first.
+        """Apply a plan; a change of engine clears the old one first.
 
-        One that is in force already is left untouched, and with `check` read back and mended if it must be.
+        One that is applied already is left untouched, and with `check` read back and repaired if it must be.
         """
         if engine not in self._engines:
             raise EngineError(f"no engine {engine!r}: choose one of {', '.join(self._engines)}")
@@ -133,12 +133,12 @@ class Reconciler:
                     self._repair(monotonic(), wrong)
 
     def clear(self) -> None:
-        """Remove what was put in force."""
+        """Remove what was applied."""
         with self.lock:
             self._clear_links()
 
     def close(self) -> None:
-        """Remove what was put in force, and watch no more."""
+        """Remove what was applied, and watch no more."""
         # An engine's process ends with the thread that started it, which after a repair is the reconciler's.
         try:
             self.clear()
@@ -153,7 +153,7 @@ class Reconciler:
     # What is.
 
     def read_back(self) -> dict[str, Any]:
-        """What is in force (rates, buffers, paths) and `differences` from what was ordered, in words."""
+        """What is applied (rates, buffers, paths) and `differences` from what was configured, in words."""
         with self.lock:
             if self.engine is None or self.plan is None:
                 return {"engine": None, "differences": []}
@@ -171,7 +171,7 @@ class Reconciler:
 
     @property
     def broken(self) -> dict[str, Any] | None:
-        """Since when the links are not as ordered, and what the last attempt at a repair met."""
+        """Since when the links are not as configured, and what the last attempt at a repair met."""
         broken = self._broken
         return {"since_s": broken.since_s, "what": broken.words} if broken else None
 
@@ -191,7 +191,7 @@ class Reconciler:
                 trouble = str(error)
                 self.engine.forget()
                 self.engine.apply(plan)
-        except ValueError:  # a plan that makes no sense: the one before is still in force
+        except ValueError:  # a plan that makes no sense: the one before is still applied
             raise
         except ERRORS as error:
             if first:
@@ -210,7 +210,7 @@ class Reconciler:
         self._settle()
 
     def _take_back(self, plan: InterfacePlan, since_s: float, error: Exception) -> None:
-        """After an order that could not be carried out: the plan before it is in force again, if that can be."""
+        """After an order that could not be carried out: the plan before it is applied again, if that can be."""
         assert self.engine is not None and self.plan is not None
         what, since_s = "a change could not be applied", self._broken.since_s if self._broken else since_s
         try:
@@ -238,7 +238,7 @@ class Reconciler:
             self._settle()
 
     def _read(self, all_of_it: bool = True) -> tuple[_Wrong, dict[str, Any]]:
-        """What is in force, and how it differs; all of it, or only what changes without a notice."""
+        """What is applied, and how it differs; all of it, or only what changes without a notice."""
         assert self.engine is not None and self.plan is not None
         found: dict[str, Any] = {"paths": {}}
         links: list[str] = []
@@ -262,7 +262,7 @@ class Reconciler:
         return _Wrong(links, stack), found
 
     def _settle(self) -> None:
-        """All is as ordered now: what the kernel has said until here was said of it."""
+        """All is as configured now: what the kernel has said until here was said of it."""
         self._devices = {}
         if self.plan is not None:
             for name in (self.plan.device, ifb_name(self.plan.device)):

@@ -5,11 +5,11 @@ A child (gannet.netem.child) of an AgentClient, it reads requests such as {"id":
 SIGTERM and `exit` clear the links and end the agent; its children die with it. A probe's answer may come after those
 to later requests: links can be changed while it measures. The operations:
 
-    apply        engine, plan, check     put a plan in force (again and again, live) and keep it so; check: false
-                                         takes the agent's word that one which it has is in force
+    apply        engine, plan, check     apply a plan (again and again, live) and keep it so; check: false
+                                         takes the agent's word that the plan which it has is applied
     stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and tell what is set
     clear                                remove everything
-    read_back                            what is in force, and how it differs from the plan
+    read_back                            what is applied, and how it differs from the plan
     counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
                                          segments, the clock, and since the last call: lateness, round trips to
                                          watched peers, `repairs`; `broken` while one fails
@@ -74,14 +74,14 @@ def tcp_counters() -> dict[str, int]:
     return {"tcp_sent": int(found["OutSegs"]), "tcp_retransmitted": int(found["RetransSegs"])}
 
 
-def _in_force(plan: InterfacePlan | None) -> InterfacePlan:
+def _applied(plan: InterfacePlan | None) -> InterfacePlan:
     if plan is None:
         raise EngineError("no plan is applied: apply one first")
     return plan
 
 
 class Agent:
-    """One interface's links: who keeps them as ordered, probe server and watch."""
+    """One interface's links: who keeps them as configured, probe server and watch."""
 
     def __init__(self) -> None:
         self.reconciler = Reconciler(_ENGINES)
@@ -89,10 +89,10 @@ class Agent:
         self.watching: Watch | None = None
 
     def apply(self, engine: str, plan: dict[str, Any], check: bool = True) -> dict[str, Any]:
-        """Put a plan in force; a change of engine clears the old one first.
+        """Apply a plan; a change of engine clears the old one first.
 
-        A plan that is in force already is left untouched, unless it no longer reads back as it should:
-        then it is built anew. Without `check` it is not read back.
+        A plan that is applied already is left untouched, unless it no longer reads back as it should:
+        then it is built again. Without `check` it is not read back.
         """
         self.reconciler.apply(engine, InterfacePlan.from_json(plan), check)
         return {"engine": engine}
@@ -104,13 +104,13 @@ class Agent:
         return self.reconciler.pin(**stack)
 
     def clear(self) -> dict[str, Any]:
-        """Remove what was put in force, and watch no more."""
+        """Remove what was applied, and watch no more."""
         self._end_watch()
         self.reconciler.clear()
         return {}
 
     def read_back(self) -> dict[str, Any]:
-        """What is in force (rates, buffers, paths) and `differences` from what was ordered, in words."""
+        """What is applied (rates, buffers, paths) and `differences` from what was configured, in words."""
         return self.reconciler.read_back()
 
     def counters(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Agent:
         return {**counted, "rtt_ms": self.watching.take() if self.watching else {}}
 
     def _count(self) -> dict[str, Any]:
-        plan, engine, broken = _in_force(self.reconciler.plan), self.reconciler.engine, self.reconciler.broken
+        plan, engine, broken = _applied(self.reconciler.plan), self.reconciler.engine, self.reconciler.broken
         assert engine is not None
         found: dict[str, Any] = {"clock_ns": time.monotonic_ns(), "broken": broken}
         if broken is None:
@@ -141,7 +141,7 @@ class Agent:
 
     def watch(self, peers: Sequence[str], interval_s: float) -> dict[str, Any]:
         """Echo the probe server of each of these peers every `interval_s`; `counters` tells the round trips."""
-        address = _in_force(self.reconciler.plan).address
+        address = _applied(self.reconciler.plan).address
         if not interval_s > 0:
             raise ValueError(f"interval_s is {interval_s}: it must be above 0")
         self._end_watch()

@@ -31,7 +31,7 @@ class StackError(OSError):
 
 
 class Sysctls:
-    """A stack in force at one interface of this network namespace, until `undo`."""
+    """A stack applied at one interface of this network namespace, until `undo`."""
 
     def __init__(
         self, device: str, address: str, congestion_control: str, slow_start_after_idle: bool, mtu: int | None
@@ -88,7 +88,7 @@ class Sysctls:
         return found + self.sysctl_differences()
 
     def report(self) -> dict[str, Any]:
-        """What is in force, and what else of TCP and the interface belongs to a run's record."""
+        """What is applied, and what else of TCP and the interface belongs to a run's record."""
         link = link_settings(self.device)
         return {
             "congestion_control": ",".join(sorted({_congestion_control(route) for route in self._routes()})),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from gannet.netem.engines import netlink
 from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
-from gannet.netem.shaping.commands import Command, EngineName, InForce, apply_commands, clear_commands, ifb_name
+from gannet.netem.shaping.commands import Applied, Command, EngineName, apply_commands, clear_commands, ifb_name
 from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, UNLIMITED_BPS
 
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
         """Remove everything this engine put in force; nothing to do is no error."""
 
     def forget(self) -> None:
-        """Take nothing of what is in force for granted: the next `apply` builds it anew."""
+        """Take nothing of what is applied for granted: the next `apply` builds it anew."""
 
     def paths(self) -> dict[str, dict[str, Any]]:
         """Each source's path as it is in force, in the fields of PathPlan; ideal paths may be left out."""
@@ -152,32 +152,32 @@ def _limit(leaf: Node) -> int:
 
 
 class Interface:
-    """What an engine's commands have done to one device: `in_force` (None: unknown or nothing)."""
+    """What an engine's commands have done to one device: `applied` (None: unknown or nothing)."""
 
     def __init__(self, engine: EngineName) -> None:
-        self.in_force: InForce | None = None
+        self.applied: Applied | None = None
         self._engine = engine
         self._device: str | None = None
 
     @property
     def plan(self) -> InterfacePlan | None:
         """The plan in force, if any."""
-        return self.in_force.plan if self.in_force else None
+        return self.applied.plan if self.applied else None
 
     def apply(self, plan: InterfacePlan, seeded: bool = False) -> None:
         """Run the commands from the plan in force to this one; `seeded`: see apply_commands."""
         if self._device != plan.device:
             self.clear()
         self._device = plan.device
-        commands, after = apply_commands(plan, self._engine, self.in_force, seeded)
-        # Until all commands are through, what is in force is unknown, and a further apply starts afresh.
-        self.in_force = None
+        commands, after = apply_commands(plan, self._engine, self.applied, seeded)
+        # Until all commands are through, what is applied is unknown, and a further apply starts afresh.
+        self.applied = None
         run_all(commands)
-        self.in_force = after
+        self.applied = after
 
     def forget(self) -> None:
-        """What is in force is unknown from now on."""
-        self.in_force = None
+        """What is applied is unknown from now on."""
+        self.applied = None
 
     def clear(self) -> None:
         """Remove all that was put on the device; EngineError if something stays."""
@@ -187,7 +187,7 @@ class Interface:
         left = [name for name in (self._device, ifb_name(self._device)) if _stands(name)]
         if left:
             raise EngineError(f"could not remove the limits of {' and '.join(left)}")
-        self._device, self.in_force = None, None
+        self._device, self.applied = None, None
 
 
 def _stands(device: str) -> bool:

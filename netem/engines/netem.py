@@ -52,7 +52,7 @@ class NetemEngine:
         plan = self._interface.plan
         if plan is None:
             return {}
-        duplicated = duplicates_in_force(plan)
+        duplicated = applied_duplicates(plan)
         return {
             source: asdict(_path(node, plan.paths[source], source in duplicated))
             for source, node in self._lines().items()
@@ -77,12 +77,12 @@ class NetemEngine:
         return {}
 
     def _lines(self) -> dict[str, Node]:
-        in_force = self._interface.in_force
-        if in_force is None:
+        applied = self._interface.applied
+        if applied is None:
             return {}
-        qdiscs = netlink.qdiscs(ifb_name(in_force.plan.device))
+        qdiscs = netlink.qdiscs(ifb_name(applied.plan.device))
         lines = {n.handle >> 16: n for n in qdiscs if n.kind == "netem" and n.parent >> 16 == CLASSIFIER}
-        return {source: lines[handle] for source, handle in in_force.handles.items() if handle in lines}
+        return {source: lines[handle] for source, handle in applied.handles.items() if handle in lines}
 
 
 def takes_seed() -> bool:
@@ -102,7 +102,7 @@ def takes_seed() -> bool:
         run(Command(("ip", "link", "del", _TRIAL), may_fail=True))
 
 
-def duplicates_in_force(plan: InterfacePlan) -> set[str]:
+def applied_duplicates(plan: InterfacePlan) -> set[str]:
     """The sources whose packets are duplicated as planned."""
     wanted = tee_rules(plan)
     if not wanted:

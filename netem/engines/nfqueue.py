@@ -14,7 +14,7 @@ from typing import Any
 
 from gannet.netem.child import Child, ChildError
 from gannet.netem.engines.base import EngineError, Interface, run
-from gannet.netem.engines.netem import duplicates_in_force
+from gannet.netem.engines.netem import applied_duplicates
 from gannet.netem.links.plan import InterfacePlan, PathPlan, unsupported
 from gannet.netem.shaping.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
 from gannet.netem.shaping.tc import wire_limit_packets
@@ -85,7 +85,7 @@ class NfqueueEngine:
         if any(rule not in rules for rule in parent_rules(plan.device, wanted)):
             return {}
         queues = {int(line.split()[0]) for line in _QUEUES.read_text().splitlines()}
-        duplicated = duplicates_in_force(plan)
+        duplicated = applied_duplicates(plan)
         found = {}
         for source, path in self._paths.items():
             if wanted[source] in rules and path["queue"] in queues:

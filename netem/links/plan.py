@@ -29,6 +29,8 @@ DEFAULT_BUFFER_MS = 100.0
 _LARGEST_PACKET_S = 0.0005
 _LARGEST_PACKET_SEGMENTS = 40
 
+# A directed link: sender and receiver, by rank.
+Edge = tuple[int, int]
 
 _address = lru_cache(maxsize=4096)(IPv4Address)  # of the few that there are, plans are made by the thousand
 
@@ -190,7 +192,7 @@ def packet_segments(rates_bps: Sequence[int | None], single: bool) -> int:
 def network_plan(
     default: LinkProfile,
     nodes: Mapping[int, LinkProfile],
-    edges: Mapping[tuple[int, int], LinkProfile],
+    edges: Mapping[Edge, LinkProfile],
     addresses: Sequence[str],
     device: str,
     seed: int = 0,

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
 
+from gannet.netem.links.plan import Edge
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
@@ -23,7 +24,6 @@ REGIONS_FOLDER = Path(__file__).parents[1] / "regions"
 _LONGEST_MS = 60_000
 _LARGEST_CSV_BYTES = 2**22
 
-Edge = tuple[int, int]  # sender, receiver
 Cell = StrictFloat | StrictInt | None
 Table = tuple[tuple[Cell, ...], ...]
 

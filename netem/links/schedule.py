@@ -15,9 +15,9 @@ from functools import partial
 from math import ceil, inf
 
 from gannet.netem.links.fields import LINK_FIELDS
-from gannet.netem.links.plan import packet_segments, path_plan
+from gannet.netem.links.plan import Edge, packet_segments, path_plan
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.state import Change, Edge, LinkState, links_of
+from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace import Trace, TracePoint, profile_at
 
 # A ramp is a stair: a step each quarter of a second, or a hundred steps where that is coarser.
@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Moment:
-    """From `at_s` on, `links` are in force; `series` names what makes its step there, if that is all that happens."""
+    """From `at_s` on, `links` are applied; `series` names what makes its step there, if that is all that happens."""
 
     at_s: float
     links: LinkState

@@ -1,7 +1,7 @@
 """The state of a network's links as a value: which profile holds where, and which links are cut. Pure.
 
 Every change returns a new state, so that an order of changes can be worked out, compared and undone
-before anything is put in force. `gannet.netem.links.schedule` says what changes by itself.
+before anything is applied. `gannet.netem.links.schedule` says what changes by itself.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gannet.netem.links.plan import InterfacePlan, network_plan
+from gannet.netem.links.plan import Edge, InterfacePlan, network_plan
 from gannet.netem.links.profile import LinkProfile
 
-Edge = tuple[int, int]
 # More links than these are counted, not named, where a state is described.
 _MOST_LINKS_NAMED = 8
 # Nothing is shaped; the same as the shipped profile of that name.

@@ -4,7 +4,7 @@ Mahimahi (Netravali et al. 2015, https://github.com/ravinet/mahimahi): a line is
 which one packet of 1500 bytes may pass; the last line is also the length of the trace, which then begins anew.
 `NAME.down` and `NAME.up` are the two directions of one trace; a `.trace` file is both at once.
 
-CSV: a line of headings, then one row a moment, in force until the next one:
+CSV: a line of headings, then one row a moment, which holds until the next one:
 
     # source: where it is from
     # duration_s: 60

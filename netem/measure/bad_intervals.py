@@ -17,7 +17,7 @@ _LEAST_CLOCK_S = 20.0
 
 @dataclass(frozen=True)
 class BadWindow:
-    """A stretch of the training clock in which a node's links were not as ordered, and what was wrong."""
+    """A stretch of the training clock in which a node's links were not as configured, and what was wrong."""
 
     node: int
     from_s: float

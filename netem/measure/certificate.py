@@ -19,7 +19,6 @@ __all__ = [
     "TOLERANCES",
     "BadWindow",
     "Certificate",
-    "Edge",
     "EdgeResult",
     "FanResult",
     "Tolerances",
@@ -30,7 +29,6 @@ __all__ = [
     "run_reasons",
 ]
 
-Edge = tuple[int, int]
 Interval = tuple[float, float]
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan, path_rate_bps
-from gannet.netem.measure.certificate import Edge
+from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, PathPlan, path_rate_bps
 
 _FRAME_BITS = 8 * FRAME_BYTES
 ECHO_FRAME_BITS = 8 * 70

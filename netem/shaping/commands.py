@@ -91,7 +91,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class InForce:
+class Applied:
     """What stands on a device: the plan, and what was built for it or for earlier ones.
 
     `handles` are those of the netem qdisc of every source that has one (engine netem), `seeded` whether they have
@@ -138,9 +138,9 @@ def _number(source: str) -> int:
 
 
 def apply_commands(
-    plan: InterfacePlan, engine: EngineName, before: InForce | None = None, seeded: bool = False
-) -> tuple[list[Command], InForce]:
-    """Commands that bring a device from what is in force (None: unknown) to `plan`, and what then is.
+    plan: InterfacePlan, engine: EngineName, before: Applied | None = None, seeded: bool = False
+) -> tuple[list[Command], Applied]:
+    """Commands that bring a device from what is applied (None: unknown) to `plan`, and what then is.
 
     Commands for what is as it should be already are left out. Engine nfqueue needs its process to listen
     before the last of these commands runs. `seeded`: netem takes a seed here (see
@@ -175,8 +175,8 @@ def apply_commands(
     return commands, now
 
 
-def _standing(plan: InterfacePlan, engine: EngineName, before: InForce | None) -> InForce:
-    now = InForce(plan) if before is None else replace(before, plan=plan)
+def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None) -> Applied:
+    now = Applied(plan) if before is None else replace(before, plan=plan)
     handles = dict(now.handles)
     if engine == "netem":
         numbers = source_numbers(plan)
@@ -207,7 +207,7 @@ def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) ->
     return [*new, *lines] if not old else [line for line in lines if line not in old]
 
 
-def _down(now: InForce, engine: EngineName, before: InForce | None) -> list[Line]:
+def _down(now: Applied, engine: EngineName, before: Applied | None) -> list[Line]:
     plan, old = now.plan, before.plan if before else None
     ifb = ifb_name(plan.device)
     lines = list[Line]()
@@ -234,7 +234,7 @@ def _down(now: InForce, engine: EngineName, before: InForce | None) -> list[Line
     return lines
 
 
-def _seed(standing: InForce, source: str) -> int | None:
+def _seed(standing: Applied, source: str) -> int | None:
     return path_seed(standing.plan, source) if standing.seeded else None
 
 

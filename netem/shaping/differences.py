@@ -1,4 +1,4 @@
-"""What is in force held against a plan, field by field, in words. Pure."""
+"""What is applied held against a plan, field by field, in words. Pure."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def live_links(
     interfaces = [NodeInterface(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
     state = LinkState(profile=profile)
     live = LiveLinks(lab.agents, interfaces, state, changes, choose_engine("auto"), seed=1, edges=RING)
-    live.put_in_force()
+    live.apply()
     if start:
         live.start()
     try:

@@ -21,26 +21,26 @@ Answer = dict[str, Any] | AgentError
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """What one agent says to a state of the links: what is in force, and how that differs from the order.
+    """What one agent says to a state of the links: what is applied, and how that differs from the order.
 
-    `in_force`: the answer to the agent's `read_back`. `error`: why there is none. `gone`: the agent was lost
+    `applied`: the answer to the agent's `read_back`. `error`: why there is none. `gone`: the agent was lost
     earlier and has not been asked. `seconds`: from the order to the answer.
     """
 
     rank: int
     seconds: float
-    in_force: dict[str, Any] = field(default_factory=dict)
+    applied: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     gone: bool = False
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """How what is in force differs from what was ordered, in words."""
-        return tuple(self.in_force.get("differences", ()))
+        """How what is applied differs from what was configured, in words."""
+        return tuple(self.applied.get("differences", ()))
 
     @property
     def ok(self) -> bool:
-        """Whether the agent has in force what was ordered. A node that was lost earlier is no failure."""
+        """Whether the agent has applied what was configured. A node that was lost earlier is no failure."""
         return self.gone or not (self.error or self.differences)
 
     @property
@@ -87,12 +87,12 @@ class AgentPool:
         """Ask all agents that are there at once; `arguments` by rank. Errors are answers too."""
         return self._gather(lambda rank: self.ask(rank, op, timeout_s, **(arguments(rank) if arguments else {})))
 
-    def put_in_force(self, engine: str, plans: Sequence[InterfacePlan]) -> list[Acknowledgement]:
+    def apply(self, engine: str, plans: Sequence[InterfacePlan]) -> list[Acknowledgement]:
         """Apply each plan at its agent, all at once, and read it back."""
         return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank]))
 
     def read_back(self) -> list[Acknowledgement]:
-        """What is in force at every node."""
+        """What is applied at every node."""
         return self._acknowledged(lambda rank: self.ask(rank, "read_back", _APPLY_S))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the ledger is told of links as ordered: what each node's are, and of a trace or a ramp, all in few lines."""
+"""Lines of the run folder about the links as configured: what each node's are, and of a trace or a ramp."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Configured:
 
 
 class Series:
-    """What was put in force under one name: when, how late, and what it was at the nodes that it changes.
+    """What was applied under one name: when, how late, and what it was at the nodes that it changes.
 
     `edges` (sender, receiver): the links that training uses; a node's delay and loss are means over those that end
     there. `rank_of`: by address.
@@ -66,7 +66,7 @@ class Series:
         self._nodes: dict[int, list[tuple[int, InterfacePlan]]] = {}
 
     def add(self, at_s: float, now_s: float, skipped: int, plans: Mapping[int, InterfacePlan]) -> None:
-        """A step due at `at_s` is in force at `now_s`; `skipped` steps before it were overtaken by time."""
+        """A step due at `at_s` is applied at `now_s`; `skipped` steps before it were overtaken by time."""
         self.steps += 1
         self.skipped += skipped
         self.late_max_s = max(self.late_max_s, now_s - at_s)

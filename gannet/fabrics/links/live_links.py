@@ -1,4 +1,4 @@
-"""The links of a run while it runs: puts them in force, changes them live, watches them through their agents.
+"""The links of a run while it runs: applies them, changes them live, watches them through their agents.
 
 Changes come from the spec's schedule and from operators (see gannet.fabrics.links.operator_server), and any number of
 threads may ask for them: they are carried out one after the other, each at all agents at once, and acknowledged with
@@ -24,10 +24,10 @@ from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
 from gannet.fabrics.links.link_events import Configured, Series, upcoming
 from gannet.fabrics.links.monitor import Lines, LinkMonitor
 from gannet.netem.agent.client import AgentError, AgentGone
-from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.plan import Edge, InterfacePlan
 from gannet.netem.links.stack import Stack, in_one
 from gannet.netem.links.state import Change, Journal, LinkState, difference
-from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.measure.certificate import Certificate
 from gannet.netem.measure.certify import check_links
 
 _READING_S = 1.0
@@ -44,7 +44,7 @@ class LinksBusy(RuntimeError):
 
 @dataclass(frozen=True)
 class Outlook:
-    """The state of the links at a moment of the training clock, and what is in force at each node, by rank.
+    """The state of the links at a moment of the training clock, and what is applied at each node, by rank.
 
     What will change by itself, in seconds from then: `ends` of changes for a time, and the run's `schedule`.
     """
@@ -61,7 +61,7 @@ class LiveLinks:
 
     `edges`: the directed links that training uses. `lines` takes the ledger's lines; an exception among them
     means that the links are no longer watched. `plans`: what is ordered now, by rank. `rank_of`: by address.
-    `stack`: how every node's TCP and interface are pinned; `stack_in_force`: what the agents say of that.
+    `stack`: how every node's TCP and interface are pinned; `applied_stack`: what the agents say of that.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class LiveLinks:
         self.rank_of = {interface.address: interface.rank for interface in self._interfaces}
         self.lines: Lines = queue.SimpleQueue()
         self.plans = self._plan(links)
-        self.stack_in_force: dict[str, Any] = {}
+        self.applied_stack: dict[str, Any] = {}
         self._journal = Journal(links)
         self._ends: list[tuple[float, str]] = []  # of changes for a time: when (monotonic s), and which
         self._changing = threading.Lock()
@@ -106,15 +106,15 @@ class LiveLinks:
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="live-links", daemon=True)
 
-    def put_in_force(self) -> None:
+    def apply(self) -> None:
         """Apply the first plans at all agents at once, and pin their stacks. RuntimeError: which node could not."""
         with self._changing:
-            for done in self._pool.put_in_force(self._engine, self.plans):
+            for done in self._pool.apply(self._engine, self.plans):
                 if done.gone or not done.ok:
                     raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
             self._sent = dict(enumerate(self.plans))
             stack = self._stack.model_dump()
-            self.stack_in_force = in_one(self._ask_or_raise("stack", lambda rank: stack))
+            self.applied_stack = in_one(self._ask_or_raise("stack", lambda rank: stack))
             serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._interfaces[rank].address})
             self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
 
@@ -160,7 +160,7 @@ class LiveLinks:
         for_s: float | None = None,
         steps: Sequence[tuple[float, Change]] = (),
     ) -> Outlook:
-        """Put what `alter` makes of the present state in force, for so many seconds or for good.
+        """Apply what `alter` makes of the present state, for so many seconds or permanently.
 
         `steps`: (seconds from now, what is then in its place), for a trace. `operation` names it in the ledger.
         Raises LinksBusy outside training, and ValueError for what makes no sense; nothing has changed then.
@@ -179,12 +179,12 @@ class LiveLinks:
                 self._reasons.append(f"links were changed by hand at {self._now_s():.1f} s: {operation}")
             if steps:
                 self._series[operation] = self._begun(operation, "operator")
-            nodes = self._put_in_force("operator", operation)
+            nodes = self._apply("operator", operation)
             self._wake.set()
             return Outlook(self._journal.state, self._now_s(), nodes)
 
     def show(self) -> Outlook:
-        """What is in force, read back from every agent, and what will change by itself."""
+        """What is applied, read back from every agent, and what will change by itself."""
         with self._changing:
             if self._stopping:
                 raise LinksBusy("the run is over")
@@ -193,7 +193,7 @@ class LiveLinks:
             return Outlook(self._journal.state, t_s, nodes, ends, upcoming(self._schedule, self._series, t_s))
 
     def verify(self, edges: Iterable[Edge] | None = None) -> Certificate:
-        """Read back all nodes and echo over links (left out: those that training uses) while training goes on.
+        """Read back all nodes and echo over links (left out: those that training uses) while training continues.
 
         Raises ValueError for a link that does not exist. See gannet.netem.measure.certify.check_links for what is
         judged.
@@ -212,7 +212,7 @@ class LiveLinks:
             certificate.add_reason("the links were changed while they were being measured: ask again")
         return certificate
 
-    # What is put in force, with _changing held.
+    # What is applied, with _changing held.
 
     def _plan(self, state: LinkState) -> tuple[InterfacePlan, ...]:
         return state.plans([i.address for i in self._interfaces], [i.device for i in self._interfaces], self._seed)
@@ -225,11 +225,11 @@ class LiveLinks:
             answers[rank] = answer
         return answers
 
-    def _put_in_force(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
+    def _apply(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
         """The journal's state at all agents, read back, and in the ledger with `more`."""
         wait(self._orders.values(), _STEP_MOST_S)  # none of them may come after this
         self.plans = self._plan(self._journal.state)
-        done = self._pool.put_in_force(self._engine, self.plans)
+        done = self._pool.apply(self._engine, self.plans)
         self._sent = {a.rank: self.plans[a.rank] for a in done if a.ok and not a.gone}
         self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
         t_s = self._now_s()
@@ -257,7 +257,7 @@ class LiveLinks:
                 for operation in ended:
                     self._tell_series(operation, last=True)
                     self._series.pop(operation, None)
-                self._put_in_force("operator", f"end of {', '.join(ended)}")
+                self._apply("operator", f"end of {', '.join(ended)}")
             else:
                 assert self._begin_s is not None
                 self._step([s for s in self._series.values() if s.by == "operator"], due_s - self._begin_s, 0)
@@ -272,7 +272,7 @@ class LiveLinks:
         self._journal.add(difference(self._scheduled, change.links))
         self._scheduled = change.links
         if not name:
-            self._put_in_force("schedule", "apply")
+            self._apply("schedule", "apply")
             return
         begins = name not in self._series
         series = self._series.setdefault(name, self._begun(name, "schedule"))
@@ -282,9 +282,9 @@ class LiveLinks:
         if not self._steps_left[name]:
             self._tell_series(name, last=True)
             del self._series[name]
-            # Each step was acknowledged; that all of it is in force as ordered is read back now.
+            # Each step was acknowledged; that all of it is applied as configured is read back now.
             told = {"steps": series.steps, "skipped": series.skipped, "late_max_ms": 1000 * series.late_max_s}
-            self._put_in_force("schedule", f"end of {name}", **told)
+            self._apply("schedule", f"end of {name}", **told)
 
     def _begun(self, name: str, by: str) -> Series:
         return Series(name, by, self._now_s(), self.rank_of, self._edges)

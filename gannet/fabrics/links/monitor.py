@@ -1,4 +1,4 @@
-"""What the link agents count while a run goes on, once a second, and what it says against the links.
+"""What the link agents count while a run lasts, once a second, and what it says against the links.
 
 Each reading becomes a line of the ledger. Two in a row are judged (gannet.netem.measure.bad_intervals); times in
 which an agent found its links changed by another program, and repaired them, are told in the ledger too, and no run

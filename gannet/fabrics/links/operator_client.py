@@ -60,12 +60,12 @@ class OperatorClient:
             raise NoController(f"no controller answers at {self.address} ({error})") from None
 
     def show(self) -> operator_pb2.Shown:
-        """What is in force, and what will change by itself."""
+        """What is applied, and what will change by itself."""
         shown: operator_pb2.Shown = self._call(self._stub.Show, operator_pb2.ShowRequest(), _SHOW_S)
         return shown
 
     def change(self, for_s: float | None = None, **operation: Any) -> operator_pb2.Changed:
-        """Carry out one of ChangeRequest's operations, by its name there, for a time or for good."""
+        """Carry out one of ChangeRequest's operations, by its name there, for a time or permanently."""
         request = operator_pb2.ChangeRequest(for_s=for_s or 0.0, **operation)
         changed: operator_pb2.Changed = self._call(self._stub.Change, request, _CHANGE_S)
         return changed

@@ -132,7 +132,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
 
     @_answers
     def Show(self, request: operator_pb2.ShowRequest) -> operator_pb2.Shown:
-        """What is in force, and what will change by itself."""
+        """What is applied, and what will change by itself."""
         run, live = self._attached()
         outlook = live.show()
         upcoming = [(in_s, f"end of {what}") for in_s, what in outlook.ends]
@@ -215,7 +215,7 @@ def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Chan
 
 def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks:
     """An acknowledgement as it travels."""
-    found = done.in_force
+    found = done.applied
     return operator_pb2.NodeLinks(
         rank=done.rank,
         seconds=done.seconds,

@@ -22,9 +22,10 @@ from gannet.fabrics.namespaces.hosts import NodeNamespaces
 from gannet.fabrics.namespaces.ip import ip
 from gannet.fabrics.namespaces.sandbox import inside
 from gannet.fabrics.signals import ignore_signals, note_signals
+from gannet.netem.links.plan import Edge
 from gannet.netem.links.stack import Stack
 from gannet.netem.links.state import LinkState
-from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.measure.certificate import Certificate
 from gannet.netem.measure.certify import measure_links
 
 # Up to here every pair of nodes is measured; beyond it, neighbours on a ring: pairs grow with the square.
@@ -86,7 +87,7 @@ class BareNetwork:
                 network.edges,
                 network.stack,
             )
-            self._live.put_in_force()
+            self._live.apply()
         except BaseException:
             self._take_down()
             raise

@@ -152,8 +152,8 @@ class Session:
             edges,
             job.stack,
         )
-        self.live.put_in_force()
-        self.outcome.environment["stack"] = self.live.stack_in_force
+        self.live.apply()
+        self.outcome.environment["stack"] = self.live.applied_stack
 
     def _build_nodes(self) -> None:
         job = self.job

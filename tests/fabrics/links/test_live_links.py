@@ -38,7 +38,7 @@ def test_a_change_is_in_force_when_it_is_acknowledged(shared: LiveLab, live: Liv
     outlook = live.change("apply slow", slow)
     assert shared.one_way_ms(0, 1) == pytest.approx(40, abs=2)
     assert shared.one_way_ms(2, 0) == pytest.approx(40, abs=2)
-    assert [(a.rank, a.ok, a.in_force["up_bps"]) for a in outlook.nodes] == [
+    assert [(a.rank, a.ok, a.applied["up_bps"]) for a in outlook.nodes] == [
         (r, True, 4_000_000) for r in range(WORLD)
     ]
     assert outlook.state.describe() == live.show().state.describe() == "slow"
@@ -47,7 +47,7 @@ def test_a_change_is_in_force_when_it_is_acknowledged(shared: LiveLab, live: Liv
 def test_a_profile_at_one_node_or_link_leaves_the_others_alone(shared: LiveLab, live: LiveLinks) -> None:
     far = LinkProfile(name="far", up_delay_ms=60, down_delay_ms=60)
     nodes = live.change("apply", lambda state: state.apply(SLOW, [2]).apply(far, None, [(0, 1)])).nodes
-    assert [a.in_force["down_bps"] for a in nodes] == [20e6, 20e6, 4e6, 20e6]
+    assert [a.applied["down_bps"] for a in nodes] == [20e6, 20e6, 4e6, 20e6]
     assert shared.one_way_ms(0, 1) == pytest.approx(60, abs=2)
     assert shared.one_way_ms(1, 0) == pytest.approx(5, abs=2)
     assert shared.one_way_ms(0, 2) == pytest.approx((5 + 40) / 2, abs=2)
@@ -118,7 +118,7 @@ def test_a_trace_is_told_in_few_lines_and_only_to_those_it_concerns(shared: Live
     heard = [Heard(agent) for agent in shared.agents]
     interfaces = [NodeInterface(rank, "mesh0", address) for rank, address in enumerate(ADDRESSES)]
     live = LiveLinks(heard, interfaces, LinkState(profile=SWIFT), changes, choose_engine("auto"), seed=1, edges=RING)
-    live.put_in_force()
+    live.apply()
     live.start()
     try:
         assert [what for _, what in live.show().schedule] == ["trace up", "swift, node 2: swift, partition 0,1,2 | 3"]
@@ -161,7 +161,7 @@ def test_a_change_by_hand_may_go_on_in_steps_and_ends(shared: LiveLab, live: Liv
 
 
 def test_the_stack_of_every_node_is_pinned_and_recorded(live: LiveLinks, shared: LiveLab) -> None:
-    found = live.stack_in_force
+    found = live.applied_stack
     assert found["congestion_control"] == "cubic" and found["slow_start_after_idle"] is False
     assert found["mtu"] == 1500 and isinstance(found["tso"], bool)
     for rank in range(WORLD):
@@ -175,7 +175,7 @@ def test_a_stack_that_cannot_be_had_is_one_clear_error(shared: LiveLab) -> None:
     stack, engine = Stack(congestion_control="nosuch"), choose_engine("auto")
     live = LiveLinks(shared.agents, interfaces, LinkState(profile=SWIFT), (), engine, 1, RING, stack)
     with pytest.raises(AgentError, match=r"stack: .*[Cc]ongestion .*; this kernel has .*cubic"):
-        live.put_in_force()
+        live.apply()
     live.stop()
     shared.clear()
 
@@ -212,7 +212,7 @@ def test_changes_of_several_threads_are_carried_out_one_after_the_other(live: Li
     def change(profile: LinkProfile) -> None:
         for _ in range(8):
             nodes = live.change(profile.name, lambda state: state.apply(profile)).nodes
-            wrong.extend(a for a in nodes if not a.ok or a.in_force["up_bps"] != profile.up_bps)
+            wrong.extend(a for a in nodes if not a.ok or a.applied["up_bps"] != profile.up_bps)
 
     threads = [threading.Thread(target=change, args=(profile,)) for profile in (SLOW, SWIFT)]
     for thread in threads:

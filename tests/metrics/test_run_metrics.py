@@ -354,6 +354,7 @@ def test_a_snapshot_that_cannot_be_scored_does_no_harm(
     assert scored(quality, x).value > 0
 
 
+@pytest.mark.slow
 def test_quality_while_training_goes_on() -> None:
     sink = MetricsSink(quality=True)
     watched = Watched(sink)

@@ -187,6 +187,7 @@ def exact_distance() -> float:
     return distance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collective", sorted(COLLECTIVES))
 @pytest.mark.parametrize("codec", ["qsgd-4bit,raw_below=0", "qsgd-8bit,raw_below=0", "natural-8bit,raw_below=0"])
 def test_quantized_gradients_train_as_exact_ones(codec: str, collective: str, exact_distance: float) -> None:

@@ -193,6 +193,7 @@ def test_choco_converges_where_quantized_parameters_do_not(codec: str, gamma: fl
         assert np.linalg.norm(x - target) > 0.05 * spread
 
 
+@pytest.mark.slow
 def test_deepsqueeze_comes_nearer_than_quantized_parameters() -> None:
     """Compressed models leave a floor; the error memory and a small η make it low."""
     world, steps = 6, 1500

@@ -1,4 +1,4 @@
-"""How the `gannet` command speaks: an error is one line on stderr and ends it; plain tables; figures with units."""
+"""Terminal output of the `gannet` command: errors on stderr, plain tables, figures with units."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ errors = Console(stderr=True, highlight=False)
 
 
 def say_error(message: str) -> None:
-    """One error, as all of this command's are."""
+    """Print an error as every error of the command looks."""
     errors.print(f"gannet: {message}", style="red", markup=False, soft_wrap=True)
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
-    """Say what is wrong and end the command; status 2: the command was wrong, 1: what it was asked to do failed."""
+    """Print an error and end the command; status 2: invalid usage, 1: the command failed."""
     say_error(message)
     raise typer.Exit(status)
 
@@ -41,5 +41,5 @@ def rate(bps: float | None, none: str = "no cap") -> str:
 
 
 def milliseconds(value_ms: float | None) -> str:
-    """Two digits behind the point, which echoes are good for; None is not known."""
+    """With two decimals, the precision of the echoes; None: not known."""
     return "–" if value_ms is None else f"{value_ms:.2f} ms"

@@ -1,4 +1,4 @@
-"""`gannet doctor`: what this machine can do, found out by trying, with the fix for what it cannot."""
+"""`gannet doctor`: tries what this machine can do, and shows how to fix what it cannot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gannet.netem.shaping.commands import ENGINE_NAMES
 
 @dataclass(frozen=True)
 class Finding:
-    """One ability: whether it is there, what was seen, and what to do where it is not."""
+    """One ability: whether it works, what was seen, and the fix if it does not."""
 
     name: str
     ok: bool
@@ -24,7 +24,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Try everything that Gannet can use."""
+    """Try everything that Gannet can use on this machine."""
     links = [Finding(_link_name(r.name), r.usable, r.reason, r.fix) for r in preflight()]
     return [*links, _docker(), _gpu(), _inception()]
 
@@ -44,12 +44,12 @@ def engine_used(findings: list[Finding]) -> str:
     """Which link engine `engine: auto` takes here and why, in a sentence."""
     usable = [name for name in ENGINE_NAMES if any(f.ok and f.name == _link_name(name) for f in findings)]
     if not usable:
-        return "No link engine works here, so fabric: namespaces does not: see the fixes. fabric: virtual needs none."
+        return "No link engine works here, so fabric namespaces cannot be used: see the fixes. Fabric virtual can."
     if usable[0] == "netem":
-        beside = "; nfqueue takes its place only for jitter with a correlation" if "nfqueue" in usable else ""
-        return f"Links will be made by engine netem: delays are made in the kernel{beside}."
+        other = "; nfqueue is used only for jitter with a correlation" if "nfqueue" in usable else ""
+        return f"Links will use engine netem, which delays packets in the kernel{other}."
     missing = next(finding.seen for finding in findings if finding.name == _link_name("netem"))
-    return f"Links will be made by engine nfqueue, since netem does not work here ({missing.splitlines()[0]})."
+    return f"Links will use engine nfqueue, since netem does not work here ({missing.splitlines()[0]})."
 
 
 def _link_name(name: str) -> str:
@@ -64,7 +64,7 @@ def _docker() -> Finding:
     try:
         asked = subprocess.run(ask, capture_output=True, text=True, timeout=20)
     except subprocess.TimeoutExpired:
-        return Finding("Docker", False, "the engine did not answer within 20 s", "look at `systemctl status docker`")
+        return Finding("Docker", False, "the engine did not answer within 20 s", "check `systemctl status docker`")
     if asked.returncode:
         fix = "start the engine (systemctl start docker), or add yourself to the docker group"
         return Finding("Docker", False, "the engine does not answer", fix)
@@ -89,5 +89,5 @@ def _inception() -> Finding:
 
     if inception_weights() is not None:
         return Finding("Inception weights", True, "scores of colour images can be FID")
-    fix = "pip install torch-fidelity and let it fetch its weights; until then scores bear other networks' names"
+    fix = "pip install torch-fidelity and let it fetch its weights; until then scores are named after other networks"
     return Finding("Inception weights", False, "not installed", fix)

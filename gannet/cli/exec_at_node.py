@@ -1,4 +1,4 @@
-"""`gannet net exec`: any program on the links of what is up, in a node's namespace or its container."""
+"""`gannet net exec`: runs a command inside a node, in its namespace or its container."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from gannet.fabrics.exec_errors import NoNode, NoProgram
 from gannet.fabrics.namespaces.exec import become, find_place
 
-# As env, chroot and docker have it: the command itself could not do its work; 126 and 127 are the program's.
+# As with env, chroot and docker: `gannet net exec` itself failed; 126 and 127 are about the program.
 FAILED = 125
 
 
 class CannotEnter(RuntimeError):
-    """The program was not started; `status` is what to end with."""
+    """The program was not started; `status` is the exit status to end with."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class CannotEnter(RuntimeError):
 
 
 def enter_and_run(controller: str | None, rank: int, command: Sequence[str], as_root: bool) -> int:
-    """Run `command` at node `rank` of the live network that is meant; returns its exit status, or becomes it.
+    """Run `command` inside node `rank` of a live network; returns its exit status, or is replaced by it.
 
     Raises CannotEnter.
     """

@@ -1,4 +1,4 @@
-"""The `gannet` command. Each subcommand checks its input, then hands over to the room that does the work."""
+"""The `gannet` command. Each subcommand checks its input, then hands over to the package that does the work."""
 
 from __future__ import annotations
 
@@ -48,16 +48,18 @@ console = Console(highlight=False)
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. --set nodes=8 --set algorithm.every=4"),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a field of the spec, e.g. --set nodes=8 --set algorithm.every=4."
+    ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the ledger; default runs/NAME-TIME.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the results; default: runs/NAME-TIME.")]
 FabricOption = Annotated[
     str | None, typer.Option("--fabric", help=f"One of {', '.join(fabric_names())}; default: the spec's.")
 ]
 DryOption = Annotated[
-    bool, typer.Option("--dry-run", help="Build the models in shapes only and print the plan; train nothing.")
+    bool, typer.Option("--dry-run", help="Print what would be run and what it costs; train nothing.")
 ]
-SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec."
+SPEC_HELP = "A spec file (.yaml), or the name of a shipped spec (see `gannet specs`)."
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,14 +91,14 @@ def options(
 @app.command(epilog="Example: [bold]gannet run my.yaml --arm gossip --seed 2 --set links=3g-slow[/bold]")
 def run(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
-    arm: Annotated[str | None, typer.Option(help="Which arm, where the spec has several.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; default: the spec's first.")] = None,
+    arm: Annotated[str | None, typer.Option(help="The arm to train; required if the spec has several.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed; default: the first of the spec.")] = None,
     set_: SetOption = None,
     out: OutOption = None,
     fabric: FabricOption = None,
     dry: DryOption = False,
 ) -> None:
-    """Train one run and report on it."""
+    """Train one run and write its report."""
     comparison = _load(spec, set_, fabric)
     with _errors_as_messages():
         single = one_run(comparison, arm, seed)
@@ -106,13 +108,13 @@ def run(
 @app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
 def compare(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)],
-    arms: Annotated[str | None, typer.Option(help="Only these arms, with commas between; default: all.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Only these arms, separated by commas; default: all.")] = None,
     set_: SetOption = None,
     out: OutOption = None,
     fabric: FabricOption = None,
     dry: DryOption = False,
 ) -> None:
-    """Train every arm with every seed on equal terms, and report which wins, by how much, how sure."""
+    """Train every arm with every seed on equal terms, and report which wins, by how much, and how sure that is."""
     comparison = _load(spec, set_, fabric)
     if arms is not None:
         with _errors_as_messages():
@@ -124,7 +126,7 @@ def compare(
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of an interrupted comparison or run.")],
 ) -> None:
-    """Go on from the last checkpoints (checkpoint_every in the spec), bit for bit as if nothing had happened."""
+    """Resume from the latest checkpoint (checkpoint_every in the spec), bit for bit as if never interrupted."""
     from gannet.experiment.resume import resume_plan
 
     with _errors_as_messages():
@@ -134,15 +136,15 @@ def resume(
 
 @app.command()
 def demo(set_: SetOption = None, out: OutOption = None) -> None:
-    """The comparison of the README: gossip against server and all-reduce over 10 Mbit/s, 25 ms links."""
+    """Run the comparison of the README: gossip, server and all-reduce over 10 Mbit/s, 25 ms links."""
     comparison = _load("demo", set_, None)
     _execute(comparison, _folder(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet report runs/demo-20260102-120000[/bold]")
 def report(
-    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
-    rescore: Annotated[bool, typer.Option(help="Score the snapshots again first.")] = False,
+    folder: Annotated[Path, typer.Argument(help="The folder of a comparison or of a single run.")],
+    rescore: Annotated[bool, typer.Option(help="Re-score the snapshots first.")] = False,
 ) -> None:
     """Write the report of a finished comparison or run again."""
     from gannet.experiment.compare import report_on
@@ -155,18 +157,20 @@ def report(
 
 @app.command(epilog="Example: [bold]gannet score runs/demo-20260102-120000 --samples 10000 --device cuda:1[/bold]")
 def score(
-    folder: Annotated[Path, typer.Argument(help="A comparison's folder, or a single run's.")],
-    samples: Annotated[int | None, typer.Option(help="Images for each snapshot; default: the spec's.")] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder of a comparison or of a single run.")],
+    samples: Annotated[int | None, typer.Option(help="Images for each snapshot; default: as in the spec.")] = None,
     metrics: Annotated[
-        str | None, typer.Option(help=f"Which, with commas between: {', '.join(METRICS)}; default: the spec's.")
+        str | None, typer.Option(help=f"Separated by commas, of {', '.join(METRICS)}; default: as in the spec.")
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="auto, fashionnet, inception or efficientnet-lite0; default: the spec's.")
+        str | None, typer.Option(help="auto, fashionnet, inception or efficientnet-lite0; default: as in the spec.")
     ] = None,
-    points: Annotated[int | None, typer.Option(help="Snapshots of a run; default: the spec's.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: the spec's.")] = None,
+    points: Annotated[
+        int | None, typer.Option(help="Number of snapshots to score in each run; default: as in the spec.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: as in the spec.")] = None,
 ) -> None:
-    """Score the snapshots of a finished comparison or run again, perhaps otherwise, and write its report again."""
+    """Re-score a finished run or comparison, with other settings if wanted, and write its report again."""
     from gannet.experiment.compare import report_on, score_again
 
     given = {"samples": samples, "features": features, "points": points, "device": device}
@@ -182,11 +186,13 @@ def score(
 
 @app.command(epilog="Example: [bold]gannet export runs/kdgan-…/kdgan/seed-1 --to classifier.onnx[/bold]")
 def export(
-    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     to: Annotated[Path, typer.Option(help="The file to write: .safetensors or .onnx.")],
-    player: Annotated[str | None, typer.Option(help="Whose network; default: the classifier or generator.")] = None,
+    player: Annotated[
+        str | None, typer.Option(help="The player whose network is written; default: classifier or generator.")
+    ] = None,
 ) -> None:
-    """Write a trained network to a file, for use elsewhere: the mean of the nodes at the last snapshot."""
+    """Write a trained network (the mean of the nodes at the last snapshot) to a file."""
     with _errors_as_messages():
         from gannet.experiment.export import export as write
 
@@ -195,23 +201,23 @@ def export(
 
 @app.command()
 def clean() -> None:
-    """End what a killed run left behind, and nothing else."""
+    """Remove processes and namespaces left behind by a killed run."""
     with _errors_as_messages():
         done = registry.clean()
     for item in done:
         words = {
             "running": "still running, left alone",
-            "ended": "its processes and namespaces were ended",
+            "ended": "its processes and namespaces were removed",
             "gone": "nothing was left of it; its entry is removed",
         }
         console.print(f"{item.entry.command} (pid {item.entry.outer.pid}): {words[item.state]}", markup=False)
     if not done:
-        console.print("nothing to clean: no run has left anything")
+        console.print("nothing to clean: no run has left anything behind")
 
 
 @app.command()
 def doctor() -> None:
-    """What this machine can do: engines, namespaces, Docker, GPU; each with the fix."""
+    """Check what this machine can do (link engines, namespaces, Docker, GPU) and show how to fix what it cannot."""
     from gannet.cli.doctor import engine_used, examine, table
 
     findings = examine()
@@ -223,7 +229,7 @@ def doctor() -> None:
 
 @app.command()
 def specs() -> None:
-    """Names of the shipped specs."""
+    """List the shipped specs."""
     for name in shipped_specs():
         console.print(name)
 
@@ -288,7 +294,9 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
 @app.command(hidden=True)
 def serve(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)] = "cluster",
-    out: Annotated[str, typer.Option(help="Folder for the ledger; with / at its end, a new one in it.")] = "/runs/",
+    out: Annotated[
+        str, typer.Option(help="Folder for the results; with / at its end, a new folder in it.")
+    ] = "/runs/",
 ) -> None:
     """Run a spec over the node containers that join: what the controller's container does."""
 
@@ -302,7 +310,7 @@ def serve(
         signal.signal(number, interrupt)
     from gannet.experiment.serve import serve as run_served
 
-    # A log has no width of its own, and 80 columns break every line of it.
+    # A log has no width, and 80 columns would break every line of it.
     wide = console if console.is_terminal else Console(highlight=False, width=132)
     with _errors_as_messages():
         finished = run_served(spec, out, os.environ, wide)
@@ -311,12 +319,12 @@ def serve(
 
 @contextmanager
 def _errors_as_messages() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and exit status 2."""
+    """Turn errors that a user can fix into one message, with exit status 2 (1 for a failed run)."""
     from gannet.netem.links.profile import ProfileError
 
     try:
         yield
-    except typer.Exit:  # said already; it is a RuntimeError
+    except typer.Exit:  # its message is printed already; it is a RuntimeError
         raise
     except (
         SpecError,

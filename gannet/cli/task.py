@@ -14,10 +14,10 @@ from gannet.spec.run_spec import ComparisonSpec
 
 console = Console(highlight=False)
 
-task = typer.Typer(name="task", help="Tasks: what they are made of and what they cost.", no_args_is_help=True)
+task = typer.Typer(name="task", help="Show what tasks cost, and check your own.", no_args_is_help=True)
 add_check(task)
 
-_CIFAR = {"name": "cifar10", "root": "."}  # not read
+_CIFAR = {"name": "cifar10", "root": "."}  # the data is never read
 EXAMPLES: dict[str, dict[str, Any]] = {
     "small": {},
     "dcgan": {
@@ -54,15 +54,15 @@ def show(
         str | None,
         typer.Argument(
             metavar="SPEC|NAME",
-            help=f"A spec file, a shipped spec, or one of {', '.join(EXAMPLES)}: default settings of these "
-            "on four nodes that gossip on a ring. Without: all of these.",
+            help=f"A spec file, a shipped spec, or one of {', '.join(EXAMPLES)} (with default settings, "
+            "on four nodes that gossip on a ring). Default: all of these.",
         ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a field, e.g. --set codec=fp16")
     ] = None,
 ) -> None:
-    """Parameters, bytes on the wire and FLOPs of a step, without data, training or a GPU."""
+    """Show parameters, bytes on the wire and FLOPs of a step, without data, training or a GPU."""
     try:
         from gannet.experiment.task_cost import NOTES, cost_of, cost_table
 

@@ -1,4 +1,4 @@
-"""`gannet task check`: finds the common mistakes in a task of one's own before it is trained."""
+"""`gannet task check`: finds the common mistakes in a user's task before it is trained."""
 
 from __future__ import annotations
 
@@ -29,13 +29,21 @@ def add_check(app: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="A task's .py file; or a spec's .yaml, for the tasks of its arms.")],
+    file: Annotated[
+        Path, typer.Argument(help="The .py file of a task, or the .yaml of a spec to check the tasks of its arms.")
+    ],
     settings: Annotated[
-        list[str] | None, typer.Option("--settings", metavar="KEY=VALUE", help="A setting of the task.")
+        list[str] | None,
+        typer.Option("--settings", metavar="KEY=VALUE", help="A setting of the task, e.g. width=24."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Minibatch; default 16, or the spec's.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Size of a minibatch; default: 16, or that of the spec.")
+    ] = None,
 ) -> None:
-    """Look for the common mistakes in a task: shapes, random numbers, state, gradients, scores. Status 1: some."""
+    """Check a task for common mistakes in shapes, random numbers, state, gradients and scores.
+
+    Exit status: 0 if none was found, 1 otherwise.
+    """
     console = Console(highlight=False)
     try:
         found = 0
@@ -50,7 +58,7 @@ def _tasks(file: Path, settings: Sequence[str], batch: int | None) -> list[tuple
     """(title, task, data, batch) of each different task."""
     if file.suffix in (".yaml", ".yml"):
         if settings:
-            raise ValueError("--settings: a spec has its task's settings itself; change them there")
+            raise ValueError("--settings: a spec already has the settings of its task; change them there")
         arms = load_spec(file).arms
     else:
         arms = _spec_around(file, settings).arms
@@ -78,11 +86,11 @@ def _spec_around(file: Path, settings: Sequence[str]) -> ComparisonSpec:
 
 
 def _report(console: Console, title: str, task: TaskSetting, data: DataConfig, batch: int) -> int:
-    """Check one task and say what was found; returns how many findings there are."""
+    """Check one task and print the findings; returns their number."""
     findings = findings_of(task, data, batch)
     for name, what, fix in findings:
         console.print(f"[red]{name}[/red]: {escape(what)}\n    fix: {escape(fix)}", soft_wrap=True)
-    words = "no mistake was found" if not findings else f"{len(findings)} found; mend them and check again"
+    words = "no mistakes found" if not findings else f"{len(findings)} found; fix them and check again"
     console.print(f"{title}: {words}", style="green" if not findings else "red", markup=False)
     return len(findings)
 

@@ -1,4 +1,4 @@
-"""`gannet topology`: graphs to gossip over, in figures side by side and as pictures."""
+"""`gannet topology`: compares and draws the graphs that nodes gossip over."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LARGEST_PICTURE = 128  # nodes; beyond it a terminal is too narrow
 _LARGEST_SHADED = 32
 _SHADES = "░▒▓█"
 _NOTES = """\
-period, exact: rounds until it begins again; until every node holds the average itself
-degree: most peers that a node sends to in a round
-edges: directed, in a round, / all that are ever used
+period, exact: rounds until the graph repeats; until every node holds the exact average
+degree: the most peers that a node sends to in a round
+edges: directed edges in a round / in all rounds together
 ρ: max(|λ2|, |λM|) of a round's W
-rate: how a round shrinks disagreement in the long run; gap: 1 − rate
-copies: of the model, sent by a node in a round (by the busiest node)"""
+rate: factor by which a round shrinks disagreement in the long run; gap: 1 − rate
+copies: copies of the model that a node sends in a round (that the busiest node sends)"""
 
 NameArgument = Annotated[
     list[str],
@@ -45,13 +45,15 @@ def topology(
     names: NameArgument,
     nodes: Annotated[
         int | None,
-        typer.Option("--nodes", "-n", min=1, max=1024, help=f"Default: {_NODES}, or as many as a file has."),
+        typer.Option(
+            "--nodes", "-n", min=1, max=1024, help=f"Number of nodes; default: {_NODES}, or the number in a file."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Draw into FILE.html, or .svg or .png.")
+        Path | None, typer.Option("--out", metavar="FILE", help="Draw into this file: .html, .svg or .png.")
     ] = None,
 ) -> None:
-    """Figures of one topology, or of several side by side: degree, spectral gap, rounds to consensus, copies sent."""
+    """Compare topologies: degree, spectral gap, rounds to consensus, copies sent; and draw them."""
     try:
         choices = [choice_of(name) for name in names]
         if out is not None:

@@ -1,4 +1,4 @@
-"""Draws topologies with plotly: nodes on a circle with the round's edges, and the mixing matrix beside them.
+"""Draws topologies with plotly: nodes on a circle with the round's edges, and the mixing matrix next to them.
 
 A row a topology, a column a round for those that change, up to six; behind them the matrices of the rounds
 drawn, multiplied: how much of each node is in each node after them.

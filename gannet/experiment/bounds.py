@@ -69,7 +69,7 @@ def lower_bound(
 def joint_bound(
     each: Sequence[tuple[Traffic, bool]], plans: Sequence[InterfacePlan], compute_s: float, steps: int
 ) -> LowerBound:
-    """The bound of a run of so many steps with several exchanges, of one player each, and whether it overlaps.
+    """The bound of a run of `steps` steps with several exchanges, of one player each, and whether it overlaps.
 
     Exchanges of one shape are one exchange of all their bytes. Those of different shapes may hide behind one another,
     for no node waits for one before it begins the other; but all their bytes share the links.

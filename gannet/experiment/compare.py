@@ -39,8 +39,8 @@ def execute(
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished.
 
-    `more_fabrics`: by name, those that the caller has opened. `observers` are told what the terminal is told.
-    `plan`: of a comparison that was interrupted, what is left to do.
+    `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows.
+    `plan`: what is left of an interrupted comparison.
     """
     check_plugins(comparison)
     for arm in comparison.arms.values():
@@ -134,7 +134,7 @@ def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
 
 
 def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None = None) -> None:
-    """Score the snapshots of every run in a comparison's or a run's folder anew.
+    """Score the snapshots of every run in the folder of a comparison or of a run again.
 
     wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
     says what it rests on. A run whose spec has no score gets the defaults.

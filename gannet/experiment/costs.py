@@ -29,7 +29,7 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
     }
     pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
     slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
-    paces = spec.algorithm.traits.paces_per_step  # a step of MD-GAN's worker has less than so many
+    paces = spec.algorithm.traits.paces_per_step  # a step of an MD-GAN worker has fewer
     if slowest is None or means_ms[slowest] <= _PACE_TOLERANCE * paces * pace_ms[slowest]:
         return []
     return [

@@ -1,7 +1,7 @@
 """A dry run: what a comparison would do, from its spec alone; no data, no GPU, no link and no node is needed.
 
 Every network is built and one gradient of each arm taken, both in shapes only, so that a spec whose task cannot work
-is found out here and not on the GPU that somebody waits for.
+is found out here and not on the GPU that a user waits for.
 """
 
 from __future__ import annotations

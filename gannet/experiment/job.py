@@ -12,7 +12,7 @@ from gannet.node.tasks import build_sampler
 from gannet.node.traffic.exchange import message_bytes
 from gannet.spec.run_spec import RunSpec
 
-# A gradient may take this long on a crowded host before its node counts as dead: so many times its pace,
+# A gradient may take this long on a crowded host before its node counts as dead: this many times its pace,
 # or seconds where it has none.
 _SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
 

@@ -91,7 +91,7 @@ class LiveDisplay:
             self._console.print(self._heading, markup=False)
 
     def named(self, run: str) -> None:
-        """Its name is for machines."""
+        """The name is for metrics; it is not shown."""
 
     def end(self, summary: dict[str, Any]) -> None:
         """A run is over: its one lasting line."""
@@ -133,14 +133,14 @@ class LiveDisplay:
         self._refresh()
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
-        """Nor are checkpoints."""
+        """Checkpoints are not shown."""
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """Snapshots are not shown."""
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """A change of links is shown, and the first few times that they were not as ordered; readings are not."""
+        """A change of links is shown, and the first few intervals out of tolerance; samples are not."""
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
         elif line.get("event") == "bad-window":
@@ -160,7 +160,7 @@ class LiveDisplay:
         )
 
     def certificate(self, certificate: Certificate) -> None:
-        """Say before training whether the links are as ordered; what comes later is in the run's last line."""
+        """Show before training which links miss their profile; what comes later is in the last line of the run."""
         if self._phase and not certificate.trusted:
             for reason in certificate.reasons:
                 self._console.print(f"  untrusted links: {reason}", style="yellow", markup=False)

@@ -1,6 +1,6 @@
-"""`gannet resume`: what is left of an interrupted run or comparison, and from where each run goes on.
+"""`gannet resume`: what is left of an interrupted run or comparison, and where each run resumes.
 
-Training goes on from the newest step that all nodes have a checkpoint of. What the ledger has of later steps is
+Training resumes from the newest step that all nodes have a checkpoint of. What the ledger has of later steps is
 dropped (see Ledger): the same steps are made again, with the same bits.
 """
 
@@ -22,7 +22,7 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """What is still to run of a comparison in `folder`: `resumed` go on, the others have not begun."""
+    """What is still to run of a comparison in `folder`: `resumed` are resumed, the others have not begun."""
 
     comparison: ComparisonSpec
     folder: Path
@@ -31,7 +31,7 @@ class ResumePlan:
 
 
 def resume_plan(folder: Path) -> ResumePlan:
-    """Of a comparison's folder, or of a single run's; torch is not imported. ValueError: why it cannot go on."""
+    """Of a comparison's folder, or of a single run's; torch is not imported. ValueError: why it cannot be resumed."""
     comparison, root = _comparison_in(folder.absolute())
     left: list[RunSpec] = []
     resumed: set[Path] = set()

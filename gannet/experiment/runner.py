@@ -23,7 +23,7 @@ def run_one(
 ) -> dict[str, Any]:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
 
-    `resume`: go on with the run that is there from its last checkpoints. Raises ValueError when they are not its own.
+    `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that is of another run.
     """
     whole, data = job_of(spec), data_of(spec)
     job = resumed_job(whole, folder) if resume else whole

@@ -42,7 +42,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
     overrides = [line for line in environment.get("GANNET_SET", "").splitlines() if line.strip()]
     fabric = environment.get("GANNET_FABRIC") or "compose"
     overrides.append(f"fabric={fabric}")
-    load_spec(source, overrides)  # mistakes are worth saying before anybody waits for nodes
+    load_spec(source, overrides)  # report mistakes before waiting for nodes
     from gannet.metrics.run_metrics import MetricsSink  # imports torch: after the spec is known to be good
 
     token = environment.get("GANNET_TOKEN", "")
@@ -70,7 +70,7 @@ def count_nodes(
 ) -> int:
     """How many node containers there are, once all that are listed have joined and no more come."""
     end = time.monotonic() + timeout_s
-    last, since, said = 0, time.monotonic(), -1
+    last, since, shown = 0, time.monotonic(), -1
     while time.monotonic() < end:
         now = listed()
         here = joined()
@@ -78,9 +78,9 @@ def count_nodes(
             last, since = now, time.monotonic()
         elif time.monotonic() - since > _SETTLED_S:
             return now
-        if here != said:
+        if here != shown:
             console.print(f"  {here} of {now} node containers have joined", style="dim", markup=False)
-            said = here
+            shown = here
         time.sleep(0.25)
     raise ServeError(
         f"after {timeout_s:.0f} s {joined()} of {listed()} node containers have joined: look at "

@@ -104,7 +104,7 @@ class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def gradient_cost(task: AnyTask, calls: int = 1) -> tuple[float, int]:
-    """(FLOPs of a gradient, bytes that it keeps for its backward passes), the mean and the most of so many calls."""
+    """(FLOPs of a gradient, bytes that it keeps for its backward passes), the mean and the most of `calls` calls."""
     device = getattr(task, "device", torch.device("cpu"))
     x, most = task.initial().to(device), 0
     with Flops() as counter:

@@ -25,7 +25,7 @@ from gannet.netem.links.state import LinkState
 from gannet.node.tasks.config import Settings
 from gannet.spec.schedule import Edge, Profile, ScheduledChange
 
-# After a run's last second its nodes make the steps to their common end; what loops goes on until then.
+# After the last second of a run its nodes make the steps to their common end; what loops continues until then.
 _AFTER_S = 60.0
 
 
@@ -84,11 +84,11 @@ class LinksSpec(Settings):
         return given
 
     @model_validator(mode="after")
-    def _said_once(self) -> LinksSpec:
+    def _given_once(self) -> LinksSpec:
         if self.regions is not None and self.delays_ms is not None:
             raise ValueError("regions and delays_ms say the same thing twice: keep one")
         if self.losses_percent is not None and self.delays_ms is None:
-            raise ValueError("losses_percent belongs to delays_ms, which is not there")
+            raise ValueError("losses_percent belongs to delays_ms, which is missing")
         return self
 
     @property
@@ -115,7 +115,7 @@ class LinksSpec(Settings):
         return ", ".join(parts)
 
     def over_time(self, world: int, last_s: float | None) -> tuple[LinkState, tuple[LinkChange, ...]]:
-        """The links as a run of `world` nodes begins, and their changes; it ends after `last_s` (None: who knows).
+        """The links as a run of `world` nodes begins, and their changes; it ends after `last_s` (None: not known).
 
         Raises ValueError with the path of the field that does not fit.
         """
@@ -145,7 +145,7 @@ class LinksSpec(Settings):
         sizes = {"regions.nodes": self.regions and len(self.regions.nodes), "delays_ms": len(self.delays_ms or ())}
         for field, size in sizes.items():
             if size and size != world:
-                raise ValueError(f"links.{field}: of {size} nodes, but there are {world}")
+                raise ValueError(f"links.{field}: is for {size} nodes, but the run has {world}")
         try:
             _ = self.pairs
         except MatrixError as error:

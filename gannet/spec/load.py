@@ -111,7 +111,7 @@ def explain(error: ValidationError) -> list[str]:
 
 
 def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:
-    """A mistake of the base would be said once for each arm: say it once."""
+    """Report a mistake of the base, which every arm repeats, once."""
     plain = [re.sub(r"^in arm .*?: ", "", line) for line in mistakes]
     return [
         text if len(arms) > 1 and plain.count(text) == len(arms) else line
@@ -136,14 +136,14 @@ def _seeds(base: dict[str, Any], where: str) -> list[int]:
     seeds = base.pop("seeds", None)
     single = base.pop("seed", None)
     if seeds is not None and single is not None:
-        raise SpecError(f"{where}: seeds: `seed` says the same thing: keep one of them")
+        raise SpecError(f"{where}: seeds: `seed` is the same setting: keep one of them")
     if seeds is None:
         seeds = [1 if single is None else single]
     valid = isinstance(seeds, list) and bool(seeds)
     if not valid or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
         raise SpecError(f"{where}: seeds: a list of whole numbers from 0, for example [1, 2, 3] (got {seeds!r})")
     if len(set(seeds)) != len(seeds):
-        raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); equal seeds give equal runs")
+        raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); runs with equal seeds are equal")
     return list(seeds)
 
 

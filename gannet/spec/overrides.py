@@ -9,7 +9,7 @@ import yaml
 
 
 class _OneOfEachKey(yaml.SafeLoader):
-    """YAML that says a key twice is a mistake: the second would silently replace the first."""
+    """Refuses a key that appears twice: the second would silently replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -17,14 +17,14 @@ class _OneOfEachKey(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int)) and key in seen:
                 where = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {where}: {key!r} is there twice; keep one of them")
+                raise yaml.YAMLError(f"line {where}: {key!r} appears twice; keep one of them")
             if isinstance(key, (str, int)):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def parse(text: str) -> Any:
-    """What the YAML says. Raises YAMLError, for a key that is there twice too."""
+    """What the YAML says. Raises YAMLError, also for a key that appears twice."""
     loader = _OneOfEachKey(text)
     try:
         return loader.get_single_data()

@@ -58,12 +58,12 @@ class StopSpec(Settings):
         if self.steps is None and self.seconds is None and self.score is None:
             raise ValueError("a run needs an end: give steps, seconds or score")
         if self.score is not None and self.steps is None and self.seconds is None:
-            raise ValueError("a score may never be reached: give steps or seconds as well")
+            raise ValueError("a score may never be reached: give steps or seconds too")
         return self
 
 
 class RunSpec(TrainingSettings):
-    """One run: one arm, one seed. How it trains is in TrainingSettings, which the nodes are told as well."""
+    """One run: one arm, one seed. How it trains is in TrainingSettings, which the nodes receive as well."""
 
     name: str = "run"
     label: str = ""
@@ -98,7 +98,7 @@ class RunSpec(TrainingSettings):
         self._check_node_pace()
         if self.checkpoint_every is not None and not self.fabric_kind.resumable:
             raise ValueError(
-                f"checkpoint_every: `gannet resume` does not know fabric {self.fabric} yet: leave it out, or use "
+                f"checkpoint_every: runs on fabric {self.fabric} cannot be resumed yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
         modelled = self.fabric_kind.modelled

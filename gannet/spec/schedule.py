@@ -96,8 +96,8 @@ class Flap(Settings):
     times: PositiveInt = 1
 
 
-# What an entry may say beside its kind and its time.
-_BESIDE = {
+# The fields that each kind of entry allows, besides its time.
+_FIELDS = {
     "profile": ("nodes", "edges", "ramp_s", "for_s"),
     "flap": ("nodes", "edges"),
     "partition": ("for_s",),
@@ -130,16 +130,16 @@ class ScheduledChange(Settings):
 
     @model_validator(mode="after")
     def _of_one_kind(self) -> ScheduledChange:
-        kinds = [kind for kind in _BESIDE if getattr(self, kind) is not None]
+        kinds = [kind for kind in _FIELDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
             got = " and ".join(kinds) or "none of them"
-            raise ValueError(f"an entry is one of {', '.join(_BESIDE)} (got {got})")
-        said = [
+            raise ValueError(f"an entry is one of {', '.join(_FIELDS)} (got {got})")
+        given = [
             name for name in ("nodes", "edges", "ramp_s", "for_s", "loop") if getattr(self, name) not in (None, False)
         ]
-        if odd := [name for name in said if name not in _BESIDE[kinds[0]]]:
-            beside = ", ".join(("at_s", *_BESIDE[kinds[0]]))
-            raise ValueError(f"{odd[0]} does not go with {kinds[0]}; what does: {beside}")
+        if odd := [name for name in given if name not in _FIELDS[kinds[0]]]:
+            allowed = ", ".join(("at_s", *_FIELDS[kinds[0]]))
+            raise ValueError(f"{odd[0]} is not a field of {kinds[0]}; allowed: {allowed}")
         if self.flap is not None and self.nodes is None and self.edges is None:
             raise ValueError("flap needs nodes or edges")
         return self
@@ -189,7 +189,9 @@ class ScheduledChange(Settings):
         if self.trace is not None:
             if self.loop and self.for_s is None:
                 if last_s is None:
-                    raise ScheduleError(f"{where}.loop: until when? give for_s, or the run's stop.seconds")
+                    raise ScheduleError(
+                        f"{where}.loop: a trace that loops needs an end: give for_s, or stop.seconds of the run"
+                    )
                 until_s = max(last_s, self.at_s + self.trace.duration_s)
             return schedule.replayed(
                 self.at_s, replace(self.trace, loop=self.loop), world, self.nodes, until_s, where

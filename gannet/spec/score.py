@@ -15,7 +15,7 @@ FeatureName = Literal["auto", "fashionnet", "inception", "efficientnet-lite0"]
 class ScoreSpec(Settings):
     """What to score, after training: `points` snapshots a run, each on `samples` generated images.
 
-    The score that decides is the Fréchet distance; the others are reported beside it.
+    The score that decides is the Fréchet distance; the others are reported next to it.
     """
 
     samples: Annotated[int, Field(ge=100, le=50_000)] = 1000
@@ -28,5 +28,5 @@ class ScoreSpec(Settings):
     @classmethod
     def _each_once(cls, value: tuple[MetricName, ...] | None) -> tuple[MetricName, ...] | None:
         if value is not None and len(set(value)) != len(value):
-            raise ValueError("each metric once")
+            raise ValueError("a metric is listed twice: list each once")
         return value

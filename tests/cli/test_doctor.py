@@ -23,16 +23,16 @@ def kernel_has_netem() -> bool:
 def test_the_engine_that_is_said_is_the_one_that_this_kernel_can_carry() -> None:
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["doctor"])
     assert done.exit_code == 0, done.output
-    said = f"made by engine {'netem' if kernel_has_netem() else 'nfqueue, since netem does not work here'}"
+    said = f"use engine {'netem' if kernel_has_netem() else 'nfqueue, since netem does not work here'}"
     assert said in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
     ("netem", "nfqueue", "said"),
     [
-        (True, True, "by engine netem: delays are made in the kernel; nfqueue takes its place only"),
-        (True, False, "by engine netem: delays are made in the kernel."),
-        (False, True, "by engine nfqueue, since netem does not work here (no such qdisc)."),
+        (True, True, "engine netem, which delays packets in the kernel; nfqueue is used only"),
+        (True, False, "engine netem, which delays packets in the kernel."),
+        (False, True, "use engine nfqueue, since netem does not work here (no such qdisc)."),
         (False, False, "No link engine works here"),
     ],
 )

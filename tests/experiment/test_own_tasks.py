@@ -192,7 +192,7 @@ def check(*arguments: str) -> tuple[int, str]:
 
 def test_the_command_passes_the_example_and_names_what_is_wrong(tmp_path: Path) -> None:
     code, said = check(str(EXAMPLE), "--settings", "width=8", "--batch", "4")
-    assert (code, said) == (0, "my_task.py: no mistake was found ")
+    assert (code, said) == (0, "my_task.py: no mistakes found ")
     wrong = tmp_path / "wrong.py"
     wrong.write_text(MINIMAL.replace("self.noise(4, 2)", "__import__('numpy').random.rand() * self.noise(4, 2)"))
     code, said = check(str(wrong))

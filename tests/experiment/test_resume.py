@@ -228,7 +228,7 @@ def spoilt(run: Path, what: str) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("none", "no step that all nodes have a checkpoint of"),
+        ("none", "no step of which all nodes have a checkpoint"),
         ("cut short", "node-1.safetensors: not a whole checkpoint"),
         ("another node's", "node-1.safetensors: of another node: its rank is 2, here 1"),
         ("an older step's", "node-1.safetensors: of step 16, not 20"),

@@ -244,7 +244,7 @@ def test_a_metric_that_cannot_be_had_is_an_error_and_the_customary_ones_leave_it
         check_scoring(TASK, digits, ScoreSpec(metrics=("inception-score",)))
     with pytest.raises(FeaturesMissing, match="device cuda:63: this machine has"):
         check_scoring(TASK, DATA, ScoreSpec(device="cuda:63"))
-    with pytest.raises(ValueError, match="each metric once"):
+    with pytest.raises(ValueError, match="a metric is listed twice"):
         ScoreSpec(metrics=("kid", "kid"))
     with pytest.raises(ValueError, match="task game scores itself"):
         check_scoring(GameConfig(name="game"), DATA, ScoreSpec(metrics=("kid",)))

@@ -135,10 +135,10 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"schedule": [{"at_s": -1, "heal": True}]}, "links.schedule.0.at_s: Input should be greater"),
     ({"schedule": [{"at_s": float("nan"), "heal": True}]}, "links.schedule.0.at_s:"),
     ({"schedule": [{"at_s": 1, "heal": False}]}, "links.schedule.0.heal: Input should be True"),
-    ({"schedule": [{"at_s": 1, "heal": True, "nodes": [1]}]}, "links.schedule.0: nodes does not go with heal"),
+    ({"schedule": [{"at_s": 1, "heal": True, "nodes": [1]}]}, "links.schedule.0: nodes is not a field of heal"),
     (
         {"schedule": [{"at_s": 1, "trace": "lte-walk", "ramp_s": 2}]},
-        "links.schedule.0: ramp_s does not go with trace",
+        "links.schedule.0: ramp_s is not a field of trace",
     ),
     ({"schedule": [{"at_s": 1, "profile": "lte", "nodez": [1]}]}, "links.schedule.0: unknown nodez"),
     ({"schedule": [{"at_s": 1, "profile": "lte", "nodes": []}]}, "links.schedule.0.nodes: name one at least"),
@@ -179,10 +179,10 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"schedule": [{"at_s": 1, "trace": "nowhere.csv"}]}, "links.schedule.0.trace: no trace file at nowhere.csv"),
     ({"schedule": [{"at_s": 1, "trace": 3}]}, "links.schedule.0.trace: a trace is a name"),
     ({"schedule": {"at_s": 1}}, "links.schedule:"),
-    ({"regions": {"nodes": ["us-east-1"]}}, "links.regions.nodes: of 1 nodes, but there are 4"),
+    ({"regions": {"nodes": ["us-east-1"]}}, "links.regions.nodes: is for 1 nodes, but the run has 4"),
     ({"regions": {"nodes": ["us-east-1", "moon", "moon", "moon"]}}, "links.regions: aws has no region 'moon'"),
     ({"regions": {"matrix": "azzure", "nodes": ["x"]}}, "links.regions.matrix: no matrix named 'azzure'"),
-    ({"delays_ms": [[0, 1], [1, 0]]}, "links.delays_ms: of 2 nodes, but there are 4"),
+    ({"delays_ms": [[0, 1], [1, 0]]}, "links.delays_ms: is for 2 nodes, but the run has 4"),
     ({"delays_ms": [[0, 1], [1]]}, "links.delays_ms"),
     ({"delays": "x.csv", "delays_ms": [[0]]}, "links: delays and delays_ms say the same thing twice"),
     ({"losses_percent": [[0] * 4] * 4}, "links: losses_percent belongs to delays_ms"),
@@ -207,7 +207,7 @@ def test_every_mistake_is_one_line_with_the_fields_path(links: Any, said: str) -
 
 def test_a_loop_needs_an_end() -> None:
     links = {"schedule": [{"at_s": 1, "trace": "lte-walk", "loop": True}]}
-    with pytest.raises(SpecError, match=r"links.schedule.0.loop: until when\? give for_s, or the run's stop.seconds"):
+    with pytest.raises(SpecError, match=r"links.schedule.0.loop: a trace that loops needs an end: give for_s"):
         run(links, stop={"steps": 10})
     links["schedule"][0]["for_s"] = 45
     assert run(links, stop={"steps": 10}).links_over_time[1][-1].at_s == 46

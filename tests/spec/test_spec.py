@@ -158,7 +158,7 @@ def test_whatever_is_in_the_file_there_is_one_kind_of_error(raw: dict[str, Any])
 
 
 def test_files_that_are_no_specs(tmp_path: Path) -> None:
-    twice = ("a: 1\nb: 2\na: 3", "line 3: 'a' is there twice")
+    twice = ("a: 1\nb: 2\na: 3", "line 3: 'a' appears twice")
     for text, word in [("a: [", "not YAML"), twice, ("- 1", "a mapping"), ("", "a mapping")]:
         path = tmp_path / "x.yaml"
         path.write_text(text)

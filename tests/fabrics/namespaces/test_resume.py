@@ -50,7 +50,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert ran.status == 0, ran.output
     summary, steps = ran.summary(), ran.steps()
     assert summary["status"] == "finished" and summary["resumed_after"] == [interrupted]
-    assert f"going on after step {interrupted}" in ran.output
+    assert f"resuming after step {interrupted}" in ran.output
     assert sorted((line["node"], line["step"]) for line in steps) == [
         (n, s) for n in range(NODES) for s in range(1, STEPS + 1)
     ]

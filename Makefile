@@ -14,34 +14,34 @@ WORKERS ?= $(shell expr $(PROCESSORS) + 2)
 
 .PHONY: demo test test-fast bench lint proto dashboards system clean help
 
-help:  ## what there is
+help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: system $(VENV)/.installed  ## the comparison of the README: about six minutes, a report at the end
+demo: system $(VENV)/.installed  ## run the comparison of the README: about six minutes, with a report at the end
 	$(BIN)/gannet demo
 
-test: system $(VENV)/.dev  ## all tests; needs the machine for itself for some twenty minutes on two processors
+test: system $(VENV)/.dev  ## run all tests: some twenty minutes on two processors with nothing else to do
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
 
-test-fast: $(VENV)/.dev  ## the pure tests: no links, containers, emulated machines or runs of real processes
+test-fast: $(VENV)/.dev  ## run the pure tests: no links, containers, emulated machines or runs of real processes
 	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real and not slow" --durations=25
 
-bench: system $(VENV)/.dev  ## the benchmarks of bench/, one after the other
+bench: system $(VENV)/.dev  ## run the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
-lint: $(VENV)/.dev  ## ruff and mypy
+lint: $(VENV)/.dev  ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-proto: $(VENV)/.dev  ## the Python of proto/*.proto, after a change there
+proto: $(VENV)/.dev  ## regenerate the Python of proto/*.proto after a change there
 	$(BIN)/python -m grpc_tools.protoc -Igannet/node/wire=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 	  gannet/node/wire/control.proto gannet/node/wire/exchange.proto
 	$(BIN)/python -m grpc_tools.protoc -Igannet/fabrics/links=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 	  gannet/fabrics/links/operator.proto
 
-dashboards: $(VENV)/.dev  ## the JSON of dashboards/, after a change there
+dashboards: $(VENV)/.dev  ## regenerate the JSON of dashboards/ after a change there
 	$(BIN)/python -m dashboards
 
 system:

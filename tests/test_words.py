@@ -58,9 +58,7 @@ def retired(where: str, text: str) -> list[str]:
 def check(texts: Iterator[tuple[str, str]]) -> None:
     read = list(texts)
     assert read, "there is nothing here to read"
-    assert not (
-        found := [line for where, text in read for line in retired(where, text)]
-    ), "\n".join(found)
+    assert not (found := [line for where, text in read for line in retired(where, text)]), "\n".join(found)
 
 
 def helps(command: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -130,7 +130,7 @@ class Origin:
 
     name: Annotated[
         StrictStr,
-        Field(min_length=1, description="What tables and ledgers call it; a file's own name when left out."),
+        Field(min_length=1, description="What tables and run folders call it; a file's own name when left out."),
     ] = "custom"
     source: Annotated[StrictStr, Field(description="Where the figures come from.")] = ""
     assumed: Annotated[

@@ -36,7 +36,7 @@ async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, Non
 
 
 def _descend(worker: Worker, x: Tensor, g: Gradient, step: int) -> Tensor:
-    """x − η ĝ for the players whose turn it is, η the player's learning rate after so many steps."""
+    """x − η ĝ for the players whose turn it is, η the player's learning rate after that many steps."""
     optimizer, new = worker.config.optimizer, x.clone()
     for player in g.active:
         where = worker.task.players[player]

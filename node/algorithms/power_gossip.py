@@ -29,7 +29,7 @@ from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.worker import Step, Worker
 
-EDGE_STREAM = 3  # beside those of gannet.node.tasks.gan.task
+EDGE_STREAM = 3  # separate from those of gannet.node.tasks.gan.task
 _NOTHING = memoryview(b"")  # instead of a product: this edge is no more
 
 

@@ -101,7 +101,7 @@ class Codec(Protocol):
     """Packs a flat float32 tensor into bytes and back.
 
     `unbiased`: the mean of what comes back is what went in (casts count as such: they round to nearest).
-    `grain`: a vector cut at multiples of so many values packs to as many bytes as in one segment, headers apart.
+    `grain`: a vector cut at multiples of this many values packs to as many bytes as in one segment, headers apart.
     """
 
     name: str

@@ -44,7 +44,7 @@ class CastCodec(Stateless):
         return count * self._dtype.itemsize
 
     def encode(self, values: Tensor) -> memoryview:
-        # A copy even for fp32: the sender goes on changing its parameters while the message travels.
+        # A copy even for fp32: the sender continues to change its parameters while the message is in flight.
         if not len(values):
             return memoryview(b"")
         cast = values.detach().to("cpu", self._dtype, copy=True).contiguous()

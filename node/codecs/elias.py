@@ -185,7 +185,7 @@ class EliasQsgd(Dithered):
         self.s, self.bucket, self.scale = s, bucket, scale
 
     def wire_bytes(self, count: int) -> int:
-        """At most so many: as if no level were zero and all were s, for a gap of g takes less than g such codes."""
+        """An upper bound: as if no level were zero and all were s, for a gap of g takes less than g such codes."""
         longest = 2 + int(omega_lengths(np.array([self.s]))[0])
         return _HEADER + 4 * -(-count // self.bucket) + -(-count * longest // 8)
 

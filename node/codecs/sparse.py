@@ -63,7 +63,7 @@ def kept(count: int, ratio: float) -> int:
 class TopKCodec(Stateless):
     """The k largest magnitudes: the count, where they are, and their values in float32.
 
-    Where they are is told by 4 bytes each or by a bit for every value, whichever is shorter for that count.
+    Their places take 4 bytes each or a bit for every value, whichever is shorter for that count.
     """
 
     unbiased = False

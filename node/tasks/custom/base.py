@@ -1,4 +1,4 @@
-"""The base class of a task that somebody brings: networks for the players, and a loss of each; the rest is here.
+"""The base class of a user's own task: networks for the players, and a loss of each; the rest is here.
 
 A subclass says what `networks` there are, one a player, and what each player's loss is on a minibatch. This class
 makes the flat vector of them, each player's gradient of its own loss, buffers, streams of random numbers, state,
@@ -118,7 +118,7 @@ class Task:
     def measure(self) -> Evaluation:
         """How good the networks are as they stand, `score` lower is better; in evaluation mode, without gradients.
 
-        It must not depend on rank or seed of the context: whoever scores builds the task anew, as rank 0 of 1.
+        It must not depend on rank or seed of the context: to score, the task is built again, as rank 0 of 1.
         """
         raise TaskMistake(
             f"{type(self).__name__} has no measure(), and so no score: write it, or give the spec score: null"

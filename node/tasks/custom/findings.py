@@ -18,7 +18,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 class Make(Protocol):
-    """Builds the task anew."""
+    """Builds the task again."""
 
     def __call__(self, rank: int, training: bool = True) -> AnyTask:
         """As that rank of a world of two, with one seed for all; or as whoever scores (rank 0, not training)."""

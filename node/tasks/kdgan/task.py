@@ -211,7 +211,7 @@ class KdganTask:
         return torch.cat([network(stage(part, self.device).float().div_(255)).cpu() for part in batches])
 
     def evaluate(self, x: Tensor) -> Evaluation:
-        """The classifier on the test split; the teacher, where it plays, beside it."""
+        """The classifier on the test split, and the teacher, if it plays."""
         test = self._test_split
         more: dict[str, float] = {}
         for player in (CLASSIFIER, TEACHER):

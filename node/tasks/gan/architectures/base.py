@@ -1,4 +1,4 @@
-"""What a task asks of a network beside being a torch module."""
+"""What a task requires of a network besides being a torch module."""
 
 from __future__ import annotations
 

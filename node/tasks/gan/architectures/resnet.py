@@ -35,7 +35,7 @@ COARSEST_PIXELS = 8
 
 
 def features_at(width: int, pixels: int) -> int:
-    """Features of blocks that work at a resolution of so many pixels a side."""
+    """Features of blocks at a resolution of that many pixels per side."""
     return max(1, width * FULL_WIDTH_PIXELS // max(pixels, FULL_WIDTH_PIXELS))
 
 
@@ -88,7 +88,7 @@ class ResidualNetwork(Network):
     """What both have: a place for other blocks between their own, and what they begin with."""
 
     def after(self, pixels: int, size: int, features: int) -> list[nn.Module]:
-        """What follows the block that ends at so many pixels a side, of images of `size`."""
+        """What follows the block that ends at that many pixels per side, of images of `size`."""
         return []
 
     def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:

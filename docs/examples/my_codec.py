@@ -31,4 +31,4 @@ class Ternary(Codec):
     def decode(self, payload: memoryview) -> Tensor:
         count, most = np.frombuffer(payload, "<u4", 1)[0], np.frombuffer(payload, "<f4", 1, offset=4)[0]
         fours = np.frombuffer(payload, np.uint8, offset=8)[:, None] >> np.array([0, 2, 4, 6], np.uint8) & 3
-        return torch.from_numpy((fours.reshape(-1)[:count].astype(np.float32) - 1) * most)
+        return (torch.from_numpy(fours.reshape(-1)[:count].astype(np.float32)) - 1) * float(most)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from gannet.cli.findings import print_findings
 from gannet.console import fail
 from gannet.spec.load import SpecError, load_spec, resolve
 from gannet.spec.run_spec import RunSpec
@@ -43,12 +43,7 @@ def check(
         for title, spec in _specs(file, settings or [], topology, nodes):
             from gannet.experiment.algorithm_check import check_algorithm  # imports torch
 
-            findings = check_algorithm(spec)
-            for name, what, fix in findings:
-                console.print(f"[red]{name}[/red]: {escape(what)}\n    fix: {escape(fix)}", soft_wrap=True)
-            words = "no mistake was found" if not findings else f"{len(findings)} found; fix them and check again"
-            console.print(f"{title}: {words}", style="green" if not findings else "red", markup=False)
-            found += len(findings)
+            found += print_findings(console, title, check_algorithm(spec))
     except (SpecError, ValueError, FileNotFoundError) as error:
         fail(str(error), 1)
     raise typer.Exit(1 if found else 0)

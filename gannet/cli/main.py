@@ -15,6 +15,7 @@ from rich.console import Console
 from gannet import logs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
 from gannet.cli.algorithm import algorithm
+from gannet.cli.codec import codec
 from gannet.cli.net import net
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(net)
 app.add_typer(task)
 app.add_typer(algorithm)
+app.add_typer(codec)
 add_topology(app)
 console = Console(highlight=False)
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from gannet.cli.findings import print_findings
 from gannet.console import fail
 from gannet.node.data.config import DataConfig
 from gannet.node.plugins import PluginError, told
@@ -48,7 +48,7 @@ def check(
     try:
         found = 0
         for title, task, data, size in _tasks(file, settings or [], batch):
-            found += _report(console, title, task, data, size)
+            found += print_findings(console, title, findings_of(task, data, size))
     except (SpecError, ValueError, FileNotFoundError) as error:
         fail(str(error), 1)
     raise typer.Exit(1 if found else 0)
@@ -83,16 +83,6 @@ def _spec_around(file: Path, settings: Sequence[str]) -> ComparisonSpec:
     if bad := [text for text in settings if "=" not in text]:
         raise ValueError(f"--settings {bad[0]}: write key=value")
     return resolve(raw, str(file), [f"task.settings.{text}" for text in settings])
-
-
-def _report(console: Console, title: str, task: TaskSetting, data: DataConfig, batch: int) -> int:
-    """Check one task and print the findings; returns their number."""
-    findings = findings_of(task, data, batch)
-    for name, what, fix in findings:
-        console.print(f"[red]{name}[/red]: {escape(what)}\n    fix: {escape(fix)}", soft_wrap=True)
-    words = "no mistakes found" if not findings else f"{len(findings)} found; fix them and check again"
-    console.print(f"{title}: {words}", style="green" if not findings else "red", markup=False)
-    return len(findings)
 
 
 def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding]:

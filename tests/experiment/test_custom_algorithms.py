@@ -184,7 +184,7 @@ def test_a_graph_that_changes_is_looked_at_over_its_period() -> None:
 
 def test_the_command_checks_the_example_and_finds_a_mistake(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["algorithm", "check", str(EXAMPLE), "--settings", "gamma=1", "--nodes", "4"])
-    assert found.exit_code == 0 and "my_algorithm.py: no mistake was found" in found.output
+    assert found.exit_code == 0 and "my_algorithm.py: no mistakes found" in found.output
     (tmp_path / "mine.py").write_text(text_of(**FAULTY["bytes"]))
     found = CliRunner().invoke(app, ["algorithm", "check", str(tmp_path / "mine.py")])
     assert found.exit_code == 1 and "bytes: node 0 sent" in found.output and "fix:" in found.output

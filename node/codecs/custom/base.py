@@ -1,4 +1,4 @@
-"""The base class of a codec of one's own; docs/own-codec-topology.md walks through it."""
+"""The base class of a codec of one's own; docs/own-codec.md walks through it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from gannet.node.plugins import PythonSource
 
 
 class PythonCodecConfig(PythonSource):
-    """A codec of one's own. See docs/own-codec-topology.md."""
+    """A codec of one's own. See docs/own-codec.md."""
 
     what: ClassVar[str] = "codec"
     group: ClassVar[str] = "gannet.codecs"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gannet.fabrics.job import Job, Resumed
 from gannet.fabrics.virtual.fabric import Kill
 from gannet.node.config import NodeConfig
-from gannet.node.methods.registry import ALGORITHM_NAMES
+from gannet.node.methods.registry import METHODS as SHIPPED
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Owner, config_hash
 from gannet.node.training.worker import Worker
 from tests.support.runs import Memory, play, virtual_job
@@ -129,7 +129,7 @@ def test_every_task_goes_on(task: dict[str, Any]) -> None:
 
 
 def test_every_method_is_tried_or_refused() -> None:
-    assert {algorithm["name"] for algorithm, _, _ in METHODS} | {"ddp", "ad-psgd"} == set(ALGORITHM_NAMES)
+    assert {algorithm["name"] for algorithm, _, _ in METHODS} | {"ddp", "ad-psgd"} == set(SHIPPED)
     for name in ("ddp", "ad-psgd"):
         with pytest.raises(ValueError, match=r"checkpoint_every: .* synchronous method"):
             NodeConfig.model_validate({"run": "r", "algorithm": {"name": name}, "pace_ms": 10, "checkpoint_every": 5})

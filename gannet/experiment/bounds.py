@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
+from gannet.ledger.records import LowerBound
 from gannet.netem.links.plan import InterfacePlan
 from gannet.node.methods.formulas import Traffic
 from gannet.node.traffic.players import shape_of, together
-
-
-@dataclass(frozen=True)
-class LowerBound:
-    """Seconds a gradient step, averaged over the steps from one exchange to the next."""
-
-    compute_s: float
-    transfer_s: float
-    delay_s: float
-    total_s: float
-
-    def to_json(self) -> dict[str, float]:
-        """A dict of plain JSON values."""
-        return asdict(self)
 
 
 def lower_bound(

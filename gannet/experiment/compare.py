@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,8 @@ from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
 from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
+from gannet.ledger.files import read_json, validate
+from gannet.ledger.records import Summary
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
@@ -51,7 +52,7 @@ def execute(
     runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
     resumed = plan.resumed if plan else frozenset()
     display = DisplayTee(terminal, *observers)
-    summaries: list[dict[str, Any]] = []
+    summaries: list[Summary] = []
     with ExitStack() as stack:
         fabrics = dict(more_fabrics or {})
         for kind in dict.fromkeys(spec.fabric_kind for spec in runs):
@@ -67,7 +68,7 @@ def execute(
                 summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
                 display.end(summary)
                 summaries.append(summary)
-                if summary["status"] == "stopped":
+                if summary.status == "stopped":
                     console.print("stopped: all measurements so far are in the run folder", style="yellow")
                     break
         finally:  # whatever stopped a run, those before it are worth their scores
@@ -76,7 +77,7 @@ def execute(
                 score_all(folder, runs[: len(summaries)], summaries, console)
                 report_on(folder, console)
             sandbox.own_as_caller(folder)
-    return all(summary["status"] == "finished" for summary in summaries) and len(summaries) == len(runs)
+    return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs)
 
 
 def run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -87,14 +88,14 @@ def run_folder(folder: Path, spec: RunSpec) -> Path:
 def score_all(
     folder: Path,
     runs: Sequence[RunSpec],
-    summaries: list[dict[str, Any]],
+    summaries: list[Summary],
     console: Console,
     folders: list[Path] | None = None,
 ) -> None:
     """Score every run's snapshots, now that no clock runs. `folders`: of the runs, else where `folder` has them."""
     places = folders or [run_folder(folder, spec) for spec in runs]
     everything = zip(runs, summaries, places, strict=True)
-    wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m["steps"]]
+    wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m.steps]
     scorers: dict[str, AnyScorer] = {}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
@@ -121,12 +122,13 @@ def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
     if rescore:
         score_again(folder, console)
     if (folder / "steps.jsonl").exists():
-        for text in read_run(folder).summary.score_shortfalls:
+        run = read_run(folder)
+        for text in run.summary.score_shortfalls:
             console.print(f"few images for a score: {text}", style="yellow", markup=False)
-        return write_run_report(folder)
+        return write_run_report(run)
     comparison = read_comparison(folder)
-    write_summary(folder)
-    path = write_report(folder)
+    write_summary(comparison)
+    path = write_report(comparison)
     console.print(comparison_table(comparison))
     console.print(conclusion_text(comparison))
     console.print(f"\nreport: {path}", markup=False)
@@ -148,7 +150,7 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
         if wishes is not None:
             spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
         runs.append(spec)
-        summaries.append(json.loads(path.read_text(encoding="utf-8")))
+        summaries.append(validate(Summary, read_json(path) or {}, path, None))
     score_all(folder, runs, summaries, console, [path.parent for path in found])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gannet.experiment.bounds import hidden_s, joint_bound
 from gannet.fabrics.job import Job
+from gannet.ledger.records import LowerBound
 from gannet.ledger.writer import Ledger
 from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import REST, parts_of
@@ -54,7 +55,7 @@ def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
 
 def bound_of(
     spec: RunSpec, traffics: Mapping[str, Traffic], job: Job, computing: tuple[float, float], steps: int
-) -> dict[str, float]:
+) -> LowerBound:
     """The lower bound of a step with this run's measured times of computing, over the exchanges it made.
 
     `traffics`: by player, see gannet.node.traffic.players. Where links change on schedule, the bound of the kindest
@@ -69,7 +70,7 @@ def bound_of(
     each = list(zip(traffics.values(), overlaps, strict=True))
     bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps) for plans in states]
     bound = min(bounds, key=lambda bound: bound.total_s)
-    return replace(bound, compute_s=sure_s, total_s=max(bound.total_s, sure_s)).to_json()
+    return replace(bound, compute_s=sure_s, total_s=max(bound.total_s, sure_s))
 
 
 def hidden_per_step_s(ledger: Ledger, job: Job) -> float:

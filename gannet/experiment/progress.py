@@ -18,6 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gannet.console import plain_table
+from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
 from gannet.spec.run_spec import RunSpec
@@ -93,20 +94,20 @@ class LiveDisplay:
     def named(self, run: str) -> None:
         """The name is for metrics; it is not shown."""
 
-    def end(self, summary: dict[str, Any]) -> None:
+    def end(self, summary: Summary) -> None:
         """A run is over: its one lasting line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
             self._console.print(self._heading, markup=False)
-        style = "green" if summary["status"] == "finished" and summary["trusted"] else "yellow"
-        step = summary["step_s"]["mean"]
-        line = Text("  ").append(summary["status"], style)
-        line.append(f": {summary['steps']} steps in {summary['seconds']:.1f} s, {1000 * step:.0f} ms a step")
-        if summary["reason"]:
-            line.append(f" ({summary['reason']})")
-        if not summary["trusted"]:
-            line.append("\n  untrusted: " + "; ".join(summary["reasons"] or ["the run did not finish"]), "yellow")
+        style = "green" if summary.status == "finished" and summary.trusted else "yellow"
+        step = summary.step_s.mean or 0.0
+        line = Text("  ").append(summary.status, style)
+        line.append(f": {summary.steps} steps in {summary.seconds or 0.0:.1f} s, {1000 * step:.0f} ms a step")
+        if summary.reason:
+            line.append(f" ({summary.reason})")
+        if not summary.trusted:
+            line.append("\n  untrusted: " + "; ".join(summary.reasons or ["the run did not finish"]), "yellow")
         self._console.print(line)
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gannet.experiment.job import job_of
 from gannet.experiment.resume import resumed_job
@@ -12,6 +11,7 @@ from gannet.experiment.sinks import Display, ScoreGoal, Tee
 from gannet.experiment.summary import environment, summarise_run
 from gannet.fabrics.job import Fabric, Outcome, Sink
 from gannet.ledger.data_fingerprint import data_of
+from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import Ledger, write_json, write_yaml
 from gannet.node.log_labels import label
 from gannet.scores.score_run import AnyScorer, score_run
@@ -20,7 +20,7 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 def run_one(
     spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None, resume: bool = False
-) -> dict[str, Any]:
+) -> Summary:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
 
     `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that is of another run.
@@ -45,30 +45,31 @@ def run_one(
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
-    here = environment() | outcome.environment | {"fabric": spec.fabric, "data": data}
-    write_json(folder / "environment.json", here)
+    write_json(folder / "environment.json", environment(spec.fabric, data, outcome.environment).facts())
     summary = summarise_run(spec, whole, ledger, outcome)
-    write_json(folder / "summary.json", summary)
+    write_json(folder / "summary.json", to_json(summary))
     return summary
 
 
 def add_scores(
     spec: RunSpec,
     folder: Path,
-    summary: dict[str, Any],
+    summary: Summary,
     scorer: AnyScorer,
     progress: Callable[[int, int], None],
 ) -> None:
     """Score the run's snapshots, off the clock, and put the figures into its summary."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
-    summary["score_shortfalls"] = list(scorer.shortfalls)
     lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.traits.worker_player)
     if lines:
-        summary["final_score"] = lines[-1]["score"]
-        summary["best_score"] = min((s for line in lines if (s := line["score"]) is not None), default=None)
-        summary["score_name"] = lines[-1]["score_name"]
-        write_json(folder / "summary.json", summary)
+        found = {
+            "final_score": lines[-1]["score"],
+            "best_score": min((s for line in lines if (s := line["score"]) is not None), default=None),
+            "score_name": lines[-1]["score_name"],
+            "score_shortfalls": tuple(scorer.shortfalls),
+        }
+        write_json(folder / "summary.json", to_json(summary.model_copy(update=found)))
 
 
 def begin_comparison(comparison: ComparisonSpec, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from gannet.fabrics.job import Sink
+from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
 from gannet.node.training.meter import StepStats
@@ -23,7 +24,7 @@ class Display(Sink, Protocol):
         """The run's name, as the nodes have it in their metrics."""
         ...
 
-    def end(self, summary: dict[str, Any]) -> None: ...
+    def end(self, summary: Summary) -> None: ...
 
 
 class Tee:
@@ -76,7 +77,7 @@ class DisplayTee(Tee):
         for display in self._displays:
             display.named(run)
 
-    def end(self, summary: dict[str, Any]) -> None:
+    def end(self, summary: Summary) -> None:
         for display in self._displays:
             display.end(summary)
 

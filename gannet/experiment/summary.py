@@ -14,6 +14,7 @@ import numpy as np
 
 from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from gannet.fabrics.job import Job, Outcome
+from gannet.ledger.records import Environment, Host, PlayerFacts, StepTime, Summary, TopologyFacts
 from gannet.ledger.writer import Ledger, now
 from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import parts_of
@@ -21,11 +22,11 @@ from gannet.node.tasks import build_sampler
 from gannet.node.topologies.rates import consensus_rate
 from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.players import bytes_per_step, traffic_by_player
+from gannet.node.training.meter import LAYERS
 from gannet.spec.run_spec import RunSpec
-from gannet.version import version as gannet_version
 
 
-def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
+def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> Summary:
     """The summary of a run whose ledger is whole; scores are added once they are known."""
     sampler = build_sampler(spec.task, spec.data)
     traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
@@ -36,85 +37,89 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
     if ledger.missing and not outcome.lost:
         reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
-    reasons += [f"before step {was['step']}: {reason}" for was in ledger.resumed for reason in was["reasons_before"]]
+    reasons += [f"before step {was.step}: {reason}" for was in ledger.resumed for reason in was.reasons_before]
     compute_s = ledger.per_step("compute_s")
     if not spec.fabric_kind.modelled:
         reasons += missed_pace(spec, ledger)
     mixes = not spec.players and spec.algorithm.traits.gossips
     steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
     gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
-    return {
-        "arm": spec.arm,
-        "label": spec.title,
-        "seed": spec.seed,
-        "status": outcome.status,
-        "reason": outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
-        "nodes": spec.nodes,
-        "algorithm": spec.algorithm.title,
-        "codec": str(spec.codec),
-        "players": facts_of_players(spec, traffics),
-        "links": spec.links.describe(),
-        "topology": {"name": str(spec.topology), "spectral_gap": gap} if mixes else None,
-        "parameters": sampler.size,
-        "steps": steps,
-        **({"resumed_after": [was["step"] for was in ledger.resumed]} if ledger.resumed else {}),
-        "seconds": max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
-        "setup_s": outcome.setup_s,
-        "step_s": {
-            "median": median(step_s) if step_s else 0.0,
-            "mean": float(np.mean(step_s)) if step_s else 0.0,
-            "p95": float(np.percentile(step_s, 95)) if step_s else 0.0,
-        },
-        "compute_s": compute_s,
-        "wait_s": ledger.per_step("wait_s"),
-        "other_s": ledger.per_step("other_s"),
-        "hidden_s": hidden_per_step_s(ledger, job),
-        "lower_bound_s": bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
-        **{f"bytes_{layer}": ledger.total(layer, outcome.sent_bytes) for layer in ("codec", "grpc", "interface")},
-        "missing_messages": ledger.missing,
-        "refused": dict(ledger.refusals),
-        "memory_mb": [round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)],
-        "trusted": outcome.status == "finished" and not reasons,
-        "reasons": reasons,
-        "final_score": None,
-        "best_score": None,
-    }
+    sent = {layer: ledger.total(layer, outcome.sent_bytes) for layer in LAYERS}
+    return Summary(
+        arm=spec.arm,
+        label=spec.title,
+        seed=spec.seed,
+        status=outcome.status,
+        reason=outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
+        nodes=spec.nodes,
+        algorithm=spec.algorithm.name,
+        codec=str(spec.codec),
+        players=facts_of_players(spec, traffics),
+        links=spec.links.describe(),
+        topology=TopologyFacts(name=str(spec.topology), spectral_gap=gap) if mixes else None,
+        parameters=sampler.size,
+        steps=steps,
+        resumed_after=tuple(was.step for was in ledger.resumed) or None,
+        seconds=max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
+        setup_s=outcome.setup_s,
+        step_s=StepTime(
+            median=median(step_s) if step_s else 0.0,
+            mean=float(np.mean(step_s)) if step_s else 0.0,
+            p95=float(np.percentile(step_s, 95)) if step_s else 0.0,
+        ),
+        compute_s=compute_s,
+        wait_s=ledger.per_step("wait_s"),
+        other_s=ledger.per_step("other_s"),
+        hidden_s=hidden_per_step_s(ledger, job),
+        lower_bound_s=bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
+        bytes_codec=sent["codec"],
+        bytes_grpc=sent["grpc"],
+        bytes_interface=sent["interface"],
+        missing_messages=ledger.missing,
+        refused=dict(ledger.refusals),
+        memory_mb=tuple(round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)),
+        trusted=outcome.status == "finished" and not reasons,
+        reasons=tuple(reasons),
+    )
 
 
-def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, dict[str, Any]]:
+def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, PlayerFacts]:
     """How each player was exchanged, where each was in its own way; `bytes_per_step` of all nodes, as computed."""
     if not spec.players:
         return {}
     return {
-        player: {
-            "algorithm": part.algorithm.title,
-            "every": traffics[player].every,
-            "topology": str(part.topology) if part.algorithm.traits.gossips else None,
-            "codec": str(part.codec),
-            "bytes_per_step": bytes_per_step(traffics[player]),
-        }
+        player: PlayerFacts(
+            algorithm=part.algorithm.title,
+            every=traffics[player].every,
+            topology=str(part.topology) if part.algorithm.traits.gossips else None,
+            codec=str(part.codec),
+            bytes_per_step=bytes_per_step(traffics[player]),
+        )
         for player, part in parts_of(spec, traffics).items()
     }
 
 
-def environment() -> dict[str, Any]:
-    """The machine and the versions that a run depends on."""
+def environment(fabric: str, data: dict[str, Any] | None, found: Mapping[str, Any]) -> Environment:
+    """The machine and the versions that a run depends on; `found`: what its fabric tells of itself."""
     model = next(
         (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")), platform.machine(),
     )  # fmt: skip
-    return {
-        "host": {
-            "cpus": len(os.sched_getaffinity(0)),
-            "cpu": model,
-            "kernel": platform.release(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        },
-        "versions": {
-            "gannet": gannet_version(),
+    return Environment(
+        host=Host(
+            cpus=len(os.sched_getaffinity(0)),
+            cpu=model,
+            kernel=platform.release(),
+            memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        ),
+        versions={
+            "gannet": version("gannet-testbed"),
             "python": platform.python_version(),
             "torch": version("torch"),
             "grpc": version("grpcio"),
         },
-        "written": now(),
-    }
+        written=now(),
+        **found,
+        fabric=fabric,
+        data=data,
+    )

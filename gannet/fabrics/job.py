@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from gannet.fabrics.addresses import MESH_DEVICE, mesh_address
 from gannet.netem.links.plan import InterfacePlan
@@ -154,7 +154,7 @@ class Outcome:
     after their last message was acknowledged. `lost`: nodes that the run went on without, and why.
     """
 
-    status: str
+    status: Literal["finished", "stopped", "failed"]
     reason: str = ""
     setup_s: float = 0.0
     memory_mb: dict[int, float] = field(default_factory=dict)

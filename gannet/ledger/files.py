@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 
 class LedgerError(ValueError):
@@ -78,10 +79,16 @@ def models(path: Path, model: type[Model], notes: list[str], cut_allowed: bool) 
 def validate(model: type[Model], record: dict[str, Any], path: Path, number: int | None) -> Model:
     """The record as a model; LedgerError names file, line (if any) and field."""
     try:
-        return model.model_validate(record)
+        return _adapter(model).validate_python(record)  # type: ignore[no-any-return, arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         where = f" line {number}" if number is not None else ""
         name = ".".join(str(part) for part in first["loc"])
         got = "" if first["type"] == "missing" else f" (got {str(first['input'])[:60]!r})"
         raise LedgerError(f"{path}{where}: field {name}: {first['msg']}{got}") from error
+
+
+@cache
+def _adapter(model: type[Model]) -> TypeAdapter[Model]:
+    """Checks records against a pydantic model or a dataclass."""
+    return TypeAdapter(model)

@@ -17,7 +17,7 @@ from typing import Any
 
 from gannet.fabrics.registry import is_modelled
 from gannet.ledger.files import LedgerError, lines, models, read_json, read_yaml, validate
-from gannet.ledger.records import BadWindow, Certificate, LinkEvent, LinkSample, Score, Step, Summary
+from gannet.ledger.records import BadWindow, Certificate, Environment, LinkEvent, LinkSample, Score, Step, Summary
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SEED_FOLDER = re.compile(r"seed-(-?\d+)$")
@@ -44,7 +44,7 @@ class Run:
     summary: Summary
     summary_raw: dict[str, Any]
     certificate: Certificate | None
-    environment: dict[str, Any]
+    environment: Environment
     spec: dict[str, Any]
     spec_text: str
     steps: tuple[Step, ...]
@@ -67,7 +67,7 @@ class Run:
     def model(self) -> bool:
         """True when links were a model (virtual fabric): seconds are predicted, not measured."""
         declared = self.certificate is not None and self.certificate.model
-        return declared or is_modelled(str(self.environment.get("fabric")))
+        return declared or is_modelled(self.environment.fabric)
 
     @property
     def distrust(self) -> tuple[str, ...]:
@@ -203,7 +203,9 @@ def read_run(folder: Path) -> Run:
         summary=summary,
         summary_raw=summary_raw,
         certificate=certificate,
-        environment=read_json(folder / "environment.json") or {},
+        environment=validate(
+            Environment, read_json(folder / "environment.json") or {}, folder / "environment.json", None
+        ),
         spec=spec,
         spec_text=spec_text,
         steps=steps,

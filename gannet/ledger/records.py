@@ -1,15 +1,22 @@
-"""The shapes of the ledger's records, as the report reads them: one pydantic model per kind of file or line.
+"""The records of a run folder, one type for each kind of file or line: who writes a file and who reads it share them.
 
-Fields the report does not need are ignored, so a ledger may grow without breaking its readers; fields it does
-need are checked. Numbers that training may drive to NaN or infinity (losses, scores) arrive as None.
+What training and the links' measurement find is declared where it is measured (StepStats, EdgeResult, FanResult) and
+taken from there. Readers ignore unknown fields, so that run folders can grow, and check the others; a field added
+later has a default, for folders without it. Numbers that training may drive to NaN or infinity arrive as None in
+scores, and as they are in losses.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from gannet.netem.measure.certificate import Certificate as MeasuredCertificate
+from gannet.netem.measure.certificate import EdgeResult, FanResult
+from gannet.node.training.meter import Bytes, Seconds, StepStats
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -17,9 +24,6 @@ def _finite_or_none(value: Any) -> Any:
 
 
 Diverging = Annotated[float | None, BeforeValidator(_finite_or_none)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(ge=0)]
-Interval = tuple[float, float]
 
 
 class Record(BaseModel):
@@ -28,20 +32,11 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Step(Record):
-    """One step of one node (a line of steps.jsonl); t_s is the training clock at the step's end."""
+@dataclass(frozen=True)
+class Step(StepStats):
+    """One step of one node (a line of steps.jsonl): the figures that its training loop measured."""
 
-    node: int
-    step: int
-    t_s: Seconds
-    loss: dict[str, Diverging] = {}
-    compute_s: Seconds = 0.0
-    wait_s: Seconds = 0.0
-    other_s: Seconds = 0.0
-    codec_bytes: Bytes = 0
-    grpc_bytes: Bytes = 0
-    interface_bytes: Bytes = 0
-    missing: tuple[int, ...] = ()
+    node: int = field(kw_only=True)
 
 
 class LinkSample(Record):
@@ -112,76 +107,53 @@ class Score(Record):
         return line | {"consensus": apart} | more
 
 
-class Edge(Record):
-    """One directed link: what was ordered and what was measured (None: no limit, or not measured)."""
-
-    src: int
-    dst: int
-    expected_rate_bps: float | None = None
-    measured_rate_bps: float | None = None
-    expected_delay_ms: float | None = None
-    expected_jitter_ms: float = 0.0
-    delay_p50_ms: float | None = None
-    delay_p95_ms: float | None = None
-    rtt_p50_ms: float | None = None
-    expected_loss_percent: float = 0.0
-    loss_percent: float | None = None
-    ok: bool = True
-    reasons: tuple[str, ...] = ()
-    # What earlier versions did not measure. Intervals are at 95%.
-    delay_p5_ms: float | None = None
-    delay_deviation_ms: float | None = None
-    delay_interval_ms: Interval | None = None
-    rate_interval_bps: Interval | None = None
-    loss_interval_percent: Interval | None = None
-    expected_burst_packets: float | None = None
-    burst_packets: float | None = None
-    expected_reorder_percent: float = 0.0
-    reordered_percent: float | None = None
-    expected_duplicate_percent: float = 0.0
-    duplicate_percent: float | None = None
-
-
-class Fan(Record):
-    """One node and all its peers at once, through its downlink (`in`) or its uplink (`out`)."""
-
-    node: int
-    direction: Literal["in", "out"]
-    peers: tuple[int, ...]
-    expected_rate_bps: float
-    measured_rate_bps: float | None = None
-    rate_interval_bps: Interval | None = None
-    ok: bool = True
-    reasons: tuple[str, ...] = ()
-
-
 class Certificate(Record):
-    """What the probes found before training and the watch found during it; `model` means nothing was
-    measured."""
+    """What the probes found before training and the watch during it (certificate.json).
+
+    `model`: nothing was measured. Links and fans are what gannet.netem.measure found of them.
+    """
 
     trusted: bool
     reasons: tuple[str, ...] = ()
     model: bool = False
-    edges: tuple[Edge, ...] = ()
-    fans: tuple[Fan, ...] = ()
+    edges: tuple[EdgeResult, ...] = ()
+    fans: tuple[FanResult, ...] = ()
     tolerances: dict[str, float] = {}
     seconds: float | None = None
 
+    @classmethod
+    def of(cls, found: MeasuredCertificate, model: bool) -> Certificate:
+        """The record of a certificate as it is now."""
+        return cls(
+            trusted=found.trusted,
+            reasons=tuple(found.reasons),
+            model=model,
+            edges=tuple(found.edges),
+            fans=tuple(found.fans),
+            tolerances=asdict(found.tolerances),
+            seconds=found.seconds,
+        )
+
 
 class StepTime(Record):
-    """Seconds a step took."""
+    """Seconds a step took, over all nodes and steps."""
 
     median: float | None = None
+    mean: float | None = None
     p95: float | None = None
 
 
-class LowerBound(Record):
-    """The least a step can take on the busiest node, in seconds: computing, and bytes ÷ rate + delay."""
+@dataclass(frozen=True)
+class LowerBound:
+    """The least that a gradient step can take, seconds, averaged over the steps from one exchange to the next.
 
-    compute_s: float | None = None
-    transfer_s: float | None = None
-    delay_s: float | None = None
-    total_s: float | None = None
+    Computing, and bytes ÷ rate + delay on the busiest node; see gannet.experiment.bounds.
+    """
+
+    compute_s: float
+    transfer_s: float
+    delay_s: float
+    total_s: float
 
 
 class TopologyFacts(Record):
@@ -192,7 +164,7 @@ class TopologyFacts(Record):
 
 
 class PlayerFacts(Record):
-    """How one player was exchanged, where each was in its own way; bytes of all nodes a step."""
+    """How one player was exchanged, where each was in its own way; bytes of all nodes a step, as computed."""
 
     algorithm: str
     every: int = 1
@@ -202,34 +174,87 @@ class PlayerFacts(Record):
 
 
 class Summary(Record):
-    """A run in one object (summary.json)."""
+    """A run in one object (summary.json). Seconds and bytes; `compute_s` to `hidden_s` are means of a node's step."""
 
     arm: str | None = None
-    seed: int | None = None
     label: str | None = None
+    seed: int | None = None
     status: Literal["finished", "failed", "stopped"]
     reason: str | None = None
-    trusted: bool = False
-    reasons: tuple[str, ...] = ()
     nodes: int | None = None
+    algorithm: str | None = None
+    codec: str | None = None
+    players: dict[str, PlayerFacts] = {}
+    links: str | None = None
+    topology: TopologyFacts | None = None
+    parameters: int | None = None
     steps: int = 0
+    resumed_after: tuple[int, ...] | None = None  # the steps after which it continued from checkpoints
     seconds: float | None = None
     setup_s: float | None = None
     step_s: StepTime = StepTime()
     compute_s: float | None = None
     wait_s: float | None = None
+    other_s: float | None = None
     hidden_s: float | None = None
     lower_bound_s: LowerBound | None = None
     bytes_codec: int | None = None
     bytes_grpc: int | None = None
     bytes_interface: int | None = None
-    final_score: Diverging = None
-    best_score: Diverging = None
-    score_shortfalls: tuple[str, ...] = ()
-    topology: TopologyFacts | None = None
-    algorithm: str | None = None
-    codec: str | None = None
-    players: dict[str, PlayerFacts] = {}
-    links: str | None = None
+    missing_messages: int = 0
     refused: dict[str, int] = {}
     memory_mb: tuple[float, ...] = ()
+    trusted: bool = False
+    reasons: tuple[str, ...] = ()
+    final_score: Diverging = None
+    best_score: Diverging = None
+    score_name: str | None = None
+    score_shortfalls: tuple[str, ...] = ()
+
+
+class Continuation(Record):
+    """A run continued from checkpoints (a line of resumed.jsonl): after which step, and when.
+
+    `reasons_before`: what spoke against the run's links until then.
+    """
+
+    step: int
+    t_s: Seconds
+    written: str
+    reasons_before: tuple[str, ...] = ()
+
+
+class Host(Record):
+    """The machine that a run was driven from."""
+
+    model_config = ConfigDict(extra="allow")
+
+    cpus: int | None = None
+    cpu: str | None = None
+    kernel: str | None = None
+    memory_gb: float | None = None
+
+
+class Environment(Record):
+    """The machine and the versions that a run depends on (environment.json), and what its fabric adds of its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    host: Host = Host()
+    versions: dict[str, str] = {}
+    written: str | None = None
+    engine: str | None = None
+    stack: dict[str, Any] | None = None
+    fabric: str = ""
+    data: dict[str, Any] | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What was recorded, as plain values."""
+        return to_json(self, recorded=True)
+
+
+def to_json(record: Any, recorded: bool = False) -> dict[str, Any]:
+    """A record as plain JSON values: what validating gives back as an equal one. `recorded`: only what was given."""
+    if isinstance(record, BaseModel):
+        return record.model_dump(mode="json", exclude_unset=recorded)
+    return asdict(record)

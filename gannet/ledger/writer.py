@@ -13,7 +13,6 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -23,13 +22,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gannet.fabrics.job import Resumed
+from gannet.ledger import records
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.ledger.files import read_json, validate
+from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.netem.measure.certificate import Certificate
-from gannet.node.training.meter import StepStats
+from gannet.node.training.meter import LAYERS, StepStats
 from gannet.spec.run_spec import RunSpec
 
-LAYERS = ("codec", "grpc", "interface")
 _TOTALS = ("tx_bytes", "rx_bytes")
 
 
@@ -48,12 +49,12 @@ class Ledger:
         self._modelled = spec.fabric_kind.modelled
         self.refusals: Counter[str] = Counter()
         self.missing = 0
-        self.stats: dict[int, list[StepStats]] = {rank: [] for rank in range(spec.nodes)}
+        self.stats: dict[int, list[Step]] = {rank: [] for rank in range(spec.nodes)}
         self.link_lines: list[dict[str, Any]] = []
         self._totals = _Totals([])
         self._checkpoints = CheckpointFolder(folder, spec.nodes)
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
-        self.resumed: list[dict[str, Any]] = []
+        self.resumed: list[Continuation] = []
         if resumed is None:
             write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
             for name, text in spec.python_files.items():
@@ -63,16 +64,17 @@ class Ledger:
         self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
         self._links = (folder / "links.jsonl").open("a", encoding="utf-8", buffering=1)
         if resumed is not None:
-            self.links({"t_s": resumed.begin_s, "event": "resumed", "detail": f"went on after step {resumed.step}"})
+            event = LinkEvent(t_s=resumed.begin_s, event="resumed", detail=f"went on after step {resumed.step}")
+            self.links(to_json(event))
 
     def _go_back(self, resumed: Resumed) -> None:
         """Be as the ledger was at that step, and note it down."""
         for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
-            stats = _stats(line)
-            self.stats[line["node"]].append(stats)
-            self.missing += len(stats.missing)
+            figures = validate(Step, line, self.folder / "steps.jsonl", None)
+            self.stats[figures.node].append(figures)
+            self.missing += len(figures.missing)
             for layer in LAYERS:
-                self._before[line["node"], layer] += getattr(stats, f"{layer}_bytes")
+                self._before[figures.node, layer] += getattr(figures, f"{layer}_bytes")
         self.link_lines = _kept(
             self.folder / "links.jsonl", lambda line: line.get("t_s", line.get("to_s", 0)) <= resumed.begin_s
         )
@@ -82,11 +84,13 @@ class Ledger:
                 shutil.rmtree(later)
         self._checkpoints.forget_after(resumed.step)
         certificate = self.folder / "certificate.json"
-        reasons = json.loads(certificate.read_text(encoding="utf-8"))["reasons"] if certificate.exists() else []
-        line = {"step": resumed.step, "t_s": resumed.begin_s, "written": now(), "reasons_before": reasons}
-        with (self.folder / "resumed.jsonl").open("a", encoding="utf-8") as file:
-            write_line(file, line)
-        self.resumed = _kept(self.folder / "resumed.jsonl", lambda line: True)
+        found = read_json(certificate)
+        reasons = () if found is None else validate(records.Certificate, found, certificate, None).reasons
+        here = Continuation(step=resumed.step, t_s=resumed.begin_s, written=now(), reasons_before=reasons)
+        path = self.folder / "resumed.jsonl"
+        with path.open("a", encoding="utf-8") as file:
+            write_line(file, to_json(here))
+        self.resumed = [validate(Continuation, line, path, None) for line in _kept(path, lambda line: True)]
         (self.folder / "summary.json").unlink(missing_ok=True)  # it said that the run had stopped
 
     def phase(self, text: str) -> None:
@@ -94,24 +98,10 @@ class Ledger:
 
     def step(self, rank: int, stats: StepStats) -> None:
         """One line of steps.jsonl."""
-        self.stats[rank].append(stats)
+        figures = Step(node=rank, **vars(stats))
+        self.stats[rank].append(figures)
         self.missing += len(stats.missing)
-        write_line(
-            self._steps,
-            {
-                "node": rank,
-                "step": stats.step,
-                "t_s": stats.t_s,
-                "loss": stats.loss,
-                "compute_s": stats.compute_s,
-                "wait_s": stats.wait_s,
-                "other_s": stats.other_s,
-                "codec_bytes": stats.codec_bytes,
-                "grpc_bytes": stats.grpc_bytes,
-                "interface_bytes": stats.interface_bytes,
-                "missing": list(stats.missing),
-            },
-        )
+        write_line(self._steps, to_json(figures))
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """snapshots/step-…/node-….safetensors, written whole or not at all."""
@@ -140,7 +130,7 @@ class Ledger:
 
     def certificate(self, certificate: Certificate) -> None:
         """certificate.json; written again when the run adds to it."""
-        write_json(self.folder / "certificate.json", certificate.to_json() | {"model": self._modelled})
+        write_json(self.folder / "certificate.json", to_json(records.Certificate.of(certificate, self._modelled)))
 
     def close(self) -> None:
         """Close the line files."""
@@ -208,12 +198,6 @@ def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str
         for line in kept:
             write_line(file, line)
     return kept
-
-
-def _stats(line: dict[str, Any]) -> StepStats:
-    """The StepStats that a line of steps.jsonl was written from."""
-    values = {field.name: line[field.name] for field in fields(StepStats) if field.name in line}
-    return StepStats(**{**values, "missing": tuple(line["missing"])})
 
 
 def write_line(file: IO[str], line: dict[str, Any]) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from gannet.ledger.records import Summary
 from gannet.metrics.consensus import Consensus, Snapshot
 from gannet.metrics.registry import MetricsRegistry
 from gannet.netem.measure.certificate import Certificate
@@ -88,13 +90,13 @@ class MetricsSink:
         self._run.run = run
         self.registry.show(self._run)
 
-    def end(self, summary: dict[str, Any]) -> None:
-        self._run.set("gannet_run_state", ENDED[summary["status"]])
-        self._speaks_against(summary["reasons"])
-        if not summary["trusted"]:
+    def end(self, summary: Summary) -> None:
+        self._run.set("gannet_run_state", ENDED[summary.status])
+        self._speaks_against(summary.reasons)
+        if not summary.trusted:
             self._run.set("gannet_run_trusted", 0)
-        if summary["status"] == "failed":
-            self._run.set("gannet_run_failed_info", 1, summary["reason"])
+        if summary.status == "failed":
+            self._run.set("gannet_run_failed_info", 1, summary.reason)
         self.registry.end(self._run)
 
     # Sink.
@@ -170,7 +172,7 @@ class MetricsSink:
 
     # Helpers.
 
-    def _speaks_against(self, reasons: list[str]) -> None:
+    def _speaks_against(self, reasons: Sequence[str]) -> None:
         self._run.set("gannet_reasons", len(reasons))
         for reason in reasons[:_REASONS_KEPT]:
             self._run.set("gannet_reason_info", 1, reason)

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from gannet.ledger.atomic import whole_file
-from gannet.ledger.reader import Arm, Comparison, read_comparison, read_run
+from gannet.ledger.reader import Arm, Comparison, Run
 from gannet.report import formatting as words
 from gannet.report import link_plots, link_tables, player_plots, plots, sentences
 from gannet.report import score_tables as all_scores
@@ -36,15 +36,13 @@ UNIT_AFTER_NUMBER = re.compile(r"(?<=\d) (?=(?:ms|s|min|h|[kMGT]?B|[kMG]?bit/s)\
 TEMPLATES = files("gannet.report") / "templates"
 
 
-def write_report(comparison_folder: Path) -> Path:
-    """Write report.html into a comparison's folder and return its path. Raises LedgerError on a malformed folder."""
-    comparison = read_comparison(comparison_folder)
+def write_report(comparison: Comparison) -> Path:
+    """Write report.html into a comparison's folder and return its path."""
     return _write(comparison.folder / "report.html", comparison_page(measure(comparison)))
 
 
-def write_run_report(run_folder: Path) -> Path:
-    """Write report.html into the folder of one run and return its path. Raises LedgerError if it is malformed."""
-    run = read_run(run_folder)
+def write_run_report(run: Run) -> Path:
+    """Write report.html into the folder of one run and return its path."""
     title = f"{run.label}, seed {run.seed}"
     comparison = Comparison(run.folder, title, "", run.spec_text, (Arm(run.arm, (run,)),))
     return _write(run.folder / "report.html", run_page(measure(comparison)))

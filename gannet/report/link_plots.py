@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 from gannet.ledger.reader import Run
-from gannet.ledger.records import Edge, LinkSample
-from gannet.netem.measure.certificate import TOLERANCES
+from gannet.ledger.records import LinkSample
+from gannet.netem.measure.certificate import TOLERANCES, EdgeResult
 from gannet.report import formatting as words
 from gannet.report.figures import UNTRUSTED, Figure, arm_colour, axis, label, layout, panel_title
 from gannet.report.results import ArmResult, Results
@@ -79,14 +79,14 @@ def deviation(results: Results) -> Figure | None:
     return figure
 
 
-def rate_deviation_percent(edge: Edge) -> float | None:
+def rate_deviation_percent(edge: EdgeResult) -> float | None:
     """Measured goodput minus the configured rate, in percent of that rate; None if either is missing."""
     if not edge.expected_rate_bps or edge.measured_rate_bps is None:
         return None
     return 100.0 * (edge.measured_rate_bps / edge.expected_rate_bps - 1.0)
 
 
-def delay_deviation_ms(edge: Edge) -> float | None:
+def delay_deviation_ms(edge: EdgeResult) -> float | None:
     """Median measured one-way delay minus the configured one, in ms; None if either is missing."""
     if edge.expected_delay_ms is None or edge.delay_p50_ms is None:
         return None
@@ -198,7 +198,7 @@ def _limits(results: Results) -> tuple[float, float, float]:
     return tops[0], tops[1], tops[2]
 
 
-def allowed_delay_ms(edge: Edge) -> float | None:
+def allowed_delay_ms(edge: EdgeResult) -> float | None:
     """How far a link's median delay may be from the configured one, in ms, by the certificate's tolerances."""
     if edge.expected_delay_ms is None:
         return None
@@ -219,20 +219,20 @@ def _allowed(row: int, run: Run) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _around_zero(points: list[tuple[int, int, float, Edge, Run]], side: int, least: float) -> dict[str, Any]:
+def _around_zero(points: list[tuple[int, int, float, EdgeResult, Run]], side: int, least: float) -> dict[str, Any]:
     """A range with zero in the middle, at least `least` wide on each side."""
     reach = 1.15 * max([least, *(abs(value) for _, at, value, _, _ in points if at == side)])
     return {"range": [-reach, reach], "zeroline": True}
 
 
-def _jitter(edge: Edge, run: Run) -> float:
+def _jitter(edge: EdgeResult, run: Run) -> float:
     """A fixed small vertical offset for each link, so that equal values do not hide each other."""
     edges = run.certificate.edges if run.certificate is not None else ()
     place = next(index for index, other in enumerate(edges) if other is edge)
     return JITTER * (2 * place / max(1, len(edges) - 1) - 1)
 
 
-def _edge_text(edge: Edge, side: int) -> str:
+def _edge_text(edge: EdgeResult, side: int) -> str:
     if side == 0:
         what = f"{words.rate(edge.measured_rate_bps)} measured, {words.rate(edge.expected_rate_bps)} configured"
     else:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gannet.ledger.reader import Run
-from gannet.ledger.records import Edge, Interval
+from gannet.netem.measure.certificate import EdgeResult, Interval
 from gannet.netem.measure.tolerances import TOLERANCES, Tolerances
 from gannet.report import formatting as words
 
@@ -75,7 +75,7 @@ def link_tables(run: Run) -> LinkTables:
             for w in windows[:WINDOWS_SHOWN]
         ],
         more_windows=max(0, len(windows) - WINDOWS_SHOWN),
-        stack=describe_stack(run.environment),
+        stack=describe_stack(run.environment.facts()),
         measuring="" if seconds is None else f"Measuring the links took {words.seconds(seconds)}.",
     )
 
@@ -105,7 +105,7 @@ def _plain(value: Any) -> str:
     )
 
 
-def _link_row(run: Run, edge: Edge, fates: bool) -> tuple[Cell, ...]:
+def _link_row(run: Run, edge: EdgeResult, fates: bool) -> tuple[Cell, ...]:
     verdict = "model" if run.model else "ok" if edge.ok else "; ".join(edge.reasons) or "outside tolerance"
     jitter = f"± {words.number(edge.expected_jitter_ms)} ms" if edge.expected_jitter_ms else ""
     spread = "–"
@@ -127,7 +127,7 @@ def _link_row(run: Run, edge: Edge, fates: bool) -> tuple[Cell, ...]:
     )
 
 
-def _has_fates(edge: Edge) -> bool:
+def _has_fates(edge: EdgeResult) -> bool:
     return any(
         (
             edge.expected_reorder_percent,
@@ -138,7 +138,7 @@ def _has_fates(edge: Edge) -> bool:
     )
 
 
-def _loss_below(edge: Edge) -> str:
+def _loss_below(edge: EdgeResult) -> str:
     parts = [_interval(edge.loss_interval_percent, "%")]
     if edge.expected_loss_percent:
         parts.append(f"set: {_percent(edge.expected_loss_percent)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite, nan
 from statistics import fmean
 from typing import Any
 
@@ -35,7 +36,7 @@ def loss_curve(run: Run, player: str) -> Curve:
     """(training seconds, loss) of one player, at the steps in which it played."""
     by_step: dict[int, list[tuple[float, float]]] = {}
     for step in run.steps:
-        if (loss := step.loss.get(player)) is not None:
+        if isfinite(loss := step.loss.get(player, nan)):
             by_step.setdefault(step.step, []).append((step.t_s, loss))
     points = [_mean(of_nodes) for _, of_nodes in sorted(by_step.items())]
     together = -(-len(points) // _LOSS_POINTS) or 1

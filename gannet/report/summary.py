@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gannet.ledger.atomic import whole_file
-from gannet.ledger.reader import Comparison, read_comparison
+from gannet.ledger.reader import Comparison
 from gannet.report import formatting as words
 from gannet.report import sentences
 from gannet.report import tables as page
@@ -88,7 +88,7 @@ def _trust(arm: ArmResult) -> Text:
     return Text.assemble(("yes", "green"), (seeds, "dim"), (aside, "red"))
 
 
-def summarise(comparison_folder: Path) -> dict[str, Any]:
+def summarise(comparison: Comparison) -> dict[str, Any]:
     """What comparison.json contains. The keys are stable; `format` increases when a meaning changes.
 
     format, name, created; conclusion (the headline sentence); sentences {time, bytes, quality}; notes [text]; trust
@@ -102,7 +102,7 @@ def summarise(comparison_folder: Path) -> dict[str, Any]:
     it is]}]. An estimate is {mean, spread (standard deviation), stderr, low, high (95% t interval of the mean), n} or
     null.
     """
-    results = measure(read_comparison(comparison_folder))
+    results = measure(comparison)
     conclusion = conclude(results)
     verdicts = {"time": conclusion.time, "bytes": conclusion.bytes, "quality": conclusion.quality}
     target = results.target
@@ -132,10 +132,10 @@ def summarise(comparison_folder: Path) -> dict[str, Any]:
     return cleaned
 
 
-def write_summary(comparison_folder: Path) -> Path:
+def write_summary(comparison: Comparison) -> Path:
     """Write comparison.json into the comparison folder and return its path."""
-    path = Path(comparison_folder) / "comparison.json"
-    text = json.dumps(summarise(comparison_folder), indent=2, ensure_ascii=False, allow_nan=False)
+    path = comparison.folder / "comparison.json"
+    text = json.dumps(summarise(comparison), indent=2, ensure_ascii=False, allow_nan=False)
     with whole_file(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return path

@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import fmean
 from typing import Any
 
-from gannet.ledger.records import PlayerFacts
+from gannet.ledger.records import PlayerFacts, Summary
 from gannet.report import formatting as words
 from gannet.report.results import ArmResult, Results, StepCost
 from gannet.report.statistics import Estimate
@@ -139,17 +139,25 @@ class RunFacts:
     cells: tuple[str, ...]
 
 
-RUN_COLUMNS = (
-    "nodes",
-    "steps",
-    "training",
-    "set-up",
-    "payload",
-    "gRPC",
-    "interface",
-    "rejected messages",
-    "peak memory per node",
-)
+def _refused(summary: Summary) -> str:
+    refused = sum(summary.refused.values())
+    kinds = ", ".join(f"{reason}: {count}" for reason, count in sorted(summary.refused.items()) if count)
+    return f"{refused} ({kinds})" if refused else "0"
+
+
+# The columns of the "what was run" table: a figure of the summary is shown by a line here.
+_RUN_CELLS: dict[str, Callable[[Summary], str]] = {
+    "nodes": lambda summary: "–" if summary.nodes is None else str(summary.nodes),
+    "steps": lambda summary: f"{summary.steps:,}",
+    "training": lambda summary: words.seconds(summary.seconds),
+    "set-up": lambda summary: words.seconds(summary.setup_s),
+    "payload": lambda summary: words.size(summary.bytes_codec),
+    "gRPC": lambda summary: words.size(summary.bytes_grpc),
+    "interface": lambda summary: words.size(summary.bytes_interface),
+    "refused messages": _refused,
+    "most memory a node": lambda summary: f"{max(summary.memory_mb):.0f} MB" if summary.memory_mb else "–",
+}
+RUN_COLUMNS = tuple(_RUN_CELLS)
 
 
 def run_facts(results: Results) -> list[RunFacts]:
@@ -160,19 +168,7 @@ def run_facts(results: Results) -> list[RunFacts]:
         why = [*run.distrust] if not run.trusted else []
         why += [summary.reason] if summary.reason and not any(summary.reason in text for text in why) else []
         why += [note for note in run.notes if note not in why]
-        refused = sum(summary.refused.values())
-        kinds = ", ".join(f"{reason}: {count}" for reason, count in sorted(summary.refused.items()) if count)
-        cells = (
-            "–" if summary.nodes is None else str(summary.nodes),
-            f"{summary.steps:,}",
-            words.seconds(summary.seconds),
-            words.seconds(summary.setup_s),
-            words.size(summary.bytes_codec),
-            words.size(summary.bytes_grpc),
-            words.size(summary.bytes_interface),
-            f"{refused} ({kinds})" if refused else "0",
-            f"{max(summary.memory_mb):.0f} MB" if summary.memory_mb else "–",
-        )
+        cells = tuple(cell(summary) for cell in _RUN_CELLS.values())
         facts.append(RunFacts(run.label, run.seed, summary.status, run.trusted, "; ".join(why), cells))
     return facts
 
@@ -197,7 +193,7 @@ def flatten(content: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def environment_facts(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     """Environments as (title, rows): rows that all runs share, then those that differ between runs."""
-    tables = {f"{run.label}, seed {run.seed}": flatten(run.environment) for run in results.comparison.runs}
+    tables = {f"{run.label}, seed {run.seed}": flatten(run.environment.facts()) for run in results.comparison.runs}
     tables = {name: rows for name, rows in tables.items() if rows}
     if not tables:
         return []

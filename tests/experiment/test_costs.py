@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gannet.experiment.runner import run_one
 from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.ledger.records import Summary
 from gannet.spec.load import load_spec
 
 SMALL = ("fabric=virtual", "score=null", "task.width=4", "task.latent=4", "batch=2", "stop.seconds=6")
@@ -17,7 +17,7 @@ OFTEN = tuple(f"arms.{arm}.algorithm.every={EVERY}" for arm in ("gossip", "all-r
 
 
 @pytest.fixture(scope="module")
-def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Summary]:
     """Of the shipped spec with a straggler, whose pace is five times the others'."""
     folder: Path = tmp_path_factory.mktemp("stragglers")
     arms = load_spec("stragglers", (*SMALL, *OFTEN)).arms
@@ -25,20 +25,20 @@ def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
 
 
 def test_no_step_beats_its_bound_and_a_straggler_sets_the_pace_of_those_that_go_in_step(
-    summaries: dict[str, dict[str, Any]],
+    summaries: dict[str, Summary],
 ) -> None:
     for arm, summary in summaries.items():
-        assert summary["status"] == "finished" and summary["trusted"], summary["reasons"]
-        bound = summary["lower_bound_s"]
+        assert summary.status == "finished" and summary.trusted, summary.reasons
+        bound = summary.lower_bound_s
         # Behind the last exchange nobody waits for the straggler any more.
-        assert summary["step_s"]["mean"] * (1 + EVERY / summary["steps"]) >= bound["total_s"]
+        assert summary.step_s.mean * (1 + EVERY / summary.steps) >= bound.total_s
         together = arm != "asynchronous"
-        assert bound["compute_s"] == pytest.approx(0.250 if together else 0.0625, rel=0.01)
-    assert summaries["asynchronous"]["steps"] >= 4 * summaries["gossip"]["steps"]
+        assert bound.compute_s == pytest.approx(0.250 if together else 0.0625, rel=0.01)
+    assert summaries["asynchronous"].steps >= 4 * summaries["gossip"].steps
 
 
 def test_exchanges_behind_gradients_are_those_of_the_method_that_waits_for_nobody(
-    summaries: dict[str, dict[str, Any]],
+    summaries: dict[str, Summary],
 ) -> None:
-    assert summaries["asynchronous"]["wait_s"] == 0 and summaries["asynchronous"]["hidden_s"] > 0
-    assert summaries["all-reduce"]["hidden_s"] == 0
+    assert summaries["asynchronous"].wait_s == 0 and summaries["asynchronous"].hidden_s > 0
+    assert summaries["all-reduce"].hidden_s == 0

@@ -102,11 +102,11 @@ def test_the_ledger_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
     ]
     assert snapshots(run) == snapshots(tmp_path / "whole") and len(snapshots(run)) == 3 * 9
     assert kept.whole() == [36, 40] and len(list(kept.folder.iterdir())) == 2
-    assert summary["resumed_after"] == [20] and summary["status"] == "finished" and summary["trusted"]
+    assert summary.resumed_after == (20,) and summary.status == "finished" and summary.trusted
     for figure in ("steps", "bytes_codec", "bytes_grpc", "bytes_interface", "missing_messages", "parameters"):
-        assert summary[figure] == whole[figure]
+        assert getattr(summary, figure) == getattr(whole, figure)
     # In flight when a checkpoint is taken is nothing that matters to x, but a link is free a little sooner after it.
-    assert summary["seconds"] == pytest.approx(whole["seconds"], rel=0.02)
+    assert summary.seconds == pytest.approx(whole.seconds, rel=0.02)
     (once,) = lines(run, "resumed.jsonl")
     assert once["step"] == 20 and once["reasons_before"] == []
 
@@ -116,12 +116,12 @@ def test_it_can_be_interrupted_again_and_by_the_user(tmp_path: Path) -> None:
     run_one(spec, tmp_path / "whole", run_virtual)
     run = tmp_path / "run"
     summary = run_one(spec, run, Doom(11, KeyboardInterrupt))
-    assert summary["status"] == "stopped"
+    assert summary.status == "stopped"
     with pytest.raises(Crash):
         run_one(spec, run, Doom(31), resume=True)
     assert not (run / "summary.json").exists()
     summary = run_one(spec, run, run_virtual, resume=True)
-    assert summary["resumed_after"] == [8, 28]
+    assert summary.resumed_after == (8, 28)
     assert snapshots(run) == snapshots(tmp_path / "whole")
 
 
@@ -131,7 +131,7 @@ def test_what_was_wrong_with_the_links_before_is_not_forgotten(tmp_path: Path) -
     path = tmp_path / "run" / "certificate.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"reasons": ["link 0 → 1: too slow"]}))
     summary = run_one(spec, tmp_path / "run", run_virtual, resume=True)
-    assert not summary["trusted"] and summary["reasons"] == ["before step 20: link 0 → 1: too slow"]
+    assert not summary.trusted and summary.reasons == ("before step 20: link 0 → 1: too slow",)
 
 
 def test_the_interfaces_bytes_grow_over_the_whole_run(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_links_are_as_they_were_at_that_moment(tmp_path: Path) -> None:
     assert job.links.profile.up_bps == 2_000_000 and [change.at_s for change in job.changes] == [0.6]
     summary = run_one(spec, run, run_virtual, resume=True)
     told = [line["t_s"] for line in lines(run, "links.jsonl") if line.get("event") == "links"]
-    assert told == [0.1, 0.6] and whole["seconds"] > 0.6
-    assert summary["seconds"] == pytest.approx(whole["seconds"], rel=0.02)
+    assert told == [0.1, 0.6] and whole.seconds > 0.6
+    assert summary.seconds == pytest.approx(whole.seconds, rel=0.02)
 
 
 def test_a_comparison_does_what_is_left(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_removing_a_damaged_set_is_enough_to_go_on_from_the_one_before(tmp_path:
     (spec,) = comparison().runs()
     interrupted(spec, tmp_path / "run")
     CheckpointFolder(tmp_path / "run", 3).path(20, 1).unlink()
-    assert run_one(spec, tmp_path / "run", run_virtual, resume=True)["resumed_after"] == [16]
+    assert run_one(spec, tmp_path / "run", run_virtual, resume=True).resumed_after == (16,)
 
 
 def test_a_spec_is_told_at_once_where_checkpoints_are_of_no_use() -> None:

@@ -87,13 +87,13 @@ def test_a_new_folder_is_a_fabric_that_specs_run_on(lab: None, tmp_path: Path) -
     assert "no node trains dp-oadam on ('auto',)" in said.getvalue()
     run = read_run(tmp_path / "out" / "run" / "seed-1")
     assert run.finished and run.summary.steps == 0 and not run.model
-    assert run.environment["fabric"] == "lab" and run.environment["bench"] == 7
+    assert run.environment.fabric == "lab" and run.environment.facts()["bench"] == 7
     assert not run.trusted  # nothing was measured
     assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_what_a_fabric_cannot_do_is_refused_by_its_name(lab: None) -> None:
-    with pytest.raises(SpecError, match="does not know fabric lab yet"):
+    with pytest.raises(SpecError, match="runs on fabric lab cannot be resumed yet"):
         resolve({**SPEC, "checkpoint_every": 1}, "spec.yaml")
 
 
@@ -116,7 +116,7 @@ def test_a_package_adds_a_fabric_by_an_entry_point(tmp_path: Path) -> None:
 
     done = gannet_run("--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert read_run(tmp_path / "out" / "run" / "seed-1").environment["fabric"] == "lab"
+    assert read_run(tmp_path / "out" / "run" / "seed-1").environment.fabric == "lab"
     lost = gannet_run("--fabric", "lost")
     assert lost.returncode == 2 and "fabric lost: its entry point lab_fabric:LOST cannot be loaded" in lost.stderr
     other = gannet_run("--fabric", "other")

@@ -15,6 +15,7 @@ import pytest
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
+from gannet.ledger.records import Summary
 from gannet.metrics.registry import COUNTERS, GAUGES, MetricsRegistry
 from gannet.metrics.run_metrics import MetricsSink
 from gannet.netem.measure.certificate import Certificate, EdgeResult
@@ -99,7 +100,11 @@ def test_a_run_says_what_it_is_and_how_it_is(watched: Watched) -> None:
     assert watched.of("gannet_run_trusted") == 1 and watched.of("gannet_reasons") == 0
     watched.sink.step(2, StepStats(1, 1.0, {}, 1, 0, 0, 0, 0, 0, ()))
     assert abs(watched.series("gannet_last_step_timestamp_seconds")["2",] - time.time()) < 60
-    watched.sink.end({**SUMMARY, "status": "failed", "reason": "NaN", "reasons": ["it failed"], "trusted": False})
+    watched.sink.end(
+        Summary.model_validate(
+            {**SUMMARY, "status": "failed", "reason": "NaN", "reasons": ["it failed"], "trusted": False}
+        )
+    )
     assert watched.of("gannet_run_state") == 4 and watched.of("gannet_run_trusted") == 0
     assert watched.of("gannet_run_failed_info", reason="NaN") == 1
     assert watched.of("gannet_reason_info", reason="it failed") == 1
@@ -108,7 +113,7 @@ def test_a_run_says_what_it_is_and_how_it_is(watched: Watched) -> None:
 
 def test_one_run_after_the_other(watched: Watched) -> None:
     """The end of a run is there to be scraped when the next begins; a name that is not final is never shown."""
-    watched.sink.end(SUMMARY)
+    watched.sink.end(Summary.model_validate(SUMMARY))
     watched.sink.begin(SPEC, 2, 2)
     assert {dict(labels)["run"] for _, labels in read(watched.port)} == {RUN}
     watched.sink.named("next")

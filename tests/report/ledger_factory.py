@@ -7,11 +7,14 @@ import json
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
+
+from gannet.ledger.records import LowerBound, Step, StepTime, Summary, TopologyFacts, to_json
+from gannet.netem.measure.certificate import EdgeResult
 
 SCORE_NAME = "Fréchet distance (FashionNet features)"
 CREATED = "2026-03-14T09:26:53+00:00"
@@ -178,7 +181,14 @@ def certificate(plan: RunPlan, chance: random.Random) -> dict[str, Any]:
                 "src": src,
                 "dst": dst,
                 "expected_rate_bps": plan.rate_bps,
+                "measured_rate_bps": None,
                 "expected_delay_ms": plan.delay_ms,
+                "expected_jitter_ms": 0.0,
+                "delay_p50_ms": None,
+                "delay_p95_ms": None,
+                "rtt_p50_ms": None,
+                "expected_loss_percent": 0.0,
+                "loss_percent": None,
                 "ok": True,
                 "reasons": [],
             }
@@ -194,7 +204,7 @@ def certificate(plan: RunPlan, chance: random.Random) -> dict[str, Any]:
                          "duplicate_percent": 0.0}  # fmt: skip
             if (src, dst) in plan.bad_edges:
                 edge |= {"ok": False, "reasons": ["rate 8.1 Mbit/s instead of 10 Mbit/s (± 5%)"]}
-            edges.append(edge)
+            edges.append(asdict(EdgeResult(**edge)))
     return {
         "trusted": plan.trusted,
         "reasons": list(plan.reasons),
@@ -221,25 +231,19 @@ def _steps(plan: RunPlan, last: int, chance: random.Random) -> tuple[list[dict[s
         ends[step] = now
         for node in range(plan.nodes):
             payload = plan.payload_bytes[node % len(plan.payload_bytes)]
-            lines.append(
-                {
-                    "node": node,
-                    "step": step,
-                    "t_s": round(now, 5),
-                    "loss": {
-                        "generator": 1.2 + chance.gauss(0, 0.1),
-                        "discriminator": 0.8 + chance.gauss(0, 0.1),
-                    },
-                    "compute_s": compute_s,
-                    "wait_s": wait_s,
-                    "other_s": other_s,
-                    "codec_bytes": payload,
-                    "grpc_bytes": payload + 300,
-                    "interface_bytes": int(payload * 1.05),
-                    "received": 2,
-                    "missing": [],
-                }
+            step_line = Step(
+                node=node,
+                step=step,
+                t_s=round(now, 5),
+                loss={"generator": 1.2 + chance.gauss(0, 0.1), "discriminator": 0.8 + chance.gauss(0, 0.1)},
+                compute_s=compute_s,
+                wait_s=wait_s,
+                other_s=other_s,
+                codec_bytes=payload,
+                grpc_bytes=payload + 300,
+                interface_bytes=int(payload * 1.05),
             )
+            lines.append({**to_json(step_line), "of a later version": 2})
     return lines, ends
 
 
@@ -313,41 +317,42 @@ def _summary(
     step_s = plan.compute_s + plan.wait_s + plan.other_s
     bound = None
     if plan.bound_s is not None:
-        bound = {
-            "compute_s": plan.compute_s,
-            "transfer_s": plan.bound_s - 0.025,
-            "delay_s": 0.025,
-            "total_s": plan.bound_s,
-        }
-    return {
-        "arm": plan.arm,
-        "label": plan.label,
-        "seed": plan.seed,
-        "status": plan.status,
-        "reason": plan.reason,
-        "nodes": plan.nodes,
-        "steps": last,
-        "seconds": end_s,
-        "setup_s": 9.4,
-        "step_s": {"median": step_s * 1.01, "p95": step_s * 1.08},
-        "compute_s": plan.compute_s,
-        "wait_s": plan.wait_s,
-        "lower_bound_s": bound,
-        "bytes_codec": sum(s["codec_bytes"] for s in steps),
-        "bytes_grpc": sum(s["grpc_bytes"] for s in steps),
-        "bytes_interface": sum(s["interface_bytes"] for s in steps),
-        "final_score": scores[-1]["score"] if plan.status == "finished" else None,
-        "best_score": min(s["score"] for s in scores),
-        "trusted": plan.trusted,
-        "reasons": list(plan.reasons),
-        "topology": {"name": plan.topology, "spectral_gap": plan.spectral_gap},
-        "algorithm": plan.algorithm,
-        "codec": "fp32",
-        "links": "demo-10mbit",
-        "refused": {},
-        "hidden_s": plan.hidden_s,
-        "memory_mb": [412.0, 415.5, 409.1, 420.0][: plan.nodes],
-    }
+        bound = LowerBound(
+            compute_s=plan.compute_s,
+            transfer_s=plan.bound_s - 0.025,
+            delay_s=0.025,
+            total_s=plan.bound_s,
+        )
+    found = Summary(
+        arm=plan.arm,
+        label=plan.label,
+        seed=plan.seed,
+        status=plan.status,
+        reason=plan.reason,
+        nodes=plan.nodes,
+        steps=last,
+        seconds=end_s,
+        setup_s=9.4,
+        step_s=StepTime(median=step_s * 1.01, p95=step_s * 1.08),
+        compute_s=plan.compute_s,
+        wait_s=plan.wait_s,
+        lower_bound_s=bound,
+        bytes_codec=sum(s["codec_bytes"] for s in steps),
+        bytes_grpc=sum(s["grpc_bytes"] for s in steps),
+        bytes_interface=sum(s["interface_bytes"] for s in steps),
+        final_score=scores[-1]["score"] if plan.status == "finished" else None,
+        best_score=min(s["score"] for s in scores),
+        trusted=plan.trusted,
+        reasons=plan.reasons,
+        topology=TopologyFacts(name=plan.topology, spectral_gap=plan.spectral_gap),
+        algorithm=plan.algorithm,
+        codec="fp32",
+        links="demo-10mbit",
+        refused={},
+        hidden_s=plan.hidden_s,
+        memory_mb=(412.0, 415.5, 409.1, 420.0)[: plan.nodes],
+    )
+    return to_json(found)
 
 
 def paint_grid(chance: random.Random, quality: float, across: int = 8, pixels: int = 28) -> Image.Image:

@@ -89,7 +89,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Page:
-    return Page(write_report(folder).read_text(encoding="utf-8"))
+    return Page(write_report(read_comparison(folder)).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_distrust_is_everywhere(page: Page) -> None:
 def test_an_arm_without_trusted_runs_is_marked_in_table_legend_and_bars(tmp_path: Path) -> None:
     plans = realistic_plans((1,), broken=False)
     plans[1].trusted, plans[1].reasons = False, ("engine late: p99 9 ms",)
-    page = Page(write_report(write_comparison(tmp_path / "c", plans)).read_text(encoding="utf-8"))
+    page = Page(write_report(read_comparison(write_comparison(tmp_path / "c", plans))).read_text(encoding="utf-8"))
     assert "⚠ untrusted engine late: p99 9 ms" in page.plain.replace("untrustedengine", "untrusted engine")
     names = [trace.get("name", "") for trace in page.figures["quality-seconds"]["data"]]
     assert "Central averaging, server ⚠ untrusted" in names
@@ -194,7 +194,7 @@ def _coloured(part: Any) -> Any:
 
 
 def test_hostile_names_stay_text(hostile_folder: Path, page: Page) -> None:
-    hostile = Page(write_report(hostile_folder).read_text(encoding="utf-8"))
+    hostile = Page(write_report(read_comparison(hostile_folder)).read_text(encoding="utf-8"))
     assert hostile.plain.count(HOSTILE) > 10
     clean = Counter(tag for tag, _ in page.tags)
     found = Counter(tag for tag, _ in hostile.tags)
@@ -206,11 +206,11 @@ def test_hostile_names_stay_text(hostile_folder: Path, page: Page) -> None:
 
 
 def test_a_run_report_tells_one_run(folder: Path) -> None:
-    page = Page(write_run_report(folder / "dp-oadam" / "seed-1").read_text(encoding="utf-8"))
+    page = Page(write_run_report(read_run(folder / "dp-oadam" / "seed-1")).read_text(encoding="utf-8"))
     assert "DP-OAdam on a ring on 4 nodes over demo-10mbit links trained 120 steps in 43.8 s" in page.plain
     assert {"losses", "step-time", "quality-seconds", "consensus", "deviation", "activity-0"} <= set(page.figures)
     assert page.figures["step-time"]["layout"]["yaxis"]["ticktext"] == [f"node {node}" for node in range(4)]
-    failed = Page(write_run_report(folder / "cp-server" / "seed-2").read_text(encoding="utf-8"))
+    failed = Page(write_run_report(read_run(folder / "cp-server" / "seed-2")).read_text(encoding="utf-8"))
     assert "failed at step 52: node 3 left without a word after step 52." in failed.plain
 
 
@@ -218,10 +218,10 @@ def test_runs_that_left_almost_nothing_still_make_a_report(tmp_path: Path) -> No
     folder = write_comparison(tmp_path / "c", [RunPlan("a", "A", 1, summary=False, stop_at=3), RunPlan("b", "B", 1)])
     for name in ("steps.jsonl", "scores.jsonl", "links.jsonl", "certificate.json", "environment.json"):
         (folder / "a" / "seed-1" / name).unlink()
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = Page(write_report(read_comparison(folder)).read_text(encoding="utf-8"))
     assert "a, seed 1, failed at step 0 and is not counted" in page.plain
     model = write_comparison(tmp_path / "m", [RunPlan("a", "A", 1, model=True)])
-    text = Page(write_report(model).read_text(encoding="utf-8"))
+    text = Page(write_report(read_comparison(model)).read_text(encoding="utf-8"))
     assert "Links of the virtual fabric are modelled" in text.plain and "deviation" not in text.figures
 
 
@@ -229,7 +229,7 @@ def test_runs_that_left_almost_nothing_still_make_a_report(tmp_path: Path) -> No
 @pytest.mark.parametrize("which", ["folder", "hostile_folder"])
 def test_a_browser_draws_it_without_errors(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     assert CHROMIUM is not None, "install Chromium (Debian: chromium), CI checks the report in it"
-    path = write_report(request.getfixturevalue(which))
+    path = write_report(read_comparison(request.getfixturevalue(which)))
     result = subprocess.run(
         [CHROMIUM, *CHROMIUM_FLAGS, f"--user-data-dir={tmp_path}", "--dump-dom", path.as_uri()],
         capture_output=True, text=True, timeout=120, check=True, encoding="utf-8",

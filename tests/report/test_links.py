@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gannet.ledger.reader import read_run
+from gannet.ledger.reader import read_comparison, read_run
 from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult
 from gannet.report import write_report
 from gannet.report.link_tables import Cell, describe_stack, link_tables, tolerance_rows
@@ -44,7 +44,7 @@ def test_what_a_certificate_holds_is_shown(tmp_path: Path) -> None:
         )
     ]  # fmt: skip
     assert tables.fans[0][:3] == (Cell("into node 1"), Cell("3"), Cell("10 Mbit/s"))
-    plain = Page(write_report(folder).read_text(encoding="utf-8")).plain
+    plain = Page(write_report(read_comparison(folder)).read_text(encoding="utf-8")).plain
     for text in (
         "25 to 25.5 ms",
         "All peers at once",
@@ -70,7 +70,7 @@ def test_an_old_certificate_still_makes_its_table(tmp_path: Path) -> None:
     tables = link_tables(read_run(run))
     assert tables.fans == [] and tables.windows == [] and tables.measuring == ""
     assert tables.links[0][2:6] == (Cell("8 Mbit/s"), Cell("25 ms"), Cell("25.1 ms"), Cell("25.3 ms"))
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = Page(write_report(read_comparison(folder)).read_text(encoding="utf-8"))
     assert "All peers at once" not in page.plain and "out of order" not in page.plain
 
 
@@ -92,7 +92,7 @@ def test_bad_windows_are_listed_with_their_times_and_are_no_events(tmp_path: Pat
     tables = link_tables(found)
     assert tables.windows[0] == ("node 2", "4.5 to 5.5 s", "<b>0 of 100 packets late")
     assert len(tables.windows) == 20 and tables.more_windows == 10
-    page = Page(write_report(folder).read_text(encoding="utf-8"))
+    page = Page(write_report(read_comparison(folder)).read_text(encoding="utf-8"))
     assert "Intervals in which links deviated from their profile" in page.plain and "And 10 more" in page.plain
     assert "30 bad intervals" in page.plain and "<b>0 of 100 packets late" in page.plain
     assert "At 5.5 s" not in page.plain

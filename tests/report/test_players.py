@@ -99,7 +99,7 @@ def test_how_far_the_nodes_are_apart_is_drawn_for_the_same_players(kdgan: Path) 
     for number, player in enumerate(("classifier", "teacher", "discriminator"), start=1):
         drawn = panel(figure, number)["all"]["y"]
         assert drawn == pytest.approx([line[f"consensus_{player}"] for line in scores], rel=1e-4)
-    page = write_report(kdgan).read_text(encoding="utf-8")
+    page = write_report(read_comparison(kdgan)).read_text(encoding="utf-8")
     assert 'id="figure-losses"' in page and 'id="figure-consensus"' in page
 
 

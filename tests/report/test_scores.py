@@ -116,9 +116,9 @@ def test_a_shortfall_is_said_once_in_page_and_summary_whatever_the_number_of_run
     text = "KID: subsets of 500 images instead of 1,000"
     for path in folder.rglob("summary.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"score_shortfalls": [text]}))
-    content = summarise(folder)
+    content = summarise(read_comparison(folder))
     assert content["notes"].count(f"Too few images for a score: {text}.") == 1
-    page = write_report(folder).read_text()
+    page = write_report(read_comparison(folder)).read_text()
     assert page.count(text) == 1
     assert "All scores at the end" in page and "Classes among the last images" in page
     arm = content["arms"][0]["final_scores"]
@@ -131,4 +131,4 @@ def test_ledgers_from_before_there_were_other_scores_are_read_as_they_are(folder
         path.write_text("".join(json.dumps({key: line[key] for key in kept}) + "\n" for line in lines(path)))
     results = measure(read_comparison(folder))
     assert all_scores(results) is None and over_time(results) is None and class_shares(results) is None
-    assert "All scores at the end" not in write_report(folder).read_text()
+    assert "All scores at the end" not in write_report(read_comparison(folder)).read_text()

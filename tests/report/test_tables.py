@@ -26,7 +26,7 @@ def shown(renderable: RenderableType, width: int = 200) -> str:
 
 
 def test_comparison_json(folder: Path) -> None:
-    content = json.loads(write_summary(folder).read_text(encoding="utf-8"))
+    content = json.loads(write_summary(read_comparison(folder)).read_text(encoding="utf-8"))
     assert (content["format"], content["name"], content["created"]) == (1, "demo", CREATED)
     assert content["trust"] == "partly trusted" and content["trusted"] is False
     assert content["conclusion"].startswith("On 4 nodes over demo-10mbit links, DP-OAdam on a ring reached")
@@ -50,9 +50,9 @@ def test_comparison_json(folder: Path) -> None:
 
 
 def test_writing_it_again_changes_nothing(folder: Path) -> None:
-    first = write_summary(folder).read_bytes()
-    assert write_summary(folder).read_bytes() == first
-    assert json.loads(first) == summarise(folder)
+    first = write_summary(read_comparison(folder)).read_bytes()
+    assert write_summary(read_comparison(folder)).read_bytes() == first
+    assert json.loads(first) == summarise(read_comparison(folder))
 
 
 def test_numbers_json_cannot_hold_become_null(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_numbers_json_cannot_hold_become_null(tmp_path: Path) -> None:
     path = folder / "dp-oadam" / "seed-1" / "summary.json"
     summary = json.loads(path.read_text()) | {"final_score": math.nan, "best_score": math.inf}
     path.write_text(json.dumps(summary))
-    text = write_summary(folder).read_text()
+    text = write_summary(read_comparison(folder)).read_text()
     assert "NaN" not in text and "Infinity" not in text
     assert json.loads(text)["arms"][0]["runs"][0]["best_score"] is None
 
@@ -94,4 +94,4 @@ def test_what_is_hidden_behind_computing_is_told(tmp_path: Path) -> None:
     plans[0].hidden_s = 0.25
     folder = write_comparison(tmp_path / "c", plans)
     assert shown(comparison_table(read_comparison(folder))).count("250 ms overlapped") == 1
-    assert [arm["hidden_s"] for arm in summarise(folder)["arms"]] == [0.25, 0.0, 0.0]
+    assert [arm["hidden_s"] for arm in summarise(read_comparison(folder))["arms"]] == [0.25, 0.0, 0.0]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gannet.ledger.reader import Arm, Comparison, Run, read_comparison
-from gannet.ledger.records import Certificate, Score, Summary
+from gannet.ledger.records import Certificate, Environment, Score, Summary
 from gannet.report import sentences
 from gannet.report.results import Results, measure
 from gannet.report.verdicts import Verdict, conclude
@@ -53,7 +53,7 @@ def run(
         summary=summary,
         summary_raw={},
         certificate=Certificate(trusted=True),
-        environment={},
+        environment=Environment(),
         spec={},
         spec_text="",
         steps=(),

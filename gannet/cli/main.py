@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,22 +15,16 @@ from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net
 from gannet.cli.algorithm import algorithm
 from gannet.cli.codec import codec
 from gannet.cli.net import net
+from gannet.cli.running import console, errors_as_messages, execute_spec, folder_for, load, print_dry_run
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
 from gannet.console import fail
-from gannet.experiment.folders import new_folder
 from gannet.fabrics import sandbox_registry as registry
-from gannet.fabrics.kind import Launch
-from gannet.fabrics.namespaces import sandbox
 from gannet.fabrics.registry import fabric_names
 from gannet.scores.names import METRICS
-from gannet.spec.load import SpecError, load_spec, shipped_specs
-from gannet.spec.run_spec import ComparisonSpec
+from gannet.spec.load import shipped_specs
 from gannet.spec.select import one_run, some_arms
 from gannet.version import version
-
-if TYPE_CHECKING:
-    from gannet.experiment.resume import ResumePlan
 
 app = typer.Typer(
     name="gannet",
@@ -46,8 +38,6 @@ app.add_typer(task)
 app.add_typer(algorithm)
 app.add_typer(codec)
 add_topology(app)
-console = Console(highlight=False)
-
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -101,10 +91,10 @@ def run(
     dry: DryOption = False,
 ) -> None:
     """Train one run and write its report."""
-    comparison = _load(spec, set_, fabric)
-    with _errors_as_messages():
+    comparison = load(spec, set_, fabric)
+    with errors_as_messages():
         single = one_run(comparison, arm, seed)
-    _dry_run(single) if dry else _execute(single, _folder(out, comparison.name))
+    print_dry_run(single) if dry else execute_spec(single, folder_for(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
@@ -117,11 +107,11 @@ def compare(
     dry: DryOption = False,
 ) -> None:
     """Train every arm with every seed on equal terms, and report which wins, by how much, and how sure that is."""
-    comparison = _load(spec, set_, fabric)
+    comparison = load(spec, set_, fabric)
     if arms is not None:
-        with _errors_as_messages():
+        with errors_as_messages():
             comparison = some_arms(comparison, [name.strip() for name in arms.split(",")])
-    _dry_run(comparison) if dry else _execute(comparison, _folder(out, comparison.name))
+    print_dry_run(comparison) if dry else execute_spec(comparison, folder_for(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")
@@ -131,16 +121,16 @@ def resume(
     """Resume from the latest checkpoint (checkpoint_every in the spec), bit for bit as if never interrupted."""
     from gannet.experiment.resume import resume_plan
 
-    with _errors_as_messages():
+    with errors_as_messages():
         plan = resume_plan(folder)
-    _execute(plan.comparison, plan.folder, plan)
+    execute_spec(plan.comparison, plan.folder, plan)
 
 
 @app.command()
 def demo(set_: SetOption = None, out: OutOption = None) -> None:
     """Run the comparison of the README: gossip, server and all-reduce over 10 Mbit/s, 25 ms links."""
-    comparison = _load("demo", set_, None)
-    _execute(comparison, _folder(out, comparison.name))
+    comparison = load("demo", set_, None)
+    execute_spec(comparison, folder_for(out, comparison.name))
 
 
 @app.command(epilog="Example: [bold]gannet report runs/demo-20260102-120000[/bold]")
@@ -151,7 +141,7 @@ def report(
     """Write the report of a finished comparison or run again."""
     from gannet.experiment.compare import report_on
 
-    with _errors_as_messages():
+    with errors_as_messages():
         path = report_on(folder, console, rescore)
         if path.parent != folder:
             console.print(f"report: {path}", markup=False)
@@ -179,7 +169,7 @@ def score(
     wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if metrics is not None:
         wishes["metrics"] = [name.strip() for name in metrics.split(",")]
-    with _errors_as_messages():
+    with errors_as_messages():
         score_again(folder, console, wishes)
         path = report_on(folder, console)
         if path.parent != folder:
@@ -195,7 +185,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained network (the mean of the nodes at the last snapshot) to a file."""
-    with _errors_as_messages():
+    with errors_as_messages():
         from gannet.experiment.export import export as write
 
         console.print(str(write(folder, to, player)), markup=False, soft_wrap=True)
@@ -204,7 +194,7 @@ def export(
 @app.command()
 def clean() -> None:
     """Remove processes and namespaces left behind by a killed run."""
-    with _errors_as_messages():
+    with errors_as_messages():
         done = registry.clean()
     for item in done:
         words = {
@@ -236,63 +226,6 @@ def specs() -> None:
         console.print(name)
 
 
-def _load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> ComparisonSpec:
-    with _errors_as_messages():
-        return load_spec(spec, [*(overrides or ()), *([f"fabric={fabric}"] if fabric else [])])
-
-
-def _folder(out: Path | None, name: str) -> Path:
-    with _errors_as_messages():
-        return new_folder(out, name)
-
-
-def _dry_run(comparison: ComparisonSpec) -> None:
-    from gannet.experiment.dry_run import dry_run
-
-    with _errors_as_messages():
-        dry_run(comparison, console)
-
-
-def _execute(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
-    kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
-    with _errors_as_messages():
-        if plan is not None and not all(kind.resumable for kind in kinds.values()):
-            fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
-        launched = next((kind.launch for kind in kinds.values() if kind.launch is not None), None)
-        if launched is not None:
-            if len(kinds) > 1:
-                fail(
-                    f"the arms name {' and '.join(sorted(kinds))}: a comparison on containers has one fabric for "
-                    "all arms"
-                )
-            status = _execute_in_containers(comparison, folder, launched)
-        else:
-            if any(kind.needs_sandbox for kind in kinds.values()):
-                sandbox.enter()  # before anything starts a thread
-            from gannet.experiment.compare import execute
-
-            status = 0 if execute(comparison, folder, console, plan=plan) else 1
-    raise typer.Exit(status)
-
-
-def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
-    import yaml
-
-    from gannet.experiment.check_plugins import check_plugins
-
-    check_plugins(comparison)
-    folder.mkdir(parents=True, exist_ok=True)
-    nodes = max(arm.nodes for arm in comparison.arms.values())
-    text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
-    try:
-        status = launch(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
-    finally:
-        sandbox.own_as_caller(folder)
-    if (folder / "report.html").exists():
-        console.print(f"report: {folder / 'report.html'}", markup=False)
-    return status
-
-
 @app.command(hidden=True)
 def serve(
     spec: Annotated[str, typer.Argument(help=SPEC_HELP)] = "cluster",
@@ -314,33 +247,9 @@ def serve(
 
     # A log has no width, and 80 columns would break every line of it.
     wide = console if console.is_terminal else Console(highlight=False, width=132)
-    with _errors_as_messages():
+    with errors_as_messages():
         finished = run_served(spec, out, os.environ, wide)
     raise typer.Exit(0 if finished else 1)
-
-
-@contextmanager
-def _errors_as_messages() -> Iterator[None]:
-    """Turn errors that a user can fix into one message, with exit status 2 (1 for a failed run)."""
-    from gannet.netem.links.profile import ProfileError
-
-    try:
-        yield
-    except typer.Exit:  # its message is printed already; it is a RuntimeError
-        raise
-    except (
-        SpecError,
-        ProfileError,
-        sandbox.SandboxError,
-        FileNotFoundError,
-        FileExistsError,
-        ValueError,
-    ) as error:
-        fail(str(error))
-    except RuntimeError as error:
-        fail(str(error), 1)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
 
 
 def main() -> None:

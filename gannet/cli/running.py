@@ -1,0 +1,105 @@
+"""What the commands that train share: loading a spec, running it where its fabric wants, and errors as messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from gannet.console import fail
+from gannet.experiment.folders import new_folder
+from gannet.fabrics.kind import Launch
+from gannet.fabrics.namespaces import sandbox
+from gannet.spec.load import SpecError, load_spec
+from gannet.spec.run_spec import ComparisonSpec
+
+if TYPE_CHECKING:
+    from gannet.experiment.resume import ResumePlan
+
+console = Console(highlight=False)
+
+
+def load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> ComparisonSpec:
+    with errors_as_messages():
+        return load_spec(spec, [*(overrides or ()), *([f"fabric={fabric}"] if fabric else [])])
+
+
+def folder_for(out: Path | None, name: str) -> Path:
+    with errors_as_messages():
+        return new_folder(out, name)
+
+
+def print_dry_run(comparison: ComparisonSpec) -> None:
+    from gannet.experiment.dry_run import dry_run
+
+    with errors_as_messages():
+        dry_run(comparison, console)
+
+
+def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
+    """Run on the fabric of its arms (in containers, or here), and end the command with the run's status."""
+    kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
+    with errors_as_messages():
+        if plan is not None and not all(kind.resumable for kind in kinds.values()):
+            fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
+        launched = next((kind.launch for kind in kinds.values() if kind.launch is not None), None)
+        if launched is not None:
+            if len(kinds) > 1:
+                fail(
+                    f"the arms name {' and '.join(sorted(kinds))}: a comparison on containers has one fabric for "
+                    "all arms"
+                )
+            status = _execute_in_containers(comparison, folder, launched)
+        else:
+            if any(kind.needs_sandbox for kind in kinds.values()):
+                sandbox.enter()  # before anything starts a thread
+            from gannet.experiment.compare import execute
+
+            status = 0 if execute(comparison, folder, console, plan=plan) else 1
+    raise typer.Exit(status)
+
+
+def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
+    import yaml
+
+    from gannet.experiment.check_plugins import check_plugins
+
+    check_plugins(comparison)
+    folder.mkdir(parents=True, exist_ok=True)
+    nodes = max(arm.nodes for arm in comparison.arms.values())
+    text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
+    try:
+        status = launch(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
+    finally:
+        sandbox.own_as_caller(folder)
+    if (folder / "report.html").exists():
+        console.print(f"report: {folder / 'report.html'}", markup=False)
+    return status
+
+
+@contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """Turn errors that a user can fix into one message, with exit status 2 (1 for a failed run)."""
+    from gannet.netem.links.profile import ProfileError
+
+    try:
+        yield
+    except typer.Exit:  # its message is printed already; it is a RuntimeError
+        raise
+    except (
+        SpecError,
+        ProfileError,
+        sandbox.SandboxError,
+        FileNotFoundError,
+        FileExistsError,
+        ValueError,
+    ) as error:
+        fail(str(error))
+    except RuntimeError as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)

@@ -18,7 +18,8 @@ from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.session.controller import Controller
-from gannet.fabrics.session.session import Failed, Session
+from gannet.fabrics.session.node_host import Failed
+from gannet.fabrics.session.session import Session
 from gannet.netem.agent.client import AgentError
 
 _GATHER_S = 300.0  # for a container that died between two runs to come back

@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from typing import Any, Protocol
+from typing import Any
 
-from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
+from gannet.fabrics.job import Job, Outcome, Sink
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
 from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
+from gannet.fabrics.session.node_host import Failed, NodeHost
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
@@ -31,51 +32,6 @@ _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
 _POLL_S = 0.1
 _UNWATCHED_S = 20.0  # for a node to be known as lost after its agent is
-
-
-class NodeHost(Protocol):
-    """What the nodes of a run stand on. Ranks index `agents` and `interfaces` once `open` has returned."""
-
-    agents: list[LinkAgent]
-    interfaces: list[NodeInterface]
-    serve_at: str  # host:port of the controller on the management network; port 0: any
-    logs: str  # where to look when a node fails, for messages
-
-    def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """Have `job.world` interfaces with an agent each; returns what to record of the environment."""
-        ...
-
-    def controller(self, job: Job) -> Controller:
-        """The controller that this host's nodes can join; the session starts and stops it."""
-        ...
-
-    def populate(self, address: str, sink: Sink) -> None:
-        """Bring the nodes to life, to join the controller at `address`."""
-        ...
-
-    def ended(self) -> list[tuple[int, str]]:
-        """Nodes whose process has ended badly, and how."""
-        ...
-
-    def how_ended(self, rank: int) -> str:
-        """With which status or signal the process of a node ended whose connection broke; "" if that is not known."""
-        ...
-
-    def last_words(self, rank: int) -> str:
-        """The last lines of a node's log, or how to read them."""
-        ...
-
-    def empty(self) -> bool:
-        """Whether all nodes of this run have left."""
-        ...
-
-    def close(self) -> None:
-        """Take down what `open` and `populate` made; never raises for what is gone already."""
-        ...
-
-
-class Failed(Exception):
-    """The run cannot go on; the text is the outcome's reason."""
 
 
 class Session:

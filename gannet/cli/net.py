@@ -16,7 +16,8 @@ from rich.table import Table
 from gannet.cli import net_profiles
 from gannet.console import errors, fail, milliseconds, plain_table, rate
 from gannet.netem.links.profile import LinkProfile, ProfileError, load_profile
-from gannet.netem.links.trace import TraceError, load_trace
+from gannet.netem.links.trace import TraceError
+from gannet.netem.links.trace_files import load_trace
 from gannet.netem.measure.certificate import Certificate
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from gannet.netem.links import schedule
 from gannet.netem.links.profile import LinkProfile, load_profile
 from gannet.netem.links.schedule import Layer, ScheduleError
 from gannet.netem.links.state import links_of
-from gannet.netem.links.trace import Trace, load_trace, parse_csv
+from gannet.netem.links.trace import Trace
+from gannet.netem.links.trace_csv import parse_csv
+from gannet.netem.links.trace_files import load_trace
 from gannet.node.tasks.config import Settings
 
 

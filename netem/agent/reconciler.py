@@ -13,22 +13,20 @@ import logging
 import os
 import select
 import socket
-import struct
-import subprocess
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from gannet.netem.agent.netlink_events import NetlinkEvents
-from gannet.netem.agent.sysctls import Sysctls, link_settings
-from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.agent.read_back import ERRORS, Differences, must_exist, read_interface
+from gannet.netem.agent.sysctls import Sysctls
+from gannet.netem.engines.base import Engine, EngineError
 from gannet.netem.engines.process_exit import clear, ending, has_ended
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.commands import ifb_name
-from gannet.netem.shaping.differences import plan_differences, unannounced_differences
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +34,6 @@ _LOOK_S = 5.0  # between looks at what changes without a notice
 _RETRY_S = 1.0  # after a repair that failed
 # Somebody who undoes every repair at once must not keep a processor busy.
 _RUSH, _RUSH_S = 10, 10.0
-# What the kernel, or what others have built on the interface, may answer.
-ERRORS = (
-    EngineError, OSError, ValueError, LookupError, AssertionError, struct.error, subprocess.SubprocessError,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Wrong:
-    """How what is applied differs from what was configured: the links, and the stack."""
-
-    links: list[str] = field(default_factory=list)
-    stack: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -97,7 +83,7 @@ class Reconciler:
         if engine not in self._engines:
             raise EngineError(f"no engine {engine!r}: choose one of {', '.join(self._engines)}")
         with self.lock:
-            _must_exist(plan.device)
+            must_exist(plan.device)
             self.hear()
             if self.engine is not None and self.engine.name != engine:
                 self._clear_links()
@@ -237,29 +223,9 @@ class Reconciler:
         finally:
             self._settle()
 
-    def _read(self, all_of_it: bool = True) -> tuple[_Wrong, dict[str, Any]]:
-        """What is applied, and how it differs; all of it, or only what changes without a notice."""
+    def _read(self, all_of_it: bool = True) -> tuple[Differences, dict[str, Any]]:
         assert self.engine is not None and self.plan is not None
-        found: dict[str, Any] = {"paths": {}}
-        links: list[str] = []
-        stack: list[str] = []
-        try:
-            _must_exist(self.plan.device)
-            link = link_settings(self.plan.device)
-            found["paths"] = paths = self.engine.paths()
-            if not all_of_it:
-                links += unannounced_differences(self.plan, paths, link)
-                stack += self._sysctls.sysctl_differences() if self._sysctls else []
-                return _Wrong(links, stack), found
-            buckets = read_buckets(self.plan.device)
-            for direction, bucket in buckets.items():
-                found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
-                found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
-            links += plan_differences(self.plan, buckets, paths, link)
-            stack += self._sysctls.differences(link) if self._sysctls else []
-        except ERRORS as error:
-            links.append(str(error))
-        return _Wrong(links, stack), found
+        return read_interface(self.engine, self.plan, self._sysctls, all_of_it)
 
     def _settle(self) -> None:
         """All is as configured now: what the kernel has said until here was said of it."""
@@ -280,13 +246,13 @@ class Reconciler:
         if self._broken is not None:
             raise EngineError(self._broken.words)
 
-    def _repair(self, since_s: float, wrong: _Wrong) -> None:
+    def _repair(self, since_s: float, wrong: Differences) -> None:
         assert self.engine is not None and self.plan is not None
         links, what = bool(wrong.links), "; ".join([*wrong.links, *wrong.stack][:3])
         if self._broken is not None:
             since_s, what, links = self._broken.since_s, self._broken.what, links or self._broken.links
         try:
-            _must_exist(self.plan.device)
+            must_exist(self.plan.device)
             if links:
                 if has_ended(self.engine):
                     clear(self.engine)
@@ -315,15 +281,15 @@ class Reconciler:
         notice = self._events.take({} if broken and broken.links else self._devices)
         if self.engine is None or self.plan is None:
             return
-        since_s, wrong = monotonic(), _Wrong()
+        since_s, wrong = monotonic(), Differences()
         if broken and broken.links:
             if only_events and not notice.others:
                 return
-            wrong = _Wrong([broken.what])
+            wrong = Differences([broken.what])
         elif notice.queues:
-            wrong = _Wrong(list(notice.queues))
+            wrong = Differences(list(notice.queues))
         elif has_ended(self.engine):
-            wrong = _Wrong(["the delay process ended"])
+            wrong = Differences(["the delay process ended"])
         elif notice.others or (broken and not only_events):
             wrong, _ = self._read()
         elif not only_events and since_s >= self._look_s:
@@ -377,10 +343,3 @@ class Reconciler:
             recent_s = [at_s for at_s in recent_s if monotonic() - at_s < _RUSH_S]
             if len(recent_s) >= _RUSH:
                 select.select([self._wake[0]], [], [], _RETRY_S)
-
-
-def _must_exist(device: str) -> None:
-    try:
-        socket.if_nametoindex(device)
-    except OSError as error:
-        raise EngineError(f"no interface {device} in this network namespace") from error

@@ -33,7 +33,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gannet.netem.agent import probe
-from gannet.netem.agent.reconciler import ERRORS, Reconciler
+from gannet.netem.agent.read_back import ERRORS
+from gannet.netem.agent.reconciler import Reconciler
 from gannet.netem.agent.rtt_watch import Watch
 from gannet.netem.child import Answers, Child, ChildError
 from gannet.netem.engines.base import Engine, EngineError, read_buckets

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from gannet.netem.agent.client import AgentError
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, path_rate_bps
 from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult, expected_edge
-from gannet.netem.measure.judge import Order, judge_busy_edge, judge_edge, judge_fan
+from gannet.netem.measure.judge import Order, judge_busy_edge, judge_edge
+from gannet.netem.measure.judge_fan import judge_fan
 from gannet.netem.measure.probe_plan import (
     ECHO_FRAME_BITS,
     Fan,

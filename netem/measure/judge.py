@@ -7,16 +7,15 @@ one passes only while the sample cannot tell it from a right one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import inf, isfinite, sqrt
 from statistics import stdev
 from typing import Any
 
 from gannet.netem.links import jitter
 from gannet.netem.links.plan import FRAME_BYTES, PathPlan
-from gannet.netem.measure.certificate import EdgeResult, FanResult
+from gannet.netem.measure.certificate import EdgeResult
 from gannet.netem.measure.intervals import (
     burst_inflation,
     burst_packets,
@@ -35,7 +34,6 @@ _BURST_SLACK = 0.15
 _LEAST_BURSTS = 5
 # A train must have this many frames on their way while one skips the delay, or nothing is there to overtake.
 _OVERTAKEN_FRAMES = 3
-_LEAST_BINS = 8
 # The ends are what is shown; a few dozen delays can miss those bounds only upwards, so the quartiles are judged too.
 _JUDGED_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -110,7 +108,7 @@ def _judge_delay(
 ) -> tuple[EdgeResult, list[str]]:
     one_way_ms = one_way_delays_ms(order, echoes)
     if not one_way_ms:
-        survival = _passing(order.path) * _passing(order.back)
+        survival = passing_share(order.path) * passing_share(order.back)
         unlikely = (1 - survival) ** echoes["sent"] <= 1 - confidence
         return order.expected, [f"none of {echoes['sent']} delay probes came back"] if unlikely else []
     path, allowed_ms = order.path, allowed_delay_ms(order, tolerances)
@@ -154,7 +152,7 @@ def _judge_rate(
 
     Bursts of loss come and go by chance within one train: there the rate is that within the runs without a loss.
     """
-    passing, bursty = _passing(order.path), order.path.bursts is not None
+    passing, bursty = passing_share(order.path), order.path.bursts is not None
     scale = 1.0 if bursty else 1 / max(1e-9, passing)
     found = train["run_rate_bps"] if bursty else train["rate_bps"]
     measured_bps = found and found * scale
@@ -174,7 +172,7 @@ def _judge_rate(
         else:
             wide_s = mean_interval(times_s, 0.99)
             unsure = 0.0 if wide_s is None else (wide_s[1] - wide_s[0]) / sum(wide_s)
-            found_amiss = _rate_reasons(measured_bps, planned_bps, unsure, tolerances.rate_share)
+            found_amiss = rate_reasons(measured_bps, planned_bps, unsure, tolerances.rate_share)
             offered_bps = train.get("offered_bps", inf)
             if found_amiss and measured_bps < planned_bps and offered_bps < (1 - tolerances.rate_share) * planned_bps:
                 found_amiss = [f"{found_amiss[0]}; the sender offered {offered_bps / 1e6:.4g}: it had too little CPU"]
@@ -182,14 +180,14 @@ def _judge_rate(
     return result, reasons
 
 
-def _rate_reasons(measured_bps: float, planned_bps: float, unsure: float, allowed: float) -> list[str]:
+def rate_reasons(measured_bps: float, planned_bps: float, unsure: float, allowed: float) -> list[str]:
     """What is said of a rate; how unsure it is, as a share, counts for it, but never more than is allowed."""
     if abs(measured_bps / planned_bps - 1) <= allowed + min(allowed, unsure):
         return []
     return [f"rate {measured_bps / 1e6:.4g} Mbit/s, not {planned_bps / 1e6:.4g} Mbit/s (± {allowed:.0%})"]
 
 
-def _passing(path: PathPlan) -> float:
+def passing_share(path: PathPlan) -> float:
     """The share of packets that arrive whole."""
     return (1 - path.any_loss_percent / 100) * (1 - path.corrupt_percent / 100)
 
@@ -214,8 +212,8 @@ def _judge_fates(
     inflation = burst_inflation(path.bursts, sent, other) if path.bursts is not None else 1.0
     if sent:
         low = 1 - open_share * (1 - _CORRUPT_CAUGHT * path.corrupt_percent / 100)
-        if not share_is_plausible(sent, lost, low, 1 - _passing(path), confidence, inflation):
-            reasons.append(f"lost {lost} of {sent} packets, not {100 - 100 * _passing(path):g}%")
+        if not share_is_plausible(sent, lost, low, 1 - passing_share(path), confidence, inflation):
+            reasons.append(f"lost {lost} of {sent} packets, not {100 - 100 * passing_share(path):g}%")
         share = wilson_interval(lost / inflation, sent / inflation)
         result = replace(
             result,
@@ -276,7 +274,7 @@ def judge_busy_edge(
         return replace(order.expected, ok=False, reasons=(echoes["error"],))
     reasons: list[str] = []
     one_way_ms = one_way_delays_ms(order, echoes)
-    survival = _passing(order.path) * _passing(order.back)
+    survival = passing_share(order.path) * passing_share(order.back)
     planned_ms = order.path.delay_ms
     if one_way_ms and survival == 0:
         reasons.append(
@@ -306,48 +304,3 @@ def judge_busy_edge(
         delay_samples=len(one_way_ms),
         rtt_p50_ms=quantile(sorted(echoes["rtt_ms"]), 0.5),
     )
-
-
-def judge_fan(
-    expected: FanResult,
-    trains: Sequence[Mapping[str, Any]],
-    paths: Sequence[PathPlan],
-    bin_s: float,
-    tolerances: Tolerances = TOLERANCES,
-) -> FanResult:
-    """Hold the trains of one node's peers (measure_rate with bins of one clock) against what should pass in all.
-
-    Counts only while all of them send: from the last one's first arrival to the first one's last. The interval is
-    that of the means of consecutive blocks of that time, and judged at 99%.
-    """
-    heard = [(train, path) for train, path in zip(trains, paths, strict=True) if train.get("bins")]
-    if len(heard) < len(trains):
-        return _fan_amiss(expected, f"nothing arrived of {len(trains) - len(heard)} of {len(trains)} peers")
-    first = 1 + max(train["first_bin"] for train, _ in heard)
-    last = min(train["first_bin"] + len(train["bins"]) for train, _ in heard) - 1
-    if last - first < _LEAST_BINS:
-        return _fan_amiss(expected, f"the peers sent together for only {max(0, last - first) * bin_s:.2f} s")
-    bits = [0.0] * (last - first)
-    for train, path in heard:
-        weight = 8 * train["frame_bytes"] / max(1e-9, _passing(path))
-        for place in range(first, last):
-            bits[place - first] += weight * train["bins"][place - train["first_bin"]]
-    measured_bps = sum(bits) / len(bits) / bin_s
-    edges = [round(block * len(bits) / 4) for block in range(5)]
-    blocks = [sum(bits[a:b]) / (b - a) / bin_s for a, b in pairwise(edges)]
-    interval = mean_interval(blocks)
-    planned_bps = expected.expected_rate_bps
-    low, high = mean_interval(blocks, 0.99) or (0.0, 0.0)
-    unsure = (high - low) / 2 / planned_bps
-    reasons = _rate_reasons(measured_bps, planned_bps, unsure, tolerances.fan_share)
-    return replace(
-        expected,
-        measured_rate_bps=measured_bps,
-        rate_interval_bps=interval,
-        ok=not reasons,
-        reasons=tuple(reasons),
-    )
-
-
-def _fan_amiss(expected: FanResult, reason: str) -> FanResult:
-    return replace(expected, ok=False, reasons=(reason,))

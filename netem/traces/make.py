@@ -12,7 +12,7 @@ from math import exp, log
 from pathlib import Path
 from random import Random
 
-from gannet.netem.links.trace import TRACE_FOLDER
+from gannet.netem.links.trace_files import TRACE_FOLDER
 
 
 def _wander(random: Random, steps: int, memory: float, deviation: float) -> Iterator[float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gannet.netem.links.trace import load_trace
+from gannet.netem.links.trace_files import load_trace
 from gannet.spec.load import load_spec
 from tests.support.gannet import gannet
 

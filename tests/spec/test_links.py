@@ -11,7 +11,7 @@ import yaml
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.regions import load_matrix
 from gannet.netem.links.state import LinkState
-from gannet.netem.links.trace import load_trace
+from gannet.netem.links.trace_files import load_trace
 from gannet.spec.load import SpecError, load_spec, resolve
 from gannet.spec.run_spec import RunSpec
 

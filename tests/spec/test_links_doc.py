@@ -10,7 +10,8 @@ import yaml
 
 from gannet.netem.links.profile import SHORTHANDS, GilbertElliott, LinkProfile, load_profile
 from gannet.netem.links.regions import list_matrices
-from gannet.netem.links.trace import list_traces, parse_csv
+from gannet.netem.links.trace_csv import parse_csv
+from gannet.netem.links.trace_files import list_traces
 from gannet.spec.links import LinksSpec
 
 TEXT = (Path(__file__).parents[2] / "docs" / "links.md").read_text(encoding="utf-8")

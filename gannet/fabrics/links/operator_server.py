@@ -29,7 +29,7 @@ from gannet.netem.agent.client import AgentError
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import places, replay_now
 from gannet.netem.links.state import Change, LinkState, links_of
-from gannet.netem.links.trace import parse_csv
+from gannet.netem.links.trace_csv import parse_csv
 
 TOKEN_KEY = "gannet-token"
 LONGEST_FOR_S = 365 * 86400.0

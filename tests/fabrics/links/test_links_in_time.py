@@ -16,7 +16,8 @@ from gannet.fabrics.links.live_links import LiveLinks
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import Layer, applied, flapping, replayed, unrolled
 from gannet.netem.links.state import LinkState
-from gannet.netem.links.trace import Trace, TracePoint, load_trace
+from gannet.netem.links.trace import Trace, TracePoint
+from gannet.netem.links.trace_files import load_trace
 from tests.support.live import SWIFT, WORLD, LiveLab, live_lab, live_links
 
 pytestmark = pytest.mark.real("links")

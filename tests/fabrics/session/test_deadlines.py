@@ -22,7 +22,8 @@ from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.schedule import isolated, replayed, unrolled
 from gannet.netem.links.state import LinkState
-from gannet.netem.links.trace import Trace, TracePoint, load_trace
+from gannet.netem.links.trace import Trace, TracePoint
+from gannet.netem.links.trace_files import load_trace
 
 ADDRESSES = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"]
 PARCEL_BYTES, COMPUTE_S = 600_000, 2.0

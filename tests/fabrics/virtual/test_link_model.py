@@ -20,7 +20,8 @@ from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
 from gannet.netem.links.state import LinkState
-from gannet.netem.links.trace import Trace, TracePoint, load_trace
+from gannet.netem.links.trace import Trace, TracePoint
+from gannet.netem.links.trace_files import load_trace
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
 

@@ -9,17 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.trace import (
-    TRACE_FOLDER,
-    Trace,
-    TraceError,
-    TracePoint,
-    list_traces,
-    load_trace,
-    parse_csv,
-    parse_mahimahi,
-    profile_at,
-)
+from gannet.netem.links.trace import Trace, TraceError, TracePoint, profile_at
+from gannet.netem.links.trace_csv import parse_csv
+from gannet.netem.links.trace_files import TRACE_FOLDER, list_traces, load_trace
+from gannet.netem.links.trace_mahimahi import parse_mahimahi
 from gannet.netem.traces import make
 
 CSV = """# source: a drive

@@ -1,0 +1,60 @@
+"""What is applied to an interface, read back from the kernel, and how it differs from what was configured."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any
+
+from gannet.netem.agent.sysctls import Sysctls, link_settings
+from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.shaping.differences import plan_differences, unannounced_differences
+
+# What the kernel, or what others have built on the interface, may answer.
+ERRORS = (
+    EngineError, OSError, ValueError, LookupError, AssertionError, struct.error, subprocess.SubprocessError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How what is applied differs from what was configured: the links, and the stack."""
+
+    links: list[str] = field(default_factory=list)
+    stack: list[str] = field(default_factory=list)
+
+
+def read_interface(
+    engine: Engine, plan: InterfacePlan, sysctls: Sysctls | None, all_of_it: bool = True
+) -> tuple[Differences, dict[str, Any]]:
+    """What is applied, and how it differs; all of it, or only what changes without a notice."""
+    found: dict[str, Any] = {"paths": {}}
+    links: list[str] = []
+    stack: list[str] = []
+    try:
+        must_exist(plan.device)
+        link = link_settings(plan.device)
+        found["paths"] = paths = engine.paths()
+        if not all_of_it:
+            links += unannounced_differences(plan, paths, link)
+            stack += sysctls.sysctl_differences() if sysctls else []
+            return Differences(links, stack), found
+        buckets = read_buckets(plan.device)
+        for direction, bucket in buckets.items():
+            found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
+            found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
+        links += plan_differences(plan, buckets, paths, link)
+        stack += sysctls.differences(link) if sysctls else []
+    except ERRORS as error:
+        links.append(str(error))
+    return Differences(links, stack), found
+
+
+def must_exist(device: str) -> None:
+    try:
+        socket.if_nametoindex(device)
+    except OSError as error:
+        raise EngineError(f"no interface {device} in this network namespace") from error

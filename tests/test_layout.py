@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,14 @@ def test_every_module_says_what_it_is_for() -> None:
 def test_files_stay_readable() -> None:
     long = {str(p.relative_to(ROOT)): n for p in PRODUCT if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports in functions and under TYPE_CHECKING count: they hide a circle, they do not remove it."""
+    graph = nx.DiGraph((module_name(path), name) for path in PRODUCT for name in imports(path) & MODULES)
+    assert graph.number_of_edges() > len(PRODUCT)
+    circles = [sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1]
+    assert circles == []
 
 
 def test_tests_of_real_things_are_marked() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from gannet.experiment.algorithm_runs import Played, bits_differ, play
 from gannet.experiment.job import job_of
 from gannet.fabrics.job import Resumed
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.node.algorithms.custom import UNCAUGHT
 from gannet.node.codecs.split import Split
 from gannet.node.methods.formulas import Traffic

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from gannet.fabrics.job import Job, Outcome
-from gannet.fabrics.virtual.fabric import Fault, run_virtual
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.fabrics.virtual.faults import Fault
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks.custom.findings import same_bits
 from gannet.node.topologies.weights import Edge

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gannet.fabrics.job import Job, Outcome
-from gannet.fabrics.virtual.fabric import Fault, run_virtual
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.fabrics.virtual.faults import Fault
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -23,90 +22,34 @@ from gannet.fabrics.job import Job, LinkChange, Outcome, Sink
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.fabrics.tcp_model import frame_bytes
 from gannet.fabrics.virtual.clock import Timeline, Timer
-from gannet.fabrics.virtual.first_of import FirstOf
+from gannet.fabrics.virtual.faults import Corrupt, Fault, Kill
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
+from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
-from gannet.node.process.last_step import LastStep
 from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
-from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
 from gannet.node.training.effects import (
     Arrival,
     BeginRound,
     Collect,
     Compute,
-    Effect,
     PeerLost,
     Receive,
     ReceiveFirst,
     Send,
     Tag,
 )
-from gannet.node.training.loop import progress, train
-from gannet.node.training.meter import Meter, StepStats
+from gannet.node.training.meter import StepStats
 from gannet.node.training.peers import CollectiveFailed
 from gannet.node.training.worker import Diverged, Worker
 
 
-@dataclass(frozen=True)
-class Kill:
-    """A fault: node `rank` ends at virtual time `at_s`; its peers learn of it `notice_s` later."""
-
-    rank: int
-    at_s: float
-    notice_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class Corrupt:
-    """A fault: from `at_s` on, every message from `rank` arrives changed by `damage`."""
-
-    rank: int
-    at_s: float
-    damage: Callable[[Header, memoryview], tuple[Header, memoryview]]
-
-
-Fault = Kill | Corrupt
-
-
 class _Ended(Exception):
     """Thrown into a node's coroutine when the node or the run is over."""
-
-
-class _Node:
-    """One simulated node: its worker, its mailbox, and the reporter that its training loop talks to."""
-
-    def __init__(self, fabric: _Simulation, rank: int, worker: Worker, mailbox: Mailbox) -> None:
-        self.fabric, self.rank, self.worker, self.mailbox = fabric, rank, worker, mailbox
-        self.wire_bytes = 0
-        self.meter = Meter(clock=lambda: fabric.time.now_s, network=lambda: (self.wire_bytes, self.wire_bytes))
-        self.coroutine: Coroutine[Effect[Any], Any, int] = train(worker, self.meter, self)
-        self.pace_s = worker.config.pace_s_of(rank)
-        self.first_of = FirstOf(partial(fabric.expect, self))
-        self.steps = worker.made
-        self.last_step = LastStep(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
-        self.alive = True
-        self.done = False
-        self.ended = False
-
-    def step(self, stats: StepStats) -> None:
-        self.steps = stats.step
-        self.last_step.reach(progress(self.worker.config, stats.step, stats.t_s))
-        self.fabric.on_step(self.rank, stats)
-
-    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
-        self.fabric.on_snapshot(self.rank, step, t_s, codec_bytes, x)
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        if not self.fabric.lost:
-            self.fabric.sink.checkpoint(self.rank, checkpoint.step, checkpoint.pack())
-
-    def stop_after(self) -> int | None:
-        return self.last_step.last_step()
 
 
 class _Simulation:
@@ -134,7 +77,7 @@ class _Simulation:
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
         self._active = job.world
-        self.nodes: list[_Node] = []
+        self.nodes: list[Node] = []
         for rank in range(job.world):
             worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
             if job.resumed is not None:
@@ -144,7 +87,7 @@ class _Simulation:
             mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
             for player, number in enumerate(worker.rounds):
                 mailbox.enter_round(number, player)
-            self.nodes.append(_Node(self, rank, worker, mailbox))
+            self.nodes.append(Node(self, rank, worker, mailbox))
             self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
         for change in changes:
@@ -178,14 +121,14 @@ class _Simulation:
         self.time.go_on()
         return True
 
-    def _end(self, node: _Node) -> None:
+    def _end(self, node: Node) -> None:
         """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
         if not node.ended and inspect.getcoroutinestate(node.coroutine) != inspect.CORO_CLOSED:  # by Ctrl-C in it
             node.ended = True
             with suppress(_Ended, StopIteration):
                 node.coroutine.throw(_Ended())
 
-    def _resume(self, node: _Node, answer: Any, lost: PeerLost | None) -> None:
+    def _resume(self, node: Node, answer: Any, lost: PeerLost | None) -> None:
         """Run a node until it waits for something that is not there yet."""
         while node.alive and not node.done and self.failure is None:
             try:
@@ -228,7 +171,7 @@ class _Simulation:
                 case _:
                     raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
 
-    def _send(self, node: _Node, to: int, header: Header, payload: memoryview) -> None:
+    def _send(self, node: Node, to: int, header: Header, payload: memoryview) -> None:
         if to in node.mailbox.lost:
             return
         if self._on_send is not None:
@@ -249,7 +192,7 @@ class _Simulation:
         except Refusal as refusal:
             self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
 
-    def _receive(self, node: _Node, source: int, tag: Tag) -> None:
+    def _receive(self, node: Node, source: int, tag: Tag) -> None:
         since_s = self.time.now_s
 
         def settle(outcome: memoryview | PeerLost) -> None:
@@ -260,7 +203,7 @@ class _Simulation:
 
         self.expect(node, source, tag, settle)
 
-    def _receive_first(self, node: _Node, wanted: Sequence[tuple[int, Tag]]) -> None:
+    def _receive_first(self, node: Node, wanted: Sequence[tuple[int, Tag]]) -> None:
         since_s = self.time.now_s
 
         def tell(number: int, outcome: memoryview | PeerLost) -> None:
@@ -269,7 +212,7 @@ class _Simulation:
 
         node.first_of.first(wanted, tell)
 
-    def expect(self, node: _Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
+    def expect(self, node: Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
         """Have a segment told when it comes or cannot come, with the deadlines of a wait."""
         timers: list[Timer] = []
         settled: list[bool] = []
@@ -288,7 +231,7 @@ class _Simulation:
         give_up = partial(node.mailbox.give_up, source, tag, reason)
         timers.append(self.time.after(limits.round_deadline_s, give_up))
 
-    def _collect(self, node: _Node) -> None:
+    def _collect(self, node: Node) -> None:
         assert isinstance(node.mailbox, AsyncMailbox)
         since_s = self.time.now_s
 
@@ -300,7 +243,7 @@ class _Simulation:
         deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
         node.mailbox.collect(settle)
 
-    def _grow_impatient(self, node: _Node, source: int) -> None:
+    def _grow_impatient(self, node: Node, source: int) -> None:
         """A node has waited for its patience: the node that all wait for gets a little longer."""
         self._graph.waits(node.rank, source)
         culprit = self._graph.culprit(node.rank)
@@ -353,6 +296,10 @@ class _Simulation:
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
             self._stop_soon()
+
+    def on_checkpoint(self, rank: int, checkpoint: Checkpoint) -> None:
+        if not self.lost:
+            self.sink.checkpoint(rank, checkpoint.step, checkpoint.pack())
 
     def _stop_soon(self) -> None:
         there = [node.last_step for node in self.nodes if node.alive and not node.done]

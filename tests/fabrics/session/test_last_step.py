@@ -19,7 +19,7 @@ import pytest
 
 from gannet.fabrics.job import Job
 from gannet.fabrics.session.last_step import Stopping
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.process.last_step import LastStep

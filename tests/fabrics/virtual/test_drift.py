@@ -17,7 +17,7 @@ import pytest
 from gannet.fabrics.job import Job, LinkChange
 from gannet.fabrics.session.deadlines import limits_over_time, with_turns
 from gannet.fabrics.virtual.clock import Timeline
-from gannet.fabrics.virtual.fabric import Fault, Kill
+from gannet.fabrics.virtual.faults import Fault, Kill
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.links.profile import LinkProfile

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gannet.fabrics.job import LinkChange, mesh_plans
 from gannet.fabrics.tcp_model import frame_bytes
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled

@@ -10,7 +10,7 @@ import pytest
 
 from gannet.fabrics.job import LinkChange
 from gannet.fabrics.tcp_model import SEGMENT_OVERHEAD_BYTES
-from gannet.fabrics.virtual.fabric import Corrupt, Kill
+from gannet.fabrics.virtual.faults import Corrupt, Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.exchange.mailbox import Header
@@ -233,6 +233,6 @@ def test_deadlines_that_are_met_are_forgotten() -> None:
     from gannet.fabrics.virtual import fabric as virtual
 
     job = virtual_job({"name": "dp-oadam"}, 50, 60, snapshot_every=60)
-    simulation = virtual._Simulation(job, Memory(), (), [BilinearGame(r) for r in range(50)])
+    simulation = virtual._Simulation(job, Memory(), (), [BilinearGame(r) for r in range(50)], None)
     simulation.run()
     assert len(simulation.time) < 3000  # not the 6,000 receives that there were, with two deadlines each

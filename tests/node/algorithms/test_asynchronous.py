@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gannet.fabrics.virtual.fabric import Corrupt, Fault, Kill
+from gannet.fabrics.virtual.faults import Corrupt, Fault, Kill
 from gannet.node.algorithms.ad_psgd import _PARTNER_STREAM
 from gannet.node.codecs import build_codec
 from gannet.node.config import NodeConfig

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gannet.experiment.bounds import lower_bound
-from gannet.fabrics.virtual.fabric import Kill, run_virtual
+from gannet.fabrics.virtual.fabric import run_virtual
+from gannet.fabrics.virtual.faults import Kill
 from gannet.ledger.snapshots import comparable
 from gannet.metrics.consensus import Consensus
 from gannet.netem.links.profile import LinkProfile

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gannet.experiment.bounds import lower_bound
-from gannet.fabrics.virtual.fabric import Corrupt, Kill
+from gannet.fabrics.virtual.faults import Corrupt, Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.algorithms.power_gossip import EDGE_STREAM

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gannet.experiment.bounds import lower_bound
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.algorithms.sgp import PushSum

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gannet.fabrics.job import Job, Resumed
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.node.algorithms.by_player import PartWorker
 from gannet.node.config import NodeConfig
 from gannet.node.layout import BUFFERS, TensorSpec

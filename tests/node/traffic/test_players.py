@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gannet.experiment.bounds import joint_bound
-from gannet.fabrics.virtual.fabric import Corrupt
+from gannet.fabrics.virtual.faults import Corrupt
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.exchange.mailbox import Header

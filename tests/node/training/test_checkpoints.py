@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet.fabrics.job import Job, Resumed
-from gannet.fabrics.virtual.fabric import Kill
+from gannet.fabrics.virtual.faults import Kill
 from gannet.node.config import NodeConfig
 from gannet.node.methods.registry import METHODS as SHIPPED
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Owner, config_hash

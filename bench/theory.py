@@ -29,7 +29,6 @@ from gannet.fabrics.job import Job
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.algorithms.theory import rounds_needed, stationarity_bound
 from gannet.node.codecs.qsvrg import epoch_bits, qsvrg
 from gannet.node.config import NodeConfig
 from gannet.node.tasks.base import Gradient
@@ -37,6 +36,7 @@ from gannet.node.tasks.games.convex import FiniteSum, LogisticRegression, Ridge
 from gannet.node.tasks.games.minty import MintyGame
 from gannet.node.topologies.rates import second_eigenvalue
 from gannet.node.topologies.topology import Topology
+from gannet.node.training.dposg_theorem import rounds_needed, stationarity_bound
 
 RATE = 0.05  # η, a tenth of 1/L
 DIMENSION = 16  # of u and of v

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet.node.algorithms.theory import rounds_needed, stationarity_bound
 from gannet.node.tasks.games.minty import MintyGame
 from gannet.node.topologies.rates import second_eigenvalue
 from gannet.node.topologies.topology import Topology
+from gannet.node.training.dposg_theorem import rounds_needed, stationarity_bound
 from tests.support.runs import play, virtual_job
 
 points = st.lists(st.floats(-50, 50, width=32), min_size=8, max_size=8).map(torch.tensor)

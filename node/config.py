@@ -1,6 +1,6 @@
-"""What one node must know to train, and what of that a run's spec says: both are TrainingSettings.
+"""Configuration of one node, and the part of it that a run's spec sets: both are TrainingSettings.
 
-Every model forbids unknown fields, so that a typing error is an error and not a silent default.
+Every model forbids unknown fields, so that a typo is an error and not a silent default.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class ExchangeConfig(Settings):
     """Limits of the exchange, derived from the links: chunk < round < liveness (seconds).
 
     `patience_s`: a node that has waited this long for a peer reports it, and the node that all wait for is
-    found out and given up; only where that fails does a wait go on to the round's deadline.
-    `pipe_bytes`: what a link may carry while news go there and back; no longer message ever waits for its turn, and
-    none for longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no message at all.
+    identified and given up; only where that fails does a wait last until the round's deadline.
+    `pipe_bytes`: the bytes that a link may carry during a round trip; no message up to this size ever waits for its
+    turn, and none waits longer than `turn_s` (see gannet.node.exchange.turn_rule). None: no message waits at all.
     """
 
     chunk_bytes: PositiveInt = 65536

@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 
 
 class PluginMistake(ValueError):
-    """What a base class of ours finds wrong with a user's class; the message says what to change."""
+    """A mistake that one of our base classes finds in a user's class; the message says what to change."""
 
 
 def fingerprint(source: str) -> str:
@@ -169,7 +169,7 @@ def only_subclass_in(module: ModuleType, base: type[T], what: str, otherwise: st
 
 
 def entry_point(group: str, name: str, where: str) -> Any:
-    """What the installed entry point stands for; `where`: the spec's field. Raises PluginError."""
+    """Load the installed entry point; `where`: the spec's field. Raises PluginError."""
     found = {entry.name: entry for entry in entry_points(group=group)}
     if name not in found:
         known = ", ".join(sorted(found)) or "none"
@@ -181,9 +181,9 @@ def entry_point(group: str, name: str, where: str) -> Any:
 
 
 def find(source: PythonSource, base: type[Any], what: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
-    """What builds the thing: the entry point, the file's function `build`, or its one class derived from `base`.
+    """The plugin's builder: the entry point, the file's function `build`, or its one class derived from `base`.
 
-    `arguments`: the names of the values that it is called with. Raises PluginError when it cannot be.
+    `arguments`: the names of the values that it is called with. Raises PluginError when it cannot be called so.
     """
     if source.entry is not None:
         return checked(entry_point(source.group, source.entry, f"{source.what}.entry"), source.title, arguments)
@@ -194,7 +194,7 @@ def find(source: PythonSource, base: type[Any], what: str, arguments: tuple[str,
 
 
 def checked(build: Any, title: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
-    """`build`, if it can be called with so many values by position. Raises PluginError."""
+    """`build`, if it can be called with `arguments` by position. Raises PluginError otherwise."""
     call = f"build({', '.join(arguments)})"
     if not callable(build):
         raise PluginError(f"{title}: build is of type {type(build).__name__}: define {call}")

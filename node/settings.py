@@ -23,4 +23,4 @@ class Settings(BaseModel):
 
 
 class NoSettings(Settings):
-    """Of what has nothing to set."""
+    """Settings of a choice that has none."""

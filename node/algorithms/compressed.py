@@ -1,7 +1,7 @@
-"""What compressed gossip sends: vectors through a codec that is made a contraction, small tensors as they are.
+"""Messages of compressed gossip: vectors through a codec scaled to a contraction, small tensors uncompressed.
 
-CHOCO and DeepSqueeze ask that ‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with δ > 0. A codec without bias and with relative variance
-ω is none where ω ≥ 1, but Q(v)/(1 + ω) is, with δ = 1/(1 + ω) (Koloskova, Stich, Jaggi 2019, section 3.4).
+CHOCO and DeepSqueeze require ‖C(v) − v‖² ≤ (1 − δ) ‖v‖² with δ > 0. An unbiased codec with relative variance
+ω ≥ 1 is no such contraction, but Q(v)/(1 + ω) is, with δ = 1/(1 + ω) (Koloskova, Stich, Jaggi 2019, section 3.4).
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ Vogels, Karimireddy, Jaggi, "Practical Low-Rank Communication Compression in Dec
     p = D q = X_i q − X_j q;    X_i ← X_i − w_ij p qᵀ;    X_j ← X_j + w_ij p qᵀ
 
 Only X_i q and X_j q travel. p, made orthonormal, is the basis of the next product, from the other side: p' = Dᵀ p.
-So products alternate and each is half a power iteration on D, which goes on from step to step (warm start); what is
-applied is always D projected on the basis, so there is no step size to tune. That a step's `iterations` products are
-each applied as they come is the authors' code. Two of them bring two nodes with weights of 1/2 together at once where
-D has no more than `rank` dimensions, whatever the first basis.
+So products alternate and each is half a power iteration on D, continued from step to step (warm start); the update
+applied is always D projected onto the basis, so there is no step size to tune. Each of a step's `iterations` products
+is applied as soon as it is computed, as in the authors' code. Two of them bring two nodes with weights of 1/2 to the
+same value at once where D has no more than `rank` dimensions, whatever the first basis.
 Reconstructed: the optimistic Adam step instead of −η g; bases by Householder's QR instead of Gram and Schmidt, so
 that a difference of too low a rank still leaves a whole one; a new random one after a difference of zero, as where a
 player has not moved yet; vectors and small matrices as they are, once a step; what becomes of lost peers.
@@ -34,7 +34,7 @@ _NOTHING = memoryview(b"")  # instead of a product: this edge is no more
 
 
 class EdgeState:
-    """What both ends of an edge remember, the same bits there as here: the basis of each matrix, and its side."""
+    """State of an edge, bit-identical at both ends: the basis of each matrix, and the side it multiplies."""
 
     def __init__(self, seed: int, ends: tuple[int, int], shapes: LowRank, rank: int) -> None:
         self._random = random_stream(seed, EDGE_STREAM, *ends)

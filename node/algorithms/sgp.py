@@ -5,8 +5,8 @@ Assran, Loizou, Ballas, Rabbat, "Stochastic Gradient Push for Distributed Deep L
 
     x_i ← x_i − η g_i(z_i);   x_i ← Σ_j p_ij x_j;   w_i ← Σ_j p_ij w_j;   z_i = x_i / w_i      (w_i = 1 at first)
 
-A sender needs to know only whom it sends to. Columns that sum to 1 keep Σ x and Σ w, so that every z goes to the
-average though rows do not sum to 1; where they do, w stays 1. Of the topology only the edges count, not its weights.
+A sender only needs to know its out-neighbours. Columns that sum to 1 keep Σ x and Σ w, so that every z goes to the
+average though rows do not sum to 1; where they do, w stays 1. Only the topology's edges count, not its weights.
 Reconstructed: the optimistic Adam step instead of −η g (taken at z, applied to x as the authors' code does with
 momentum), and what happens when a message is missing, which the paper does not say.
 """
@@ -27,12 +27,12 @@ from gannet.node.training.worker import Step, Worker
 
 
 class PushSum:
-    """x and its push weight w, all that push-sum remembers of a node.
+    """x and its push weight w, the whole state of push-sum at a node.
 
-    Of w exactly what leaves the node is taken from it, and it travels as float32 whatever the codec. So Σ w stays
-    the number of nodes. When a message is missing, the receiver puts its own z in the place of the sender's, with
-    the last weight that came from there: z stays as it was, as in gossip where the weight goes to oneself, and
-    the weight that a lost node takes away permanently is made up, so that none goes to zero.
+    A node subtracts exactly the share of w that it sends, and sends it as float32 whatever the codec. So Σ w stays
+    the number of nodes. When a message is missing, the receiver puts its own z in the place of the sender's, with the
+    last weight that came from there: z stays as it was, as in gossip where the weight goes to oneself, and the weight
+    that a lost node takes away permanently is made up, so that none goes to zero.
     """
 
     def __init__(self, x: Tensor) -> None:

@@ -23,5 +23,5 @@ def build_codec(codec: CodecSetting, seed: int = 0, rank: int = 0) -> Codec:
 
 
 def float32_codec() -> Codec:
-    """Of what travels as it is, whatever the exchange's codec."""
+    """The codec of tensors that are sent uncompressed, whatever the exchange's codec."""
     return CastConfig(name="fp32").build(0, 0)

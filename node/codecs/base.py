@@ -1,4 +1,4 @@
-"""What a codec is: a few methods, so that any exchange can use any codec.
+"""The interface of codecs: a few methods, so that any exchange can use any codec.
 
 The exact size on the wire is known before anything is encoded, so that deadlines, byte counts, limits of the
 mailbox and the virtual fabric's clock never depend on the values. A code whose length does depend on them
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Traits(Protocol):
-    """What a codec is, as far as methods and exchanges ask before anything is encoded.
+    """Properties of a codec that methods and exchanges ask for before anything is encoded.
 
-    `casts`: each value is rounded by itself, to nearest, so that even parameters may travel so. `exact`: what comes
-    back is what went in. `unbiased`: the mean of what comes back is what went in (casts count as such). `damping`:
-    what decoded values are multiplied by to make the codec a contraction, 1/(1 + ω) with its relative variance ω.
+    `casts`: each value is rounded by itself, to nearest, so that even parameters may be sent this way. `exact`:
+    decoding returns the encoded values. `unbiased`: the mean of the decoded values is the encoded value (casts count
+    as unbiased). `damping`: the factor by which decoded values are multiplied to make the codec a contraction,
+    1/(1 + ω) with its relative variance ω.
     """
 
     @property
@@ -68,7 +69,7 @@ class CodecConfig(Settings):
 
     @property
     def traits(self) -> Traits:
-        """What the codec is; for one of a user's own, asking this runs the user's code."""
+        """The codec's properties; for a user-defined codec, this runs the user's code."""
         return self
 
     @property

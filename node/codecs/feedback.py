@@ -27,7 +27,7 @@ class ErrorFeedback:
     def encode(self, values: Tensor, start: int = 0) -> memoryview:
         """Body of `values` plus what is remembered of them; `start`: where they lie in the whole vector.
 
-        What is not finite stays out of the memory: the payload is refused, and the next one must not be.
+        Values that are not finite stay out of the memory: the payload is refused, and the next one must not be.
         """
         corrected = self.corrected(values, start)
         payload = self.codec.encode(corrected)

@@ -46,7 +46,7 @@ class LowRank:
         self.from_left: int = rank * sum(matrix.columns for matrix in self.matrices)
 
     def rest_of(self, x: Tensor) -> Tensor:
-        """What travels as it is, flat."""
+        """The values that are sent uncompressed, flat."""
         return torch.cat([x[place] for place in self._rest]) if self._rest else x[:0]
 
     def add_rest(self, x: Tensor, change: Tensor, weight: float) -> None:

@@ -83,7 +83,7 @@ def sqrt_levels(n: int) -> int:
 
 
 def epoch_bits(n: int, steps: int) -> float:
-    """What the paper says that a processor sends in an epoch, at most: (F + 2.8n) T + Fn, F = 32.
+    """The paper's bound on the bits that a processor sends in an epoch: (F + 2.8n) T + Fn, F = 32.
 
     2.8 n is its figure for Q_√n in the dense code. Elias omega does not reach it on Gaussian values, which take 2.94
     bits each and the norm, so this is a comparison and not an upper bound.

@@ -89,5 +89,5 @@ def _canonical(value: Any) -> Any:
     return config.text if isinstance(config, CodecConfig) else config
 
 
-# What a spec holds: the text of a shipped codec, or where a user's own comes from.
+# A codec in a spec: the text of a shipped codec, or the source of a user-defined one.
 CodecSetting = Annotated[str | PythonCodecConfig, BeforeValidator(_canonical)]

@@ -1,4 +1,4 @@
-"""What the QSGD paper proves of its quantizer, as functions to hold measurements against.
+"""Bounds proved in the QSGD paper, as functions to compare measurements with.
 
 Alistarh et al., "QSGD: Communication-Efficient SGD via Gradient Quantization and Encoding" (NeurIPS 2017). n: values
 that share an L2 scale; s: levels.

@@ -29,7 +29,7 @@ class AsyncMailbox(Mailbox):
         self._collector: Collector | None = None
 
     def check_time(self, header: Header) -> None:
-        """Raise Refusal for what came before, and for more than the window's segments that nobody has taken yet."""
+        """Raise Refusal for a segment received before, and when more than the window's segments are not yet taken."""
         number = header.tag.round
         if number < LANES:
             super().check_time(header)

@@ -39,7 +39,7 @@ class BlockingMailbox:
         self._lock = threading.Lock()
         self._aborted: str | None = None
         self._pending: Future[memoryview] | Future[list[Arrival]] | Future[None] | None = None
-        self._asked: dict[Key, _Asked] = {}  # what receive_first waits for and has not told
+        self._asked: dict[Key, _Asked] = {}  # what receive_first waits for and has not returned yet
         self._first: Future[None] | None = None
 
     def check_header(self, header: Header) -> None:
@@ -157,7 +157,7 @@ class BlockingMailbox:
                 self._pending = self._first = None
 
     def _keep(self, asked: _Asked, outcome: memoryview | PeerLost) -> None:
-        """What receive_first waits for has come; called under the lock."""
+        """Store the outcome that receive_first waits for, and wake it; called under the lock."""
         asked.outcome = outcome
         if self._first is not None and not self._first.done():
             self._first.set_result(None)

@@ -1,4 +1,4 @@
-"""What the exchange has carried, peer by peer: written by the training thread and gRPC's, read by anyone."""
+"""Counters of the exchange's traffic, peer by peer: written by the training and gRPC threads, read by any thread."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Counters:
         self._sent_bytes = 0
 
     def begin(self, peers: Iterable[int], rounds: Sequence[int] = ()) -> None:
-        """Count from zero, with an entry for each of `peers`; `sent_bytes` goes on, and so does what is under way.
+        """Count from zero, with an entry for each of `peers`; `sent_bytes` and messages in flight are not reset.
 
-        Nobody has missed a round up to those in `rounds`, by player.
+        No peer counts as having missed a round up to those in `rounds`, by player.
         """
         with self._lock:
             before, now_s = self._peers, self._clock()
@@ -110,7 +110,7 @@ class Counters:
 
     @staticmethod
     def _grow_stale(p: _Peer, tag: Tag, rounds: int) -> None:
-        """Of several players that are exchanged each by itself, the one that is worst off counts."""
+        """Where players are exchanged separately, the staleness of the worst one counts."""
         p.stale[tag.player] = rounds
         p.counts.stale_rounds = max(p.stale.values())
 

@@ -109,7 +109,7 @@ class GrpcExchange:
             self._streams[rank].lose()
 
     def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None:
-        """What is sent in this round waits for its turn; see gannet.node.exchange.turn_rule."""
+        """Make this round's messages wait for their turn; see gannet.node.exchange.turn_rule."""
         if self._loop is None:
             raise RuntimeError("a round before serve")
         self._loop.call_soon_threadsafe(self._turns.turns.begin, number, sources, after)

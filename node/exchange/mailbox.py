@@ -33,7 +33,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Header:
-    """What a segment says of itself before its bytes; see proto/exchange.proto."""
+    """A segment's header, sent before its bytes; see proto/exchange.proto."""
 
     run: str
     sender: int

@@ -1,13 +1,13 @@
-"""Whose message is on its turn where a graph changes from round to round: what keeps its nodes within a round.
+"""Decides when a message may be sent on a graph that changes every round, which keeps the nodes within one round.
 
-On such a graph a node waits in each round for that round's senders alone, so one that is late holds up one other,
-and the rest go on. Their next messages then meet the late one, in its receiver's downlink or in its sender's uplink,
-and share it: what was late takes twice as long, and is twice as late in the round after. So a message of a round
-goes onto the wire when two kinds of peers are ready for that round: those it is for, and those that this node sent
-to in the round before. A peer is ready for a round when what it was to get in the one before is there, or so nearly
-that the news need as long to get here as the rest needs to get there (ExchangeConfig.pipe_bytes): where nobody is
-late nobody waits. Nothing that decides a trajectory is touched; who does not hear of a peer for
-ExchangeConfig.turn_s sends all the same.
+On such a graph a node waits in each round for that round's senders alone, so a late node holds up one other node,
+and the rest continue. Their next messages then meet the late one, in its receiver's downlink or in its sender's
+uplink, and share the link with it: the late message takes twice as long, and is twice as late in the next round. So
+a message of a round is sent only when two kinds of peers are ready for that round: its receivers, and the receivers
+of this node's messages in the round before. A peer is ready for a round when all messages due to it in the round
+before have arrived, or when so little is missing that it arrives there in the time that the notice takes to get here
+(ExchangeConfig.pipe_bytes): where no peer is late, no node waits. The rule changes nothing that decides a
+trajectory; a node that hears nothing from a peer for ExchangeConfig.turn_s sends anyway.
 
 This is the rule alone, without a thread or a clock, as the mailbox is: the gRPC exchange calls it from its loop,
 the virtual fabric from its own.
@@ -71,7 +71,7 @@ class Turns:
                     self.let_go(held)
 
     def silence(self, peer: int) -> None:
-        """That peer cannot be heard, for now: nothing waits until it is ready. What it sends is awaited."""
+        """Stop waiting for that peer to be ready, as it cannot be heard for now; its messages are still awaited."""
         self.hear(peer, inf)
 
     def lose(self, peer: int) -> None:

@@ -31,7 +31,7 @@ class TurnKeeper:
         self._listeners: set[asyncio.Event] = set()
 
     def came(self, source: int, tag: Tag, left_bytes: int) -> None:
-        """Of a segment that is coming in so much is still missing."""
+        """Note that a segment is arriving, and that `left_bytes` of it are still missing."""
         if self.pipe_bytes is not None and left_bytes <= self.pipe_bytes:
             self.turns.nearly(source, tag.round)
 

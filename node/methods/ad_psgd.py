@@ -1,4 +1,4 @@
-"""What AD-PSGD declares of itself."""
+"""AD-PSGD: settings, capabilities and traffic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gannet.node.topologies.weights import Edge
 class AdPsgdConfig(Method):
     """AD-PSGD: asynchronous pairwise averaging along the edges of an undirected topology, whose weights do not count.
 
-    `staleness`: a node waits when a neighbour has owed it an answer for more than so many of its steps; null: never.
+    `staleness`: a node waits when a neighbour's answer is more than this many of its steps late; null: never.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ad_psgd:ad_psgd"
@@ -39,7 +39,7 @@ class AdPsgdConfig(Method):
         return tuple(Edge(a, b) for a, b in edges if (a in asking) != (b in asking))
 
     def traffic(self, group: Group, vector: FlatVector) -> Traffic:
-        """What a node sends a step, on average and at most: a question, or its share of the answers. None waits."""
+        """Bytes sent per step, on average and at most: a question, or a share of the answers. No node waits."""
         edges, size = self.edges(group), group.codec.wire_bytes(vector.values)
         asking = asking_side(group.world, edges)
         degree = Counter(a for a, _ in edges)

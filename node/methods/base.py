@@ -1,7 +1,7 @@
-"""What every method declares of itself: its settings, what it can, what it needs, what it puts on the network.
+"""Base class of methods: a method declares its settings, capabilities, requirements and network traffic.
 
 A method is one class derived from `Method`, in gannet.node.methods or in a user's own file. Controllers, fabrics,
-specs and reports ask it; none of them knows a method by name. The defaults are those of plain gossip: every node
+specs and reports query it; none of them knows a method by name. The defaults are those of plain gossip: every node
 sends its whole vector to its neighbours on the topology once a step. Imports no torch.
 """
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from gannet.node.topologies.topology import Topology
 
 Carries = Literal["nothing", "parameters", "gradients", "compressed"]
-# Of a Worker, yields Steps. Typed loosely: gannet.node.training imports this module.
+# Takes a Worker, yields Steps. Typed loosely: gannet.node.training imports this module.
 Algorithm = Callable[[Any], AsyncGenerator[Any, None]]
 
 
 class AlgorithmSetting(Settings):
-    """What a spec's `algorithm:` holds; it leads to a Method."""
+    """The value of a spec's `algorithm:`, from which a Method is made."""
 
     shipped: ClassVar[bool] = True
     """Whether the method is part of this package, so that asking it runs no code of a user's."""
@@ -54,7 +54,7 @@ class AlgorithmSetting(Settings):
         raise NotImplementedError
 
     def build(self) -> Algorithm:
-        """What trains: given a Worker, an async generator that yields a Step after every gradient step.
+        """The training loop: given a Worker, an async generator that yields a Step after every gradient step.
 
         A node calls this once, before its training clock begins.
         """
@@ -106,10 +106,10 @@ class Method(AlgorithmSetting):
 
     @property
     def carries(self) -> Carries:
-        """What it exchanges, which decides what codecs it takes.
+        """The kind of values it exchanges, which decides the codecs it accepts.
 
-        parameters: no codec that quantizes. gradients (or differences that serve as such): what is unbiased.
-        compressed: any, as the method makes up for errors by memory or replicas.
+        parameters: no codec that quantizes. gradients (or differences that serve as such): unbiased codecs.
+        compressed: any codec, as the method compensates errors by memory or replicas.
         """
         return "parameters"
 
@@ -143,7 +143,7 @@ class Method(AlgorithmSetting):
         """Whether no node ever waits for another's step."""
         return self.asynchronous or not self.exchanges
 
-    # What the method trains with.
+    # Training.
 
     @property
     def traits(self) -> Method:
@@ -163,7 +163,7 @@ class Method(AlgorithmSetting):
         """(which share of the data, of how many shares) a node has."""
         return rank, world
 
-    # What the method needs. Each raises ValueError with what is wrong and what to do.
+    # Requirements. Each raises ValueError with what is wrong and what to do.
 
     def check_topology(self, topology: Topology) -> None:
         """Whether the method can run, and is right, on that graph among that many nodes."""
@@ -224,7 +224,7 @@ class Method(AlgorithmSetting):
         if self.not_modelled:
             raise ValueError(f"algorithm {self.name} {self.not_modelled}")
 
-    # What the method puts on the network.
+    # Network traffic.
 
     def edges(self, group: Group) -> tuple[Edge, ...]:
         """Directed edges that its messages ever cross, sorted."""
@@ -250,7 +250,7 @@ class Method(AlgorithmSetting):
         return self.copy_bytes(group, vector)
 
     def largest_payload(self, group: Group, vector: FlatVector) -> int:
-        """No payload of a run is longer, bytes. What opens the channels is the whole vector."""
+        """Length of the longest payload of a run, bytes. The message that opens the channels is the whole vector."""
         return max(group.codec.wire_bytes(vector.values), 4 * vector.raw)
 
     def traffic(self, group: Group, vector: FlatVector) -> Traffic:

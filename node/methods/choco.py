@@ -1,4 +1,4 @@
-"""What CHOCO-SGD declares of itself."""
+"""CHOCO-SGD: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CP-OAdam declares of itself."""
+"""CP-OAdam: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What DDP declares of itself, and what gloo's all-reduce and DDP's communication hooks send, by formula.
+"""DDP: settings, capabilities, and formulas for the traffic of gloo's all-reduce and DDP's communication hooks.
 
-gloo reduces around a ring from each rank to the one before. Of a vector it makes N equal chunks of at least two
-segments, at most 1 MiB each; rank r passes on every chunk but r, then, of the sums, every chunk but r − 1 (its
-source, gloo/allreduce.cc). Beside a segment go its header and two
-messages by which sender and receiver agree on it, 48 bytes each, which are not counted here.
+gloo reduces around a ring from each rank to the one before. It divides a vector into N equal chunks of at least two
+segments, at most 1 MiB each; rank r passes on every chunk but r, then the sums of every chunk but r − 1 (source:
+gloo/allreduce.cc). Each segment also has a header and two messages by which sender and receiver agree on it, 48 bytes
+each, which are not counted here.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class DdpConfig(Method):
 
 
 class Vector(NamedTuple):
-    """What one all-reduce sums: how many values of how many bytes."""
+    """Operand of one all-reduce: number of values, and bytes per value."""
 
     values: int
     item_bytes: int

@@ -1,4 +1,4 @@
-"""What DeepSqueeze declares of itself."""
+"""DeepSqueeze: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

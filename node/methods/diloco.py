@@ -1,4 +1,4 @@
-"""What DiLoCo declares of itself."""
+"""DiLoCo: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

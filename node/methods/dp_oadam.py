@@ -1,4 +1,4 @@
-"""What DP-OAdam declares of itself."""
+"""DP-OAdam: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DPOSG declares of itself."""
+"""DPOSG: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

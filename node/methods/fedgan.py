@@ -1,4 +1,4 @@
-"""What FedGAN declares of itself."""
+"""FedGAN: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

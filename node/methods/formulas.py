@@ -1,4 +1,4 @@
-"""What exchanges put on the network, by formula: gossip, a server average, a ring all-reduce.
+"""Network traffic of exchanges, by formula: gossip, a server average, a ring all-reduce.
 
 Known before anything is sent; deadlines, probes and the report's lower bound all come from here. Graphs and codecs
 are built when they are asked for: settings that use these formulas are read without NumPy and torch.
@@ -31,10 +31,10 @@ class Traffic:
 
     `edges`: directed edges that carry messages. `sent`, `received`: payload bytes by rank.
     `hops`: transfers that must follow one another, and `in_turn`: payload bytes sent, and received, one behind the
-    other in these. That is less than the busiest node's where nobody waits until it has sent all its copies (gossip
-    on a star). `every`: gradient steps from one exchange to the next.
-    `around`: the hops go around a ring, segment by segment. `changing`: each exchange has its own edges; `edges` are
-    then all that there are at some time, the bytes those of an exchange on average.
+    other in these. That is less than the busiest node's where no receiver waits until the sender has sent all its
+    copies (gossip on a star). `every`: gradient steps from one exchange to the next.
+    `around`: the hops go around a ring, segment by segment. `changing`: each exchange has its own edges; `edges` is
+    then the union over all exchanges, and bytes are averages over exchanges.
     """
 
     edges: tuple[Edge, ...]
@@ -55,7 +55,7 @@ class Limits(Protocol):
 
 
 class ExchangeSettings(Protocol):
-    """What traffic depends on besides the method's own settings; a NodeConfig has it."""
+    """Settings besides the method's own that traffic depends on; NodeConfig implements it."""
 
     @property
     def codec(self) -> CodecSetting: ...
@@ -95,9 +95,9 @@ class Group:
 
 @dataclass(frozen=True)
 class FlatVector:
-    """What is exchanged: `values` float32 values, the last `raw` of which travel as float32 whatever the codec.
+    """The exchanged vector: `values` float32 values, the last `raw` of which are sent as float32 whatever the codec.
 
-    `layout`: of its tensors; empty where it is not known.
+    `layout`: the layout of its tensors; empty where it is not known.
     """
 
     values: int

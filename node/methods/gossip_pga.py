@@ -1,4 +1,4 @@
-"""What Gossip-PGA declares of itself."""
+"""Gossip-PGA: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What local training declares of itself."""
+"""Local training: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MD-GAN declares of itself."""
+"""MD-GAN: settings, capabilities and traffic."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class MdGanConfig(Method):
     """MD-GAN: rank 0 holds the generator and no data, each other node a discriminator and its share of the data.
 
-    `local_steps` (L): the discriminator's steps for each of the generator's. `swap_every`: after so many of these the
-    discriminators change places, about an epoch in the paper; null for never. `batches` (k): minibatches generated a
-    step, of which a worker gets two; null for ⌊ln N⌋ of N workers, and one at least.
+    `local_steps` (L): the discriminator's steps for each of the generator's. `swap_every`: the number of the
+    generator's steps after which the discriminators change places, about an epoch in the paper; null for never.
+    `batches` (k): minibatches generated a step, of which a worker gets two; null for ⌊ln N⌋ of N workers, and one at
+    least.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.md_gan:md_gan"

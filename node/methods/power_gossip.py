@@ -1,4 +1,4 @@
-"""What PowerGossip declares of itself."""
+"""PowerGossip: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

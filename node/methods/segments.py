@@ -27,7 +27,7 @@ class Segment(NamedTuple):
 
 
 def server_segments(codec: Codec, segment_bytes: int, count: int, raw: int = 0) -> list[Segment]:
-    """What a server average cuts `count` values into, the last `raw` of them sent as float32."""
+    """Segments into which a server average cuts `count` values, the last `raw` of them sent as float32."""
     segments = [Segment(place) for place in _cut(codec, segment_bytes, 0, count - raw, count - raw)]
     if raw:
         exact = float32_codec()

@@ -1,4 +1,4 @@
-"""What SGP declares of itself."""
+"""SGP: settings, capabilities and traffic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a spec says of players that are exchanged each in its own way, and what of that cannot be."""
+"""Settings of players that are exchanged separately, each in its own way, and their validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PlayerConfig(Settings):
 
 
 class HasPlayers(Protocol):
-    """What a run's spec and a node's config have in common here."""
+    """Fields that a run's spec and a node's config share here."""
 
     @property
     def task(self) -> Any: ...

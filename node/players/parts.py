@@ -1,6 +1,6 @@
 """The players' parts of the flat vector: each player's parameters, and the running statistics of its network.
 
-Running statistics lie at the vector's end and belong to nobody by their `player`; their names begin with the player
+Running statistics lie at the vector's end, and their `player` names no player; their names begin with the player
 whose network they are in, as in "generator.norm1.running_mean".
 """
 
@@ -17,14 +17,14 @@ from gannet.node.tasks.base import AnyTask, Gradient
 
 
 def players_in(layout: Sequence[TensorSpec]) -> tuple[str, ...]:
-    """Who plays, in the order of the vector."""
+    """Names of the players, in the order of the vector."""
     return tuple(dict.fromkeys(spec.player for spec in layout if spec.player != BUFFERS))
 
 
 def specs_of(layout: Sequence[TensorSpec], player: str) -> list[TensorSpec]:
     """The tensors of that player's part, where they lie in the whole vector; its buffers last.
 
-    Raises ValueError for a layout with buffers of which nobody knows whose they are.
+    Raises ValueError for a layout with buffers that cannot be assigned to a player.
     """
     everybody = players_in(layout)
     for spec in layout:

@@ -32,7 +32,7 @@ KEEPALIVE = [
 
 
 def until_reachable(address: str) -> None:
-    """Wait until somebody listens at host:port.
+    """Wait until a server listens at host:port.
 
     gRPC would wait too, but while a name does not resolve it asks again only after up to two minutes.
     """

@@ -43,14 +43,14 @@ class LastStep:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """Nobody will tell any more: wait for nothing."""
+        """The last step will not be announced any more: stop waiting for it."""
         with self._changed:
             self._released = True
             self._changed.notify_all()
 
     @property
     def held(self) -> bool:
-        """Whether this node has made the step that it has named, and not been told: it must not go on."""
+        """Whether this node has reached the step that it named before the last step is known: it must wait."""
         with self._changed:
             return self._held()
 

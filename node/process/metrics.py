@@ -1,8 +1,8 @@
 """All Prometheus metrics of a node, declared once: names, units, labels.
 
 Every metric carries the labels run, arm and node (the rank), so that several runs can share one
-Prometheus. Counters end in _total, units are base units (seconds, bytes). What the training loop reports
-is pushed here; what the exchange and the kernel count is read when Prometheus asks.
+Prometheus. Counters end in _total, units are base units (seconds, bytes). The training loop pushes
+its figures; counters of the exchange and the kernel are read when Prometheus scrapes.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class NodeMetrics:
             "gannet_diverged", "1 once a loss or a gradient is not finite, else 0.", _LABELS, registry=r
         )
         self._last_t_s = 0.0
-        # What may never happen is there as 0 from the start: a rate needs a first value, a panel something to show.
+        # Export rare events as 0 from the start: a rate needs a first value, a panel something to show.
         for metric in (self._steps, self._lost, self._diverged):
             metric.labels(**self._labels)
         for reason in _REASONS:
@@ -102,14 +102,14 @@ class NodeMetrics:
 
     def serve(self, host: str, port: int) -> tuple[WSGIServer, int]:
         """Serve /metrics on host:port (0: any free port); returns the server and its port."""
-        # Else every counter has a second series that nobody asks for.
+        # Otherwise every counter exports a second, unused series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         server, _thread = start_http_server(port, host, self.registry)
         return server, server.server_port
 
 
 class _Process(Collector):
-    """What the kernel counts for this process."""
+    """The kernel's counters of this process."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._values = tuple(labels.values())
@@ -133,7 +133,7 @@ class _Process(Collector):
 
 
 class _Exchange(Collector):
-    """What the exchange counts, peer by peer."""
+    """The exchange's counters, peer by peer."""
 
     def __init__(
         self,

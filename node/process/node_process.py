@@ -313,7 +313,7 @@ class _Life:
         self._line.deposit_checkpoint(header, checkpoint)
 
     def stop_after(self) -> int | None:
-        """The last step, once the controller has named it; waits for that where this node may not go on before."""
+        """The last step, once the controller has named it; waits for it if this node may not continue before."""
         assert self._last_step is not None
         last = self._last_step.last_step()
         self._go_on()

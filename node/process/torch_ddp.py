@@ -1,13 +1,15 @@
 """The foreign collective: DistributedDataParallel of PyTorch, its communication hooks, and gloo under them.
 
 A task's gradient has been computed, and paced, before DDP sees it. A module with a parameter of each tensor's true
-shape takes it in by a backward pass of Σ ⟨p, g_p⟩, whose gradient is g_p to the bit; so DDP's reducer, its bucket
-and the real hook run as in anybody's training. What is lost: DDP would send the first buckets while the rest of the
-backward pass still runs. There is one bucket here, as there is nothing to hide several behind, and each would cost
-another 2(N−1) delays. Hidden could be no more than a gradient's time, little against an exchange over a slow link.
+shape takes it in by a backward pass of Σ ⟨p, g_p⟩, whose gradient is g_p to the bit; so DDP's reducer, its bucket and
+the real hook run as in any training with DDP. The difference: DDP would send the first buckets while the rest of the
+backward pass still runs. There is one bucket here, as there is no computation to overlap several with, and each would
+cost another 2(N−1) delays. The overlap could hide at most a gradient's time, which is little compared with an
+exchange over a slow link.
 
-gloo blocks its caller, so it has a thread of its own; the training thread waits for that, or for news. Its
-waiting includes the hook's work. A node takes some 120 MB more than with other methods: DDP imports torch._dynamo.
+gloo blocks its caller, so it has a separate thread; the training thread waits for that thread, or for news. The
+waiting time includes the hook's work. A node takes some 120 MB more than with other methods: DDP imports
+torch._dynamo.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from math import prod
 from typing import Any, TypeVar
 
 import torch
-import torch._dynamo  # DDP wants it: better now, over a second before anybody waits, than then
+import torch._dynamo  # DDP imports it: over a second, better spent now than while peers wait
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook

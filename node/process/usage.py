@@ -1,4 +1,4 @@
-"""What the kernel says of this process: processor time, waits for a processor, memory, bytes sent."""
+"""Resource usage of this process by the kernel's count: processor time, waits for a processor, memory, bytes sent."""
 
 from __future__ import annotations
 

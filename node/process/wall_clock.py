@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Exchange(Protocol):
-    """What the wall-clock fabric needs of a network."""
+    """The interface that the wall-clock fabric requires of a network."""
 
     def begin_round(self, number: int, sources: Sequence[int], after: Sequence[int]) -> None: ...
 
@@ -41,7 +41,7 @@ class Exchange(Protocol):
 
 
 class Collective(Protocol):
-    """What averages gradients where the exchange is not the project's own."""
+    """A foreign library that averages gradients in place of the project's own exchange."""
 
     def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
 
@@ -55,7 +55,7 @@ class WallClock:
         self._pace_s = pace_s
 
     def run(self, coroutine: Coroutine[Effect[Any], Any, T]) -> T:
-        """The coroutine's result. What goes wrong is raised inside it: it handles PeerLost, the rest ends it."""
+        """The coroutine's result. Errors are raised inside it: it handles PeerLost, any other ends it."""
         answer: Any = None
         wrong: Exception | None = None
         while True:

@@ -1,4 +1,4 @@
-"""What the DPOSG paper proves of its algorithm, as functions to hold measurements against.
+"""Bounds proved in the DPOSG paper, as functions to compare measurements with.
 
 Liu et al. (arXiv 1910.12999, theorem of the workshop version). M `workers`, each with minibatches of m = `batch`
 samples, one sample's noise of variance σ² (`noise` is σ), ‖g‖ ≤ G, g L-Lipschitz, a Minty solution x*, and iterates

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Codec:
-    """Packs a vector into bytes and back. Write `unbiased`, `wire_bytes`, `encode` and `decode`; all else may be.
+    """Packs a vector into bytes and back. Required: `unbiased`, `wire_bytes`, `encode`, `decode`; not the rest.
 
-    Every node builds its own. What `decode` gives may depend on the payload and the settings alone: the receiver is
-    another node than the one that encoded.
+    Every node builds its own. The result of `decode` may depend on the payload and the settings alone: the receiver
+    is not the node that encoded.
     """
 
     unbiased: bool
@@ -66,7 +66,7 @@ class Codec:
         return all_finite(self.decode(payload))
 
     def state(self) -> dict[str, Tensor]:
-        """What a run that resumes needs; extend it if the codec remembers more than its generator."""
+        """State that a resumed run needs; extend it if the codec remembers more than its generator."""
         return {"generator": self.generator.get_state()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:

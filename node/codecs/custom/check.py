@@ -205,7 +205,7 @@ def _repeats(make: Make) -> Iterator[Finding]:
 
 
 def _payloads(make: Make, seed: int) -> list[bytes]:
-    """Of a codec built and used while the global streams stand where `seed` puts them; they are put back after."""
+    """Payloads of a codec built and used with the global random streams seeded by `seed`; restores the streams."""
     held = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.manual_seed(seed)
     np.random.seed(seed)

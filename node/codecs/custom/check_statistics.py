@@ -60,7 +60,7 @@ def statistics(make: Callable[[int, int], GuardedCodec]) -> Iterator[Finding]:
 
 
 def vectors() -> dict[str, Tensor]:
-    """What is packed: short and long, even and with a spike."""
+    """Test vectors: short and long, even and with a spike."""
     draw = torch.Generator().manual_seed(7)
     normal = torch.randn(700, generator=draw)
     spike = 0.01 * torch.randn(64, generator=draw)

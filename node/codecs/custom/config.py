@@ -18,7 +18,7 @@ class PythonCodecConfig(PythonSource):
 
     @property
     def traits(self) -> Traits:
-        """What the codec is. Runs the user's code, and raises PluginError where that cannot be used."""
+        """The codec's properties. Runs the user's code, and raises PluginError where that cannot be used."""
         return _traits(self)
 
     def build(self, seed: int, rank: int) -> GuardedCodec:

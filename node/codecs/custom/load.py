@@ -1,7 +1,7 @@
-"""Builds a codec from a user's Python, and holds it to what a codec is.
+"""Builds a codec from a user's Python, and holds it to the interface of codecs.
 
-What it gives is checked wherever it is used: a payload of another length than `wire_bytes` says would make deadlines,
-byte counts and predicted times wrong without a word.
+Its output is checked on every use: a payload whose length differs from `wire_bytes` would silently falsify deadlines,
+byte counts and predicted times.
 """
 
 from __future__ import annotations

@@ -13,9 +13,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, wait
-from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from typing import Any
 
@@ -23,7 +20,9 @@ from gannet.fabrics.job import LinkAgent, LinkChange, NodeInterface
 from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
 from gannet.fabrics.links.link_events import Configured, Series, upcoming
 from gannet.fabrics.links.monitor import Lines, LinkMonitor
-from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.fabrics.links.outlook import LinksBusy, Outlook
+from gannet.fabrics.links.step_sender import StepSender
+from gannet.netem.agent.client import AgentError
 from gannet.netem.links.plan import Edge, InterfacePlan
 from gannet.netem.links.stack import Stack, in_one
 from gannet.netem.links.state import Change, Journal, LinkState, difference
@@ -32,28 +31,8 @@ from gannet.netem.measure.certify import check_links
 
 _READING_S = 1.0
 _STOP_S = 20.0
-# How long a step of a trace waits for agents: until the next one is due, but within these.
-_STEP_LEAST_S, _STEP_MOST_S = 0.05, 1.0
 # Echoes that watch round trips take at most this share of the slowest rate, and leave no oftener than this.
 _ECHO_SHARE, _ECHO_S, _ECHO_BITS = 0.01, 1.0, 2 * 8 * 70
-
-
-class LinksBusy(RuntimeError):
-    """The links cannot be changed or shown now; the message says why."""
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """The state of the links at a moment of the training clock, and what is applied at each node, by rank.
-
-    What will change by itself, in seconds from then: `ends` of changes for a time, and the run's `schedule`.
-    """
-
-    state: LinkState
-    t_s: float
-    nodes: list[Acknowledgement]
-    ends: list[tuple[float, str]] = field(default_factory=list)
-    schedule: list[tuple[float, str]] = field(default_factory=list)
 
 
 class LiveLinks:
@@ -93,10 +72,8 @@ class LiveLinks:
         self._ends: list[tuple[float, str]] = []  # of changes for a time: when (monotonic s), and which
         self._changing = threading.Lock()
         self._reasons: list[str] = []
-        self._amiss: Counter[int] = Counter()  # steps of series that a node refused or took too long for
         self._series: dict[str, Series] = {}  # traces and ramps under way, by name
-        self._sent: dict[int, InterfacePlan] = {}  # what each agent was told last, and has not refused
-        self._orders: dict[int, Future[None]] = {}  # steps of series on their way to agents
+        self._steps = StepSender(self._pool, engine, self._now_s, self._reasons.append)
         self._configured = Configured(self.rank_of, self._edges)
         self._monitor = LinkMonitor(self._pool, self.rank_of, self._edges, self.lines, self._now_s)
         self._clocks: dict[int, str] = {}
@@ -109,10 +86,11 @@ class LiveLinks:
     def apply(self) -> None:
         """Apply the first plans at all agents at once, and pin their stacks. RuntimeError: which node could not."""
         with self._changing:
-            for done in self._pool.apply(self._engine, self.plans):
+            answers = self._pool.apply(self._engine, self.plans)
+            for done in answers:
                 if done.gone or not done.ok:
                     raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
-            self._sent = dict(enumerate(self.plans))
+            self._steps.applied(self.plans, answers)
             stack = self._stack.model_dump()
             self.applied_stack = in_one(self._ask_or_raise("stack", lambda rank: stack))
             serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._interfaces[rank].address})
@@ -141,10 +119,7 @@ class LiveLinks:
 
     def reasons(self) -> list[str]:
         """What speaks against the links of this run: changes by hand, agents lost, and what the readings say."""
-        steps = [
-            f"node {rank}: {n} steps of a series were refused or late" for rank, n in self._amiss.items() if n > 1
-        ]
-        return [*self._reasons, *steps, *self._monitor.reasons()]
+        return [*self._reasons, *self._steps.reasons(), *self._monitor.reasons()]
 
     # For operators, from any thread.
 
@@ -227,10 +202,10 @@ class LiveLinks:
 
     def _apply(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
         """The journal's state at all agents, read back, and in the ledger with `more`."""
-        wait(self._orders.values(), _STEP_MOST_S)  # none of them may come after this
+        self._steps.finish_steps()
         self.plans = self._plan(self._journal.state)
         done = self._pool.apply(self._engine, self.plans)
-        self._sent = {a.rank: self.plans[a.rank] for a in done if a.ok and not a.gone}
+        self._steps.applied(self.plans, done)
         self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
         t_s = self._now_s()
         for missed in (a for a in done if not a.ok):
@@ -292,44 +267,12 @@ class LiveLinks:
     def _step(self, series: Sequence[Series], at_s: float, skipped: int) -> None:
         """Tell the agents that the journal's state concerns, and go on when they have it or the next step is due."""
         self.plans = self._plan(self._journal.state)
-        changed = self._send()
+        changed = self._steps.send(self.plans, self._next_change_s)
         for one in series:
             one.add(at_s, self._now_s(), skipped, changed)
             self._tell_series(one.name)
         self._tell_configured(step=True)
         self._watch_round_trips(roughly=True)
-
-    def _send(self) -> dict[int, InterfacePlan]:
-        """Tell each agent its plan, if that is another than it has and it is not busy with one; returns those told.
-
-        The plan of an agent that was busy follows when it has answered, and with the next step at the latest.
-        """
-        told = {}
-        for rank in self._pool.present():
-            busy = rank in self._orders and not self._orders[rank].done()
-            if not busy and self._sent.get(rank) != self.plans[rank]:
-                told[rank] = self._sent[rank] = self.plans[rank]
-                self._orders[rank] = self._pool.submit(partial(self._order, rank, told[rank]))
-        next_s = min((self._schedule[0].at_s if self._schedule else inf), self._next_end_s()) - self._now_s()
-        wait([self._orders[rank] for rank in told], min(max(next_s, _STEP_LEAST_S), _STEP_MOST_S))
-        return told
-
-    def _order(self, rank: int, plan: InterfacePlan) -> None:
-        asked_s, complaint = time.monotonic(), ""
-        try:
-            self._pool.ask(rank, "apply", engine=self._engine, plan=plan.to_json(), check=False)
-        except AgentGone:
-            return  # _lose has said so
-        except AgentError as error:
-            self._sent.pop(rank, None)
-            complaint = str(error)
-        if (took_s := time.monotonic() - asked_s) > _STEP_MOST_S:
-            complaint = complaint or f"the change took {took_s:.1f} s"
-        if complaint:
-            self._amiss[rank] += 1
-            if self._amiss[rank] == 1:  # a trace has ten steps a second: of the others only how many
-                told = f"node {rank}: links were not applied as configured at {self._now_s():.1f} s: {complaint}"
-                self._reasons.append(told)
 
     def _watch_round_trips(self, roughly: bool = False) -> None:
         rates = [rate for plan in self.plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
@@ -360,7 +303,7 @@ class LiveLinks:
         try:
             next_reading_s = _READING_S
             while not self._stopping:
-                change_s = min(self._schedule[0].at_s if self._schedule else inf, self._next_end_s())
+                change_s = self._next_change_s()
                 if self._now_s() >= change_s:
                     with self._changing:
                         if not self._stopping:
@@ -380,16 +323,17 @@ class LiveLinks:
     def _now_s(self) -> float:
         return 0.0 if self._begin_s is None else time.monotonic() - self._begin_s
 
-    def _next_end_s(self) -> float:
-        """When the next change for a time ends or makes a step, on the training clock."""
-        return self._journal.next_end_s() - (self._begin_s or 0.0)
+    def _next_change_s(self) -> float:
+        """When the schedule goes on, or a change for a time ends or makes a step, on the training clock."""
+        scheduled_s = self._schedule[0].at_s if self._schedule else inf
+        return min(scheduled_s, self._journal.next_end_s() - (self._begin_s or 0.0))
 
     def _read(self) -> None:
         self._monitor.read()
         if self._series:  # agents that were busy with an earlier step of one have had time for it
             with self._changing:
                 if not self._stopping:
-                    self._send()
+                    self._steps.send(self.plans, self._next_change_s)
 
     def _lose(self, rank: int, why: str) -> None:
         t_s = self._now_s()

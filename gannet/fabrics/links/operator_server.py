@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
 from gannet.fabrics.links.agent_pool import Acknowledgement
-from gannet.fabrics.links.live_links import LinksBusy, LiveLinks
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.outlook import LinksBusy
 from gannet.netem.agent.client import AgentError
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import places, replay_now

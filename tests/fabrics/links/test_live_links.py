@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from gannet.fabrics.job import LinkChange, NodeInterface
-from gannet.fabrics.links.live_links import LinksBusy, LiveLinks
+from gannet.fabrics.links.live_links import LiveLinks
+from gannet.fabrics.links.outlook import LinksBusy
 from gannet.netem.agent.client import AgentClient, AgentError
 from gannet.netem.links.plan import path_rate_bps
 from gannet.netem.links.profile import LinkProfile

@@ -18,6 +18,7 @@ from typing import Any
 
 from gannet.fabrics.job import LinkAgent, LinkChange, NodeInterface
 from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
+from gannet.fabrics.links.echoes import Echoes
 from gannet.fabrics.links.link_events import Configured, Series, upcoming
 from gannet.fabrics.links.monitor import Lines, LinkMonitor
 from gannet.fabrics.links.outlook import LinksBusy, Outlook
@@ -31,8 +32,6 @@ from gannet.netem.measure.certify import check_links
 
 _READING_S = 1.0
 _STOP_S = 20.0
-# Echoes that watch round trips take at most this share of the slowest rate, and leave no oftener than this.
-_ECHO_SHARE, _ECHO_S, _ECHO_BITS = 0.01, 1.0, 2 * 8 * 70
 
 
 class LiveLinks:
@@ -76,8 +75,9 @@ class LiveLinks:
         self._steps = StepSender(self._pool, engine, self._now_s, self._reasons.append)
         self._configured = Configured(self.rank_of, self._edges)
         self._monitor = LinkMonitor(self._pool, self.rank_of, self._edges, self.lines, self._now_s)
+        addresses = [interface.address for interface in self._interfaces]
+        self._echoes = Echoes(self._pool, addresses, self._edges)
         self._clocks: dict[int, str] = {}
-        self._echo_s: float | None = None
         self._begin_s: float | None = None
         self._stopping = False
         self._wake = threading.Event()
@@ -101,7 +101,7 @@ class LiveLinks:
         with self._changing:
             self._begin_s = time.monotonic() - t_s
             self._monitor.begin(self._clocks)
-            self._watch_round_trips()
+            self._echoes.follow(self.plans)
             self._tell_configured()
             self._thread.start()
 
@@ -113,8 +113,7 @@ class LiveLinks:
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
         if first:
-            if self._echo_s is not None:
-                self._pool.ask_all("watch", lambda rank: {"peers": [], "interval_s": 1.0}, timeout_s=5.0)
+            self._echoes.stop()
             self._pool.close()
 
     def reasons(self) -> list[str]:
@@ -213,7 +212,7 @@ class LiveLinks:
                 f"node {missed.rank}: links were not applied as configured at {t_s:.1f} s: {missed.complaint}"
             )
         self._tell_configured()
-        self._watch_round_trips()
+        self._echoes.follow(self.plans)
         return done
 
     def _tell_change(self, by: str, operation: str, **more: Any) -> None:
@@ -272,20 +271,7 @@ class LiveLinks:
             one.add(at_s, self._now_s(), skipped, changed)
             self._tell_series(one.name)
         self._tell_configured(step=True)
-        self._watch_round_trips(roughly=True)
-
-    def _watch_round_trips(self, roughly: bool = False) -> None:
-        rates = [rate for plan in self.plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
-        most = max(Counter(source for source, _ in self._edges).values(), default=0)
-        echo_s = max(_ECHO_S, most * _ECHO_BITS / (_ECHO_SHARE * min(rates, default=10**9)))
-        if roughly and self._echo_s and 0.5 < echo_s / self._echo_s < 2:
-            return
-        if echo_s != self._echo_s:
-            self._echo_s = echo_s
-            peers: dict[int, list[str]] = {rank: [] for rank in range(self.world)}
-            for source, target in self._edges:
-                peers[source].append(self._interfaces[target].address)
-            self._pool.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": echo_s})
+        self._echoes.follow(self.plans, roughly=True)
 
     # What the ledger is told.
 

@@ -1,8 +1,8 @@
-"""What an algorithm knows of a task: one flat parameter vector x and a stochastic gradient field at x.
+"""The interface of a task to algorithms: one flat parameter vector x and a stochastic gradient field at x.
 
 A GAN is a game of two players, so x = [generator | discriminator | buffers] and the field is
 [grad_u F, -grad_v F]: moving against it descends for the generator u and ascends for the discriminator v.
-Algorithms, codecs and exchanges see flat float32 tensors only; what lies where is in the layout.
+Algorithms, codecs and exchanges see flat float32 tensors only; the layout says where each tensor lies.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class ServesAnother(Protocol):
     """A task whose users get something else than the x that is trained, of the same layout."""
 
     def served(self, x: Tensor) -> Tensor:
-        """What snapshots and scores are made of, a new tensor or x itself. Leaves x and `state` alone."""
+        """The parameters used for snapshots and scores, a new tensor or x itself. Leaves x and `state` unchanged."""
         ...
 
 

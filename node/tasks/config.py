@@ -1,6 +1,6 @@
-"""What a node trains and on which data, as settings that a spec file can hold.
+"""Settings of the task and its data, as a spec file holds them.
 
-All models refuse unknown fields, and every error names what it got and what it allows. Importing this module
+All models refuse unknown fields, and every error names the value given and the values allowed. Importing this module
 does not import torch, so a spec can be checked without waiting for it.
 """
 
@@ -87,7 +87,7 @@ class TaskConfig(Settings):
 
     @property
     def players(self) -> tuple[str, ...]:
-        """Who plays, in the order of the flat vector; a spec may exchange each in its own way."""
+        """Names of the players, in the order of the flat vector; a spec may exchange each in its own way."""
         return ("generator", "discriminator")
 
 

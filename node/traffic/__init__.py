@@ -1,1 +1,1 @@
-"""What a run puts on the network: edges, bytes and hops of an exchange."""
+"""Network traffic of a run: edges, bytes and hops of an exchange."""

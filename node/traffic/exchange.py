@@ -1,6 +1,6 @@
-"""What a run's exchange puts on the network: which edges, how many bytes, how many hops in a row.
+"""Network traffic of a run's exchange: edges, bytes, and the number of successive hops.
 
-Known before anything is sent: the run's method says (see gannet.node.methods), or each player's.
+Known before anything is sent: the run's method, or each player's, computes it (see gannet.node.methods).
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def in_turns(config: NodeConfig, world: int, values: int, layout: Sequence[Tenso
 
 
 def layouts(config: NodeConfig, layout: Sequence[TensorSpec]) -> list[tuple[NodeConfig, tuple[TensorSpec, ...]]]:
-    """Of each player: its settings, as those of a run of its own, and its part's layout."""
+    """For each player: its settings, as those of a separate run, and its part's layout."""
     parts = parts_of(config, players_in(layout))
     return [(part, layout_of(layout, player)) for player, part in parts.items()]
 
 
 def message_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
-    """What one node sends another in one exchange of a vector of that layout, payload bytes.
+    """Payload bytes that one node sends another in one exchange of a vector of that layout.
 
-    Where players are exchanged each in its own way, of all that ever are.
+    Where players are exchanged separately, the sum over all that are ever exchanged.
     """
     if config.players:
         exchanged = [part for part in layouts(config, layout) if part[0].algorithm.traits.exchanges]
@@ -65,7 +65,7 @@ def message_bytes(config: NodeConfig, layout: Sequence[TensorSpec]) -> int:
 
 
 def largest_payload(config: NodeConfig, values: int, layout: Sequence[TensorSpec]) -> int:
-    """No payload of a run is longer, bytes. What opens the channels is the whole vector, of `values`."""
+    """Length of a run's longest payload, bytes. The message that opens the channels is the whole vector, `values`."""
     if config.players:
         parts = layouts(config, layout)
         opening = build_codec(parts[0][0].codec).wire_bytes(values)

@@ -1,6 +1,6 @@
-"""What players send that are exchanged each in its own way: each player's traffic, and that of all together.
+"""Traffic of players that are exchanged separately: each player's, and that of all together.
 
-A run without players of its own is here one player, of no name.
+A run that does not exchange its players separately counts here as one player without a name.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def bytes_per_step(traffic: Traffic) -> float:
 
 
 def together(traffics: Sequence[Traffic], steps: int) -> Traffic:
-    """All these in one: an exchange of that which has most, with the share of the others' bytes that falls to it.
+    """All traffics as one: an exchange of the most frequent, plus the share of the others' bytes per such exchange.
 
-    `steps`: of the run; each has made an exchange at every `every`-th. Traffics of one shape (edges, hops) are then
-    the traffic of one vector. Of several shapes only the bytes are sure: no hops, nothing in turn.
+    `steps`: the steps of the run; each traffic has an exchange at every `every`-th. Traffics of one shape (edges,
+    hops) add up to the traffic of one vector. With several shapes only the bytes are known: no hops, nothing in turn.
     """
     if len(traffics) == 1:
         return traffics[0]
@@ -64,7 +64,7 @@ def together(traffics: Sequence[Traffic], steps: int) -> Traffic:
 
 
 def shape_of(traffic: Traffic) -> tuple[object, ...]:
-    """What traffics must have in common to be one traffic when they are added."""
+    """The properties that traffics must share to add up to one traffic."""
     return traffic.edges, traffic.hops, traffic.around, traffic.changing
 
 

@@ -1,7 +1,8 @@
-"""Checkpoints: all that a node remembers at the end of a step, in one safetensors file, so that it can go on there.
+"""Checkpoints: a node's whole state at the end of a step, in one safetensors file, so that it can resume there.
 
-A file holds x and the states of what the worker keeps (task, codec, and what the algorithm gives to `Worker.keep`),
-named `owner.entry`. Its metadata say whose it is; a digest over all of it finds what a disk or a wire has changed.
+A file holds x and the states of the objects that the worker keeps (task, codec, and those that the algorithm passes
+to `Worker.keep`), named `owner.entry`. Its metadata name the owner; a digest over the whole file detects corruption
+on disk or in transfer.
 Reading one runs nothing: safetensors holds numbers and names.
 """
 
@@ -21,7 +22,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from gannet.node.config import NodeConfig
 
-# What may differ between a run and its continuation: none of it touches x.
+# Settings that may differ between a run and its continuation: none of them affects x.
 _FREE = {
     "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange",
 }  # fmt: skip
@@ -33,7 +34,7 @@ class CheckpointError(ValueError):
 
 
 class Keeps(Protocol):
-    """What remembers something from step to step."""
+    """An object with state that lasts from step to step."""
 
     def state(self) -> dict[str, Tensor]:
         """All of it, on the CPU; the caller copies it before the next step."""
@@ -46,7 +47,7 @@ class Keeps(Protocol):
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose a checkpoint is. `config`: a hash of all settings that x depends on; `schema`: see Worker.schema."""
+    """Owner of a checkpoint. `config`: a hash of all settings that x depends on; `schema`: see Worker.schema."""
 
     run: str
     rank: int
@@ -55,7 +56,7 @@ class Owner:
     schema: str = ""
 
     def check(self, other: Owner, where: str) -> None:
-        """Raise CheckpointError unless a checkpoint of `other` is one that this node can go on from."""
+        """Raise CheckpointError unless this node can resume from a checkpoint of `other`."""
         for name, what in (
             ("run", "another run"),
             ("rank", "another node"),
@@ -72,7 +73,7 @@ class Owner:
 
 
 def config_hash(config: NodeConfig) -> str:
-    """Of the settings that x depends on; what only says how fast or how long a node runs is left out."""
+    """Hash of the settings that x depends on; those that only set how fast or how long a node runs are left out."""
     text = json.dumps(config.model_dump(mode="json", exclude=_FREE), sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -89,12 +90,12 @@ class Checkpoint:
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
 
     def take(self, owner: str) -> dict[str, Tensor]:
-        """The state of that owner, once: what is left in `tensors` nobody has asked for."""
+        """Remove and return the state of that owner: entries left in `tensors` at the end were never requested."""
         names = [name for name in self.tensors if name.partition(".")[0] == owner]
         return {name.partition(".")[2]: self.tensors.pop(name) for name in names}
 
     def take_x(self) -> Tensor:
-        """x, once."""
+        """Remove and return x."""
         return self.tensors.pop(_X)
 
     def pack(self) -> bytes:
@@ -128,7 +129,7 @@ class Checkpoint:
         return {"owner": asdict(self.owner), **{name: getattr(self, name) for name in names}}
 
     def _digest(self) -> str:
-        """Of every fact, name, shape, type and number."""
+        """Digest of every fact, name, shape, type and number."""
         hashed = blake2b(json.dumps(self._facts(), sort_keys=True).encode(), digest_size=16)
         for name, tensor in sorted(self.tensors.items()):
             hashed.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())

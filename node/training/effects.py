@@ -1,7 +1,7 @@
-"""What an algorithm may wait for.
+"""The effects that an algorithm may wait for.
 
 An algorithm is a coroutine. It never sleeps, blocks or opens a socket: it awaits one of the effects
-below, and the fabric that drives it carries the effect out, on the wall clock over gRPC or on the
+below, and the fabric that drives it performs the effect, on the wall clock over gRPC or on the
 virtual clock in memory. That is why the same algorithm runs, bit for bit, on every fabric.
 """
 
@@ -85,7 +85,7 @@ class Send(Effect[None]):
 
 
 class Arrival(NamedTuple):
-    """What has come without being waited for by name: a peer's segment, or the news that the peer is gone."""
+    """Something received without waiting for a named peer: a segment, or the news that its sender is gone."""
 
     source: int
     tag: Tag
@@ -94,9 +94,9 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True)
 class Collect(Effect[list[Arrival]]):
-    """Take all that has come from anybody, in the order in which it came: for asynchronous algorithms.
+    """Take all that has arrived from any peer, in order of arrival: for asynchronous algorithms.
 
-    With `wait`, not before something has come; after the round's deadline such a wait ends with nothing.
+    With `wait`, waits until something has arrived; after the round's deadline such a wait returns nothing.
     """
 
     wait: bool = False
@@ -112,10 +112,10 @@ class Receive(Effect[memoryview]):
 
 @dataclass(frozen=True)
 class ReceiveFirst(Effect["tuple[int, memoryview | PeerLost]"]):
-    """Wait for whichever of several messages comes first: which it is, and its payload, or why it cannot come.
+    """Wait for the first of several messages to arrive: its index, and its payload or the reason why it cannot come.
 
-    Of several that are there the first in order. Each is waited for until its own deadline, from when it was first
-    asked for; what was asked for must be asked for until it is answered.
+    If several have arrived, the first in order. Each has its own deadline, counted from when it was first requested;
+    a message once requested must be requested until it is answered.
     """
 
     wanted: tuple[Receive, ...]

@@ -31,7 +31,7 @@ class Reporter(Protocol):
     def stop_after(self) -> int | None:
         """The step after which to leave, once it is known; steps as `progress` counts them.
 
-        Waits where a node must not go on before it knows; see gannet.node.process.last_step.
+        Waits where a node must not continue before it knows; see gannet.node.process.last_step.
         """
         ...
 

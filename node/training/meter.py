@@ -1,7 +1,7 @@
-"""What is measured of each step. A figure is declared in StepStats and measured in Meter.
+"""Measurements of each step. A figure is declared in StepStats and measured in Meter.
 
 The same declaration is the message on the wire (gannet.node.wire.step, proto/control.proto), the line of steps.jsonl
-and what the report reads (gannet.ledger.records.Step). Importing this module does not import torch.
+and the record that the report reads (gannet.ledger.records.Step). Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class StepStats:
 
 @dataclass
 class Meter:
-    """What a fabric counts while it carries out effects; read and reset by the loop at each step."""
+    """Counters of a fabric while it performs effects; read and reset by the loop at each step."""
 
     clock: Callable[[], float]
     network: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -62,7 +62,7 @@ class Meter:
         return self.clock() - self._zero
 
     def step(self, number: int, loss: dict[str, float], peers: Peers) -> StepStats:
-        """What has passed since the last step."""
+        """Measurements since the last step."""
         now, (grpc, interface), codec = self.t_s, self.network(), peers.codec_bytes
         then, grpc_then, interface_then, codec_then = self._seen
         stats = StepStats(

@@ -19,7 +19,7 @@ from gannet.node.tasks.base import AnyTask, Gradient
 
 
 class _PlayerState:
-    """What OAdam remembers of one player: its slice, its moments, its last scaled direction."""
+    """OAdam's state of one player: its slice, its moments, its last scaled direction."""
 
     def __init__(self, where: slice, learning_rate: float, like: Tensor) -> None:
         self.where = where
@@ -66,7 +66,7 @@ class _PerPlayer(ABC):
             name: _PlayerState(where, config.rate_of(name), like) for name, where in task.players.items()
         }
         self._task = task
-        self._made = 0  # steps, whoever moved in them
+        self._made = 0  # steps, whichever player moved
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
@@ -166,7 +166,7 @@ class LastGradient:
         return {"field": self.g.field, "active": active, **buffers}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`; losses are not remembered, they were told."""
+        """Restore a `state`; losses are not part of it, as they have been reported."""
         active = tuple(self._players[number] for number in state["active"].tolist())
         self.g = Gradient(state["field"], active, state.get("buffers"), {})
 

@@ -11,7 +11,7 @@ from gannet.node.codecs import Codec, float32_codec
 from gannet.node.topologies.topology import Neighbourhood
 from gannet.node.training.effects import RAW_SEGMENT, BeginRound, PeerLost, Receive, Send, Tag
 
-# Whom a node mixes with in a gossip round, by the round's number.
+# A node's neighbours in a gossip round, by the round's number.
 Mixing = Callable[[int], Neighbourhood]
 
 
@@ -60,7 +60,7 @@ class Peers:
         return self.decode(source, tag, await Receive(source, tag), count)
 
     def codec_of(self, tag: Tag) -> Codec:
-        """What packs that segment: float32 where its number says so."""
+        """The codec that packs that segment: float32 where its number says so."""
         return self.raw_codec if tag.segment & RAW_SEGMENT else self.codec
 
     def decode(self, source: int, tag: Tag, payload: memoryview, count: int) -> Tensor:

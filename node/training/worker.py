@@ -41,7 +41,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """What an algorithm yields after a gradient step: its state x (flat float32) and the losses."""
+    """Yielded by an algorithm after each gradient step: its state x (flat float32) and the losses."""
 
     x: Tensor
     losses: dict[str, float]
@@ -115,7 +115,7 @@ class Worker:
         return tuple(peers.round for peers in self.players.of.values()) or (self.peers.round,)
 
     def opening(self) -> memoryview:
-        """What the channels are warmed with: x_0, by the first player's codec."""
+        """Payload that warms the channels: x_0, by the first player's codec."""
         # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
         return build_codec(next((part.codec for part in self.parts.values()), self.config.codec)).encode(
             self.initial()
@@ -131,7 +131,7 @@ class Worker:
 
     @cached_property
     def owner(self) -> Owner:
-        """Whose its checkpoints are."""
+        """The owner written into its checkpoints."""
         c = self.config
         return Owner(c.run, self.rank, self.world, config_hash(c), f"{self.schema:016x}")
 
@@ -144,9 +144,9 @@ class Worker:
             self._load(name)
 
     def keep(self, name: str, thing: Kept) -> Kept:
-        """What an algorithm remembers besides x; in a run that resumes from a checkpoint, as it was there.
+        """Register state of an algorithm besides x; in a resumed run, returns it as it was in the checkpoint.
 
-        Nothing that decides later steps may be left out: a checkpoint has x, what is kept, and the worker's own.
+        No state that decides later steps may be left out: a checkpoint has x, the kept objects, and the worker's own.
         """
         if name in self._owners or "." in name:
             raise ValueError(f"{name!r} is no name for what an algorithm keeps, or there is one already")
@@ -185,7 +185,7 @@ class Worker:
         return count(self.made + 1)
 
     def neighbours(self, number: int) -> Neighbourhood:
-        """Whom this node mixes with in gossip round `number`, counted from 1 over the whole run."""
+        """This node's neighbours in gossip round `number`, counted from 1 over the whole run."""
         return self.topology(self.rank, number)
 
     def initial(self) -> Tensor:

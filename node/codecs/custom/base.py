@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Codec:
-    """Packs a vector into bytes and back. Required: `unbiased`, `wire_bytes`, `encode`, `decode`; not the rest.
+    """Packs a vector into bytes and back. Define at least `unbiased`, `wire_bytes`, `encode` and `decode`.
 
     Every node builds its own. The result of `decode` may depend on the payload and the settings alone: the receiver
     is not the node that encoded.

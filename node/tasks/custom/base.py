@@ -32,9 +32,9 @@ class TaskMistake(PluginMistake):
 
 @dataclass(frozen=True)
 class Context:
-    """Where a task finds itself: node `rank` of `world`, the run's seed, the minibatch, the device, the data.
+    """The surroundings of a task: node `rank` of `world`, the run's seed, the minibatch, the device, the data.
 
-    A node that trains has its `shard`. Whoever scores has none, but `data`, whose test split can be read; the rank is
+    A node that trains has its `shard`. The scorer has none, but has `data`, whose test split can be read; the rank is
     0 of 1 then, and the seed 0.
     """
 
@@ -63,17 +63,17 @@ class Batch(NamedTuple):
 
 
 class Task:
-    """A Task made of modules and losses; `networks` and `losses` must be written, all else may be.
+    """A Task made of modules and losses; `networks` and `losses` must be defined, all else is optional.
 
     Inside these methods torch's global random numbers come from a stream of this node's own (dropout is safe), and so
     do `self.noise(…)`s. NumPy's and Python's do not: leave them alone.
     """
 
     uses_data: ClassVar[bool] = True
-    """False: `minibatch` is written too, and a spec that gives this task `data` is told so."""
+    """False: the task also defines `minibatch`, and a spec that gives it `data` is refused with that reason."""
 
     score_name: ClassVar[str] = "score"
-    """What `measure` measures; lower is better."""
+    """Name of the score that `measure` returns; lower is better."""
 
     Settings: ClassVar[type[Settings]] = NoSettings
     """Fields that a spec may give as `settings`; read them as self.settings.<field>."""
@@ -94,7 +94,7 @@ class Task:
         self._networks = networks
         self._parameters = {name: list(network.parameters()) for name, network in networks.items()}
 
-    # What a task writes.
+    # Methods that a task defines.
 
     def networks(self) -> dict[str, nn.Module]:
         """One module a player, by the player's name; kept as attributes too, for `losses` to call.
@@ -128,7 +128,7 @@ class Task:
         """n images (n, C, H, W) in [-1, 1]; a task without images has grey dots."""
         return torch.zeros(n, 1, 1, 1)
 
-    # What a task may call.
+    # Methods that a task may call.
 
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers of this node's own stream, on the device."""

@@ -1,7 +1,7 @@
 """Finds the common mistakes in a task before it is trained: shapes, random numbers, state, gradients, scores.
 
-`check` builds the task several times, as a node does and as whoever scores does, and takes some gradients. Each
-finding has a name, what is wrong, and how to mend it. Where one mistake would show up as another, the first is told.
+`check` builds the task several times, as a node does and as the scorer does, and takes some gradients. Each finding
+has a name, says what is wrong, and how to fix it. Where one mistake would cause another, only the first is reported.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _streams() -> dict[str, object]:
 
 
 def _gradient(make: Make) -> Iterator[Finding]:
-    """What one gradient returns, and whether it shares memory with x or with the next one."""
+    """Check the result of one gradient, and whether it shares memory with x or with the next one."""
     if findings := list(gradient_mistakes(make(0))):
         yield from findings
         return
@@ -157,7 +157,7 @@ def _gradient(make: Make) -> Iterator[Finding]:
 
 
 def _state(make: Make) -> Iterator[Finding]:
-    """A task that is given another's state must go on as that one does."""
+    """A task that loads another's state must continue as that one does."""
     task = make(0)
     x = task.initial()
     for _ in range(_CALLS):

@@ -49,7 +49,7 @@ def layout_mistakes(task: AnyTask) -> Iterator[Finding]:
 
 
 def gradient_mistakes(task: AnyTask) -> Iterator[Finding]:
-    """What the first gradient of a fresh task holds, and what it does to x and to the task's modules."""
+    """Check the first gradient of a fresh task, and its side effects on x and on the task's modules."""
     x = task.initial()
     given = x.clone()
     g = task.gradient(given)

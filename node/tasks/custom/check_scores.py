@@ -21,7 +21,7 @@ _IMAGES = 2
 
 
 def score_mistakes(make: Make) -> Iterator[Finding]:
-    """generate() and evaluate(), of the task as whoever scores builds it, and while it trains."""
+    """generate() and evaluate(), of the task as the scorer builds it, and while it trains."""
     scored = make(0, training=False)
     x = scored.initial()
     given = x.clone()

@@ -1,4 +1,4 @@
-"""What a check of a task has to say."""
+"""Findings of a check of a task."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Make(Protocol):
     """Builds the task again."""
 
     def __call__(self, rank: int, training: bool = True) -> AnyTask:
-        """As that rank of a world of two, with one seed for all; or as whoever scores (rank 0, not training)."""
+        """As that rank of a world of two, with one seed for all; or as the scorer (rank 0, not training)."""
         ...

@@ -73,7 +73,7 @@ class MintyGame:
         return direction.mul_(self._start / float(direction.norm()))
 
     def value(self, x: Tensor) -> Tensor:
-        """What u makes small and v makes large, a scalar."""
+        """The objective that u minimizes and v maximizes, a scalar."""
         u, v = x[: self._n], x[self._n :]
         apart = torch.log1p(u**2).sum() - torch.log1p(v**2).sum()
         return torch.add(u @ self._matrix @ v, apart, alpha=self._curvature / 2)

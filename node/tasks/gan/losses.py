@@ -1,4 +1,4 @@
-"""What the players of a GAN lose, and by how much each sample's score changes that."""
+"""Losses of a GAN's players, and their derivatives by each sample's score."""
 
 from __future__ import annotations
 

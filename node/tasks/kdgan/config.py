@@ -1,4 +1,4 @@
-"""What a spec can say of KDGAN and of the methods that it is held against. No torch here."""
+"""Settings of KDGAN and of the methods that it is compared with. No torch here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAYERS: dict[Method, tuple[str, ...]] = {
     "distn": (CLASSIFIER, TEACHER),
     "nagan": (CLASSIFIER, DISCRIMINATOR),
 }
-"""Who plays: what is not there is not in x, and never travels."""
+"""Players of each method: networks of other players are not in x, and are never sent."""
 Network = Literal["mlp", "lenet"]
 MAX_TAGS = 62
 
@@ -109,7 +109,7 @@ class KdganConfig(Settings):
         return 1.0 if self.method == "nagan" else self.alpha
 
     def active(self, call: int) -> tuple[str, ...]:
-        """Who moves at that call, counted from 0."""
+        """Players that move at that call, counted from 0."""
         if call < self.pretrain_steps:
             return self.players
         if DISCRIMINATOR not in self.players:

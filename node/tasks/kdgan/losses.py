@@ -34,10 +34,10 @@ def judge(scores: Tensor, labels: Tensor) -> Tensor:
 def fooling_loss(
     scores: Tensor, fakes: Tensor, adversarial: Literal["minimax", "non-saturating"] = "minimax"
 ) -> Tensor:
-    """What C and T descend: the mean of log(1 − p_d(x, fake)), or of −log p_d(x, fake).
+    """The loss that C and T minimize: the mean of log(1 − p_d(x, fake)), or of −log p_d(x, fake).
 
-    Both fall as p_d rises. The first is the value's, and its slope vanishes where the discriminator is sure of a
-    fake, which is where a player has most to learn; hence the second (Goodfellow et al. 2014, section 3).
+    Both fall as p_d rises. The first is that of the game's value, and its slope vanishes where the discriminator is
+    sure of a fake, which is where a player has most to learn; hence the second (Goodfellow et al. 2014, section 3).
     """
     logits = judge(scores, fakes)
     return F.logsigmoid(-logits).mean() if adversarial == "minimax" else -F.logsigmoid(logits).mean()

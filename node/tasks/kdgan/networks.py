@@ -1,6 +1,6 @@
 """Networks from images (n, C, H, W) in [0, 1] to one logit a label (n, K); the paper's MLP and LeNet.
 
-No BatchNorm, so x has no buffers. Dropout takes its random numbers from whoever calls.
+No BatchNorm, so x has no buffers. Dropout takes its random numbers from the caller.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class KdganTask:
         return (1 - c.soft_weight) * supervised_loss(logits, labels) + c.soft_weight * soft
 
     def _play(self, player: str, images: Tensor, labels: Tensor, tau: float) -> Tensor:
-        """What that player descends in the game; the others are constants."""
+        """The loss that this player minimizes in the game; the others are constants."""
         c = self.config
         of = {name: self._logits(name, images, name == player) for name in self.players}
         scores = of[DISCRIMINATOR]
@@ -173,7 +173,7 @@ class KdganTask:
         return loss
 
     def _logits(self, player: str, images: Tensor, moves: bool) -> Tensor:
-        """Of one network: with gradient and dropout if it is this player that moves, else as when deployed."""
+        """Logits of one network: with gradient and dropout if this player moves, else as when deployed."""
         with torch.set_grad_enabled(moves):
             logits: Tensor = self.networks[player](images, self._uniform_like if moves else None)
         return logits

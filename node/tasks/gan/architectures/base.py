@@ -1,4 +1,4 @@
-"""What a task requires of a network besides being a torch module."""
+"""The interface that a task requires of a network, besides being a torch module."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ DEVIATION = 0.02  # of all initial weights
 
 
 class DcganNetwork(Network):
-    """What both have: all weights N(0, 0.02²), as in the paper, section 4."""
+    """Base of both networks: all weights are N(0, 0.02²), as in the paper, section 4."""
 
     def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
         """See Network."""

@@ -16,7 +16,7 @@ LARGEST_SEED = 7
 """Pixels a side, at most, of the features that a generator begins with: 32 = 4·2³, 28 = 7·2², 64 = 4·2⁴."""
 
 MEMORY_FORMAT = torch.channels_last
-"""Of features: bench/tasks.py compares it with the other order."""
+"""Memory format of features; bench/tasks.py compares it with the other one."""
 
 
 def in_order(h: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def in_order(h: Tensor) -> Tensor:
 
 
 def on_grid(h: Tensor, pixels: int) -> Tensor:
-    """What a generator begins with: a layer's outputs (n, C·pixels²) as features (n, C, pixels, pixels)."""
+    """First step of a generator: a linear layer's outputs (n, C·pixels²) as features (n, C, pixels, pixels)."""
     return in_order(h.view(len(h), -1, pixels, pixels))
 
 

@@ -85,10 +85,10 @@ class DownBlock(nn.Module):
 
 
 class ResidualNetwork(Network):
-    """What both have: a place for other blocks between their own, and what they begin with."""
+    """Base of both networks: a hook for further blocks between their own, and the initial weights."""
 
     def after(self, pixels: int, size: int, features: int) -> list[nn.Module]:
-        """What follows the block that ends at that many pixels per side, of images of `size`."""
+        """Modules inserted after the block that ends at `pixels` per side, for images of `size`."""
         return []
 
     def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:

@@ -41,7 +41,7 @@ class Generator(Network):
     def initialise(self, name: str, tensor: Tensor, random: torch.Generator) -> None:
         """Weights N(0, 1/fan_in), BatchNorm at the identity, biases left at 0."""
         if tensor.dim() > 1:
-            # Of a doubling's 4x4 kernel each output pixel sees every second row and column.
+            # Each output pixel of a doubling layer sees every second row and column of its 4x4 kernel.
             fan_in = tensor[:, 0].numel() / 4 if name.startswith("double") else tensor[0].numel()
             tensor.normal_(0.0, fan_in**-0.5, generator=random)
         elif name.startswith("norm") and name.endswith("weight"):

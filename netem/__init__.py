@@ -1,1 +1,1 @@
-"""Links: profiles, plans, the engines that put them in force, and the probes that measure them."""
+"""Links: profiles, plans, the engines that apply them, and the probes that measure them."""

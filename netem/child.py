@@ -4,7 +4,7 @@
 neither the folder where the command was typed nor this one, and `main` below imports `gannet` from where the parent
 has it, whatever a user's PYTHONPATH holds; all else is found as by any Python. MODULE's `main` gets an `Answers`, the
 child's end of the pipe. File descriptor 1 is standard error from then on, so that a print() anywhere, in a library or
-in somebody's task, is no answer.
+in a user's task, is not taken for an answer.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SHOWN_CHARACTERS = 500
 
 
 class ChildError(RuntimeError):
-    """A child has ended, or printed what is not an answer; the message says which child and what."""
+    """A child has ended, or printed something that is not an answer; the message says which child and what."""
 
 
 class Child:
-    """A child that answers orders, JSON lines both ways; its standard error is the parent's, or goes to a file."""
+    """A child that answers requests, JSON lines both ways; its standard error is the parent's, or goes to a file."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Child:
             self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=errors, env=environment, cwd=cwd)
 
     def send(self, order: Mapping[str, Any], payload: bytes = b"") -> None:
-        """One order, with raw bytes after its line; BrokenPipeError when the child has ended."""
+        """Send one request, with raw bytes after its line; BrokenPipeError when the child has ended."""
         assert self.process.stdin is not None
         data = json.dumps(order).encode() + b"\n" + payload
         try:
@@ -85,8 +85,8 @@ class Child:
         )
 
     def ask(self, order: Mapping[str, Any], payload: bytes = b"") -> dict[str, Any]:
-        """The answer to an order; ChildError when the child has ended."""
-        with suppress(BrokenPipeError):  # what it printed before it ended is worth more than that
+        """Send a request and return its answer; ChildError when the child has ended."""
+        with suppress(BrokenPipeError):  # its output before it ended says more than this error
             self.send(order, payload)
         return self.answer()
 
@@ -98,7 +98,7 @@ class Child:
         return answer
 
     def close(self, timeout_s: float) -> None:
-        """End its orders, which ends it; one that does not end in time is killed."""
+        """Close its standard input, which ends it; a child that does not end in time is killed."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended already
             self.process.stdin.close()
@@ -133,7 +133,7 @@ def main() -> Any:
     del sys.argv[0]
     sys.path.insert(0, _ROOT)
     importlib.import_module("gannet")
-    # Once gannet is found, its modules are; what else lies there is looked for last.
+    # Once gannet is found, its modules are; anything else in that folder is looked for last.
     sys.path.append(sys.path.pop(0))
     if configuration := os.environ.get("GANNET_LOGGING"):
         logging.config.dictConfig(json.loads(configuration))

@@ -1,8 +1,8 @@
-"""What this machine can do, found out by doing it: in a throwaway sandbox that leaves nothing behind.
+"""Finds out what this machine can do by doing it, in a throwaway sandbox that leaves nothing behind.
 
-A kernel that lists a module may still refuse it, and a container that runs as root may own nothing; so
-every ingredient of an engine is tried by itself, which names the culprit and its remedy, and then two
-nodes with a small plan exchange packets and the delay is looked at.
+A kernel that lists a module may still refuse it, and a container that runs as root may own nothing; so every
+ingredient of an engine is tried by itself, which identifies the culprit and its remedy, and then two nodes with a
+small plan exchange packets and the delay is checked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ADDRESSES = ("10.99.0.1", "10.99.0.2")
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Whether something works here; if not, the reason as the system gave it and what a stranger can do."""
+    """Whether something works here; if not, the system's reason and a remedy."""
 
     name: str
     usable: bool
@@ -96,7 +96,8 @@ _INGREDIENTS: dict[EngineName, tuple[_Ingredient, ...]] = {
 }
 
 
-# What only some profiles ask for: without it the engines work, and such a profile is refused (a seed is not missed).
+# Needed by some profiles only: without it the engines work, and such a profile is refused (except for a missing
+# seed).
 _EXTRAS = {
     f"queue {kind}": _Ingredient(f"tc qdisc add dev lo root {kind}", f"modprobe sch_{kind}; or queue: fifo")
     for kind in ("codel", "fq_codel", "sfq")
@@ -113,13 +114,13 @@ _EXTRAS = {
 
 
 def preflight() -> list[EngineReport]:
-    """Namespaces as root (when root) and rootless, each engine the way it would be used here, and extras."""
+    """Check namespaces as root (when root) and rootless, each engine as it would be used here, and extras."""
     reports = [check_namespaces(rootless) for rootless in ((False, True) if os.geteuid() == 0 else (True,))]
     return reports + [check_engine(name) for name in ENGINE_NAMES] + check_extras()
 
 
 def check_extras(rootless: bool | None = None) -> list[EngineReport]:
-    """What only some profiles ask for: queue disciplines of a bottleneck, duplicates, and a seed of netem's own."""
+    """Check what only some profiles need: a bottleneck's queue disciplines, duplicates, and netem's own seed."""
     reports = []
     for name, ingredient in _EXTRAS.items():
         try:
@@ -191,7 +192,7 @@ def check_engine(engine: EngineName, rootless: bool | None = None) -> EngineRepo
 
 
 def engines_here() -> tuple[list[EngineName], str]:
-    """Engines whose ingredients work in this very network namespace, and what the others lack.
+    """Engines whose ingredients work in the present network namespace, and what the others lack.
 
     For containers, which may shape their own interfaces but not make namespaces. Works on throwaway devices,
     and removes them.
@@ -210,7 +211,7 @@ def engines_here() -> tuple[list[EngineName], str]:
 def _lacking_here(engine: EngineName) -> str:
     try:
         for ingredient in _INGREDIENTS[engine]:
-            # A rule on the loopback device would swallow what others send there.
+            # A rule on the loopback device would swallow other programs' packets there.
             argv = [_DUMMY if word == "lo" else word for word in ingredient.words]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
             if done.returncode:
@@ -225,7 +226,7 @@ def _lacking_here(engine: EngineName) -> str:
             f"iptables -w -t mangle -D INPUT -i {_DUMMY} -j NFQUEUE --queue-num 1",
         )
         for command in undo:
-            with suppress(OSError, subprocess.TimeoutExpired):  # what was never made cannot be removed
+            with suppress(OSError, subprocess.TimeoutExpired):  # a device that was never made cannot be removed
                 subprocess.run(command.split(), capture_output=True, timeout=30)
 
 
@@ -247,7 +248,7 @@ def _try_delay(engine: EngineName, sandbox: Sandbox) -> EngineReport:
         return EngineReport(engine, False, "packets do not arrive", "look at the kernel's log (dmesg)")
     got_ms = median(answer["one_way_ms"])
     reason = f"{_DELAY_MS:g} ms of delay measured as {got_ms:.1f} ms (priority: {priority})"
-    # Whether links are accurate under load is the certificate's to say; here they must only be delayed.
+    # The certificate judges whether links are accurate under load; here packets must only be delayed.
     usable = _DELAY_MS - 1 <= got_ms <= 2 * _DELAY_MS
     return EngineReport(engine, usable, reason, "" if usable else "free this machine's CPUs and try again")
 

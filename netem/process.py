@@ -1,4 +1,4 @@
-"""Small facts and wishes about processes and sockets that the standard library has no call for."""
+"""Process and socket settings for which the standard library has no call."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel end this process when `parent_pid`, which started it, ends in whatever way."""
+    """Have the kernel end this process when `parent_pid`, which started it, ends for any reason."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:
         raise SystemExit("the parent process ended before this one could start")
 
 
 def precise_timers() -> None:
-    """Wake when asked: an ordinary process may otherwise sleep 50 µs longer."""
+    """Make timers precise: an ordinary process may otherwise sleep 50 µs longer than asked."""
     _prctl(_PR_SET_TIMERSLACK, 1)
 
 
@@ -47,7 +47,7 @@ def raise_priority(real_time: int) -> str:
 
 
 def widen_receive_buffer(sock: socket.socket, size: int) -> None:
-    """A receive buffer of `size` bytes; without the privilege, as much of it as net.core.rmem_max allows."""
+    """Set a receive buffer of `size` bytes; without the privilege, as much as net.core.rmem_max allows."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:
@@ -55,7 +55,7 @@ def widen_receive_buffer(sock: socket.socket, size: int) -> None:
 
 
 def clock_name() -> str:
-    """Whose CLOCK_MONOTONIC this process reads: that of one boot of a kernel, shifted by a time namespace."""
+    """A name for the CLOCK_MONOTONIC that this process reads: one kernel boot, shifted by a time namespace."""
     boot, shift = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/time")
     return f"{boot.read_text().strip()} {shift.readlink() if shift.is_symlink() else ''}"
 

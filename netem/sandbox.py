@@ -1,8 +1,7 @@
-"""A throwaway world: own user (when not root), network, mount and process namespaces that end together.
+"""A throwaway sandbox: user (when not root), network, mount and process namespaces that end together.
 
-Everything is started below one `unshare` whose first process reads a pipe from this one; when the
-pipe closes, however that happens, that process ends and the kernel ends and removes all the rest.
-Preflight and the link tests use it.
+Everything is started below one `unshare` whose first process reads a pipe from this one; when the pipe closes, for
+any reason, that process ends, and the kernel ends and removes all the rest. Preflight and the link tests use it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-# The shell stays, as the first process of its namespace, to reap what others leave behind.
+# The shell stays, as the first process of its namespace, to reap orphaned processes.
 _SETUP = """
 set -e
 mount -t tmpfs tmpfs /run
@@ -65,7 +64,7 @@ class Sandbox:
             self._process = None
 
     def prefix(self, namespace: str | None = None) -> tuple[str, ...]:
-        """What to put before a command so that it runs in the sandbox, or in a namespace of it."""
+        """The command prefix that runs a command in the sandbox, or in a namespace of it."""
         user = ("--user", "--preserve-credentials") if self.rootless else ()
         enter: tuple[str, ...] = ("nsenter", f"--target={self._pid}", *user, "--mount", "--net", "--pid")
         # nsenter waits outside for the command that it started inside: ending one must end the other.

@@ -1,4 +1,4 @@
-"""What the arrivals of one probe's packets show: rate, losses and their bursts, duplicates, who overtook. Pure."""
+"""Statistics of one probe's packet arrivals: rate, losses and their bursts, duplicates, reordering. Pure."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def arrival_report(
     frame_bytes: int = FRAME_BYTES,
     bin_ns: int | None = None,
 ) -> dict[str, Any]:
-    """What of packets 0 … `sent` − 1 arrived: `numbers` at `times_ns`, in order of arrival.
+    """Report on packets 0 … `sent` − 1, of which `numbers` arrived at `times_ns`, in order of arrival.
 
     received    packets that arrived, once or more often
     duplicates  arrivals beyond the first of each packet
     overtakers  packets that arrived before one that was sent earlier; they, not those overtaken, are out of order
     bursts      runs of consecutive packets that were lost
-    rate_bps    of frames over the whole train without its first arrivals; None: too little to tell
+    rate_bps of frames over the whole train without its first arrivals; None: too few to tell
     rates_bps   the same in up to eight consecutive blocks
     run_rate_bps  the same within the runs that lost nothing, whose gaps no burst of losses has stretched
     bins, first_bin  arrivals in each `bin_ns` of the clock, from the `first_bin`-th on
 
-    Overtakers have skipped a delay, so that they say nothing of the rate: it is that of the others, raised by
-    their share.
+    Overtakers have skipped a delay, so they say nothing about the rate: it is computed from the others and raised by
+    the overtakers' share.
     """
     seen: set[int] = set()
     firsts = [not (number in seen or seen.add(number)) for number in numbers]  # type: ignore[func-returns-value]
@@ -59,7 +59,7 @@ def arrival_report(
 
 
 def _overtakers(numbers: Sequence[int]) -> set[int]:
-    """Those that arrived while an earlier one, which arrived too, was still on its way."""
+    """Packets that arrived while an earlier one, which arrived too, was still in flight."""
     found, least_later = set(), None
     for number in reversed(numbers):
         if least_later is not None and least_later < number:
@@ -70,7 +70,7 @@ def _overtakers(numbers: Sequence[int]) -> set[int]:
 
 
 def _rates(steady: Sequence[tuple[int, int]], scale: float) -> dict[str, Any]:
-    """Rates of a train in order; packets that arrived at one moment (GSO) count as what came after the one before."""
+    """Rates of a train in order; packets that arrived at the same moment (GSO) count for the interval before it."""
 
     def rate(part: Sequence[tuple[int, int]]) -> float | None:
         later = sum(at_ns > part[0][0] for at_ns, _ in part)

@@ -1,4 +1,4 @@
-"""The driver's end of an agent: spawn one behind a command prefix and ask it things over its pipe."""
+"""The driver's end of an agent: spawn one behind a command prefix and send it requests over its pipe."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def launch(
 
 
 class AgentClient:
-    """One agent process. Several threads may ask at once; a thread reads the answers and tells whose they are."""
+    """One agent process. Several threads may ask at once; a reader thread hands each answer to the thread that waits
+    for it.
+    """
 
     def __init__(self, child: Child) -> None:
         self.child = child
@@ -58,11 +60,11 @@ class AgentClient:
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        """The agent's process, or that of its command prefix."""
+        """The agent's process, or its command prefix's."""
         return self.child.process
 
     def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
-        """Ask one thing and wait for the answer; AgentError says which agent, which request and why not."""
+        """Send one request and wait for the answer; AgentError says which agent, which request and why it failed."""
         answered: Future[dict[str, Any]] = Future()
         with self._lock:
             if self._ended:
@@ -70,11 +72,11 @@ class AgentClient:
             self._number += 1
             number = self._number
             self._waiting[number] = answered
-            with suppress(BrokenPipeError):  # the reader sees why, and ends the waiting
+            with suppress(BrokenPipeError):  # the reader thread sees why, and ends the wait
                 self.child.send({"id": number, "op": op, **arguments})
         try:
             answer = answered.result(timeout_s)
-        except TimeoutError as error:  # its answer, when it comes, is nobody's
+        except TimeoutError as error:  # its answer, when it comes, is dropped
             with self._lock:
                 self._waiting.pop(number, None)
             raise AgentError(f"{self.name}: {op}: no answer within {timeout_s:g} s") from error

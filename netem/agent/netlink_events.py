@@ -1,7 +1,8 @@
-"""What the kernel tells of changes to interfaces, queues, routes and rules in this network namespace.
+"""Kernel notifications of changes to interfaces, queues, routes and rules in this network namespace.
 
-A plain netlink socket: an agent hears a few messages an hour, and a library that knows all of them would cost every
-node more memory than the rest of its agent. Formats: linux/rtnetlink.h; groups: the same, and linux/nfnetlink.h.
+A plain netlink socket: an agent receives a few messages an hour, and a library that knows all of them would cost
+every node more memory than the rest of its agent. Formats: linux/rtnetlink.h; groups: the same, and
+linux/nfnetlink.h.
 """
 
 from __future__ import annotations
@@ -30,28 +31,29 @@ _INDEX = Struct("=20xi")  # struct ifinfomsg and struct tcmsg have the interface
 
 @dataclass(frozen=True)
 class Notice:
-    """What has happened since the last look: to queues of the interfaces asked for (`queues`, in words), and
-    whether to interfaces, routes or rules (`others`), of which not every change means anything."""
+    """Changes since the last call: to queues of the given interfaces (`queues`, in words), and whether interfaces,
+    routes or rules have changed (`others`); not every such change matters.
+    """
 
     queues: tuple[str, ...] = ()
     others: bool = False
 
 
 class NetlinkEvents:
-    """Listens from now on. `files` are what to select on; `take` what they had to say."""
+    """Listens from its creation on. `files` are the sockets to select on; `take` reads them."""
 
     def __init__(self) -> None:
         self.files = [_listen(_NETLINK_ROUTE, _LINK | _TC | _IPV4_ROUTE)]
-        with suppress(OSError):  # no nf_tables here: its rules then change without a word
+        with suppress(OSError):  # no nf_tables here: its rules then change without notice
             self.files.append(_listen(_NETLINK_NETFILTER, _NFTABLES))
 
     def take(self, devices: dict[int, str]) -> Notice:
-        """Everything said so far; `devices`: names of the interfaces that matter, by number."""
+        """All events received so far; `devices`: names of the interfaces that matter, by number."""
         queues: list[str] = []
         others = False
         for number, file in enumerate(self.files):
             while (data := _receive(file)) is not None:
-                if number or not data:  # rules, or more was said than could be kept
+                if number or not data:  # rules, or the socket's buffer overflowed
                     others = True
                     continue
                 at = 0
@@ -67,7 +69,6 @@ class NetlinkEvents:
         return Notice(tuple(dict.fromkeys(queues)), others)
 
     def close(self) -> None:
-        """Listen no more."""
         for file in self.files:
             file.close()
 

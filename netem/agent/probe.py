@@ -7,8 +7,8 @@ rate is that of frames as they cross the link: at an MTU of 1500, a full UDP pac
 UDP, 20 of IP and 14 of Ethernet, 1514 in all, which is what the kernel's token buckets count; a TCP stream over the
 same link carries 1448 bytes of payload per frame, 95.6% of the rate measured here.
 
-Who answers keeps account of every arrival, so that what was lost, doubled or overtaken on the way there is told
-apart from what happened on the way back (see gannet.netem.agent.arrivals).
+The answering side records every arrival, so that losses, duplicates and reordering on the way there can be told apart
+from those on the way back (see gannet.netem.agent.arrivals).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ ECHO, REPLY, _TRAIN, _REPORT = 1, 2, 3, 4
 # of a report: ns of a bin, or 0).
 HEADER = Struct("!BxxxIIQQ")
 _ARRIVALS_KEPT = 300_000
-# A report may be lost as well, either way: it is asked for so often until all the time for it is over.
+# A report, or the request for it, may be lost as well: the request is repeated at this interval until time is up.
 _ATTEMPTS = 12
-# A train that was held up catches up with so many packets, and no more, or it would overflow a queue.
+# A train that was held up catches up by at most this many packets, or it would overflow a queue.
 _CATCH_UP = 8
 
 
@@ -53,7 +53,7 @@ def _socket(address: str, port: int = 0) -> socket.socket:
 
 
 class _Account:
-    """The arrivals of the probes that this server has met, by run; the oldest are forgotten."""
+    """The arrivals of the probes that this server has seen, by run; the oldest are forgotten."""
 
     def __init__(self) -> None:
         self.runs: dict[int, tuple[int, array[int], array[int]]] = {}  # payload bytes of a frame, ns, numbers
@@ -73,14 +73,14 @@ class _Account:
     def report(self, run: int, sent: int, bin_ns: int) -> dict[str, Any]:
         payload_bytes, times_ns, numbers = self.runs.get(run, (0, array("q"), array("q")))
         asked = run, sent, bin_ns, len(numbers)
-        if self._said is None or self._said[0] != asked:  # who has had no answer yet asks again
+        if self._said is None or self._said[0] != asked:  # a peer that has had no answer asks again
             frame_bytes = payload_bytes + _UDP_IP_BYTES + _ETHERNET_BYTES
             self._said = asked, arrival_report(times_ns, numbers, sent, frame_bytes, bin_ns or None)
         return self._said[1]
 
 
 def serve(sock: socket.socket) -> None:
-    """Answer echoes with arrival stamps, and report to who asks what arrived, for ever."""
+    """Answer echoes with arrival stamps, and requests for a report of what arrived; never returns."""
     sock.setsockopt(_SOL_UDP, _UDP_GRO, 1)
     buffer = bytearray(1 << 16)
     account = _Account()
@@ -101,7 +101,7 @@ def serve(sock: socket.socket) -> None:
         elif kind == _REPORT:
             answer = HEADER.pack(_REPORT, run, number, 0, 0) + json.dumps(account.report(run, first, second)).encode()
         if answer:
-            with suppress(OSError):  # no way back: the finding is the asker's
+            with suppress(OSError):  # no way back: the asker will notice
                 sock.sendto(answer, sender)
 
 
@@ -147,7 +147,7 @@ def measure_delays(
 def measure_delay(
     source: str, target: str, count: int, interval_s: float, wait_s: float, port: int = PORT
 ) -> dict[str, Any]:
-    """measure_delays of one target."""
+    """measure_delays for a single target."""
     found: dict[str, Any] = measure_delays(source, [target], count, interval_s, wait_s, port)["targets"][target]
     return found
 
@@ -163,13 +163,13 @@ def measure_rate(
     bin_ms: float = 0.0,
     port: int = PORT,
 ) -> dict[str, Any]:
-    """Send about `packets` full frames at `pace_bps` (None: as fast as they go) and ask what arrived.
+    """Send about `packets` full frames at `pace_bps` (None: as fast as possible) and ask what arrived.
 
-    A frame is as large as the device's MTU lets it be: an overlay network's is smaller than Ethernet's.
-    `segments` frames leave together, which fast links need (and their plan allows, see InterfacePlan.segments).
-    The question queues behind the train, so that its answer covers all of it; where packets may skip the queue,
-    `settle_s` is what it waits. Returns `sent`, `frame_bytes`, `offered_bps` (at which the train left) and the fields
-    of arrival_report, which say that nothing arrived when no report comes back within `wait_s`.
+    A frame is as large as the device's MTU lets it be: an overlay network's is smaller than Ethernet's. `segments`
+    frames leave together, which fast links need (and their plan allows, see InterfacePlan.segments). The request for
+    the report queues behind the train, so that the answer covers all of it; where packets may skip the queue, the
+    request waits `settle_s` first. Returns `sent`, `frame_bytes`, `offered_bps` (the rate at which the train left)
+    and the fields of arrival_report, which say that nothing arrived when no report comes back within `wait_s`.
     """
     run = int.from_bytes(os.urandom(4))
     with _socket(source) as sock:
@@ -203,7 +203,7 @@ def measure_rate(
 def _ask(
     sock: socket.socket, run: int, targets: set[tuple[str, int]], sent: int, bin_ns: int, wait_s: float
 ) -> dict[str, dict[str, Any]]:
-    """The reports of those targets that answer within `wait_s`, by address."""
+    """Reports by address, of the targets that answer within `wait_s`."""
     reports: dict[str, dict[str, Any]] = {}
     pending = set(targets)
     for attempt in range(_ATTEMPTS):
@@ -214,7 +214,7 @@ def _ask(
         while pending and select.select([sock], [], [], max(0.0, (until_ns - monotonic_ns()) / 1e9))[0]:
             try:
                 data, sender = sock.recvfrom(1 << 16)
-            except ConnectionError:  # nobody serves there
+            except ConnectionError:  # no server there
                 continue
             kind, of_run, *_ = HEADER.unpack_from(data)
             if kind == _REPORT and of_run == run and sender in pending:

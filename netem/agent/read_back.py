@@ -1,4 +1,4 @@
-"""What is applied to an interface, read back from the kernel, and how it differs from what was configured."""
+"""Reads the applied plan of an interface back from the kernel, and compares it with what was configured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gannet.netem.engines.base import Engine, EngineError, read_buckets
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
 
-# What the kernel, or what others have built on the interface, may answer.
+# Errors that the kernel, or what other programs have built on the interface, may cause.
 ERRORS = (
     EngineError, OSError, ValueError, LookupError, AssertionError, struct.error, subprocess.SubprocessError,
 )  # fmt: skip
@@ -21,7 +21,7 @@ ERRORS = (
 
 @dataclass(frozen=True)
 class Differences:
-    """How what is applied differs from what was configured: the links, and the stack."""
+    """Differences between applied and configured state: of the links, and of the stack."""
 
     links: list[str] = field(default_factory=list)
     stack: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Differences:
 def read_interface(
     engine: Engine, plan: InterfacePlan, sysctls: Sysctls | None, all_of_it: bool = True
 ) -> tuple[Differences, dict[str, Any]]:
-    """What is applied, and how it differs; all of it, or only what changes without a notice."""
+    """The applied state and its differences from the plan: all, or only those the kernel does not announce."""
     found: dict[str, Any] = {"paths": {}}
     links: list[str] = []
     stack: list[str] = []

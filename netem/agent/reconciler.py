@@ -1,10 +1,10 @@
-"""Keeps a plan applied: whatever another program does to the interface, its queues, routes or rules, is undone.
+"""Keeps a plan applied: changes that other programs make to the interface, its queues, routes or rules are undone.
 
-The kernel tells of most changes at once (gannet.netem.agent.netlink_events); of some it does not (iptables' older
-kind, how many segments a packet may hold, /proc/sys), so these are looked at now and then. Orders hold a lock while
-they change anything and then throw away what the kernel has said of it, so that they are never taken for somebody
-else's. A repair builds everything anew, as for an interface that nothing is known of. From the notice, or from when
-all was last known to be right, until the repair the links were not as configured; that is told with its times.
+The kernel announces most changes at once (gannet.netem.agent.netlink_events). It does not announce some (legacy
+iptables, how many segments a packet may hold, /proc/sys), so these are polled. Requests hold a lock while they change
+anything and then discard the kernel's events about it, so that they are never taken for another program's changes. A
+repair rebuilds everything, as for an interface whose state is unknown. The interval from the event, or from when all
+was last known to be right, until the repair is reported: the links were not as configured in it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from gannet.netem.shaping.commands import ifb_name
 
 log = logging.getLogger(__name__)
 
-_LOOK_S = 5.0  # between looks at what changes without a notice
+_LOOK_S = 5.0  # between checks of what the kernel does not announce
 _RETRY_S = 1.0  # after a repair that failed
-# Somebody who undoes every repair at once must not keep a processor busy.
+# A program that undoes every repair at once must not keep a processor busy.
 _RUSH, _RUSH_S = 10, 10.0
 
 
 @dataclass(frozen=True)
 class _Broken:
-    """Since when the links are not as configured, how, and why a repair failed."""
+    """A deviation from the configuration: since when, what differs, and why a repair failed."""
 
     since_s: float
     what: str
@@ -51,9 +51,9 @@ class _Broken:
 
 
 class Reconciler:
-    """One interface's links: the engine that holds them, and the plan and stack that were asked for.
+    """One interface's links: the engine that enforces them, and the requested plan and stack.
 
-    Any thread may call it; who uses `engine` must hold `lock`.
+    Any thread may call it; a caller that uses `engine` must hold `lock`.
     """
 
     def __init__(self, engines: Mapping[str, type[Engine]]) -> None:
@@ -78,7 +78,7 @@ class Reconciler:
     def apply(self, engine: str, plan: InterfacePlan, check: bool = True) -> None:
         """Apply a plan; a change of engine clears the old one first.
 
-        One that is applied already is left untouched, and with `check` read back and repaired if it must be.
+        A plan that is applied already is left untouched, and with `check` read back and repaired if necessary.
         """
         if engine not in self._engines:
             raise EngineError(f"no engine {engine!r}: choose one of {', '.join(self._engines)}")
@@ -94,8 +94,8 @@ class Reconciler:
             self._change(engine, plan)
 
     def pin(self, **stack: Any) -> dict[str, Any]:
-        """Set TCP and the interface as a gannet.netem.links.stack.Stack says, while the plan holds; returns what is
-        in force.
+        """Set TCP and the interface as a gannet.netem.links.stack.Stack says, while the plan holds; returns the
+        applied settings.
         """
         with self.lock:
             if self.plan is None:
@@ -108,7 +108,7 @@ class Reconciler:
             return self._sysctls.report()
 
     def hear(self, closely: bool = False) -> None:
-        """Repair now what the kernel has told of, before an order makes it the past; `closely`: read all back too."""
+        """Repair what the kernel has announced, before a request changes the plan; `closely`: also read all back."""
         with self.lock:
             if self._events is None or self.plan is None:
                 return
@@ -124,7 +124,7 @@ class Reconciler:
             self._clear_links()
 
     def close(self) -> None:
-        """Remove what was applied, and watch no more."""
+        """Remove what was applied, and stop watching."""
         # An engine's process ends with the thread that started it, which after a repair is the reconciler's.
         try:
             self.clear()
@@ -139,7 +139,7 @@ class Reconciler:
     # What is.
 
     def read_back(self) -> dict[str, Any]:
-        """What is applied (rates, buffers, paths) and `differences` from what was configured, in words."""
+        """The applied rates, buffers and paths, and `differences` from what was configured, in words."""
         with self.lock:
             if self.engine is None or self.plan is None:
                 return {"engine": None, "differences": []}
@@ -150,14 +150,14 @@ class Reconciler:
             return {"engine": self.engine.name, **found, "differences": differences}
 
     def take_repairs(self) -> list[dict[str, Any]]:
-        """What has been repaired since the last call: from when to when (CLOCK_MONOTONIC), and what was wrong."""
+        """Repairs since the last call: from when to when the links were wrong (CLOCK_MONOTONIC), and how."""
         with self.lock:
             told, self._repairs = self._repairs, []
             return told
 
     @property
     def broken(self) -> dict[str, Any] | None:
-        """Since when the links are not as configured, and what the last attempt at a repair met."""
+        """A deviation that is not repaired yet: since when, and why the last attempt failed; None: there is none."""
         broken = self._broken
         return {"since_s": broken.since_s, "what": broken.words} if broken else None
 
@@ -171,13 +171,13 @@ class Reconciler:
         try:
             try:
                 self.engine.apply(plan)
-            except EngineError as error:  # perhaps what it builds upon is there no more: somebody was quicker
+            except EngineError as error:  # perhaps what it builds upon was removed just before
                 if first:
                     raise
                 trouble = str(error)
                 self.engine.forget()
                 self.engine.apply(plan)
-        except ValueError:  # a plan that makes no sense: the one before is still applied
+        except ValueError:  # an invalid plan: the one before is still applied
             raise
         except ERRORS as error:
             if first:
@@ -196,13 +196,13 @@ class Reconciler:
         self._settle()
 
     def _take_back(self, plan: InterfacePlan, since_s: float, error: Exception) -> None:
-        """After an order that could not be carried out: the plan before it is applied again, if that can be."""
+        """After a failed request: apply the previous plan again, if possible."""
         assert self.engine is not None and self.plan is not None
         what, since_s = "a change could not be applied", self._broken.since_s if self._broken else since_s
         try:
             self.engine.forget()
             self.engine.apply(self.plan)
-        except ERRORS:  # nothing can be: what is wanted now is tried until it works
+        except ERRORS:  # neither works: the requested plan is retried until it does
             self.plan = plan
             self._broken = self._broken or _Broken(since_s, what, str(error))
             self._wake_up()
@@ -213,7 +213,7 @@ class Reconciler:
     def _clear_links(self) -> None:
         pinned, engine = self._sysctls, self.engine
         self._sysctls = self.engine = self.plan = self._broken = None
-        self._repairs = []  # of links that are no more: no affair of those to come
+        self._repairs = []  # repairs of removed links do not concern new ones
         if pinned is not None:
             with suppress(*ERRORS):  # the interface is gone
                 pinned.undo()
@@ -228,7 +228,7 @@ class Reconciler:
         return read_interface(self.engine, self.plan, self._sysctls, all_of_it)
 
     def _settle(self) -> None:
-        """All is as configured now: what the kernel has said until here was said of it."""
+        """Take everything as configured now, and discard the kernel's events up to here."""
         self._devices = {}
         if self.plan is not None:
             for name in (self.plan.device, ifb_name(self.plan.device)):
@@ -239,7 +239,7 @@ class Reconciler:
             self._events.take(self._devices)
 
     def _mend(self) -> None:
-        """Read back, and repair what is wrong; EngineError where that cannot be done."""
+        """Read back, and repair what is wrong; EngineError where that fails."""
         wrong, _ = self._read()
         if self._broken or wrong.links or wrong.stack:
             self._repair(self._right_s, wrong)
@@ -275,7 +275,7 @@ class Reconciler:
         self._repairs.append({"since_s": since_s, "until_s": monotonic(), "what": what})
 
     def _look(self, only_events: bool = False) -> None:
-        """Hear what the kernel says, look at what it says nothing of when that is due, and repair."""
+        """Read the kernel's events, check what it does not announce when that is due, and repair."""
         assert self._events is not None
         broken = self._broken
         notice = self._events.take({} if broken and broken.links else self._devices)

@@ -50,7 +50,7 @@ class Watch:
 
     def _echo(self) -> None:
         precise_timers()
-        raise_priority(5)  # of this thread alone: its own wait for a CPU is no part of a round trip
+        raise_priority(5)  # this thread only: its own wait for a CPU is no part of a round trip
         begin_s, sent, gap_s = monotonic(), 0, self._interval_s / max(1, len(self._peers))
         while True:
             wait_s = begin_s + sent * gap_s - monotonic() if self._peers else None
@@ -62,12 +62,12 @@ class Watch:
                 self._receive()
             elif self._peers:
                 echo = HEADER.pack(ECHO, self._run, sent & 0xFFFFFFFF, monotonic_ns(), 0)
-                with suppress(OSError):  # no route, or a full buffer: no answer will come, which is the finding
+                with suppress(OSError):  # no route, or a full buffer: no answer will come, which is the result
                     self._socket.sendto(echo, (self._peers[sent % len(self._peers)], self._port))
                 sent += 1
 
     def _receive(self) -> None:
-        with suppress(OSError):  # what an earlier echo met may be reported here
+        with suppress(OSError):  # an earlier echo's error may be reported here
             data, (peer, _) = self._socket.recvfrom(2048)
             now_ns = monotonic_ns()
             if len(data) < HEADER.size:

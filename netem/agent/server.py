@@ -1,19 +1,19 @@
-"""The link agent: runs inside a node's network namespace, alone holds the privilege, and obeys JSON lines.
+"""The link agent: runs inside a node's network namespace, alone holds the privilege, and serves JSON-line requests.
 
 A child (gannet.netem.child) of an AgentClient, it reads requests such as {"id": 1, "op": "apply", "engine":
 "nfqueue", "plan": {…}} from stdin and answers {"id": 1, "ok": {…}} or {"id": 1, "error": "…"}. The end of stdin,
 SIGTERM and `exit` clear the links and end the agent; its children die with it. A probe's answer may come after those
 to later requests: links can be changed while it measures. The operations:
 
-    apply        engine, plan, check     apply a plan (again and again, live) and keep it so; check: false
-                                         takes the agent's word that the plan which it has is applied
-    stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and tell what is set
+    apply        engine, plan, check     apply a plan (repeatedly, live) and keep it applied; check: false
+                                         does not read back a plan that the agent has applied already
+    stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and report them
     clear                                remove everything
     read_back                            what is applied, and how it differs from the plan
     counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
                                          segments, the clock, and since the last call: lateness, round trips to
                                          watched peers, `repairs`; `broken` while one fails
-    watch        peers, interval_s       echo each peer (by address) now and then; no peers: no more
+    watch        peers, interval_s       echo each peer (by address) now and then; no peers: stop
     probe_serve  address                 answer probes until the agent ends
     probe        kind, …                 measure one path (see gannet.netem.agent.probe); blocks until measured
     exit
@@ -54,7 +54,7 @@ _PROBES: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def interface_counters(device: str) -> dict[str, int]:
-    """Bytes, packets and drops of a device of this namespace since it exists."""
+    """Bytes, packets and drops of a device of this namespace since it was created."""
     for line in Path("/proc/self/net/dev").read_text().splitlines():
         name, _, rest = line.partition(":")
         if name.strip() == device:
@@ -67,7 +67,7 @@ def interface_counters(device: str) -> dict[str, int]:
 
 
 def tcp_counters() -> dict[str, int]:
-    """TCP segments that this namespace has sent, and sent again."""
+    """TCP segments that this namespace has sent and retransmitted."""
     names, values = (
         line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if line.startswith("Tcp:")
     )
@@ -82,7 +82,7 @@ def _applied(plan: InterfacePlan | None) -> InterfacePlan:
 
 
 class Agent:
-    """One interface's links: who keeps them as configured, probe server and watch."""
+    """One interface's links: their reconciler, probe server and watch."""
 
     def __init__(self) -> None:
         self.reconciler = Reconciler(_ENGINES)
@@ -105,25 +105,25 @@ class Agent:
         return self.reconciler.pin(**stack)
 
     def clear(self) -> dict[str, Any]:
-        """Remove what was applied, and watch no more."""
+        """Remove what was applied, and stop watching."""
         self._end_watch()
         self.reconciler.clear()
         return {}
 
     def read_back(self) -> dict[str, Any]:
-        """What is applied (rates, buffers, paths) and `differences` from what was configured, in words."""
+        """The applied rates, buffers and paths, and `differences` from what was configured, in words."""
         return self.reconciler.read_back()
 
     def counters(self) -> dict[str, Any]:
         """Interface counters, drops and backlog of both token buckets and of sources, and the engine's lateness.
 
-        While the links are broken, only that, repairs and what the clock says.
+        While the links are broken, only that, the repairs and the clock.
         """
         with self.reconciler.lock:
             self.reconciler.hear()
             try:
                 counted = self._count()
-            except ERRORS:  # the engine's process, or the interface, has gone since: that is seen now
+            except ERRORS:  # the engine's process, or the interface, has gone meanwhile: that is noticed now
                 self.reconciler.hear(closely=True)
                 counted = self._count()
         return {**counted, "rtt_ms": self.watching.take() if self.watching else {}}
@@ -141,7 +141,7 @@ class Agent:
         return {**found, "repairs": self.reconciler.take_repairs()}
 
     def watch(self, peers: Sequence[str], interval_s: float) -> dict[str, Any]:
-        """Echo the probe server of each of these peers every `interval_s`; `counters` tells the round trips."""
+        """Echo the probe server of each of these peers every `interval_s`; `counters` reports the round trips."""
         address = _applied(self.reconciler.plan).address
         if not interval_s > 0:
             raise ValueError(f"interval_s is {interval_s}: it must be above 0")
@@ -183,7 +183,7 @@ class Agent:
         self.reconciler.close()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one request; whatever goes wrong is the driver's to hear, not the agent's to die of."""
+        """Carry out one request; every error is returned to the driver, and none ends the agent."""
         operations: dict[str, Callable[..., dict[str, Any]]] = {
             "apply": self.apply,
             "stack": self.stack,
@@ -209,7 +209,7 @@ def _end(signal_number: int, frame: object) -> NoReturn:
 
 
 def main(answers: Answers) -> None:
-    """Obey until stdin ends."""
+    """Serve requests until stdin ends."""
     signal.signal(signal.SIGTERM, _end)
     # Ctrl-C reaches the whole foreground group; the driver decides when the links come down.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,10 +1,9 @@
-"""TCP's settings and the shaped interface's, pinned in this network namespace: carries out a
-gannet.netem.links.stack.Stack.
+"""Applies a gannet.netem.links.stack.Stack: pins TCP's and the shaped interface's settings in this network namespace.
 
 At a round trip of 100 ms and 1% loss, CUBIC carries 3.3 Mbit/s and BBR hundreds of times as much. Congestion
 control is set on the interface's route, which both ends of a connection take it from: the sysctl of a namespace
 takes only what the host lists as allowed. How many segments of TCP one packet may hold (GSO, TSO) follows from a
-plan's rates, so the engines set it (gannet.netem.shaping.commands); here it is read.
+plan's rates, so the engines set it (gannet.netem.shaping.commands); here it is only read.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _USUAL_MTU = 1500
 
 
 class StackError(OSError):
-    """What a run wants cannot be set here; the message names it, what is there instead, and a remedy."""
+    """A setting that a run wants cannot be applied here; the message names it, the present value, and a remedy."""
 
 
 class Sysctls:
@@ -40,7 +39,7 @@ class Sysctls:
         set.
         """
         self.device, self._address, self._congestion_control = device, address, congestion_control
-        # What one connection learned of a path is no affair of the next.
+        # What one connection has learned about a path must not influence the next.
         self._sysctls = {
             f"{_IPV4}/tcp_slow_start_after_idle": str(int(slow_start_after_idle)),
             f"{_IPV4}/tcp_no_metrics_save": "1",
@@ -70,7 +69,7 @@ class Sysctls:
             _write_sysctl(name, value)
 
     def sysctl_differences(self) -> list[str]:
-        """What of /proc/sys is no longer as pinned, in words; nobody is told when it changes."""
+        """Settings of /proc/sys that are no longer as pinned, in words; the kernel does not announce such changes."""
         return [
             f"{name.replace('/', '.')} is {found}, not {value}"
             for name, value in self._sysctls.items()
@@ -78,7 +77,7 @@ class Sysctls:
         ]
 
     def differences(self, link: dict[str, Any]) -> list[str]:
-        """What is no longer as pinned, in words; `link`: of link_settings."""
+        """Settings that are no longer as pinned, in words; `link`: from link_settings."""
         found = [] if link["mtu"] == self._mtu else [f"mtu is {link['mtu']}, not {self._mtu}"]
         wanted, routes = self._congestion_control, self._routes()
         if not routes:
@@ -88,7 +87,7 @@ class Sysctls:
         return found + self.sysctl_differences()
 
     def report(self) -> dict[str, Any]:
-        """What is applied, and what else of TCP and the interface belongs to a run's record."""
+        """The applied settings, and the others of TCP and the interface that belong in a run's record."""
         link = link_settings(self.device)
         return {
             "congestion_control": ",".join(sorted({_congestion_control(route) for route in self._routes()})),
@@ -135,7 +134,7 @@ def _congestion_control(route: dict[str, Any]) -> str:
 def _sysctl(name: str) -> str:
     try:
         return " ".join(Path("/proc/sys", name).read_text().split())
-    except FileNotFoundError:  # of a later kernel
+    except FileNotFoundError:  # exists in later kernels only
         return ""
 
 

@@ -1,1 +1,1 @@
-"""What enforces a plan: sch_netem in the kernel, or NFQUEUE and a process of our own."""
+"""Link engines, which enforce plans: sch_netem in the kernel, or NFQUEUE and a process of our own."""

@@ -1,4 +1,4 @@
-"""What every link engine can do, and how an engine runs the commands that a plan amounts to."""
+"""The interface of a link engine, and how engines run the commands that a plan amounts to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, UNLIMITED_BPS
 
 
 class EngineError(RuntimeError):
-    """A plan could not be put in force; the message names the command, its complaint and a remedy."""
+    """A plan could not be applied; the message names the command, its complaint and a remedy."""
 
 
 class Engine(Protocol):
-    """Puts plans in force on the devices of the network namespace that the process runs in."""
+    """Applies plans to the devices of the network namespace that the process runs in."""
 
     name: EngineName
 
@@ -28,20 +28,21 @@ class Engine(Protocol):
         """Bring the plan's device to `plan`, idempotently and without dropping queued packets."""
 
     def clear(self) -> None:
-        """Remove everything this engine put in force; nothing to do is no error."""
+        """Remove everything this engine has applied; nothing to remove is no error."""
 
     def forget(self) -> None:
-        """Take nothing of what is applied for granted: the next `apply` builds it anew."""
+        """Treat the applied state as unknown: the next `apply` rebuilds it."""
 
     def paths(self) -> dict[str, dict[str, Any]]:
-        """Each source's path as it is in force, in the fields of PathPlan; ideal paths may be left out."""
+        """Each source's path as it is applied, in the fields of PathPlan; ideal paths may be left out."""
 
     def classes(self) -> dict[str, dict[str, int]]:
-        """Of every source that has a delay line: `bytes` and `packets` that it took, `dropped` packets (lost as
-        planned, or for want of room), `backlog_bytes` and `backlog_packets` on their way; cumulative."""
+        """Cumulative counters of every source that has a delay line: `bytes` and `packets` that it took, `dropped`
+        packets (lost as planned, or for want of room), and `backlog_bytes` and `backlog_packets` in flight.
+        """
 
     def lateness(self) -> dict[str, Any]:
-        """How late packets were released since the last call (an engine in the kernel: nothing)."""
+        """How late packets were released since the last call (empty for an engine in the kernel)."""
 
 
 _TIMEOUT_S = 30
@@ -67,7 +68,7 @@ def run(command: Command) -> str:
             command.argv, input=command.stdin or "", capture_output=True, text=True, timeout=_TIMEOUT_S
         )
     except FileNotFoundError as error:
-        if command.may_fail:  # what was never installed has left nothing to remove
+        if command.may_fail:  # a program that is not installed has left nothing to remove
             return ""
         remedy = _REMEDIES.get(command.argv[0], "install it")
         raise EngineError(f"{command.argv[0]} is not installed: {remedy}") from error
@@ -77,7 +78,7 @@ def run(command: Command) -> str:
 
 
 def _complaint(command: Command, said: str) -> str:
-    """What failed, of a batch the line; and the module that the kernel lacks, where that is the reason."""
+    """What failed (of a batch, which line), and the module that the kernel lacks where that is the reason."""
     line = str(command)
     failed = _FAILED_LINE.search(said)
     if failed and command.stdin:
@@ -99,7 +100,7 @@ def run_all(commands: Iterable[Command]) -> None:
 
 
 def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
-    """The token buckets in force as `up` and `down`; None: no cap.
+    """The applied token buckets as `up` and `down`; None: no cap.
 
     Each has rate_bps, buffer_bytes, buffer_packets (None where bytes count), queue (its kind, as in InterfacePlan),
     and the counters dropped (for want of room) and backlog_bytes.
@@ -116,7 +117,7 @@ def _bucket(device: str) -> dict[str, Any] | None:
     rate_bps = netlink.class_rate_bps(rates[0]) if rates else UNLIMITED_BPS
     if rate_bps >= UNLIMITED_BPS:
         return None
-    # Buffers are what hangs below the bucket, or below the classifier's delay lines.
+    # Buffers hang below the bucket, or below the classifier's delay lines.
     lines = [node for node in qdiscs if node.kind == "netem"]
     parents = [BUCKET << 16 | 1, *(node.parent for node in qdiscs if node.parent >> 16 == CLASSIFIER)]
     parents += [node.handle | 1 for node in lines]
@@ -130,7 +131,7 @@ def _bucket(device: str) -> dict[str, Any] | None:
 
 
 def _queue(leaves: Sequence[Node]) -> dict[str, Any]:
-    """Kind and size of the buffers, which are all alike as long as nobody else touches them."""
+    """Kind and size of the buffers, which are all alike as long as no other program touches them."""
     kinds = {node.kind for node in leaves}
     kind = kinds.pop() if len(kinds) == 1 else "mixed"
     limits = {_limit(node) for node in leaves}
@@ -152,7 +153,7 @@ def _limit(leaf: Node) -> int:
 
 
 class Interface:
-    """What an engine's commands have done to one device: `applied` (None: unknown or nothing)."""
+    """One device as an engine's commands have left it: `applied` (None: unknown or nothing)."""
 
     def __init__(self, engine: EngineName) -> None:
         self.applied: Applied | None = None
@@ -161,26 +162,26 @@ class Interface:
 
     @property
     def plan(self) -> InterfacePlan | None:
-        """The plan in force, if any."""
+        """The applied plan, if any."""
         return self.applied.plan if self.applied else None
 
     def apply(self, plan: InterfacePlan, seeded: bool = False) -> None:
-        """Run the commands from the plan in force to this one; `seeded`: see apply_commands."""
+        """Run the commands that lead from the applied plan to this one; `seeded`: see apply_commands."""
         if self._device != plan.device:
             self.clear()
         self._device = plan.device
         commands, after = apply_commands(plan, self._engine, self.applied, seeded)
-        # Until all commands are through, what is applied is unknown, and a further apply starts afresh.
+        # Until all commands are through, what is applied is unknown, and the next apply rebuilds everything.
         self.applied = None
         run_all(commands)
         self.applied = after
 
     def forget(self) -> None:
-        """What is applied is unknown from now on."""
+        """Treat the applied state as unknown from now on."""
         self.applied = None
 
     def clear(self) -> None:
-        """Remove all that was put on the device; EngineError if something stays."""
+        """Remove everything that was put on the device; EngineError if something stays."""
         if self._device is None:
             return
         run_all(clear_commands(self._device))

@@ -31,7 +31,6 @@ class NetemEngine:
         self._seeded: bool | None = None
 
     def apply(self, plan: InterfacePlan) -> None:
-        """See Engine."""
         cannot = netem_cannot(plan)
         if cannot:
             raise ValueError(f"engine netem cannot do this: {cannot}")
@@ -40,15 +39,13 @@ class NetemEngine:
         self._interface.apply(plan, self._seeded)
 
     def clear(self) -> None:
-        """See Engine."""
         self._interface.clear()
 
     def forget(self) -> None:
-        """See Engine."""
         self._interface.forget()
 
     def paths(self) -> dict[str, dict[str, Any]]:
-        """See Engine: what the kernel reports of each netem qdisc (it does not report distributions)."""
+        """See Engine: the kernel's report of each netem qdisc (without distributions, which it does not report)."""
         plan = self._interface.plan
         if plan is None:
             return {}
@@ -73,7 +70,7 @@ class NetemEngine:
         }
 
     def lateness(self) -> dict[str, Any]:
-        """See Engine: the kernel's timers do not report theirs."""
+        """See Engine: the kernel's timers do not report their lateness."""
         return {}
 
     def _lines(self) -> dict[str, Node]:
@@ -86,9 +83,9 @@ class NetemEngine:
 
 
 def takes_seed() -> bool:
-    """Whether netem can be given a seed here, which Linux and iproute2 can from 6.6 on: tried on a device of its own.
+    """Whether netem takes a seed here, as Linux and iproute2 do from 6.6 on: tried on a throwaway device.
 
-    An older kernel takes no notice of a seed, so what counts is that it tells it.
+    An older kernel silently ignores a seed, so the test is whether the kernel reports it back.
     """
     try:
         run(Command(("ip", "link", "add", _TRIAL, "type", "ifb"), may_fail=True))
@@ -137,12 +134,12 @@ def _probability(rule: str) -> float:
 
 
 def _path(node: Node, plan: PathPlan, duplicated: bool) -> PathPlan:
-    """What a netem qdisc amounts to, in the terms of the plan that it carries out."""
+    """A netem qdisc in the terms of the plan that it carries out."""
     latency, _, loss, gap, _, jitter = unpack_from("=6I", node.options)
     found = netlink.attributes(node.options[_QOPT_BYTES:])
     delay_ms = unpack_from("=q", found[_LATENCY64])[0] / 1e6 if _LATENCY64 in found else latency * _TICK_MS
     jitter_ms = unpack_from("=q", found[_JITTER64])[0] / 1e6 if _JITTER64 in found else jitter * _TICK_MS
-    # The plan's figures are those at which netem's own would be as found.
+    # The plan's figures, where netem's own for that plan would be those found.
     wanted_delay_ms, wanted_jitter_ms = netem_jitter_ms(plan)
     factor = plan.jitter_ms / wanted_jitter_ms if wanted_jitter_ms else 1.0
     lossy: BurstPlan | float = _percent(loss)
@@ -159,7 +156,7 @@ def _path(node: Node, plan: PathPlan, duplicated: bool) -> PathPlan:
         jitter_ms=jitter_ms * factor,
         loss_percent=random_loss,
         bursts=bursts,
-        # Where there is no delay to skip, netem is not told to reorder.
+        # Where there is no delay to skip, netem is not set to reorder.
         reorder_percent=_percent(reorder) if plan.delay_ms > 0 else plan.reorder_percent,
         corrupt_percent=_percent(corrupt),
         duplicate_percent=plan.duplicate_percent if duplicated else 0.0,
@@ -167,12 +164,12 @@ def _path(node: Node, plan: PathPlan, duplicated: bool) -> PathPlan:
 
 
 def _percent(share: int) -> float:
-    """Of 32 bits, to the precision that they hold."""
+    """A 32-bit share in per cent, to the precision that 32 bits hold."""
     return round(100 * share / 0xFFFFFFFF, 6)
 
 
 def _as_planned(found: BurstPlan | float, plan: PathPlan) -> tuple[float, BurstPlan | None]:
-    """Random loss and bursts: those of the plan where netem has what they add up to, else as found."""
+    """Random loss and bursts: the plan's where netem has their combination, else as found."""
     wanted = netem_loss(plan)
     ours, theirs = (
         tuple(asdict(loss).values()) if isinstance(loss, BurstPlan) else (loss,) for loss in (found, wanted)

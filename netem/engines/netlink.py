@@ -1,4 +1,4 @@
-"""What tc shows and changes, by netlink in this process: a fork takes a thousand times as long.
+"""Reads and changes qdiscs and classes by netlink in this process: forking tc takes a thousand times as long.
 
 Reads every qdisc and class of this network namespace with its counters, and carries out the two kinds of changes
 that follow a rate in time (gannet.netem.shaping.tc.Rate and Fifo). Structures: include/uapi/linux/pkt_sched.h,
@@ -56,7 +56,7 @@ def classes(device: str) -> list[Node]:
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """Netlink attributes by type; of several of a type the last."""
+    """Netlink attributes by type; the last one where a type occurs several times."""
     found, offset = {}, 0
     while offset + 4 <= len(data):
         size, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -120,7 +120,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _messages(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """What the kernel answers to one request, up to its end."""
+    """The kernel's answer to one request, up to its end."""
     while True:
         data, offset = sock.recv(1 << 20), 0
         while offset + _HEADER.size <= len(data):

@@ -1,8 +1,7 @@
-"""Engine nfqueue: rates by tc, all else by a process that holds packets in NFQUEUE; duplicates by iptables.
+"""Engine nfqueue: rates by tc, duplicates by iptables, all else by a process that holds packets in NFQUEUE.
 
-It needs no sch_netem, which many kernels lack (WSL 2, container hosts, small virtual machines), and
-works rootless. The process runs with the highest priority it may have, because a packet that it
-releases late is a longer link.
+It needs no sch_netem, which many kernels lack (WSL 2, container hosts, small virtual machines), and works rootless.
+The process runs at the highest priority allowed, because releasing a packet late makes the link longer.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class NfqueueEngine:
     def __init__(self) -> None:
         self._interface = Interface(self.name)
         self._paths: dict[str, dict[str, Any]] = {}
-        # What rules counted before they were replaced: (packets, bytes) of each source.
+        # Counts of replaced rules: (packets, bytes) of each source.
         self._counted: dict[str, tuple[int, int]] = {}
         self._worker: Child | None = None
 
@@ -70,11 +69,11 @@ class NfqueueEngine:
         self._worker, self._paths, self._counted = None, {}, {}
 
     def forget(self) -> None:
-        """See Engine. The worker stays, and what it holds."""
+        """See Engine. The worker stays, and so do the packets that it holds."""
         self._interface.forget()
 
     def paths(self) -> dict[str, dict[str, Any]]:
-        """See Engine: what the worker was told, where the kernel has the rule and the queue for it."""
+        """See Engine: the worker's paths, where the kernel has the rule and the queue for it."""
         plan = self._interface.plan
         if plan is None or not self._paths:
             return {}
@@ -96,7 +95,7 @@ class NfqueueEngine:
         return found
 
     def classes(self) -> dict[str, dict[str, int]]:
-        """See Engine: what the rules counted; packets that wait are reckoned to be of mean size."""
+        """See Engine: the rules' counts; waiting packets are assumed to be of mean size."""
         if self._worker is None:
             return {}
         lines, found = self._ask({"op": "classes"}), {}
@@ -113,7 +112,7 @@ class NfqueueEngine:
         return found
 
     def _count(self) -> dict[str, tuple[int, int]]:
-        """Packets and bytes that each source's rules have seen since the links were cleared last."""
+        """Packets and bytes that each source's rules have counted since the links were last cleared."""
         found, plan = dict(self._counted), self._interface.plan
         if plan is None:
             return found
@@ -156,7 +155,7 @@ class NfqueueEngine:
 
 
 def _same_wires(old: InterfacePlan, plan: InterfacePlan) -> bool:
-    """Whether the worker has nothing to do: only rates, buffers or segments change."""
+    """Whether the worker's paths stay as they are: only rates, buffers or segments change."""
     return (old.paths, old.seed, old.address) == (plan.paths, plan.seed, plan.address) and all(
         wire_limit_packets(old.down_bps, path) == wire_limit_packets(plan.down_bps, path)
         for path in plan.paths.values()

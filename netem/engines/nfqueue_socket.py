@@ -1,4 +1,4 @@
-"""The kernel's packet queues (NFQUEUE) as a socket: configure, hear of packets, give verdicts.
+"""The kernel's packet queues (NFQUEUE) as a socket: configure, receive packets, give verdicts.
 
 One socket serves all queues of an interface: packets come in the order of their arrival, up to 64 with one call
 (recvmmsg), and verdicts leave together. The kernel tells when each packet arrived, so that how long this process
@@ -31,7 +31,7 @@ _DROP, _ACCEPT_WORD = 0, socket.htonl(1)
 _RECEIVE_BUFFER_BYTES = 64 << 20
 BATCH = 64
 _SEND_BYTES = 65536  # of verdicts in one message
-_SLOT_BYTES = 10240  # a jumbo frame and what the kernel says of it
+_SLOT_BYTES = 10240  # a jumbo frame and the kernel's attributes of it
 _MSG_DONTWAIT = 0x40
 
 # A packet message: netlink header (16), nfgenmsg (4, with the queue's number), then always first NFQA_PACKET_HDR:
@@ -41,9 +41,9 @@ _PACKET = Struct("=4xH12xH4xI")
 _TIMESTAMP_HEADER = unpack("=I", pack("=HH", 20, _ATTRIBUTE_TIMESTAMP))[0]
 _FIRST_OPTIONAL = 32  # where the attributes behind NFQA_PACKET_HDR begin
 _SO_TIMESTAMP = 29
-# Somebody has set the clock when CLOCK_REALTIME jumps so far against CLOCK_MONOTONIC.
+# The clock was set if CLOCK_REALTIME jumps this far against CLOCK_MONOTONIC.
 _SET_S = 0.01
-# Both clocks are read within this time, or again.
+# Both clocks must be read within this time, or they are read again.
 _CLOCKS_S, _CLOCKS_ATTEMPTS = 10e-6, 10
 _ERROR = Struct("=16xi")
 _ATTRIBUTE = Struct("=HH")
@@ -98,7 +98,7 @@ def _realtime_ahead_s() -> float:
 
 
 def queue_key(queue: int) -> int:
-    """A queue's number as packet messages bear it."""
+    """A queue's number as it appears in packet messages."""
     return socket.htons(queue)
 
 
@@ -108,7 +108,7 @@ class QueueSocket:
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self.socket.bind((0, 0))
-        self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)  # the kernel notes arrivals while anybody asks
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMP, 1)  # the kernel stamps arrivals while a socket asks
         widen_receive_buffer(self.socket, _RECEIVE_BUFFER_BYTES)
         self.refused = self.overruns = 0
         self.unstamped = 0
@@ -168,16 +168,16 @@ class QueueSocket:
                 return announced
 
     def receive(self) -> list[tuple[int, int, int, float]]:
-        """Packets that wait, at most BATCH: (slot, queue key, packet, when it arrived by CLOCK_MONOTONIC in seconds).
+        """Waiting packets, at most BATCH: (slot, queue key, packet, when it arrived by CLOCK_MONOTONIC in seconds).
 
-        `payload` tells a slot's content. A packet that the kernel put no time on has arrived now, and so has one that
-        came before somebody set the clock, or seems to come from the future. How old a packet is says nothing: a
-        machine may stand still for seconds.
+        `payload` returns a slot's content. The arrival time is now for a packet without a time stamp, for one that
+        came before the clock was set, and for one that seems to come from the future. A packet's age is no sign of an
+        error: a machine may stand still for seconds.
         """
         count = self._receive(*self._arguments)
         if count <= 0:
             if count < 0 and ctypes.get_errno() not in (EAGAIN, EINTR):
-                self.overruns += 1  # ENOBUFS: the kernel had to drop packets, it could not announce them
+                self.overruns += 1  # ENOBUFS: the kernel dropped packets that it could not announce
             return []
         found = []
         ahead_s, now_s, ntohl = _realtime_ahead_s(), monotonic(), socket.ntohl
@@ -198,7 +198,7 @@ class QueueSocket:
         return found
 
     def _stamped_s(self, slot: int) -> float:
-        """When the packet in a slot arrived by CLOCK_REALTIME, or NaN; the next are looked for at the same place."""
+        """When the packet in a slot arrived by CLOCK_REALTIME, or NaN; remembers the time stamp's offset."""
         place, size = self._find(slot, _ATTRIBUTE_TIMESTAMP)
         if size != 20:
             self.unstamped += 1
@@ -208,7 +208,7 @@ class QueueSocket:
         return float(seconds + 1e-6 * microseconds)
 
     def _find(self, slot: int, wanted: int) -> tuple[int, int]:
-        """Where in the buffer an attribute of a slot's message begins and its size with its header, or (0, 0)."""
+        """(offset in the buffer, size with header) of an attribute of a slot's message, or (0, 0)."""
         begin, length = slot * _SLOT_BYTES, min(self._messages[slot].length, _SLOT_BYTES)
         end, place = begin + length, begin + 20
         while place + 4 <= end:
@@ -239,17 +239,17 @@ class QueueSocket:
         )
         if payload:
             self._pending += pack("=HH", 4 + len(payload), _ATTRIBUTE_PAYLOAD) + payload + bytes(-len(payload) % 4)
-            if len(self._pending) > _SEND_BYTES:  # more than the socket takes at once would end it
+            if len(self._pending) > _SEND_BYTES:  # more than the socket takes at once would fail
                 self.flush()
 
     def drop(self, key: int, packet: int) -> None:
-        """Lose one packet."""
+        """Drop one packet."""
         self._pending += _VERDICT.pack(
             32, _MSG_VERDICT, _NLM_F_REQUEST, 0, 0, 0, 0, key, 12, _ATTRIBUTE_VERDICT, _DROP, packet
         )
 
     def flush(self) -> None:
-        """Send the verdicts that were given."""
+        """Send the collected verdicts."""
         if self._pending:
             self.socket.send(self._pending)
             self._pending.clear()

@@ -1,8 +1,8 @@
-"""One source's path in engine nfqueue: what happens to each packet, and the packets on their way.
+"""One source's path in engine nfqueue: decides what happens to each packet, and holds the packets in flight.
 
-The order of fates is that of sch_netem: first whether a packet is lost (Gilbert-Elliott: the state moves on, the
-packet is lost or not as the state before says), then whether it is corrupt, then whether it skips the delay.
-Packets that do not skip it keep their order: a jittered packet waits for the one before.
+The order of decisions is sch_netem's: first whether a packet is lost (Gilbert-Elliott: the state advances, and the
+loss follows from the state before), then whether it is corrupt, then whether it skips the delay. Packets that do not
+skip it keep their order: a jittered packet waits for the one before.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _IDEAL = PathPlan()
 
 
 class Wire:
-    """A path and its NFQUEUE. Draws come from streams of their own for each kind, so that none shifts another."""
+    """A path and its NFQUEUE. Each kind of draw has its own random stream, so that none shifts another."""
 
     def __init__(self, sock: QueueSocket, queue: int, seed: str) -> None:
         self.key = queue_key(queue)
         self.lost = 0
         self.due_s: deque[float] = deque()
         self.packets: deque[int] = deque()
-        # Packets to be delivered with another content, by number.
+        # Packets to be delivered with changed content, by number.
         self.altered: dict[int, bytearray] = {}
         self._socket, self._queue = sock, queue
         self._last_due_s = 0.0
@@ -38,8 +38,8 @@ class Wire:
         self.set(_IDEAL)
 
     def configure(self, maxlen: int, path: PathPlan) -> list[tuple[int, int]]:
-        """Set the queue and the path; returns packets (queue key, packet) that came while doing it."""
-        # Lost segments are lost singly: a lossy path gets its packets split, others may keep them whole.
+        """Set the queue and the path; returns packets (queue key, packet) that arrived meanwhile."""
+        # Segments must be lost one by one: a lossy path gets its packets split, others may keep them whole.
         wanted = (maxlen, path.is_whole and not path.reorder_percent, path.corrupt_percent > 0)
         announced = []
         if wanted != self._configured:
@@ -49,7 +49,7 @@ class Wire:
         return announced
 
     def set(self, path: PathPlan) -> None:
-        """What happens to packets from now on; those on their way keep their time."""
+        """Set what happens to packets from now on; those in flight keep their due times."""
         self.plain = path == PathPlan(delay_ms=path.delay_ms, jitter_distribution=path.jitter_distribution)
         self.delay_s, self._jitter_s = path.delay_ms / 1000, path.jitter_ms / 1000
         self._lossy = path.loss_percent / 100
@@ -68,14 +68,14 @@ class Wire:
                 )
             )
         self._reorder, self._corrupt = path.reorder_percent / 100, path.corrupt_percent / 100
-        # Below this no packet comes due: one that skips the delay, or draws the least of it, may at once.
+        # No packet is due sooner than this; one that skips the delay, or draws the least of it, may be due at once.
         self.least_delay_s = 0.0 if path.jitter_ms or path.reorder_percent else self.delay_s
         self._draw: Callable[[], float] | None = None
         if path.jitter_ms:
             self._draw = sampler(path.jitter_distribution, path.jitter_correlation_percent / 100, self._jitter)
 
     def accept(self, packet: int, arrival_s: float, slot: int | None = None) -> bool:
-        """Take a packet onto the wire, where it may be lost; whether the wire was empty and now is not."""
+        """Put a packet on the wire, where it may be lost. Returns whether the wire was empty and no longer is."""
         due_s = arrival_s + self.delay_s
         if not self.plain:
             if self._is_lost():
@@ -109,7 +109,7 @@ class Wire:
         return lost
 
     def _flip_a_bit(self, packet: int, slot: int) -> None:
-        """Behind the IP header, whose checksum the kernel has verified already: that of TCP or UDP finds it."""
+        """Flip a bit behind the IP header, whose checksum the kernel has verified already: TCP or UDP detects it."""
         payload = self._socket.payload(slot)
         begin = 4 * (payload[0] & 0xF) if payload else 0
         if begin < len(payload):
@@ -118,14 +118,14 @@ class Wire:
             self.altered[packet] = payload
 
     def release_until(self, until_s: float) -> list[float]:
-        """Let all packets pass that are due by `until_s`; their due times."""
+        """Let all packets pass that are due by `until_s`; returns their due times."""
         due_s, packets, passed = self.due_s, self.packets, list[float]()
         packet, waiting = 0, False
         while due_s and due_s[0] <= until_s:
             passed.append(due_s.popleft())
             packet, waiting = packets.popleft(), True
             if self.altered and packet in self.altered:
-                if len(passed) > 1:  # those before it first, in their order; packet numbers of a queue count up
+                if len(passed) > 1:  # earlier ones first, in order; a queue's packet numbers count up
                     self._socket.accept_through(self.key, _before(packet))
                 self._socket.accept(self.key, packet, self.altered.pop(packet))
                 waiting = False
@@ -140,5 +140,5 @@ def _before(packet: int) -> int:
 
 
 def read_path(order: Mapping[str, Any]) -> PathPlan:
-    """The path in an order of the engine, which names queue and maxlen besides."""
+    """The path in one of the engine's requests, which also names queue and maxlen."""
     return PathPlan.from_json({name: value for name, value in order.items() if name not in ("queue", "maxlen")})

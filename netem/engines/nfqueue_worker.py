@@ -1,11 +1,10 @@
 """The process that delays and drops packets for engine nfqueue: a link's wire, in user space.
 
-The kernel parks every arriving packet in the NFQUEUE of its source and tells this process so; payloads
-never leave the kernel, unless some of them shall be corrupted. A packet's due time is its arrival plus the
-path's delay; within a source packets keep their order, so one batch verdict releases all that is due. The
-wires that hold packets wait in a heap: what a packet costs does not depend on the number of sources. Orders
-come as JSON lines on stdin (`paths`, `statistics`, `classes`), answers go to the engine, and the end of stdin
-releases everything at once.
+The kernel parks every arriving packet in the NFQUEUE of its source and notifies this process; payloads never leave
+the kernel, unless some of them are to be corrupted. A packet's due time is its arrival plus the path's delay; within
+a source packets keep their order, so one batch verdict releases all that is due. The wires that hold packets wait in
+a heap: a packet's cost does not depend on the number of sources. Requests come as JSON lines on stdin (`paths`,
+`statistics`, `classes`), answers go to the engine, and the end of stdin releases everything at once.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from gannet.netem.process import RunQueue, die_with_parent, precise_timers, rais
 # Releasing this much early saves wake-ups on fast links; the accuracy promised is 0.5 ms.
 _COALESCE_S = 0.00005
 _IDLE_S = 3600.0
-# The kernel notes arrivals, so nobody need be there to see them: packets that are long in coming due may gather, up
-# to this share of the shortest delay and this long, and are then taken together.
+# The kernel stamps arrivals, so they need not be read at once: packets that are not due for long may gather, up to
+# this share of the shortest delay and this long, and are then read together.
 _GATHER_SHARE, _GATHER_S = 0.25, 0.004
 # Packets released later than this count as late.
 _LATE_S = 0.001
@@ -47,9 +46,9 @@ class Lateness:
         self.max_s = 0.0
 
     def add(self, due_s: Sequence[float], now_s: float) -> int:
-        """Count packets that were due at these times, in ascending order, and are released now; how many are late."""
+        """Count packets due at these times (ascending) and released now; returns how many are late."""
         latest_s = now_s - due_s[0]
-        if latest_s * self.STEPS_PER_S < 1:  # mostly: all of them in the first step
+        if latest_s * self.STEPS_PER_S < 1:  # the common case: all of them in the first step
             self.counts[0] += len(due_s)
             self.max_s = max(self.max_s, latest_s)
             return 0
@@ -73,7 +72,7 @@ class Lateness:
 
 
 class Worker:
-    """All wires of one interface, the clock that releases them, and the orders from stdin."""
+    """All wires of one interface, the clock that releases them, and the requests from stdin."""
 
     def __init__(self, priority: str) -> None:
         self.priority = priority
@@ -108,7 +107,7 @@ class Worker:
         return {"priority": self.priority}
 
     def classes(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Packets that each source's wire has lost, and that it holds."""
+        """Packets that each source's wire has lost, and those that it holds."""
         return {source: {"lost": wire.lost, "held": len(wire.packets)} for source, wire in self.wires.items()}
 
     def statistics(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -133,12 +132,12 @@ class Worker:
         }
 
     def accept(self, wire: Wire, packet: int, arrival_s: float, slot: int | None = None) -> None:
-        """Put a packet on its wire, and the wire among those that wait."""
+        """Put a packet on its wire, and the wire in the heap."""
         if wire.accept(packet, arrival_s, slot):
             heappush(self.next_due, (wire.due_s[0], wire.key))
 
     def release_due(self, until_s: float) -> float:
-        """Release what is due by `until_s` on every wire; the next due time, or infinity."""
+        """Release all packets due by `until_s` on every wire; returns the next due time, or infinity."""
         waiting = self.next_due
         while waiting and waiting[0][0] <= until_s:
             wire = self.by_key[waiting[0][1]]
@@ -153,14 +152,14 @@ class Worker:
         return waiting[0][0] if waiting else inf
 
     def receive(self) -> bool:
-        """Take packets that the kernel announces, from when they arrived; whether that were all of them."""
+        """Read the packets that the kernel announces, with their arrival times; returns whether that was all."""
         by_key, packets = self.by_key, self.socket.receive()
         for slot, key, packet, arrival_s in packets:
             self.accept(by_key[key], packet, arrival_s, slot)
         return len(packets) < BATCH
 
     def run(self, orders: int, answers: Callable[[dict[str, Any]], None]) -> None:
-        """Delay packets and obey orders until stdin ends."""
+        """Delay packets and serve requests until stdin ends."""
         handlers = {"paths": self.set_paths, "statistics": self.statistics, "classes": self.classes}
         packets, pending, gathered_s = self.socket.socket.fileno(), b"", 0.0
         while True:
@@ -195,5 +194,5 @@ def main(answers: Answers) -> None:
     precise_timers()
     worker = Worker(raise_priority(10))
     gc.freeze()
-    gc.disable()  # nothing here makes cycles, and a collection would be a late packet
+    gc.disable()  # nothing here makes cycles, and a collection would release packets late
     worker.run(sys.stdin.fileno(), answers)

@@ -1,4 +1,4 @@
-"""Whether an engine's process, where it has one, still lives; and how to clear links when it does not."""
+"""Detects the end of an engine's process, where it has one, and clears links after it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gannet.netem.engines.base import Engine
 
 
 def clear(engine: Engine) -> None:
-    """Clear, also where the engine's process has ended with an order unread in its pipe."""
+    """Clear, also where the engine's process has ended with a request unread in its pipe."""
     try:
         engine.clear()
     except OSError:
@@ -23,12 +23,12 @@ def ending(engine: Engine | None) -> int | None:
         return None
     try:
         return os.pidfd_open(pid)
-    except OSError:  # it has been waited for already
+    except OSError:  # it has already been waited for
         return None
 
 
 def has_ended(engine: Engine) -> bool:
-    """Whether the process of this engine is no more; False for an engine without one."""
+    """Whether this engine's process has ended; False for an engine without one."""
     if getattr(engine, "worker_pid", None) is None:
         return False
     worker = ending(engine)

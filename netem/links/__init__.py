@@ -1,1 +1,1 @@
-"""What a link is: profiles, regions, traces, schedules, the state of all links, and the plan of one node."""
+"""Descriptions of links: profiles, regions, traces, schedules, the state of all links, and the plan of one node."""

@@ -1,4 +1,4 @@
-"""The figures of a path, each declared once: what it means, and how all the rest of the package is to treat it.
+"""The figures of a path, each declared once: its meaning, and how the rest of the package treats it.
 
 A figure that a profile and a plan share is one line of PathFigures. Profile files and their schema, the combination
 of two ends into a path, ramps, `gannet net profiles`, what the virtual fabric refuses and what an engine refuses
@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 
 def survival(p_percent: float, q_percent: float) -> float:
-    """Each end lets the square root of what it spares pass: 1 − √((1−p)(1−q)), in per cent.
+    """The loss of a path whose ends each let the square root of their survival pass: 1 − √((1−p)(1−q)), per cent.
 
     Rounded to a packet in 10¹¹.
     """
@@ -32,14 +32,14 @@ def root_mean_square(a: float, b: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class LinkField:
-    """What is to be known of one figure, which is 0 where nothing is configured.
+    """The declaration of one figure, which is 0 where nothing is configured.
 
     `help`: for the schema of profile files. `combine`: the path's figure from those of its ends, None where
     gannet.netem.links.plan.path_plan has a rule of its own. From 0 to `most`, which is allowed unless `below`.
-    `fate`: it is the share of packets, in per cent, that meet this and others not; each packet is then one TCP
-    segment, and tables say the share and this word. `ramped`: a ramp goes through what lies between two values.
-    `needs`: figures without all of which it means nothing, with `because` in the complaint. `cannot`: by engine, why
-    that engine does not carry it out.
+    `fate`: the figure is the share of packets, in per cent, that meet this fate; each packet is then one TCP segment,
+    and tables show the share and this word. `ramped`: a ramp passes through intermediate values. `needs`: figures
+    without all of which it means nothing, with `because` in the error. `cannot`: by engine, why that engine does not
+    carry it out.
     """
 
     help: str
@@ -53,11 +53,11 @@ class LinkField:
     cannot: Mapping[str, str] = field(default_factory=dict)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """How LinkProfile checks the figure (pydantic asks its annotations)."""
+        """How LinkProfile checks the figure (pydantic calls this on annotations)."""
         return {**handler(source), "strict": True, "ge": 0, "lt" if self.below else "le": self.most}
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> Any:
-        """What the schema of profile files says of it."""
+        """The figure in the schema of profile files."""
         return {**handler(schema), "description": self.help}
 
 
@@ -109,5 +109,5 @@ LINK_FIELDS: Mapping[str, LinkField] = {
     for name, hint in get_type_hints(PathFigures, include_extras=True).items()
     for declared in hint.__metadata__
 }
-# What happens to single packets besides loss, which bursts may stand for.
+# The fates of single packets other than loss, which may be given as bursts.
 FATES: Mapping[str, LinkField] = {name: declared for name, declared in LINK_FIELDS.items() if declared.fate}

@@ -1,4 +1,4 @@
-"""Jitter: the distributions by which both engines spread delays, and how one packet's follows the last. Pure.
+"""Jitter: the distributions by which both engines spread delays, and the correlation of successive draws. Pure.
 
 A draw is in units of `jitter_ms`: uniform in −1…1; normal with deviation 1; or Pareto with α = 3, moved to mean 0
 and scaled to deviation 1. That Pareto is the one of iproute2's table, (4/3)·(U^(−1/3) − 1.5) cut off at 4, so its
@@ -24,7 +24,7 @@ def _pareto_moments() -> tuple[float, float]:
     return _PARETO_SCALE * (mean - _PARETO_MEAN), _PARETO_SCALE * sqrt(square - mean**2)
 
 
-# What `tc netem distribution …` draws has this mean and deviation, in units of the jitter that it is given. The
+# Draws of `tc netem distribution …` have this mean and deviation, in units of its jitter argument. The
 # normal table's own differ from 0 and 1 by less than a thousandth.
 TABLE_MOMENTS = {"normal": (0.0, 1.0), "pareto": _pareto_moments()}
 

@@ -1,8 +1,8 @@
 """From profiles to plans: what the interface of each node must enforce, as plain numbers. Pure.
 
-A node's own profile caps what it sends (uplink) and what it receives (downlink), whoever the peer
-is. Delay, jitter and loss belong to a directed path and are applied where it ends, so a plan holds
-one PathPlan per source address. Plans travel to the agent as JSON.
+A node's own profile caps what it sends (uplink) and what it receives (downlink), whichever the peer. Delay, jitter
+and loss belong to a directed path and are applied where it ends, so a plan holds one PathPlan per source address.
+Plans travel to the agent as JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LARGEST_PACKET_SEGMENTS = 40
 # A directed link: sender and receiver, by rank.
 Edge = tuple[int, int]
 
-_address = lru_cache(maxsize=4096)(IPv4Address)  # of the few that there are, plans are made by the thousand
+_address = lru_cache(maxsize=4096)(IPv4Address)  # few addresses, but thousands of plans
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class BurstPlan:
 class PathPlan(PathFigures):
     """The directed path from one source: delay one way, jitter around it, and what happens to packets.
 
-    `loss_percent` is random loss, and 100 is a cut; `bursts` are what is lost besides, on an open path.
+    `loss_percent` is random loss, and 100 is a cut; `bursts` are additional losses, on an open path.
     """
 
     delay_ms: float = 0.0
@@ -89,11 +89,11 @@ class PathPlan(PathFigures):
 class InterfacePlan:
     """What one interface must enforce.
 
-    Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for
-    IPv4 packets that arrive from the addresses in `paths`; all else that arrives is only rate-limited.
-    The buffer of a rate limit holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`.
-    `segments` is the largest number of TCP segments in one packet. `seed` fixes what is drawn for losses
-    and jitter; for engine netem only where kernel and tc take one (from 6.6 on).
+    Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for IPv4 packets
+    that arrive from the addresses in `paths`; all other arrivals are only rate-limited. The buffer of a rate limit
+    holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`. `segments` is the largest number of
+    TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
+    kernel and tc take one (from 6.6 on).
     """
 
     device: str
@@ -129,9 +129,9 @@ class InterfacePlan:
 def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
     """The path between two nodes: each end contributes half, so equal profiles give their own figures.
 
-    Delays add halves; other figures combine as gannet.netem.links.fields says, and are 0 where the path has nothing
-    that they need. Jitter is distributed and correlated as that of the end with more (the sender, where both have as
-    much). Bursts come as those of the end that loses more, thinned to the common loss.
+    Delays add halves; other figures combine as gannet.netem.links.fields says, and are 0 where the path lacks figures
+    that they need. Jitter has the distribution and correlation of the end with more (the sender, where both have as
+    much). Bursts are those of the end that loses more, thinned to the combined loss.
     """
     more = max(sender, receiver, key=lambda profile: profile.jitter_ms)
     loss_percent, bursts = _path_loss(sender, receiver)
@@ -154,7 +154,7 @@ def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
 
 
 def _path_loss(sender: LinkProfile, receiver: LinkProfile) -> tuple[float, BurstPlan | None]:
-    """Random loss in per cent, and what comes in bursts. One of the two is nothing; all lost is a cut."""
+    """Random loss in per cent, and loss in bursts. One of the two is nothing; 100% loss is a cut."""
     loss_percent = survival(sender.mean_loss_percent, receiver.mean_loss_percent)
     worse = max(sender, receiver, key=lambda profile: profile.mean_loss_percent)
     if worse.gilbert_elliott is None or not 0 < loss_percent < 100:
@@ -171,7 +171,7 @@ def buffer_bytes(rate_bps: int | None, buffer_ms: float) -> int:
 
 
 def profile_buffer_bytes(profile: LinkProfile, rate_bps: int | None) -> int:
-    """Bytes of a profile's buffer in front of this rate: as said, or what its packets hold at full size."""
+    """Bytes of a profile's buffer in front of this rate: as configured, or what its packets hold at full size."""
     if profile.buffer_bytes is not None:
         return profile.buffer_bytes
     if profile.buffer_packets is not None:
@@ -248,7 +248,7 @@ def network_plan(
 
 
 def unsupported(plan: InterfacePlan, engine: str) -> str:
-    """Which figure of a plan an engine does not carry out, by its declaration, and why; empty: none."""
+    """A figure of the plan that the engine cannot carry out, by the figure's declaration, and why; empty: none."""
     other = "netem" if engine == "nfqueue" else "nfqueue"
     refused = [(name, declared.cannot[engine]) for name, declared in LINK_FIELDS.items() if engine in declared.cannot]
     for source, path in plan.paths.items():
@@ -259,5 +259,5 @@ def unsupported(plan: InterfacePlan, engine: str) -> str:
 
 
 def path_rate_bps(plans: Sequence[InterfacePlan], source: int, target: int) -> int | None:
-    """What a directed link carries when nothing else uses its ends: min(uplink, downlink); None: no cap."""
+    """The rate of a directed link when nothing else uses its ends: min(uplink, downlink); None: no cap."""
     return min((r for r in (plans[source].up_bps, plans[target].down_bps) if r is not None), default=None)

@@ -1,4 +1,4 @@
-"""What a link is like: a named, frozen LinkProfile, read from a small YAML file.
+"""The characteristics of a link: a named, frozen LinkProfile, read from a small YAML file.
 
 A profile describes the path between two nodes that both have it: rates of the access link in each
 direction, delay of one direction, jitter, loss, and the buffer in front of the bottleneck. Delays
@@ -31,7 +31,7 @@ from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
-# Where a user's own profiles are looked for by name: these folders, or ./profiles when the variable is not set.
+# The variable that lists the folders of a user's own profiles; ./profiles when it is not set.
 USER_FOLDERS_VARIABLE = "GANNET_PROFILES"
 
 SLOWEST_BPS, FASTEST_BPS = 1_000, 100 * 10**9
@@ -52,7 +52,7 @@ QueueDiscipline = Literal["fifo", "codel", "fq_codel", "sfq"]
 
 
 class ProfileError(ValueError):
-    """A profile that does not exist or does not make sense; the message says where and what to do."""
+    """A missing or invalid profile; the message says where and what to do."""
 
 
 def parse_rate_bps(value: object) -> int | None:
@@ -126,7 +126,7 @@ class GilbertElliott(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a profile says of itself."""
+    """A profile's name, description and sources."""
 
     name: Annotated[
         StrictStr,
@@ -214,7 +214,7 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
 
     @property
     def takes_packets_singly(self) -> bool:
-        """Whether it counts packets, or treats some unlike others: each must then be one TCP segment."""
+        """Whether it counts packets, or treats some differently from others: each must then be one TCP segment."""
         some = self.mean_loss_percent > 0 or any(getattr(self, name) > 0 for name in FATES)
         return some or self.buffer_packets is not None or self.queue != "fifo"
 
@@ -277,11 +277,11 @@ def _find(text: str) -> Path:
 
 
 def _complaint(error: Any, data: Mapping[str, Any]) -> str:
-    """One mistake in the words of the file: the field as it is written there, what is wrong, what it got."""
+    """One mistake in the file's terms: the field as it is written there, what is wrong, and the value."""
     where = [str(part) for part in error["loc"] if part not in ("int", "float")]
     if not where:
         return str(error["msg"]).removeprefix("Value error, ")
-    if where[0] not in data:  # said by a shorthand
+    if where[0] not in data:  # given by a shorthand
         where[0] = next(
             (name for name, fields in SHORTHANDS.items() if where[0] in fields and name in data), where[0]
         )

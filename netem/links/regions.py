@@ -1,8 +1,7 @@
-"""Delays and losses for each pair: matrices between nodes, and between the regions that nodes stand in.
+"""Delays and losses for each pair: matrices between nodes, or between the regions of nodes.
 
-A matrix gives directed edges, sender's row and receiver's column, as LinkProfiles: they replace delay, jitter and
-loss of their link, and leave both nodes' rates alone. Delays are one way; a file may give round trips, which are
-then halved.
+A matrix gives directed edges (row: sender, column: receiver) as LinkProfiles: they replace delay, jitter and loss of
+their link, and leave both nodes' rates alone. Delays are one way; a file may give round trips, which are then halved.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class LinkMatrix(BaseModel):
         return float((self.losses_percent[row][column] if self.losses_percent else 0.0) or 0.0)
 
     def link(self, row: int, column: int) -> LinkProfile | None:
-        """The link from the sender of this row to the receiver of this column; None: nothing is said of it."""
+        """The link from the sender of this row to the receiver of this column; None: not specified."""
         delay_ms = self.delays_ms[row][column]
         if delay_ms is None:
             return None
@@ -127,7 +126,7 @@ def load_table(path: str | Path) -> Table:
 def matrix_edges(
     delays_ms: Sequence[Sequence[float | None]], losses_percent: Sequence[Sequence[float | None]] | None = None
 ) -> dict[Edge, LinkProfile]:
-    """The links between nodes that these matrices (by rank: sender's row, receiver's column) speak of.
+    """The links between nodes that these matrices (by rank: sender's row, receiver's column) specify.
 
     Raises MatrixError where a matrix is not square, the two differ in size, or a cell is no delay or loss.
     """
@@ -144,7 +143,7 @@ def node_edges(matrix: LinkMatrix) -> dict[Edge, LinkProfile]:
 
 
 def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") -> dict[Edge, LinkProfile]:
-    """The links between nodes of which `names[rank]` is the region. Raises MatrixError for what the matrix lacks."""
+    """The links between nodes whose regions are `names[rank]`. Raises MatrixError for what the matrix lacks."""
     known = matrix if isinstance(matrix, LinkMatrix) else load_matrix(matrix)
     if not known.regions:
         raise MatrixError(f"{known.name} names no regions")
@@ -167,7 +166,7 @@ def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") 
 
 
 def _halved(table: Any) -> Any:
-    """Half of every number that may be a round trip; all else is left as it is, for types and ranges to refuse."""
+    """Half of every number that may be a round trip; other values stay as they are and fail validation later."""
     if isinstance(table, list | tuple):
         return [_halved(item) for item in table]
     number = isinstance(table, int | float) and not isinstance(table, bool)

@@ -1,9 +1,9 @@
-"""How links change by themselves: entries of a schedule, unrolled into the states that they lead to. Pure.
+"""Scheduled changes of links: entries of a schedule, unrolled into the states that they lead to. Pure.
 
-Every entry is a layer over the state that the links begin with. Layers lie in the order of their times, then in the
-order in which they were written, and each is a change of what lies below it: so later entries win for what they
-touch. What a layer does may go on (a ramp, a trace, a flap) and may end; what it did is then undone, and what lies
-above it stays. gannet.netem.links.state.Journal does the same for changes that are made live.
+Every entry is a layer over the initial state of the links. Layers are ordered by their times, then by their order in
+the spec, and each changes what lies below it: later entries win for what they touch. A layer may have several steps
+(a ramp, a trace, a flap) and may end; its changes are then undone, and the layers above it stay.
+gannet.netem.links.state.Journal does the same for changes that are made live.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _RAMPED = (
 
 
 class ScheduleError(ValueError):
-    """A schedule that makes no sense; the message says which entry and why."""
+    """An invalid schedule; the message says which entry and why."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One entry: from `at_s` until `until_s`, `steps` say what it does from which moment on; the first is at `at_s`.
+    """One entry, from `at_s` until `until_s`: `steps` are (moment, change from then on), the first at `at_s`.
 
-    `series` names a layer whose steps are one thing (a trace, a ramp). `where` names the entry in errors.
+    `series` names a layer whose steps belong together (a trace, a ramp). `where` names the entry in errors.
     """
 
     at_s: float
@@ -47,7 +47,7 @@ class Layer:
     where: str = ""
 
     def change_at(self, t_s: float) -> Change | None:
-        """What it does at that moment; None: nothing."""
+        """The layer's change at that moment; None: none."""
         if not self.at_s <= t_s < self.until_s:
             return None
         return self.steps[bisect_right(self.steps, t_s, key=lambda step: step[0]) - 1][1]
@@ -55,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Moment:
-    """From `at_s` on, `links` are applied; `series` names what makes its step there, if that is all that happens."""
+    """From `at_s` on, `links` are applied; `series`: which series makes a step then, if nothing else changes."""
 
     at_s: float
     links: LinkState
@@ -63,10 +63,10 @@ class Moment:
 
 
 def unrolled(base: LinkState, layers: Iterable[Layer]) -> tuple[LinkState, tuple[Moment, ...]]:
-    """`base`, and the states that these layers lead to from it, in order; what changes nothing is left out.
+    """`base`, and the states that these layers lead to from it, in order, without those that change nothing.
 
-    How many segments a packet may hold is the same in all of them: connections keep what they began with.
-    Raises ScheduleError for what cannot be: a ramp between a cap and none, too many moments.
+    How many segments a packet may hold is the same in all of them: connections keep their first setting. Raises
+    ScheduleError for a ramp between a cap and no cap, and for too many moments.
     """
     ordered = sorted(layers, key=lambda layer: layer.at_s)
     if not ordered:
@@ -96,7 +96,7 @@ def unrolled(base: LinkState, layers: Iterable[Layer]) -> tuple[LinkState, tuple
 
 
 def _series_at(t_s: float, layers: Sequence[Layer]) -> str:
-    """The series that are under way, if nothing else happens: one name as long as they are the same."""
+    """The name of the series in progress, if nothing else changes; the same as long as they are the same."""
     if any(not layer.series and (t_s == layer.until_s or _has_step(layer, t_s)) for layer in layers):
         return ""
     under_way = (
@@ -119,7 +119,7 @@ def _segments(links: LinkState) -> int:
     return packet_segments(rates, any(profile.takes_packets_singly for profile in (*profiles, *links.edges.values())))
 
 
-# The entries that there are. `nodes` and `edges` of None: everywhere. Times in seconds of the training clock.
+# The kinds of entries. `nodes` and `edges` of None: everywhere. Times in seconds of the training clock.
 
 
 def applied(
@@ -143,10 +143,10 @@ def ramped(
     until_s: float = inf,
     where: str = "",
 ) -> Layer:
-    """From what is there to a profile, along a straight line in `ramp_s` seconds, in steps of equal length.
+    """From the present state to a profile, along a straight line in `ramp_s` seconds, in steps of equal length.
 
-    Each step has the line's value in its middle. Distributions, bursts, buffers and queues are those of the profile
-    from the first step on. Its change raises ScheduleError where a rate has a cap at one end of the ramp alone.
+    Each step has the line's value at its middle. Distributions, bursts, buffers and queues are the profile's from the
+    first step on. The change raises ScheduleError where a rate has a cap at only one end of the ramp.
     """
     count = min(_RAMP_STEPS, max(1, ceil(ramp_s / _RAMP_STEP_S)))
     steps: list[tuple[float, Change]] = [
@@ -158,7 +158,7 @@ def ramped(
 
 
 def flapping(at_s: float, down_s: float, up_s: float, times: int, links: Iterable[Edge], where: str = "") -> Layer:
-    """These directed links cut for `down_s`, then not for `up_s`, so many times."""
+    """These directed links cut for `down_s`, then open for `up_s`, repeated `times` times."""
     if times > MOST_MOMENTS:
         raise ScheduleError(f"{where}: {times} times; {MOST_MOMENTS} at most")
     cut: Change = partial(_sever, frozenset(links))
@@ -179,19 +179,19 @@ def partitioned(
 
 
 def healed(at_s: float, where: str = "") -> Layer:
-    """No link cut any more, whatever cut it."""
+    """Every cut ended, whatever made it."""
     return Layer(at_s, ((at_s, LinkState.heal),), where=where)
 
 
 def isolated(at_s: float, nodes: Sequence[int], world: int, until_s: float = inf, where: str = "") -> Layer:
-    """These nodes alone, each by itself; ValueError for a node that does not exist."""
+    """Each of these nodes cut off from all others; ValueError for a node that does not exist."""
     return Layer(at_s, ((at_s, partial(_sever, links_of(nodes, world))),), until_s, where=where)
 
 
 def replayed(
     at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None = None, until_s: float = inf, where: str = ""
 ) -> Layer:
-    """What the trace says in place of the figures of these nodes' access links, until it or the entry ends.
+    """The trace's figures in place of those of these nodes' access links, until it or the entry ends.
 
     Links with profiles of their own keep their delay and loss. In an outage, links from or to the nodes are cut and
     rates stay as they were. Raises ScheduleError for a loop without an end, ValueError for nodes that do not exist.
@@ -213,10 +213,10 @@ def replayed(
 def replay_now(
     trace: Trace, world: int, nodes: Sequence[int] | None, for_s: float
 ) -> tuple[tuple[float, Change], ...]:
-    """A trace replayed over and over for so long, for gannet.netem.links.state.Journal: (in how many seconds, what
-    holds then).
+    """A trace replayed repeatedly for that long, for gannet.netem.links.state.Journal: (in how many seconds, the
+    change that then holds).
 
-    As in a schedule, packets are as small all the time as its slowest step needs. Errors as those of `replayed`.
+    As in a schedule, packets are always as small as its slowest step needs. Raises the errors of `replayed`.
     """
     steps = replayed(0.0, replace(trace, loop=True), world, nodes, for_s).steps
     segments = min(_segments(change(LinkState())) for _, change in steps)
@@ -238,7 +238,7 @@ def _replay_steps(
     return tuple(steps)
 
 
-# What they do to a state.
+# Their effects on a state.
 
 
 def _leave(state: LinkState) -> LinkState:
@@ -274,12 +274,12 @@ def _replay(
 
 
 def _in_packets(segments: int, change: Change, state: LinkState) -> LinkState:
-    """The change, with packets that hold at most so many segments, and no more than the state below it allows."""
+    """The change, with packets of at most `segments` segments, and no more than the state below it allows."""
     return change(state).model_copy(update={"segments": min(segments, state.segments or _segments(state))})
 
 
 def _altered(state: LinkState, nodes: Sequence[int] | None, alter: Callable[[LinkProfile], LinkProfile]) -> LinkState:
-    """The state with each of these nodes' profiles altered; of None: all of them."""
+    """The state with each of these nodes' profiles altered; None: of all nodes."""
     if nodes is not None:
         return state.model_copy(update={"nodes": {**state.nodes, **{r: alter(state.profile_of(r)) for r in nodes}}})
     update = {"profile": alter(state.profile), "nodes": {r: alter(old) for r, old in state.nodes.items()}}
@@ -305,7 +305,7 @@ def _between(old: LinkProfile, new: LinkProfile, share: float, rates: bool = Tru
 
 
 def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
-    """The profile of a directed link, or one that says what the access links at its ends make of it."""
+    """The profile of a directed link, or one made from the access links at its ends."""
     if (own := state.edges.get(edge)) is not None:
         return own
     source, target = (state.profile_of(rank) for rank in edge)
@@ -318,11 +318,11 @@ def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
 
 
 def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:
-    """Where an entry holds, for example " at node 2, 0→3"; nothing where it holds everywhere."""
+    """Where an entry applies, for example " at node 2, 0→3"; empty where it applies everywhere."""
     parts = [f"node {rank}" for rank in nodes or ()] + [f"{a}→{b}" for a, b in edges or ()]
     return f" at {', '.join(parts)}" if parts else ""
 
 
 def _time(t_s: float) -> float:
-    """Sums of seconds, to the nanosecond: what is due at the same moment is then due at the same number."""
+    """A sum of seconds, rounded to the nanosecond: equal moments are then equal numbers."""
     return round(t_s, 9)

@@ -1,7 +1,7 @@
 """The JSON Schema of a profile file, for editors: it accepts exactly the files that load_profile accepts. Pure.
 
-Types, ranges and descriptions come from the model; shorthands, rate strings and rules between fields are added
-here. Draft 2020-12.
+Types, ranges and descriptions come from the model; shorthands, rate strings and rules between fields are added here.
+Draft 2020-12.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def profile_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the file beside the shipped profiles holds it."""
+    """The schema as it is in the file next to the shipped profiles."""
     return json.dumps(profile_schema(), indent=2) + "\n"
 
 
@@ -85,7 +85,7 @@ def _tidy(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rules() -> list[dict[str, Any]]:
-    """What fields say of each other, as in LinkProfile's validators; each is one of the model's messages."""
+    """Rules between fields, as in LinkProfile's validators; each is one of the model's messages."""
     writers: dict[str, list[str]] = {}
     for shorthand, fields in SHORTHANDS.items():
         for name in fields:
@@ -109,6 +109,6 @@ def _rules() -> list[dict[str, Any]]:
 
 
 def _needs(field: str, others: tuple[str, ...]) -> dict[str, Any]:
-    """`field` above 0 only beside one of `others` above 0."""
+    """`field` above 0 only together with one of `others` above 0."""
     above = [{"required": [name], "properties": {name: {"exclusiveMinimum": 0}}} for name in (field, *others)]
     return {"if": above[0], "then": {"anyOf": above[1:]}}

@@ -1,6 +1,4 @@
-"""How a node's TCP and its shaped interface shall be set, since that decides results too; see
-gannet.netem.agent.sysctls.
-"""
+"""Settings of a node's TCP and shaped interface, since these affect results too; see gannet.netem.agent.sysctls."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ class Stack(BaseModel):
 
     `congestion_control`: of all TCP on the mesh, by the kernel's name. `slow_start_after_idle`: whether a
     connection that pauses begins with a small window again (RFC 2861; the kernel's default is yes).
-    `mtu`: bytes of IP packet on the shaped interface; None: 1500, or less where the network beneath carries less.
+    `mtu`: bytes of IP packet on the shaped interface; None: 1500, or less where the underlying network carries less.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,7 +25,7 @@ class Stack(BaseModel):
 
 
 def in_one(reports: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """What the agents said of their stacks, for a run's record: once what all nodes have alike, else by rank."""
+    """The agents' reports of their stacks, for a run's record: once where all nodes agree, else by rank."""
     names = dict.fromkeys(name for report in reports.values() for name in report)
     by_name = {name: {str(rank): report.get(name) for rank, report in sorted(reports.items())} for name in names}
     return {

@@ -1,7 +1,7 @@
-"""The state of a network's links as a value: which profile holds where, and which links are cut. Pure.
+"""The state of a network's links as a value: which profile applies where, and which links are cut. Pure.
 
-Every change returns a new state, so that an order of changes can be worked out, compared and undone
-before anything is applied. `gannet.netem.links.schedule` says what changes by itself.
+Every change returns a new state, so that a sequence of changes can be worked out, compared and undone before anything
+is applied. `gannet.netem.links.schedule` describes scheduled changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gannet.netem.links.plan import Edge, InterfacePlan, network_plan
 from gannet.netem.links.profile import LinkProfile
 
-# More links than these are counted, not named, where a state is described.
+# Descriptions of a state count links, and do not name them, when there are more than this.
 _MOST_LINKS_NAMED = 8
 # Nothing is shaped; the same as the shipped profile of that name.
 UNSHAPED = LinkProfile(name="unshaped", source="none")
@@ -27,7 +27,7 @@ class LinkState(BaseModel):
     """`profile` for all nodes, replaced for single `nodes` and directed `edges`; `cut` edges carry nothing.
 
     An edge's profile replaces delay, jitter and loss of that directed link; rates stay those of its ends.
-    `segments`: how many TCP segments a packet may hold, where rates change so often that it must not follow them
+    `segments`: how many TCP segments a packet may hold, where rates change so often that this must not follow them
     (None: what the slowest rate allows, see gannet.netem.links.plan.packet_segments).
     """
 
@@ -82,11 +82,11 @@ class LinkState(BaseModel):
         return self.model_copy(update={"cut": frozenset()})
 
     def sever(self, edges: Iterable[Edge]) -> LinkState:
-        """The state in which these directed links carry nothing either; earlier cuts stay."""
+        """The state in which these directed links are cut too; earlier cuts stay."""
         return self.model_copy(update={"cut": self.cut | frozenset(edges)})
 
     def isolate(self, nodes: Iterable[int], world: int) -> LinkState:
-        """The state in which these nodes neither hear nor are heard, also by one another; earlier cuts stay.
+        """The state in which these nodes are cut off from all others, including one another; earlier cuts stay.
 
         Raises ValueError for a node that does not exist.
         """
@@ -156,7 +156,7 @@ Change = Callable[[LinkState], LinkState]
 
 
 def difference(before: LinkState, after: LinkState) -> Change:
-    """The change that makes `after` of `before`, and of any other state touches only what differs between the two.
+    """The change that turns `before` into `after`, and in any other state touches only what differs between the two.
 
     Where the profile of all nodes differs, nodes and edges are replaced as a whole, as LinkState.apply does.
     """
@@ -180,7 +180,7 @@ _Key = TypeVar("_Key")
 
 
 def _changed(before: Mapping[_Key, LinkProfile], after: Mapping[_Key, LinkProfile]) -> dict[_Key, LinkProfile | None]:
-    """What is there now, where that differs; None: nothing any more."""
+    """The new values, where they differ; None: removed."""
     return {key: after.get(key) for key in {*before, *after} if before.get(key) != after.get(key)}
 
 
@@ -191,7 +191,7 @@ def _merged(old: Mapping[_Key, LinkProfile], changed: Mapping[_Key, LinkProfile 
 
 @dataclass
 class _Entry:
-    """A change until a moment; `steps` are those that take its place later, the soonest last."""
+    """A change until a moment; `steps` are those that replace it later, the soonest last."""
 
     change: Change
     until_s: float
@@ -203,10 +203,10 @@ class _Entry:
 
 
 class Journal:
-    """The changes that a state has seen, of which some end or go on by themselves.
+    """The changes made to a state, some of which end, or continue in steps, by themselves.
 
-    When one ends, what it changed is undone and what came after it stays; likewise when another step takes its
-    place. Changes must be such that leaving an earlier one out never makes a later one fail.
+    When one ends, its changes are undone and later ones stay; likewise when its next step replaces it. Leaving out an
+    earlier change must never make a later one fail.
     """
 
     def __init__(self, state: LinkState) -> None:
@@ -217,7 +217,7 @@ class Journal:
     def add(self, change: Change, until_s: float = inf, steps: Iterable[tuple[float, Change]] = ()) -> LinkState:
         """Add a change that ends at `until_s` (of any clock); returns the state with it.
 
-        `steps`: (from when, of the same clock, what is then in its place), if it does not stay the same until then.
+        `steps`: (from when, by the same clock; the change that then replaces it), if it has several steps.
         """
         self.state = change(self.state)
         self._entries.append(_Entry(change, until_s, sorted(steps, key=lambda step: -step[0])))
@@ -229,7 +229,7 @@ class Journal:
         return min((entry.next_s for entry in self._entries), default=inf)
 
     def end_by(self, now_s: float) -> bool:
-        """Undo the changes that end by `now_s`, and make the steps that are due. Whether there were any."""
+        """Undo the changes that end by `now_s`, and make the steps that are due. Returns whether there were any."""
         if self.next_end_s() > now_s:
             return False
         self._entries = [entry for entry in self._entries if entry.until_s > now_s]
@@ -241,6 +241,6 @@ class Journal:
         return True
 
     def _settle(self) -> None:
-        """Fold the lasting changes that nothing with an end or a step precedes into the base."""
+        """Fold permanent changes into the base, up to the first that has an end or a step."""
         while self._entries and self._entries[0].next_s == inf:
             self._base = self._entries.pop(0).change(self._base)

@@ -1,9 +1,9 @@
-"""What a link did over time, as one value: rates, delays and losses by moment.
+"""A link's rates, delays and losses over time, as one value.
 
 gannet.netem.links.trace_files loads one by name or path; trace_csv and trace_mahimahi read the two formats.
 
-A rate of 0 is an outage: nothing passes, and what is sent meanwhile is lost. (Mahimahi's own link keeps it in its
-queue; HTB would count a frame sent at hardly any rate against the time after the outage as well.)
+A rate of 0 is an outage: nothing passes, and packets sent meanwhile are lost. (Mahimahi's own link keeps them in its
+queue; HTB would charge a frame sent at a tiny rate to the time after the outage as well.)
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FIELDS = ("down_bps", "up_bps", "delay_ms", "loss_percent")
 
 
 class TraceError(ValueError):
-    """A trace that does not exist or makes no sense; the message names the file, and the line where there is one."""
+    """A missing or invalid trace; the message names the file, and the line where there is one."""
 
 
 @dataclass(frozen=True)
 class TracePoint:
-    """What holds from `at_s` on. None: not the trace's matter. A rate of 0 is an outage; `delay_ms` is one way."""
+    """The figures from `at_s` on. None: not part of the trace. A rate of 0 is an outage; `delay_ms` is one way."""
 
     at_s: float
     down_bps: int | None = None
@@ -39,9 +39,9 @@ class TracePoint:
 
 @dataclass(frozen=True)
 class Trace:
-    """`points` in order, the first at 0; the last holds until `duration_s`. `loop`: it then begins anew.
+    """`points` in order, the first at 0; the last holds until `duration_s`. `loop`: it then starts over.
 
-    Raises TraceError where that is not so, or where a figure is none that a link can have.
+    Raises TraceError where the points are not so, or where a figure is outside a link's limits.
     """
 
     name: str
@@ -66,13 +66,14 @@ class Trace:
             check_point(point, self.name)
 
     def at(self, t_s: float) -> TracePoint:
-        """What holds `t_s` seconds after the beginning; the last point after the end, unless it loops."""
+        """The point that applies `t_s` seconds after the beginning; the last one after the end, unless it loops."""
         if self.loop:
             t_s %= self.duration_s
         return self.points[max(0, bisect_right(self.points, t_s, key=lambda point: point.at_s) - 1)]
 
     def unrolled(self, until_s: float) -> Iterator[tuple[float, TracePoint]]:
-        """(seconds since the beginning, what holds from then on), up to the end, or before `until_s` if sooner.
+        """(seconds since the beginning, the point that applies from then on), up to the end, or before `until_s` if
+        sooner.
 
         Times of later rounds are multiples of `duration_s`, not sums, so that they do not drift.
         """
@@ -86,11 +87,11 @@ class Trace:
             rounds += 1
 
     def touches(self, field: str) -> bool:
-        """Whether the trace says anything of that field of TracePoint."""
+        """Whether the trace sets that field of TracePoint."""
         return any(getattr(point, field) is not None for point in self.points)
 
     def to_csv(self) -> str:
-        """The trace as a CSV file has it; parse_csv reads the same trace from it, but for `loop`."""
+        """The trace as the text of a CSV file; parse_csv reads the same trace from it, except `loop`."""
         columns = {"down": "down_bps", "up": "up_bps", "delay_ms": "delay_ms", "loss_percent": "loss_percent"}
         chosen = {heading: field for heading, field in columns.items() if self.touches(field)}
         lines = [f"# source: {self.source}"] if self.source else []
@@ -107,10 +108,10 @@ class Trace:
 
 
 def profile_at(point: TracePoint, profile: LinkProfile, name: str) -> LinkProfile:
-    """The profile with what the trace says in place of its own figures; `name` is what it is then called.
+    """The profile with the trace's figures in place of its own, under the name `name`.
 
-    A delay counts up and down; a loss of the trace is random, in place of bursts. A rate of 0 is a cut, no figure of
-    a profile, and left out here. ValueError where a profile can not be so.
+    A delay applies to both up and down; a loss of the trace is random, in place of bursts. A rate of 0 is a cut,
+    which a profile cannot express, and is left out here. ValueError where the profile would be invalid.
     """
     changed: dict[str, object] = {"name": name}
     for field in ("down_bps", "up_bps"):
@@ -124,7 +125,7 @@ def profile_at(point: TracePoint, profile: LinkProfile, name: str) -> LinkProfil
 
 
 def check_point(point: TracePoint, where: str) -> None:
-    """Whether these are figures that a link can have; limits as those of gannet.netem.links.profile.LinkProfile."""
+    """Check the figures against the limits of gannet.netem.links.profile.LinkProfile."""
     for field, most in zip(_FIELDS, (100 * 10**9, 100 * 10**9, 60_000, 100), strict=True):
         value = getattr(point, field)
         if value is not None and not (isfinite(value) and 0 <= value <= most):
@@ -134,5 +135,5 @@ def check_point(point: TracePoint, where: str) -> None:
 
 
 def _plain(value: float | int) -> str:
-    """A number as short as it can be read back exactly, without an exponent."""
+    """The shortest text of a number that reads back exactly, without an exponent."""
     return str(int(value)) if value == int(value) else f"{Decimal(repr(value)):f}"

@@ -6,9 +6,9 @@
     0,20Mbit,5Mbit,40,0
     0.5,0,0,,100
 
-`rate` stands for both `down` and `up`; rates are written as in profiles (10Mbit, or a bare number of bit/s). What an
-empty field says has not changed; what has no column is not the trace's matter. `duration_s` may be left out: the last
-row then holds as long as the one before it. Trace.to_csv writes the same format.
+`rate` stands for both `down` and `up`; rates are written as in profiles (10Mbit, or a bare number of bit/s). An empty
+field means no change; a figure without a column is not part of the trace. `duration_s` may be left out: the last row
+then holds as long as the one before it. Trace.to_csv writes the same format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WHOLE = re.compile(r"[0-9]{1,12}")
 
 
 def parse_csv(text: str, name: str, where: str = "") -> Trace:
-    """The trace that a CSV file's text says; `where` names the file in errors. Raises TraceError."""
+    """The trace in the text of a CSV file; `where` names the file in errors. Raises TraceError."""
     where = where or name
     notes: dict[str, str] = {}
     columns: list[str] | None = None

@@ -1,6 +1,6 @@
 """Loads a trace by name or path, in CSV (trace_csv) or in Mahimahi's format (trace_mahimahi), by the file's suffix.
 
-Of Mahimahi's files, `NAME.down` and `NAME.up` are the two directions of one trace; a `.trace` file is both at once.
+Mahimahi's files `NAME.down` and `NAME.up` are the two directions of one trace; a `.trace` file is both at once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _read(path: Path) -> str:
         raise TraceError(f"{path}: not a text file: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # a path that no file can have
+    except ValueError as error:  # not a valid path
         raise TraceError(f"{str(path)!r}: {error}") from None
     if size > _LARGEST_FILE_BYTES:
         raise TraceError(f"{path}: {size} bytes; {_LARGEST_FILE_BYTES} at most")

@@ -15,8 +15,8 @@ from gannet.netem.links.profile import SLOWEST_BPS
 from gannet.netem.links.trace import LONGEST_S, MOST_POINTS, Trace, TraceError, TracePoint
 
 _PACKET_BITS = 1500 * 8
-# The files say packet by packet when there was room. Where there was none for less than this, the link was slow;
-# where for longer, it was out.
+# The files list the moments at which a packet could pass. A gap shorter than this is a slow link; a longer one is an
+# outage.
 _OUTAGE_MS = 500
 _WHOLE = re.compile(r"[0-9]{1,12}")
 
@@ -24,8 +24,8 @@ _WHOLE = re.compile(r"[0-9]{1,12}")
 def parse_mahimahi(down: str | None, up: str | None, name: str, where: str = "", bin_ms: int = 100) -> Trace:
     """The trace of one or two texts in Mahimahi's format, counted in bins; raises TraceError.
 
-    As many bits pass as the file has packets. Where both directions are given and one is longer, the shorter one
-    begins anew meanwhile.
+    As many bits pass as the file has packets. Where both directions are given and one is longer, the shorter one is
+    repeated.
     """
     where = where or name
     if not 1 <= bin_ms <= 10_000:
@@ -57,7 +57,7 @@ def parse_mahimahi(down: str | None, up: str | None, name: str, where: str = "",
 
 
 def _opportunities(text: str, where: str) -> list[int]:
-    """The milliseconds of a file, which never go back and do not all lie at 0."""
+    """The milliseconds of a file, which never decrease and are not all 0."""
     found: list[int] = []
     for number, line in enumerate(text.splitlines(), start=1):
         word = line.strip()
@@ -78,9 +78,9 @@ def _opportunities(text: str, where: str) -> list[int]:
 def _binned(at_ms: list[int], bin_ms: int, where: str) -> tuple[list[tuple[int, int]], int]:
     """((from when in ms, bit/s), …) of a direction, and its length in ms.
 
-    A packet at t uses the time before it, so that one at the very end is in the last bin. Bins without any packet
-    are an outage where there are enough of them, else part of the bin after them. A last bin of less than half
-    `bin_ms` belongs to the one before it.
+    A packet at t uses the time before it, so that one at the very end is in the last bin. A long enough row of bins
+    without any packet is an outage; a shorter one is part of the bin after it. A last bin of less than half `bin_ms`
+    belongs to the one before it.
     """
     length_ms = at_ms[-1]
     count = max(1, length_ms // bin_ms + (length_ms % bin_ms >= (bin_ms + 1) // 2))

@@ -1,4 +1,4 @@
-"""Small YAML files of people's own making: whatever is in one, reading it gives plain data or one clear error."""
+"""Reads small YAML files written by users: whatever one contains, the result is plain data or one clear error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DocumentError(ValueError):
 def read_mapping(path: Path, example: str) -> dict[str, Any]:
     """The mapping in a YAML file: names, strings, numbers (no NaN), booleans, null, and lists and mappings of them.
 
-    `example` is a line such as the file may hold, for messages. Raises DocumentError.
+    `example` is a line that the file could contain, for messages. Raises DocumentError.
     """
     try:
         size = path.stat().st_size
@@ -37,7 +37,7 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
         raise DocumentError(f"no file at {path}") from error
     except OSError as error:
         raise DocumentError(f"{path}: {error.strerror or error}") from error
-    # PyYAML answers odd documents with many kinds of exceptions: ValueError for a date that does not exist, KeyError
+    # PyYAML raises many kinds of exceptions for odd documents: ValueError for a date that does not exist, KeyError
     # for `!!bool maybe`, AttributeError for `!!timestamp x`, RecursionError for a thousand brackets.
     except Exception as error:
         raise DocumentError(f"{path}: not YAML: {printable(error)}") from error
@@ -48,17 +48,17 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
 
 
 def short(value: object) -> str:
-    """A value as a message shows it: what is long is cut, what cannot be printed is escaped."""
+    """A value for a message: cut if long, with unprintable characters escaped."""
     return printable(_SHORT.repr(value))
 
 
 def printable(text: object) -> str:
-    """Text without what a terminal cannot or should not print."""
+    """Text without characters that a terminal cannot or should not print."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(text))
 
 
 def _check_plain(path: Path, data: dict[Any, Any]) -> None:
-    """Refuse what JSON has no word for (dates, sets, bytes, NaN), and documents that aliases make endless."""
+    """Refuse values that JSON cannot express (dates, sets, bytes, NaN), and documents that aliases make endless."""
     left, stack = _MOST_VALUES, [(data, 0)]
     while stack:
         value, depth = stack.pop()

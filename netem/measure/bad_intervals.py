@@ -1,4 +1,4 @@
-"""Judging links while they are in use: bad windows between two readings of a node, a whole run, and clocks. Pure."""
+"""Judges links in use: bad intervals between two readings of a node, a whole run, and clock drift. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from gannet.netem.measure.tolerances import TOLERANCES, Tolerances
 
-# A reading of fewer packets says little: two late ones among ten are a moment of a busy machine.
+# A reading of fewer packets means little: two late ones among ten are one moment of a busy machine.
 _LEAST_PACKETS = 100
-# Clocks are compared over at least this long, or the time that answers take hides what they do.
+# Clocks are compared over at least this long, or the answers' travel times hide the drift.
 _LEAST_CLOCK_S = 20.0
 
 
 @dataclass(frozen=True)
 class BadWindow:
-    """A stretch of the training clock in which a node's links were not as configured, and what was wrong."""
+    """A stretch of the training clock in which a node's links deviated from their configuration, and how."""
 
     node: int
     from_s: float
@@ -32,11 +32,11 @@ def bad_windows(
     to_s: float,
     tolerances: Tolerances = TOLERANCES,
 ) -> list[tuple[float, float, str]]:
-    """What two successive readings of one node (agent `counters`) say against the time between them.
+    """Compare two successive readings of one node (agent `counters`): the bad intervals between them.
 
-    `from_s` and `to_s` are when they were taken, on the training clock. Counts (`released`, `late`, `overruns`,
-    `refused_verdicts`) are totals, and those that have shrunk began anew at zero; `late_…_ms` and `run_queue_ms`
-    are since the reading before. Drops of a full buffer are the link's own behaviour and no fault.
+    `from_s` and `to_s` are the times of the readings, on the training clock. Counts (`released`, `late`, `overruns`,
+    `refused_verdicts`) are totals, and one that has shrunk was reset to zero; `late_…_ms` and `run_queue_ms` are
+    since the reading before. Drops of a full buffer are the link's own behaviour and no fault.
     """
     released, late = _grown(before, now, "released"), _grown(before, now, "late")
     found = []
@@ -57,10 +57,10 @@ def run_reasons(
     windows: Sequence[BadWindow] = (),
     run_s: float | None = None,
 ) -> list[str]:
-    """What speaks against the links during a run of `run_s`.
+    """Reasons to distrust the links during a run of `run_s` seconds.
 
-    `counters`: totals over the run by rank (agent `counters`). `windows`: the bad ones; as long as they are few
-    they are marked in the ledger and no more.
+    `counters`: totals over the run by rank (agent `counters`). `windows`: the bad intervals; a few of them are only
+    marked in the run folder.
     """
     late, overrun = [], []
     for node, counted in sorted(counters.items()):
@@ -84,17 +84,17 @@ def run_reasons(
 
 
 def describe_windows(windows: Sequence[BadWindow]) -> str:
-    """How many bad windows, and the longest of them, in one phrase."""
+    """The number of bad intervals, and the longest of them, in one phrase."""
     worst = max(windows, key=lambda window: window.to_s - window.from_s)
     count = f"{len(windows)} bad window{'s' if len(windows) != 1 else ''}"
     return f"{count}, the longest at node {worst.node} from {worst.from_s:.1f} to {worst.to_s:.1f} s ({worst.what})"
 
 
 def clock_drift_ppm(points: Sequence[tuple[int, int]]) -> float | None:
-    """How much faster a node's clock runs than the controller's, parts per million; None: too early to tell.
+    """How much faster a node's clock runs than the controller's, parts per million; None: too few points yet.
 
-    `points`: (controller's, node's) nanoseconds at the same moments, at best the middle of asking and answer. The
-    slope between the means of the first and the last third, which a few slow answers hardly move.
+    `points`: (controller's, node's) nanoseconds at the same moments, ideally the middle between request and answer.
+    The slope between the means of the first and the last third, which a few slow answers hardly move.
     """
     if len(points) < 6 or points[-1][0] - points[0][0] < _LEAST_CLOCK_S * 1e9:
         return None
@@ -107,7 +107,9 @@ def clock_drift_ppm(points: Sequence[tuple[int, int]]) -> float | None:
 
 
 def drift_reasons(drifts_ppm: Mapping[int, float | None], tolerances: Tolerances = TOLERANCES) -> list[str]:
-    """What clock_drift_ppm of each node, by rank, says against a run: delays are kept by the nodes' own clocks."""
+    """Reasons to distrust a run from the clock_drift_ppm of each node, by rank: nodes time delays by their own
+    clocks.
+    """
     return [
         f"node {node}: its clock runs {drift:+.0f} ppm against the controller's"
         for node, drift in sorted(drifts_ppm.items())

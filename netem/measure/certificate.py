@@ -1,8 +1,8 @@
-"""The certificate: what every directed link was ordered to be, what it measured as, and whether to trust it.
+"""The link certificate: for every directed link the configured and the measured figures, and whether to trust it.
 
-Records only. gannet.netem.measure.certify drives the probes, gannet.netem.measure.judge holds what they found against
+Records only. gannet.netem.measure.certify drives the probes, gannet.netem.measure.judge compares their results with
 the plan by the one table of tolerances (gannet.netem.measure.tolerances), gannet.netem.measure.bad_intervals judges
-what the engine reports during the run, and a Certificate collects the verdicts.
+the engine's reports during the run, and a Certificate collects the verdicts.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Interval = tuple[float, float]
 class EdgeResult:
     """One directed link: expected by the plan, measured by the probes. None: no cap, or not measured.
 
-    Intervals are at 95%, see gannet.netem.measure.intervals for their methods. What has a default came later:
-    certificates of older runs do not hold it.
+    Intervals are at 95%, see gannet.netem.measure.intervals for their methods. Fields with a default were added
+    later: certificates of older runs lack them.
     """
 
     src: int
@@ -53,7 +53,7 @@ class EdgeResult:
     loss_percent: float | None
     ok: bool = True
     reasons: tuple[str, ...] = ()
-    # Between two machines there is no one-way delay to measure: it is the round trip less the planned way back.
+    # Between two machines one-way delay cannot be measured: this is the round trip less the planned way back.
     from_round_trip: bool = False
     delay_p5_ms: float | None = None
     delay_deviation_ms: float | None = None
@@ -68,7 +68,7 @@ class EdgeResult:
     reordered_percent: float | None = None  # packets that overtook an earlier one
     expected_duplicate_percent: float = 0.0
     duplicate_percent: float | None = None
-    expected_corrupt_percent: float = 0.0  # arrives broken, which is lost for whoever checks
+    expected_corrupt_percent: float = 0.0  # arrives corrupted; a checksum turns it into a loss
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,21 @@ class Certificate:
     reasons: list[str] = field(default_factory=list)
     fans: list[FanResult] = field(default_factory=list)
     tolerances: Tolerances = TOLERANCES
-    seconds: float | None = None  # that measuring took
+    seconds: float | None = None  # duration of the measurement
 
     @property
     def trusted(self) -> bool:
-        """Whether every link was as ordered, as far as is known."""
+        """Whether every link matched its plan, as far as is known."""
         return not self.reasons
 
     def add_edge(self, result: EdgeResult) -> None:
-        """Record a link, and withdraw trust when it missed its plan."""
+        """Record a link, and withdraw trust if it missed its plan."""
         self.edges.append(result)
         for reason in result.reasons:
             self.add_reason(f"link {result.src} → {result.dst}: {reason}")
 
     def add_fan(self, result: FanResult) -> None:
-        """Record what one node and all its peers managed at once, and withdraw trust when it missed the plan."""
+        """Record the throughput of one node and all its peers at once, and withdraw trust if it missed the plan."""
         self.fans.append(result)
         what = "into" if result.direction == "in" else "out of"
         for reason in result.reasons:
@@ -131,7 +131,7 @@ class Certificate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Certificate:
-        """The inverse of to_json; also of what earlier versions wrote, whose missing figures stay unknown."""
+        """The inverse of to_json; also reads what earlier versions wrote, whose missing figures stay unknown."""
         return cls(
             [EdgeResult(**_tuples(edge)) for edge in data["edges"]],
             list(data["reasons"]),
@@ -151,7 +151,7 @@ def _known(tolerances: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expected_edge(plans: Sequence[InterfacePlan], source: int, target: int) -> EdgeResult:
-    """A link as the plans want it, nothing measured yet (what a modelled fabric records)."""
+    """A link as planned, with nothing measured yet (which is what a modelled fabric records)."""
     path = plans[target].paths.get(plans[source].address, PathPlan())
     return EdgeResult(
         src=source,

@@ -1,9 +1,9 @@
 """Drives the agents' probes over all links of a network and makes the certificate.
 
 On idle links: first delays, of all links at once by small echoes; then rates, in rounds in which no node sends or
-receives twice; then fans, a node and all its peers at once. What the first look finds amiss is measured once more,
-longer, and that look decides by wider intervals (gannet.netem.measure.tolerances): a 99% interval alone would condemn
-one faultless link in a hundred.
+receives twice; then fans, a node and all its peers at once. Links that the first look finds out of tolerance are
+measured once more, longer, and that look decides by wider intervals (gannet.netem.measure.tolerances): a 99% interval
+alone would condemn one faultless link in a hundred.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from gannet.netem.measure.tolerances import TOLERANCES
 _FRAME_BITS = 8 * FRAME_BYTES
 _BUSY_ECHOES, _BUSY_INTERVAL_S = 40, 0.005
 _TRAIN_LEAST_PACKETS, _TRAIN_MOST_PACKETS = 24, 40_000
-# Without a cap there is nothing to judge: a short burst shows what the machine gives, of all links together so many.
+# Without a cap there is nothing to judge: a short burst shows what the machine can do; this many packets for all
+# links together.
 _UNCAPPED_PACKETS, _LEAST_UNCAPPED_PACKETS = 160_000, 2_000
 _FAN_BINS = 40
 
@@ -47,7 +48,7 @@ Answers = dict[Edge, dict[str, Any]]
 
 
 class Client(Protocol):
-    """Whatever passes requests on to an agent, as gannet.netem.agent.client.AgentClient does."""
+    """Passes requests on to an agent, as gannet.netem.agent.client.AgentClient does."""
 
     def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]: ...
 
@@ -55,12 +56,12 @@ class Client(Protocol):
 def measure_links(
     clients: Mapping[int, Client], plans: Sequence[InterfacePlan], edges: Sequence[Edge]
 ) -> Certificate:
-    """Measure directed links (src, dst) by rank, plans in force and nothing else using the links.
+    """Measure directed links (src, dst) by rank, with plans applied and nothing else using the links.
 
-    Checks first that every interface reads back as planned. A link that is wrong or loses everything
-    is a verdict, not an error; AgentError when an agent fails or has no route to a peer. At 10 Mbit/s a ring of four
-    takes about 4 s, 16 nodes each of which talks to all others less than 20 s (bench/certificate.py). Agents on
-    different machines have different clocks, see gannet.netem.measure.judge.Order.
+    Checks first that every interface reads back as planned. A link that is wrong or loses everything is a verdict,
+    not an error; AgentError when an agent fails or has no route to a peer. At 10 Mbit/s a ring of four takes about 4
+    s, and 16 nodes that all talk to each other less than 20 s (bench/certificate.py). Agents on different machines
+    have different clocks, see gannet.netem.measure.judge.Order.
     """
     certificate, begin_s = Certificate(), monotonic()
     edges = sorted(set(edges))
@@ -91,7 +92,7 @@ def measure_links(
 
 
 class _Look:
-    """One measurement of some links: what its probes share."""
+    """One measurement of some links: the state that its probes share."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class _Look:
         self.all_edges = edges
 
     def links(self, edges: Sequence[Edge], again: bool = False) -> dict[Edge, EdgeResult]:
-        """Delays, then trains, of each of these links."""
+        """Measure delays, then trains, on each of these links."""
         if not edges:
             return {}
         interval_s = echo_interval_s(self.plans, edges)
@@ -125,7 +126,7 @@ class _Look:
         return found
 
     def _echoes(self, edges: Sequence[Edge], interval_s: float, count: int) -> Answers:
-        """Of all links at once, one request a node."""
+        """Echo over all links at once, with one request per node."""
         targets: dict[int, list[int]] = {}
         for source, target in edges:
             targets.setdefault(source, []).append(target)
@@ -178,7 +179,9 @@ class _Look:
         )
 
     def fans(self, wanted: Sequence[Fan], again: bool = False) -> dict[Fan, FanResult]:
-        """A node and all its peers at once, as many nodes as do not disturb each other."""
+        """Measure each node with all its peers at once, and as many such nodes in parallel as do not disturb each
+        other.
+        """
         found: dict[Fan, FanResult] = {}
         for group in fan_groups(self.plans, wanted):
             jitter_ms = max(path_of(self.plans, edge).jitter_ms for fan in group for edge in fan.edges)
@@ -202,10 +205,10 @@ class _Look:
 
 
 def check_links(clients: Mapping[int, Client], plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> Certificate:
-    """Check directed links while they are in use, disturbing nobody: some 40 echoes a link, and the read-backs.
+    """Check directed links in use without disturbing their traffic: some 40 echoes a link, and the read-backs.
 
     Rates are read back, not measured: that would take the whole link. An agent that fails is a reason
-    against the links. See judge_busy_edge for what an echo can tell.
+    against the links. See judge_busy_edge for what an echo can show.
     """
     certificate = Certificate()
     clocks: dict[int, str] = {}
@@ -239,7 +242,7 @@ def check_links(clients: Mapping[int, Client], plans: Sequence[InterfacePlan], e
 
 
 def _order(plans: Sequence[InterfacePlan], clocks: Mapping[int, str], edge: Edge) -> Order:
-    """What a link should be, and whether its ends have two clocks, so that only round trips can be measured."""
+    """A link's plan, and whether its ends have two clocks, so that only round trips can be measured."""
     source, target = edge
     return Order(
         expected_edge(plans, source, target),
@@ -251,7 +254,7 @@ def _order(plans: Sequence[InterfacePlan], clocks: Mapping[int, str], edge: Edge
 
 
 def _longest_s(plans: Sequence[InterfacePlan], edge: Edge) -> float:
-    """A round trip over full buffers, and a second for slow starts of everything else."""
+    """A round trip over full buffers, and a second for everything else that is slow to start."""
     source, target = (plans[rank] for rank in edge)
     seconds = 1.0
     for plan, peer in ((target, source), (source, target)):

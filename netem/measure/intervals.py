@@ -1,9 +1,9 @@
-"""Confidence intervals for what probes measure. Pure; shares are 0…1, `confidence` is two-sided.
+"""Confidence intervals for probe measurements. Pure; shares are 0…1, `confidence` is two-sided.
 
 - a median or another quantile: order statistics, whose coverage is binomial and needs no distribution
 - a rate: Student's t interval of the means of consecutive blocks, which absorb what is correlated within a block
 - a share (loss, duplicates): Wilson's interval; whether a plan explains a count: the exact binomial tail
-- a share that comes in bursts: the same with as many independent packets as the Markov chain's variance is worth
+- a share that comes in bursts: the same with the number of independent packets that has the Markov chain's variance
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = {
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The sample's quantile, between the two nearest values as far as `share` says (Hyndman and Fan's type 7)."""
+    """The sample's quantile, interpolated between the two nearest values (Hyndman and Fan's type 7)."""
     place = share * (len(ordered) - 1)
     below = min(floor(place), len(ordered) - 2) if len(ordered) > 1 else 0
     above = min(below + 1, len(ordered) - 1)
@@ -38,9 +38,9 @@ def quantile_interval(
     """An interval that covers the quantile `share` with at least `confidence`, from sorted, independent values.
 
     The number of values below the quantile is binomial (n, share), so two order statistics enclose it with a
-    probability that is known whatever the distribution (David and Nagaraja, Order Statistics, 7.1). A bound that so
-    few values cannot give is infinite. `worth`: what share of the values counts where they
-    are not independent, for example (1 − ρ) / (1 + ρ) with a correlation ρ of neighbours.
+    probability that is known whatever the distribution (David and Nagaraja, Order Statistics, 7.1). A bound that the
+    sample is too small for is infinite. `worth`: the share of the values that counts where they are not independent,
+    for example (1 − ρ) / (1 + ρ) with a correlation ρ of neighbours.
     """
     last = len(ordered) - 1
     counted = max(1, round(worth * len(ordered)))
@@ -54,7 +54,7 @@ def quantile_interval(
 
 @cache
 def _ranks(count: int, share: float, confidence: float) -> tuple[int | None, int | None]:
-    """Places (from 0) of the order statistics; each side misses with at most (1 − confidence) / 2, or is None."""
+    """Indices (from 0) of the order statistics; each side misses with at most (1 − confidence) / 2, or is None."""
     tail, cumulative = (1 - confidence) / 2, 0.0
     low: int | None = None
     high: int | None = None
@@ -98,8 +98,8 @@ def binomial(of: float, k: float, share: float) -> float:
 def share_is_plausible(of: int, count: int, low: float, high: float, confidence: float, inflation: float = 1) -> bool:
     """Whether a share between `low` and `high` explains `count` of `of`: it is in their central binomial interval.
 
-    `inflation`: how many times a binomial's variance the count has; then of / inflation independent packets are
-    worth as much, and both figures are scaled down (rounded so that doubt counts for the plan).
+    `inflation`: the count's variance over a binomial's; then of / inflation independent packets are equivalent, and
+    both figures are scaled down (rounded in favour of the plan).
     """
     if of <= 0 or low * of <= count <= high * of:
         return True
@@ -115,7 +115,7 @@ def share_is_plausible(of: int, count: int, low: float, high: float, confidence:
 
 
 def burst_inflation(bursts: BurstPlan, packets: int, passing: float = 1.0) -> float:
-    """How many times a binomial's is the variance of the packets lost of so many in a row (Gilbert-Elliott).
+    """The variance of the losses among `packets` consecutive packets (Gilbert-Elliott), over a binomial's.
 
     States follow a Markov chain: bad with probability π = p / (p + r) in the long run, and the correlation of two
     packets d apart is λ^d, λ = 1 − p − r. With losses k and h in the good and the bad state, and µ in all,
@@ -138,7 +138,7 @@ def burst_inflation(bursts: BurstPlan, packets: int, passing: float = 1.0) -> fl
 def burst_packets(bursts: BurstPlan, passing: float = 1.0) -> float:
     """Mean length of a run of consecutive lost packets: P(lost) / P(lost after one that was not).
 
-    P(lost twice running) = µ² + (h − k)² π (1 − π) λ, in the words of burst_inflation. With h = 1, k = 0: 1 / r.
+    P(lost twice running) = µ² + (h − k)² π (1 − π) λ, in the terms of burst_inflation. With h = 1, k = 0: 1 / r.
     """
     p, r = bursts.good_to_bad_percent / 100, bursts.bad_to_good_percent / 100
     bad, decay = p / (p + r), 1 - p - r

@@ -1,8 +1,8 @@
-"""Holding what probes found against the plan of a link. Pure; see gannet.netem.measure.intervals for the methods.
+"""Compares probe results with the plan of a link. Pure; see gannet.netem.measure.intervals for the methods.
 
-A figure is amiss when its whole confidence interval lies outside what gannet.netem.measure.tolerances allows around
-the plan. So a link that is as planned is condemned with a probability of at most 1 − confidence a figure, and a wrong
-one passes only while the sample cannot tell it from a right one.
+A figure is out of tolerance when its whole confidence interval lies outside what gannet.netem.measure.tolerances
+allows around the plan. So a link that is as planned is condemned with a probability of at most 1 − confidence per
+figure, and a wrong one passes only if the sample cannot tell it from a right one.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from gannet.netem.measure.intervals import (
 )
 from gannet.netem.measure.tolerances import TOLERANCES, Tolerances
 
-# Of corrupt packets, those whose flipped bit no checksum covers (Ethernet's addresses in a small frame) arrive.
+# Corrupt packets arrive if no checksum covers the flipped bit (Ethernet's addresses in a small frame).
 _CORRUPT_CAUGHT = 0.8
-# The length of loss bursts is a geometric variable only where the bad state loses everything.
+# The length of loss bursts is geometric only where the bad state loses everything.
 _BURST_SLACK = 0.15
 _LEAST_BURSTS = 5
-# A train must have this many frames on their way while one skips the delay, or nothing is there to overtake.
+# A train must have this many frames in flight while one skips the delay, or there is nothing to overtake.
 _OVERTAKEN_FRAMES = 3
-# The ends are what is shown; a few dozen delays can miss those bounds only upwards, so the quartiles are judged too.
+# The extremes are shown; a few dozen delays can miss those bounds only upwards, so the quartiles are judged too.
 _JUDGED_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a directed link should be: `path` there and `back` on the opposite link.
+    """The plan of a directed link: `path` there and `back` on the opposite link.
 
-    `two_clocks`: its ends do not share one. Then a delay is the round trip less what is planned for the way back;
-    that each of two links makes up for the other's fault goes unseen. `gentle`: a train loses nothing to queues.
+    `two_clocks`: its ends do not share a clock. Then a delay is the round trip less the planned way back, and two
+    opposite links whose faults cancel out go unnoticed. `gentle`: a train loses nothing to queues.
     """
 
     expected: EdgeResult
@@ -67,9 +67,9 @@ def judge_edge(
     confidence: float | None = None,
     tolerances: Tolerances = TOLERANCES,
 ) -> EdgeResult:
-    """Hold the answers of measure_delay and measure_rate (gannet.netem.agent.probe) against a link's plan.
+    """Compare the answers of measure_delay and measure_rate (gannet.netem.agent.probe) with a link's plan.
 
-    `confidence`: of the intervals that judge, left out: that of a first look.
+    `confidence`: of the judging intervals; by default that of a first look.
     """
     confidence = tolerances.loss_confidence if confidence is None else confidence
     result, reasons = _judge_delay(order, echoes, confidence, tolerances)
@@ -81,7 +81,7 @@ def judge_edge(
 
 
 def one_way_delays_ms(order: Order, echoes: Mapping[str, Any]) -> list[float]:
-    """Sorted one-way delays of those echoes that did not skip the delay, ms.
+    """Sorted one-way delays of the echoes that did not skip the delay, ms.
 
     With two clocks they spread as the arrival stamps do, around the median round trip less the planned way back.
     """
@@ -95,7 +95,7 @@ def one_way_delays_ms(order: Order, echoes: Mapping[str, Any]) -> list[float]:
 
 
 def allowed_delay_ms(order: Order, tolerances: Tolerances = TOLERANCES) -> float:
-    """How far the median delay of a link may be from its plan, ms."""
+    """The allowed deviation of a link's median delay from its plan, ms."""
     paths = (order.path, order.back) if order.two_clocks else (order.path,)
     return sum(
         max(tolerances.delay_ms, tolerances.delay_share * path.delay_ms) + tolerances.jitter_share * path.jitter_ms
@@ -113,7 +113,7 @@ def _judge_delay(
         return order.expected, [f"none of {echoes['sent']} delay probes came back"] if unlikely else []
     path, allowed_ms = order.path, allowed_delay_ms(order, tolerances)
     correlation = path.jitter_correlation_percent / 100
-    # Neighbours that follow each other tell less, and where each is partly the one before, they spread less, too.
+    # Correlated neighbours carry less information, and they also spread less.
     worth = (1 - correlation) / (1 + correlation)
     found = {share: quantile(one_way_ms, share) for share in _JUDGED_QUANTILES}
     outside = []
@@ -148,7 +148,7 @@ def _judge_delay(
 def _judge_rate(
     order: Order, result: EdgeResult, train: Mapping[str, Any], confidence: float, tolerances: Tolerances
 ) -> tuple[EdgeResult, list[str]]:
-    """Losses thin a train out after the bottleneck, so its rate is divided by the planned survival.
+    """Judge the rate. Losses thin a train out after the bottleneck, so its rate is divided by the planned survival.
 
     Bursts of loss come and go by chance within one train: there the rate is that within the runs without a loss.
     """
@@ -156,8 +156,8 @@ def _judge_rate(
     scale = 1.0 if bursty else 1 / max(1e-9, passing)
     found = train["run_rate_bps"] if bursty else train["rate_bps"]
     measured_bps = found and found * scale
-    # Blocks hold equally many frames, so what is averaged is the time that they take: a moment's delay in one is made
-    # up for by the next, whose rate may have no bounds. Scaled to the rate, the half-width is the same share of it.
+    # Blocks hold equally many frames, so their durations are averaged, not their rates: the block after a momentary
+    # delay makes up for it, and its rate has no bound. Scaled to the rate, the half-width is the same share of it.
     times_s = [1 / rate for rate in train.get("rates_bps", ())]
     interval = None
     if measured_bps and not bursty and (found_s := mean_interval(times_s)) is not None:
@@ -181,7 +181,7 @@ def _judge_rate(
 
 
 def rate_reasons(measured_bps: float, planned_bps: float, unsure: float, allowed: float) -> list[str]:
-    """What is said of a rate; how unsure it is, as a share, counts for it, but never more than is allowed."""
+    """The complaint about a rate; its uncertainty, as a share, counts in its favour, but never more than allowed."""
     if abs(measured_bps / planned_bps - 1) <= allowed + min(allowed, unsure):
         return []
     return [f"rate {measured_bps / 1e6:.4g} Mbit/s, not {planned_bps / 1e6:.4g} Mbit/s (± {allowed:.0%})"]
@@ -200,7 +200,7 @@ def _judge_fates(
     confidence: float,
     tolerances: Tolerances,
 ) -> tuple[EdgeResult, list[str]]:
-    """Packets lost, doubled or out of order, of the echoes (by the far end's account) and of the train."""
+    """Judge packets lost, duplicated or out of order, of the echoes (by the far end's account) and of the train."""
     path, reasons = order.path, []
     capped = order.expected.expected_rate_bps is not None
     counted = [echoes] if "received" in echoes else []
@@ -264,7 +264,7 @@ def _judge_fates(
 def judge_busy_edge(
     order: Order, queue_ms: float, echoes: Mapping[str, Any], tolerances: Tolerances = TOLERANCES
 ) -> EdgeResult:
-    """Hold echoes (measure_delay of gannet.netem.agent.probe, or an `error`) over a link in use against its plan.
+    """Compare echoes (measure_delay of gannet.netem.agent.probe, or an `error`) over a link in use with its plan.
 
     Other traffic makes echoes wait in queues, `queue_ms` at most, and may crowd some out. So the quickest
     must not be quicker than planned, nor slower than full queues explain; a link that is cut must carry

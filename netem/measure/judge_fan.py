@@ -1,4 +1,4 @@
-"""Holding what several peers send to one node at once against the plan of its links. Pure."""
+"""Compares what several peers send to one node at once with the plan of its links. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def judge_fan(
     bin_s: float,
     tolerances: Tolerances = TOLERANCES,
 ) -> FanResult:
-    """Hold the trains of one node's peers (measure_rate with bins of one clock) against what should pass in all.
+    """Compare the trains of one node's peers (measure_rate with bins of one clock) with what should pass in all.
 
     Counts only while all of them send: from the last one's first arrival to the first one's last. The interval is
     that of the means of consecutive blocks of that time, and judged at 99%.

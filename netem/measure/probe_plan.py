@@ -1,7 +1,7 @@
-"""Which probes may run at once, how long and how many: the plan of a measurement. Pure.
+"""Plans a measurement: which probes may run at once, for how long, and how many. Pure.
 
-Links are measured by all nodes at once, as far as no probe is in the way of another: what a network of n nodes takes
-grows with n, not with its n (n − 1) links, and figures are taken from fewer packets as there are more rounds.
+All nodes measure at once, as far as no probe disturbs another: the time for n nodes grows with n, not with the n (n −
+1) links, and the more rounds there are, the fewer packets each figure is taken from.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, PathPlan, 
 _FRAME_BITS = 8 * FRAME_BYTES
 ECHO_FRAME_BITS = 8 * 70
 _ECHO_INTERVAL_S = 0.005
-# Of all links together: what two cores carry without being late (engine nfqueue takes 0.3 ms for a packet in all).
+# Of all links together: what two cores carry without being late (engine nfqueue takes 0.3 ms per packet in all).
 _ECHOES_PER_S = 2200
 _ROUND_PACKETS_PER_S = 6700
 _ECHOES_S = 3.0
 _LEAST_ECHOES, _MOST_ECHOES = 30, 200
-# Of a link's rate: small packets pass a token bucket unhindered up to its rate.
+# Share of a link's rate: small packets pass a token bucket unhindered up to its rate.
 _ECHO_SHARE = 0.4
-# A train over a path that loses, doubles or reorders is a sample of that as well, and needs more packets.
+# A train over a path that loses, duplicates or reorders is a sample of that as well, and needs more packets.
 _TRAINS_S, _LEAST_TRAIN_S, _LEAST_LOSSY_TRAIN_S, _MOST_TRAIN_S = 4.0, 0.15, 0.5, 1.0
 _FAN_S = 0.4
 # The trains of one round share CPUs as well as links; beyond this they would disturb each other.
 ROUND_RATE_BPS = 500_000_000
 _FANS_RATE_BPS = 60_000_000
-# Below so many frames of room a queue overflows whenever a probe is late by a moment.
+# A queue with room for fewer frames overflows whenever a probe is slightly late.
 _ROOMY_FRAMES = 16
 _OVERLOAD = 1.3
 _CALM_SHARE = 0.9
@@ -41,7 +41,7 @@ Direction = Literal["in", "out"]
 class Fan:
     """One node and all its peers at once: `in` through its downlink, `out` through its uplink.
 
-    `paces_bps`: what each peer offers, or is offered. `rate_bps`: what should pass in all.
+    `paces_bps`: the rate that each peer offers, or is offered. `rate_bps`: the rate that should pass in all.
     """
 
     node: int
@@ -75,7 +75,7 @@ def schedule_rounds(edges: Sequence[Edge]) -> list[list[Edge]]:
 
 
 def calm_parts(batch: Sequence[Edge], plans: Sequence[InterfacePlan], share: float = 1.0) -> list[list[Edge]]:
-    """Split a round where its trains would add up to more than (`share` of what) one machine carries undisturbed."""
+    """Split a round whose trains would add up to more than `share` of what one machine carries undisturbed."""
     parts: list[list[Edge]] = []
     load = inf
     for edge in batch:
@@ -91,16 +91,16 @@ def calm_parts(batch: Sequence[Edge], plans: Sequence[InterfacePlan], share: flo
 
 
 def path_of(plans: Sequence[InterfacePlan], edge: Edge) -> PathPlan:
-    """What is planned for the packets of a directed link."""
+    """The planned path of a directed link."""
     return plans[edge[1]].paths.get(plans[edge[0]].address, PathPlan())
 
 
 def echo_interval_s(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> float:
-    """How far apart the echoes of one link must be while all `edges` are measured at once.
+    """The interval between echoes of one link while all `edges` are measured at once.
 
-    No oftener than the machine and the slowest interface stand, and so far apart that jitter spreads them little
-    beyond that: they keep their order, and one that waits for another is late by J² / 6T on average (uniform jitter
-    of ± J, packets T apart).
+    No shorter than the machine and the slowest interface can bear, and so long that keeping their order adds little
+    to their jitter: an echo that waits for the one before is late by J² / 6T on average (uniform jitter of ± J,
+    packets T apart).
     """
     interval_s = max(_ECHO_INTERVAL_S, len(edges) / _ECHOES_PER_S)
     for edge in edges:
@@ -119,7 +119,7 @@ def echo_count(interval_s: float, again: bool = False) -> int:
 
 
 def train_seconds(rounds: int, path: PathPlan, again: bool = False) -> float:
-    """How long a train lasts. Jitter blurs both its ends, so it must be much longer than that."""
+    """The duration of a train. Jitter blurs both its ends, so it must be much longer than the jitter."""
     whole = path.is_whole and not path.reorder_percent
     least_s = _LEAST_TRAIN_S if whole else _LEAST_LOSSY_TRAIN_S
     share_s = (4 if again else 1) * max(least_s, _TRAINS_S / max(1, rounds))
@@ -134,10 +134,10 @@ def is_gentle(plans: Sequence[InterfacePlan], edge: Edge) -> bool:
 
 
 def train_pace_bps(plans: Sequence[InterfacePlan], edge: Edge, packets: int) -> float:
-    """More than the link takes, so that a link that is too fast shows.
+    """A pace above the link's rate, so that a link that is too fast is detected.
 
-    In all no more than half of the smaller buffer, so that nothing overflows and what is lost was lost on the way;
-    where queues drop in any case, enough to keep them filled.
+    The excess is at most half of the smaller buffer, so that nothing overflows and every loss is the path's; where
+    queues drop in any case, it is enough to keep them filled.
     """
     rate_bps = path_rate_bps(plans, *edge)
     assert rate_bps is not None
@@ -155,8 +155,8 @@ def _room_bytes(plans: Sequence[InterfacePlan], edge: Edge) -> float:
 def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
     """Every node with several peers that send to it, or that it sends to, where some rate is limited.
 
-    A fan overloads what it tests by 30% and leaves the peers' own limits alone; where the peers together cannot do
-    that, each offers (or is offered) more than its own limit, and the sum of those is what should pass.
+    A fan overloads the tested interface by 30% and stays below the peers' own limits; where the peers together cannot
+    do that, each offers (or is offered) more than its own limit, and the sum of those limits should pass.
     """
     found = []
     for direction in ("in", "out"):
@@ -181,7 +181,7 @@ def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
 
 
 def _fan_paces(hub_bps: float, far_bps: Sequence[float]) -> list[float]:
-    """What each peer offers: equal parts of the overload, but none more than its own limit passes calmly."""
+    """The rate that each peer offers: equal parts of the overload, but no more than its own limit passes calmly."""
     capped: dict[int, float] = {}
     while len(capped) < len(far_bps):
         part = (_OVERLOAD * hub_bps - sum(capped.values())) / (len(far_bps) - len(capped))
@@ -215,6 +215,6 @@ def fan_groups(plans: Sequence[InterfacePlan], wanted: Sequence[Fan]) -> list[li
 
 
 def fan_seconds(fan: Fan, jitter_ms: float, again: bool = False) -> float:
-    """How long: eight packets of every peer at least, and much longer than jitter blurs both ends."""
+    """The duration: at least eight packets of every peer, and much longer than the jitter that blurs both ends."""
     slowest_bps = min(fan.rate_bps / len(fan.peers), *fan.paces_bps)
     return (3 if again else 1) * max(_FAN_S, 8 * _FRAME_BITS / slowest_bps, 20 * jitter_ms / 1000)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Tolerances:
     """Shares are of what was planned, confidences those of two-sided intervals.
 
-    A figure is amiss when its whole confidence interval lies farther from the plan than this table allows. A
-    link that is amiss at `loss_confidence` is measured again, longer, and judged at `second_confidence`.
+    A figure is out of tolerance when its whole confidence interval lies farther from the plan than this table allows.
+    A link that is out of tolerance at `loss_confidence` is measured again, longer, and judged at `second_confidence`.
     """
 
     rate_share: float = 0.05
@@ -29,7 +29,7 @@ class Tolerances:
     clock_drift_ppm: float = 200.0
 
     def rows(self) -> list[tuple[str, str]]:
-        """(figure, how far it may be from the plan) as docs and reports print them."""
+        """(figure, allowed deviation from the plan) as docs and reports print them."""
         looks = f"{self.loss_confidence:.0%} interval, then {self.second_confidence:.1%} in a second, longer look"
         delay = f"± {self.delay_ms:g} ms or {self.delay_share:.0%}, whichever is more"
         jitter = f"{self.jitter_share:.0%} of the jitter"

@@ -1,4 +1,4 @@
-"""From a plan to the commands that put it in force. Pure: what is returned here is all that is ever run.
+"""From a plan to the commands that apply it. Pure: the commands returned here are all that is ever run.
 
 Uplink, at the sender's egress: a token bucket in front of an explicit buffer.
 
@@ -21,10 +21,10 @@ Delay and loss act at the receiver: at the sender, delayed packets would count a
 send buffer and TCP would throttle itself. In engine nfqueue the buffer is one queue shared by all
 sources, in engine netem each source has its own and HTB takes turns; rates and delays are the same.
 
-Changes replace in place what is there. What was once built stays until the links are cleared, even when a plan
-needs it no longer (a bucket without limit, a delay line of no delay), so that at no moment of any change is a packet
-sent faster than the slower of both plans lets it, and none is lost that waits in a buffer. An exception: jitter that
-becomes uniform, or a queue of another kind, makes a new delay line or buffer, and what the old one holds is lost.
+Changes are made in place. What was once built stays until the links are cleared, even when a plan no longer needs it
+(a bucket without limit, a delay line without delay), so that at no moment of a change is a packet sent faster than
+the slower of the two plans allows, and no packet waiting in a buffer is lost. The exception: jitter that becomes
+uniform, or a queue of another kind, makes a new delay line or buffer, and the packets in the old one are lost.
 
 Offloads: TCP hands the device packets of many segments (GSO), which shapers and losses would treat
 as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
@@ -67,16 +67,16 @@ ENGINE_NAMES: tuple[EngineName, ...] = ("netem", "nfqueue")
 # The kernel's own defaults, which clear_commands restores.
 _KERNEL_SEGMENTS = 65535
 _KERNEL_GRO_BYTES = 65536
-# More sources than this get a chain for each value of the last four bits of their addresses.
+# With more sources than this, there is a chain for each value of the last four bits of their addresses.
 _FLAT_RULES = 8
 _LEAVES = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
 class Command:
-    """One program run: its arguments, what it reads on stdin, and whether failure is an answer too.
+    """One program run: its arguments, its standard input, and whether it may fail.
 
-    `may_fail` marks a removal of something that may not be there; what is left is read back afterwards.
+    `may_fail` marks the removal of something that may not exist; the result is read back afterwards.
     `changes` are the same lines as data, where netlink alone can carry out all of them.
     """
 
@@ -92,10 +92,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Applied:
-    """What stands on a device: the plan, and what was built for it or for earlier ones.
+    """The state of a device: the plan, and what was built for it or for earlier ones.
 
-    `handles` are those of the netem qdisc of every source that has one (engine netem), `seeded` whether they have
-    their random numbers from the plan's seed.
+    `handles`: of the netem qdisc of every source that has one (engine netem). `seeded`: they take their random
+    numbers from the plan's seed.
     """
 
     plan: InterfacePlan
@@ -120,7 +120,7 @@ def chain_name(device: str) -> str:
 def source_numbers(plan: InterfacePlan) -> dict[str, int]:
     """A number for every source that needs a queue of its own: the lower 16 bits of its address.
 
-    It serves as NFQUEUE number, tc handle and class, and stays the same whatever else changes. Raises
+    It serves as NFQUEUE number, tc handle and class, and never changes. Raises
     ValueError when two sources share one (addresses of one network no wider than /16 do not), or when
     it is reserved.
     """
@@ -140,9 +140,9 @@ def _number(source: str) -> int:
 def apply_commands(
     plan: InterfacePlan, engine: EngineName, before: Applied | None = None, seeded: bool = False
 ) -> tuple[list[Command], Applied]:
-    """Commands that bring a device from what is applied (None: unknown) to `plan`, and what then is.
+    """Commands that bring a device from its applied state (None: unknown) to `plan`, and the state after them.
 
-    Commands for what is as it should be already are left out. Engine nfqueue needs its process to listen
+    Commands for what is already as it should be are left out. Engine nfqueue needs its process to listen
     before the last of these commands runs. `seeded`: netem takes a seed here (see
     gannet.netem.engines.netem.takes_seed).
     """
@@ -203,7 +203,7 @@ def _free_handle(taken: set[int]) -> int:
 
 
 def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) -> list[Line]:
-    """`new` and all lines where nothing stands, else the lines that were not said before."""
+    """All lines of `new` where nothing is built yet, else those that differ from the old ones."""
     return [*new, *lines] if not old else [line for line in lines if line not in old]
 
 
@@ -239,7 +239,7 @@ def _seed(standing: Applied, source: str) -> int | None:
 
 
 def clear_commands(device: str) -> list[Command]:
-    """Commands that remove whatever either engine put on `device`, whether or not it is there."""
+    """Commands that remove whatever either engine put on `device`; nothing to remove is no error."""
     chains = [chain_name(device), *(f"{chain_name(device)}-{leaf}" for leaf in _LEAVES)]
     commands = []
     for table in ("mangle", "filter"):
@@ -259,7 +259,7 @@ def clear_commands(device: str) -> list[Command]:
 
 
 def _batch(program: str, lines: Sequence[str], may_fail: bool = False) -> Command:
-    """One process for many lines: a network of many sources would else take seconds to set up."""
+    """One process for many lines: a network of many sources would otherwise take seconds to set up."""
     return Command((program, "-batch", "-"), "".join(f"{line}\n" for line in lines), may_fail)
 
 
@@ -270,7 +270,7 @@ def _tc_batch(lines: Sequence[Line]) -> Command:
 
 
 def _rules(device: str, targets: Mapping[str, str]) -> dict[str, str]:
-    """A rule for every source, as `iptables -S` prints it too; many sources are told apart by four bits first."""
+    """A rule for every source, as `iptables -S` prints it; many sources are first split by four bits."""
     chain, flat = chain_name(device), len(targets) <= _FLAT_RULES
     return {
         source: f"-A {chain if flat else f'{chain}-{_leaf(source)}'} -s {source}/32 {target}"
@@ -297,7 +297,7 @@ def tee_rules(plan: InterfacePlan) -> dict[str, str]:
 
 
 def parent_rules(device: str, rules: Mapping[str, str]) -> list[str]:
-    """The rules that lead to those of the sources, as `iptables -S` prints them too."""
+    """The rules that lead to those of the sources, as `iptables -S` prints them."""
     chain = chain_name(device)
     if len(rules) <= _FLAT_RULES:
         return []

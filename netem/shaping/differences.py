@@ -1,4 +1,4 @@
-"""What is applied held against a plan, field by field, in words. Pure."""
+"""Compares the applied state with a plan, field by field, in words. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Buckets = Mapping[str, Mapping[str, Any] | None]
 def plan_differences(
     plan: InterfacePlan, buckets: Buckets, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
 ) -> list[str]:
-    """How what was read back differs from `plan`; empty: not at all.
+    """Differences between the state read back and `plan`; empty: none.
 
-    `buckets`: of gannet.netem.engines.base.read_buckets; `paths`: of Engine.paths; `link`: of
+    `buckets`: from gannet.netem.engines.base.read_buckets; `paths`: from Engine.paths; `link`: from
     gannet.netem.links.stack.link_settings.
     """
     return [*_bucket_differences(plan, buckets), *unannounced_differences(plan, paths, link)]
@@ -25,7 +25,7 @@ def plan_differences(
 def unannounced_differences(
     plan: InterfacePlan, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
 ) -> list[str]:
-    """The same for what the kernel may change without a notice: iptables' rules, and segments in a packet."""
+    """The same for what may change without a kernel event: iptables' rules, and segments in a packet."""
     found = [words for source, path in plan.paths.items() for words in _path_differences(source, path, paths)]
     segments = link.get("gso_max_segs", plan.segments)
     if segments != plan.segments:
@@ -71,6 +71,6 @@ def _path_differences(source: str, path: PathPlan, paths: Mapping[str, Mapping[s
 
 
 def _flat(path: Mapping[str, Any]) -> dict[str, Any]:
-    """Bursts field by field; none of them where there are no bursts."""
+    """A path with its bursts field by field; without those fields where there are no bursts."""
     flat = {field: value for field, value in path.items() if field != "bursts"}
     return flat | {f"bursts.{field}": value for field, value in (path.get("bursts") or {}).items()}

@@ -1,7 +1,7 @@
-"""The tc lines that a plan amounts to: token buckets, their queues, classification by BPF, and netem. Pure.
+"""The tc lines of a plan: token buckets, their queues, classification by BPF, and netem. Pure.
 
-Every line stands by itself and says what shall be, not how it differs: whoever wants to know what to change
-compares the lines of two plans (gannet.netem.shaping.commands).
+Every line is complete and describes the target state, not a difference: the lines of two plans are compared to find
+what to change (gannet.netem.shaping.commands).
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan
 # Handles of the token bucket and of the classifier below it, and the class of what matches no source; above any
 # source's number. The bucket is the only class of its HTB.
 BUCKET, CLASSIFIER, OTHERS = 0xFFF0, 0xFFF1, 0xFFF2
-# The rate of a bucket that shall not limit: one that was built stays, so that caps come and go while packets flow.
+# The rate of a bucket that must not limit: a bucket once built stays, so that caps can come and go while packets
+# flow.
 UNLIMITED_BPS = 10**12
 _BURST_S = 0.002
 _WIRE_LIMIT_PACKETS = 1_000_000
@@ -31,9 +32,7 @@ _LARGEST_JITTER_MS = 2_000
 
 @dataclass(frozen=True)
 class Rate:
-    """A token bucket that exists gets this rate: a change that can go by netlink as well
-    (gannet.netem.engines.netlink).
-    """
+    """A new rate for an existing token bucket: a change that netlink can make too (gannet.netem.engines.netlink)."""
 
     device: str
     rate_bps: int
@@ -47,7 +46,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Fifo:
-    """A first-in-first-out buffer of so many bytes (kind bfifo) or packets (pfifo) below `parent`."""
+    """A first-in-first-out buffer, limited in bytes (kind bfifo) or packets (pfifo), below `parent`."""
 
     device: str
     parent: tuple[int, int]
@@ -65,7 +64,7 @@ Line = str | Rate | Fifo
 def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
     """How many packets a delay line must hold so that it never drops: the smallest frames, back to back.
 
-    Reckoned for 1 Gbit/s at least, so that a rate that changes up to there changes no delay line.
+    Computed for at least 1 Gbit/s, so that a rate that changes below that changes no delay line.
     """
     if rate_bps is None:
         return _WIRE_LIMIT_PACKETS
@@ -76,13 +75,14 @@ def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
 def bucket(device: str, rate_bps: int | None) -> Rate:
     """The rate of a token bucket; None: no limit."""
     rate = UNLIMITED_BPS if rate_bps is None else rate_bps
-    # The burst is what a late timer may catch up with; two frames at least, or slow links lose rate.
+    # The burst lets a late timer catch up; at least two frames, or slow links lose rate.
     return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)))
 
 
 def new_bucket(device: str) -> str:
-    """What a token bucket hangs in. HTB, because tbf fills up whenever it is changed: rates that follow a trace
-    would be exceeded by a burst at each step (17% at 1 Mbit/s and ten steps a second)."""
+    """The qdisc that holds a token bucket. HTB, because tbf fills up whenever it is changed: rates that follow a
+    trace would be exceeded by a burst at each step (17% at 1 Mbit/s and ten steps a second).
+    """
     return f"qdisc add dev {device} root handle {BUCKET:x}: htb default 1"
 
 
@@ -129,7 +129,9 @@ def down_buffer(plan: InterfacePlan, ifb: str, parent: tuple[int, int]) -> Line:
 
 
 def new_classifier(ifb: str) -> list[Line]:
-    """HTB as a classifier below the downlink's bucket (its own rates limit nothing), and the class of all others."""
+    """HTB as a classifier below the downlink's bucket (its own rates limit nothing), and the class for all other
+    sources.
+    """
     return [
         f"qdisc add dev {ifb} parent {BUCKET:x}:1 handle {CLASSIFIER:x}: htb default {OTHERS:x}",
         new_class(ifb, OTHERS),
@@ -143,9 +145,9 @@ def new_class(ifb: str, number: int) -> str:
 
 
 def classify(ifb: str, sources: Sequence[str]) -> str:
-    """One BPF program that makes the lower half of a source's address its class, however many sources there are.
+    """One BPF program, for any number of sources, that takes the lower half of a source's address as its class.
 
-    Addresses of other networks match nothing, and those without a class of their own go the way of all others.
+    Addresses of other networks match nothing, and those without a class of their own go to the class for all others.
     """
     network = int(IPv4Address(sources[0])) & 0xFFFF0000
     source = 0xFFF00000 + 12  # from the network header (SKF_NET_OFF): IPv4's source address
@@ -173,7 +175,7 @@ def netem_jitter_ms(path: PathPlan) -> tuple[float, float]:
 
 
 def netem_loss(path: PathPlan) -> BurstPlan | float:
-    """What netem shall lose, in one clause: with bursts, random loss is part of the loss in either state."""
+    """netem's loss, in one clause: with bursts, random loss is part of the loss in either state."""
     if path.bursts is None or path.loss_percent >= 100:
         return path.loss_percent
     passed = 1 - path.loss_percent / 100
@@ -191,7 +193,7 @@ def netem_loss(path: PathPlan) -> BurstPlan | float:
 
 
 def netem_cannot(plan: InterfacePlan) -> str:
-    """What in a plan engine netem cannot execute; empty: nothing."""
+    """The part of a plan that engine netem cannot execute; empty: none."""
     if cannot := unsupported(plan, "netem"):
         return cannot
     for source, path in plan.paths.items():
@@ -203,7 +205,7 @@ def netem_cannot(plan: InterfacePlan) -> str:
 
 
 def path_seed(plan: InterfacePlan, source: str) -> int:
-    """The seed of what one source's netem draws: 64 bits, another for every path of a run."""
+    """The 64-bit seed of one source's netem, different for every path of a run."""
     text = f"{plan.seed}: {source} to {plan.address}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -215,7 +217,7 @@ def draws(path: PathPlan) -> bool:
 
 
 def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
-    """The netem of one source. Duplicates are not its job: new kernels refuse a duplicating netem beside others."""
+    """The netem of one source. It makes no duplicates: new kernels refuse a duplicating netem next to others."""
     delay_ms, jitter_ms = netem_jitter_ms(path)
     text = f"netem limit {wire_limit_packets(down_bps, path)}"
     # tc wants a delay where there is a jitter with a distribution.
@@ -235,12 +237,12 @@ def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
         text += f" loss random {loss:.9g}%"
     if path.reorder_percent > 0 and delay_ms > 0:
         text += f" reorder {path.reorder_percent:.9g}%"
-    # Said even of nothing: netem keeps the corruption that a change does not mention.
+    # Stated even if 0: netem keeps the corruption that a change does not mention.
     text += f" corrupt {path.corrupt_percent:.9g}%"
     if seed is not None and draws(path):
         text += f" seed {seed}"
     # A rate makes netem send each packet after the one before: neither jitter nor a change to a shorter delay can
-    # then have packets overtake those that are on their way.
+    # then make packets overtake those in flight.
     return text + " rate 100gbit"
 
 

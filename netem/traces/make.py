@@ -1,7 +1,7 @@
-"""Makes the shipped traces: `python -m gannet.netem.traces.make [FOLDER]`. Seeded, so that the same files come every
-time.
+"""Makes the shipped traces: `python -m gannet.netem.traces.make [FOLDER]`. Seeded, so that the files are the same
+every time.
 
-They are models with figures of their own, not recordings; what they take from elsewhere is said at each.
+They are models, not recordings; the sources of their figures are given with each.
 """
 
 from __future__ import annotations

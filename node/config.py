@@ -14,7 +14,8 @@ from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.players.config import PlayerConfig, check_methods, parts_of
 from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting, check_data
-from gannet.node.topologies.config import FixedTopology, TopologyConfig
+from gannet.node.topologies.graphs import RingTopology
+from gannet.node.topologies.registry import TopologyConfig
 
 
 class OptimizerConfig(Settings):
@@ -74,7 +75,7 @@ class TrainingSettings(Settings):
     data: DataConfig = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig
-    topology: TopologyConfig = FixedTopology(name="ring")
+    topology: TopologyConfig = RingTopology()
     codec: CodecSetting = "fp32"
     players: dict[str, PlayerConfig] = Field(default_factory=dict)
     batch: PositiveInt = 16

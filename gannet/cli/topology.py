@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gannet.console import fail
-from gannet.node.topologies.config import NAMES, AnyTopology, FileTopology, topology_config
+from gannet.node.topologies.registry import NAMES, topology_config
+from gannet.node.topologies.setting import TopologySetting
 
 if TYPE_CHECKING:
     from gannet.node.topologies.rates import Figures
@@ -58,7 +59,7 @@ def topology(
         choices = [choice_of(name) for name in names]
         if out is not None:
             check_target(out)
-        world = nodes or next((size for choice in choices if (size := own_size(choice))), _NODES)
+        world = nodes or next((size for choice in choices if (size := choice.own_size)), _NODES)
         graphs = build(choices, world)
         _show(graphs, world)
         if out is not None:
@@ -76,7 +77,7 @@ def topology(
         fail(str(error), 1)
 
 
-def choice_of(text: str) -> AnyTopology:
+def choice_of(text: str) -> TopologySetting:
     """What NAME, NAME:KEY=VALUE,… or a path stands for. Raises ValueError for what is none of them."""
     name, colon, rest = text.partition(":")
     if name not in NAMES and (Path(text).is_file() or "/" in text or Path(text).suffix):
@@ -91,15 +92,6 @@ def choice_of(text: str) -> AnyTopology:
     return topology_config({"name": name, **{key.strip(): value.strip() for key, _, value in pairs}})
 
 
-def own_size(choice: AnyTopology) -> int | None:
-    """How many nodes the choice itself is about, where it is."""
-    if not isinstance(choice, FileTopology):
-        return None
-    from gannet.node.topologies.from_file import parse
-
-    return len(parse(choice.content, choice.path))
-
-
 def check_target(out: Path) -> None:
     """Raise ValueError, before anything is computed, for a file that cannot be drawn into."""
     if out.suffix not in (".html", ".svg", ".png"):
@@ -108,7 +100,7 @@ def check_target(out: Path) -> None:
         raise ValueError(f"--out {out}: there is no folder {out.parent}")
 
 
-def build(choices: list[AnyTopology], world: int) -> list[Topology]:
+def build(choices: list[TopologySetting], world: int) -> list[Topology]:
     """The topologies over `world` nodes."""
     from gannet.node.topologies.topology import Topology
 

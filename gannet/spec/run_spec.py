@@ -36,7 +36,7 @@ from gannet.node.players.config import parts_of
 from gannet.node.plugins import PythonSource
 from gannet.node.tasks import needs_data
 from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings
-from gannet.node.topologies.config import TAGS
+from gannet.node.topologies.registry import TAGS
 from gannet.spec.links import LinksSpec, unmodelled
 from gannet.spec.python_source import FIELDS
 from gannet.spec.score import ScoreSpec

@@ -19,7 +19,7 @@ from gannet.node.topologies.weights import Edge
 if TYPE_CHECKING:
     from gannet.node.codecs.registry import CodecSetting
     from gannet.node.data.config import DataConfig
-    from gannet.node.topologies.config import AnyTopology
+    from gannet.node.topologies.setting import TopologySetting
     from gannet.node.topologies.topology import Topology
 
 Collective = Literal["server", "ring"]
@@ -61,7 +61,7 @@ class ExchangeSettings(Protocol):
     def codec(self) -> CodecSetting: ...
 
     @property
-    def topology(self) -> AnyTopology: ...
+    def topology(self) -> TopologySetting: ...
 
     @property
     def batch(self) -> int: ...

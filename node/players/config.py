@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self, TypeVar
 from gannet.node.codecs.registry import CodecSetting, codec_config
 from gannet.node.methods.registry import METHODS, AlgorithmConfig
 from gannet.node.tasks.config import Settings
-from gannet.node.topologies.config import TopologyConfig
+from gannet.node.topologies.registry import TopologyConfig
 
 REST = ""  # stands for all players that the spec does not name, where the task does not say beforehand who plays
 

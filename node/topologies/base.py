@@ -11,11 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from typing import Literal
 
-from gannet.node.topologies.weights import Row
+from pydantic import PositiveInt
+
+from gannet.node.topologies.setting import TopologySetting
+from gannet.node.topologies.weights import Periodic, Row, Schedule
 
 # A round among some of the nodes: rows of those that take part, over the whole set's numbers.
 Part = dict[int, dict[int, float]]
+
+
+class BaseTopology(TopologySetting):
+    """Base-(k+1) graph: `degree` is k, the most peers that a node has in a round."""
+
+    name: Literal["base"] = "base"
+    degree: PositiveInt = 1
+
+    def schedule(self, world: int) -> Schedule:
+        return Periodic(base_graph(world, self.degree))
 
 
 def base_graph(world: int, degree: int) -> list[list[Row]]:

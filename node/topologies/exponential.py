@@ -6,7 +6,28 @@ Both are directed and circulant, so W is normal, doubly stochastic, and the orde
 
 from __future__ import annotations
 
-from gannet.node.topologies.weights import Row
+from typing import Literal
+
+from gannet.node.topologies.setting import TopologySetting
+from gannet.node.topologies.weights import Periodic, Row, Schedule
+
+
+class ExponentialTopology(TopologySetting):
+    """All hops of 2^k in every round."""
+
+    name: Literal["exponential"] = "exponential"
+
+    def schedule(self, world: int) -> Schedule:
+        return Periodic(exponential(world))
+
+
+class OnePeerExponentialTopology(TopologySetting):
+    """One hop a round, each in its turn."""
+
+    name: Literal["one-peer-exponential"] = "one-peer-exponential"
+
+    def schedule(self, world: int) -> Schedule:
+        return Periodic(one_peer_exponential(world) if world > 1 else [[{0: 1.0}]])
 
 
 def _hops(world: int) -> list[int]:

@@ -11,12 +11,62 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import gcd, isfinite
+from pathlib import Path
+from typing import Any, Literal
 
-from gannet.node.topologies.weights import Row, metropolis_hastings, reached
+from pydantic import model_validator
+
+from gannet.node.topologies.setting import TopologySetting
+from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached
 
 TOLERANCE = 1e-6  # of a sum that should be 1: six digits are often all that a file gives
 _POLISH = 50
 _WHOLE = re.compile(r"\d+")
+
+
+class FileTopology(TopologySetting):
+    """An edge list or a weight matrix.
+
+    `content` is the file's own text. It is read where the spec is, and travels with it: nodes on other
+    machines do not have the file, and the ledger must hold all that a run depends on.
+    """
+
+    name: Literal["file"] = "file"
+    path: str
+    content: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "content" in values or not isinstance(values.get("path"), str):
+            return values
+        try:
+            return {**values, "content": Path(values["path"]).read_text(encoding="utf-8")}
+        except OSError as error:
+            raise ValueError(f"cannot read {values['path']}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"cannot read {values['path']}: it is no text") from None
+
+    @model_validator(mode="after")
+    def _sound(self) -> FileTopology:
+        parse(self.content, self.path)
+        return self
+
+    def schedule(self, world: int) -> Schedule:
+        rows = parse(self.content, self.path)
+        check_size(rows, world, self.path)
+        return Periodic([rows])
+
+    @property
+    def own_size(self) -> int:
+        return len(parse(self.content, self.path))
+
+    def parameters(self) -> dict[str, Any]:
+        """The path without its folders."""
+        return {"path": Path(self.path).name}
+
+    def __str__(self) -> str:
+        return f"file ({Path(self.path).name})"
 
 
 @lru_cache(maxsize=16)

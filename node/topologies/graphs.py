@@ -5,10 +5,60 @@ from __future__ import annotations
 from itertools import combinations
 from math import isqrt, log
 from random import Random
+from typing import Annotated, Literal
 
+from pydantic import Field, NonNegativeInt
+
+from gannet.node.topologies.setting import UndirectedTopology
 from gannet.node.topologies.weights import Adjacency, reached
 
 _DRAWS = 1000  # attempts at a connected random graph
+
+
+class RingTopology(UndirectedTopology):
+    name: Literal["ring"] = "ring"
+
+    def graph(self, world: int) -> Adjacency:
+        return ring(world)
+
+
+class TorusTopology(UndirectedTopology):
+    name: Literal["torus"] = "torus"
+
+    def graph(self, world: int) -> Adjacency:
+        return torus(world)
+
+
+class CompleteTopology(UndirectedTopology):
+    name: Literal["complete"] = "complete"
+
+    def graph(self, world: int) -> Adjacency:
+        return complete(world)
+
+
+class StarTopology(UndirectedTopology):
+    name: Literal["star"] = "star"
+
+    def graph(self, world: int) -> Adjacency:
+        return star(world)
+
+
+class HypercubeTopology(UndirectedTopology):
+    name: Literal["hypercube"] = "hypercube"
+
+    def graph(self, world: int) -> Adjacency:
+        return hypercube(world)
+
+
+class ErdosRenyiTopology(UndirectedTopology):
+    """Every pair of nodes is joined with probability `p`, drawn from `seed` until the graph is connected."""
+
+    name: Literal["erdos-renyi"] = "erdos-renyi"
+    p: Annotated[float, Field(gt=0, le=1)] = 0.3
+    seed: NonNegativeInt = 1
+
+    def graph(self, world: int) -> Adjacency:
+        return erdos_renyi(world, self.p, self.seed)
 
 
 def ring(world: int) -> Adjacency:

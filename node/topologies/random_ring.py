@@ -9,9 +9,23 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import permutations
 from random import Random
+from typing import Literal
+
+from pydantic import NonNegativeInt
 
 from gannet.node.topologies.graphs import ring
-from gannet.node.topologies.weights import Edge, Round, metropolis_hastings, round_of
+from gannet.node.topologies.setting import TopologySetting
+from gannet.node.topologies.weights import Edge, Round, Schedule, metropolis_hastings, round_of
+
+
+class RandomRingTopology(TopologySetting):
+    """A ring over a fresh permutation of the nodes in every round, drawn from `seed`."""
+
+    name: Literal["random-ring"] = "random-ring"
+    seed: NonNegativeInt = 1
+
+    def schedule(self, world: int) -> Schedule:
+        return RandomRing(world, self.seed)
 
 
 class RandomRing:

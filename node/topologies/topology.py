@@ -13,73 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from gannet.node.topologies import base, exponential, from_file, graphs
-from gannet.node.topologies.config import (
-    NAMES,
-    AnyTopology,
-    BaseTopology,
-    ErdosRenyiTopology,
-    FileTopology,
-    RandomRingTopology,
-    topology_config,
-)
-from gannet.node.topologies.random_ring import RandomRing
+from gannet.node.topologies.registry import topology_config
+from gannet.node.topologies.setting import TopologySetting
 from gannet.node.topologies.waits import Waits, waits, waits_per_round
-from gannet.node.topologies.weights import (
-    Edge,
-    Matrix,
-    Neighbourhood,
-    Periodic,
-    Round,
-    Row,
-    Schedule,
-    metropolis_hastings,
-)
+from gannet.node.topologies.weights import Edge, Matrix, Neighbourhood, RandomSchedule, Round, Schedule
 
-__all__ = [
-    "NAMES",
-    "Matrix",
-    "Neighbourhood",
-    "Topology",
-]
-
-_UNDIRECTED = {
-    "ring": graphs.ring,
-    "torus": graphs.torus,
-    "complete": graphs.complete,
-    "star": graphs.star,
-    "hypercube": graphs.hypercube,
-}
-
-
-def _rounds(choice: AnyTopology, world: int) -> Sequence[Sequence[Row]]:
-    match choice:
-        case BaseTopology(degree=degree):
-            return base.base_graph(world, degree)
-        case ErdosRenyiTopology(p=p, seed=seed):
-            return [metropolis_hastings(graphs.erdos_renyi(world, p, seed))]
-        case FileTopology(path=path, content=content):
-            rows = from_file.parse(content, path)
-            from_file.check_size(rows, world, path)
-            return [rows]
-    if choice.name == "one-peer-exponential":
-        return exponential.one_peer_exponential(world) if world > 1 else [[{0: 1.0}]]
-    if choice.name == "exponential":
-        return exponential.exponential(world)
-    return [metropolis_hastings(_UNDIRECTED[choice.name](world))]
+__all__ = ["Matrix", "Neighbourhood", "Topology"]
 
 
 @cache
-def _schedule(choice: AnyTopology, world: int) -> Schedule:
+def _schedule(choice: TopologySetting, world: int) -> Schedule:
     if world < 1:
         raise ValueError(f"a topology needs at least one node, got {world}")
-    if isinstance(choice, RandomRingTopology):
-        return RandomRing(world, choice.seed)
-    return Periodic(_rounds(choice, world))
+    return choice.schedule(world)
 
 
 @cache
-def _rounds_ahead(choice: AnyTopology, world: int) -> int:
+def _rounds_ahead(choice: TopologySetting, world: int) -> int:
     """See Topology.rounds_ahead: every node asks, and for a thousand nodes it takes a while."""
     topology = Topology(choice, world)
     return 2 * max(map(topology._flood, range(topology.period or 1))) + topology._idle()
@@ -93,7 +43,7 @@ class Topology:
     `choice`: a name, or what a spec's `topology:` holds. Raises ValueError for what cannot be built over `world`.
     """
 
-    def __init__(self, choice: AnyTopology | str | dict[str, Any], world: int) -> None:
+    def __init__(self, choice: TopologySetting | str | dict[str, Any], world: int) -> None:
         self.choice = topology_config(choice)
         self.name = self.choice.name
         self.world = world
@@ -121,7 +71,7 @@ class Topology:
 
     def second_eigenvalue(self) -> float:
         """λ2(E[WᵀW]) of a topology that is drawn anew in every round."""
-        if not isinstance(self._schedule, RandomRing):
+        if not isinstance(self._schedule, RandomSchedule):
             raise ValueError(f"{self.choice} is not random: see gannet.node.topologies.rates")
         return self._schedule.second_eigenvalue()
 

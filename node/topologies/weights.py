@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,15 @@ class Schedule(Protocol):
 
     def edges(self) -> frozenset[Edge]:
         """All directed edges (sender, receiver) that ever carry a message."""
+        ...
+
+
+@runtime_checkable
+class RandomSchedule(Schedule, Protocol):
+    """A schedule whose rounds are drawn at random."""
+
+    def second_eigenvalue(self) -> float:
+        """λ2(E[WᵀW])."""
         ...
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet.node.config import NodeConfig
-from gannet.node.topologies.config import NAMES, topology_config
 from gannet.node.topologies.from_file import parse
 from gannet.node.topologies.rates import consensus_rate
+from gannet.node.topologies.registry import NAMES, topology_config
 from gannet.node.topologies.topology import Topology
 from gannet.spec.load import SpecError, resolve
 

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gannet.node.topologies.rates import consensus_rate, figures, mixing_rate, spectral_gap
-from gannet.node.topologies.topology import NAMES, Topology
+from gannet.node.topologies.registry import NAMES
+from gannet.node.topologies.topology import Topology
 
 CHOICES: list[Any] = [
     *NAMES,

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from gannet.experiment.api import RunError, compare, run
     from gannet.ledger.files import LedgerError
     from gannet.ledger.reader import Arm, Comparison, Run, read_comparison, read_run
+    from gannet.node.algorithms.collectives import gossip, ring_all_reduce, server_average
     from gannet.node.codecs.custom.base import Codec
+    from gannet.node.methods.base import Method
     from gannet.node.settings import Settings
     from gannet.node.tasks.base import Evaluation
     from gannet.node.tasks.custom.base import Batch, Task
+    from gannet.node.training.optimizers import OAdam
+    from gannet.node.training.worker import Step, Worker
     from gannet.spec.load import SpecError, load_spec
     from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -28,27 +32,38 @@ __all__ = [
     "ComparisonSpec",
     "Evaluation",
     "LedgerError",
+    "Method",
+    "OAdam",
     "Run",
     "RunError",
     "RunSpec",
     "Settings",
     "SpecError",
+    "Step",
     "Task",
+    "Worker",
     "compare",
+    "gossip",
     "load_spec",
     "read_comparison",
     "read_run",
+    "ring_all_reduce",
     "run",
+    "server_average",
 ]
 
 _PLACES = {
     "gannet.experiment.api": ("RunError", "compare", "run"),
     "gannet.ledger.files": ("LedgerError",),
     "gannet.ledger.reader": ("Arm", "Comparison", "Run", "read_comparison", "read_run"),
+    "gannet.node.algorithms.collectives": ("gossip", "ring_all_reduce", "server_average"),
     "gannet.node.codecs.custom.base": ("Codec",),
+    "gannet.node.methods.base": ("Method",),
     "gannet.node.settings": ("Settings",),
     "gannet.node.tasks.base": ("Evaluation",),
     "gannet.node.tasks.custom.base": ("Batch", "Task"),
+    "gannet.node.training.optimizers": ("OAdam",),
+    "gannet.node.training.worker": ("Step", "Worker"),
     "gannet.spec.load": ("SpecError", "load_spec"),
     "gannet.spec.run_spec": ("ComparisonSpec", "RunSpec"),
 }

@@ -9,10 +9,7 @@ from collections.abc import AsyncGenerator
 
 from pydantic import Field
 
-from gannet.node.algorithms.collectives import gossip
-from gannet.node.methods.base import Method
-from gannet.node.training.optimizers import OAdam
-from gannet.node.training.worker import Step, Worker
+from gannet import Method, OAdam, Step, Worker, gossip
 
 
 class LazyGossip(Method):

@@ -1,6 +1,6 @@
 """A map of the method that reaches the score first, by links and number of nodes, and a check of its accuracy.
 
-The map is predicted: steps to the score (a noisy min-max game with a part of its own for every node, on the virtual
+The map is predicted: steps to the score (a noisy min-max game with a different part at every node, on the virtual
 fabric) times seconds a step (messages of the default GAN's size and its pace, on the virtual fabric, on each link).
 With --real a sample of its cells is run for a few steps on the namespaces fabric and compared with the prediction.
 

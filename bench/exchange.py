@@ -167,7 +167,7 @@ def measure_rate(
 
 
 def traffic_of(method: str, world: int, values: int) -> Any:
-    """Who sends how much to whom; gloo's ring carries what ours does."""
+    """Bytes from each sender to each receiver; gloo's ring carries the same as ours."""
     from gannet.node.config import NodeConfig
     from gannet.node.traffic.exchange import exchange_traffic
 
@@ -238,7 +238,7 @@ HEADINGS = ("Mbit/s", "collective", "median s (min–max)", "bound s", "÷ bound
 
 
 def caption(result: dict[str, Any]) -> str:
-    """What the figures hold for."""
+    """The conditions that the figures hold for."""
     o = result["options"]
     return (
         f"{o['nodes']} nodes, {4e-6 * o['values']:.2f} MB float32, {o['delay_ms']:g} ms one way, "

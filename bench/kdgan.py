@@ -309,7 +309,7 @@ def earlier(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def caption(o: argparse.Namespace) -> str:
-    """What was measured, and how."""
+    """The conditions of the measurement."""
     rates = " ".join(f"{rate:g}" for rate in o.rates)
     return (
         "Accuracy on all 10,000 test images, mean ± standard deviation over seeds; differences with 95% interval. "

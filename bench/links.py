@@ -49,7 +49,7 @@ from gannet.netem.preflight import EngineUnavailable, choose_engine
 from gannet.netem.sandbox import Sandbox
 
 PARTS = ("links", "peers", "apply")
-# Of a frame of 1514 bytes, as shapers count it, TCP's payload with timestamps.
+# Share of TCP's payload, with timestamps, in a frame of 1514 bytes as shapers count it.
 TCP_SHARE = 1448 / 1514
 MININET_SHARE = 0.20
 # Rate in Mbit/s (None: no limit, the ceiling) and one-way delay in ms.
@@ -124,7 +124,7 @@ def links(engine: str, options: argparse.Namespace, console: Console) -> list[di
     with Sandbox() as sandbox:
         lab = Lab(sandbox, 2)
         ours = Engine(lab, engine)
-        # The prototype needs NFQUEUE and plain netem needs sch_netem; each engine stands beside its own.
+        # The prototype needs NFQUEUE and plain netem needs sch_netem, so each engine has its own counterpart.
         beside: Nothing = Prototype(lab) if engine == "nfqueue" else PlainNetem(lab)
         for rate_mbps, delay_ms in LINKS:
             if options.rates and (rate_mbps or 0) not in options.rates:
@@ -163,7 +163,7 @@ def apply(engine: str, options: argparse.Namespace, console: Console) -> list[di
     console.print(f"plans of {world} nodes", markup=False)
     took: dict[str, list[float]] = {"fresh": [], "everything changes": [], "only rates change": []}
     with Sandbox() as sandbox:
-        Lab(sandbox, world)  # builds the network; nobody sends
+        Lab(sandbox, world)  # builds the network; no node sends
         if engine == "netem":
             took["plain tc, one netem a node"] = plain_apply(sandbox, options)
         agents = [AgentClient.spawn(sandbox.prefix(f"node{rank}"), f"node {rank}") for rank in range(world)]
@@ -224,14 +224,14 @@ def links_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def off_rate(row: dict[str, Any]) -> float:
-    """How far goodput is from what the ordered rate leaves to TCP's payload, as a share of it."""
+    """Relative deviation of goodput from the TCP payload rate that the configured rate allows."""
     return float(row["goodput_bps"] / (TCP_SHARE * row["rate_bps"]) - 1)
 
 
 def peers_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The table `peers` as text, with costs against those of the same contestant with the fewest peers.
 
-    Every datagram is a frame. What engine netem costs is seen in the whole machine's time only.
+    Every datagram is a frame. The cost of engine netem shows in the whole machine's time only.
     """
     cost = "us_per_packet" if rows[0]["who"] == "engine nfqueue" else "us_per_frame"
     first = {row["who"]: row[cost] for row in reversed(rows)}
@@ -263,7 +263,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any]]], list[t
 
 
 def caption(result: dict[str, Any]) -> str:
-    """What the figures hold for."""
+    """The conditions that the figures hold for."""
     ours = [row for row in result.get("links", ()) if row["who"].startswith("engine")]
     rates = [abs(off_rate(row)) for row in ours if row["rate_bps"] is not None]
     delays = [abs(row["one_way_ms"] / row["delay_ms"] - 1) for row in ours]

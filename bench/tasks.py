@@ -1,10 +1,10 @@
-"""What a step of each task costs: time at 1 and 2 threads, memory, FLOPs, bytes; layouts and torch.compile as ratios.
+"""Cost of a step of each task: time at 1 and 2 threads, memory, FLOPs, bytes; layouts and torch.compile as ratios.
 
     python bench/tasks.py                       # all: some ten minutes on two cores
     python bench/tasks.py --tasks small dcgan --no-compile
 
-Every figure comes from a process of its own: the median time of a gradient (one of the generator and the critic
-together) after two that warm up, and the most memory that the process ever had beyond what it had before the task was
+Every figure comes from a separate process: the median time of a gradient (one of the generator and the critic
+together) after two for warm-up, and the peak memory of the process in excess of its memory before the task was
 built. FLOPs, bytes of messages and parameters are those of `gannet task show`, for four nodes that gossip on a ring.
 """
 
@@ -91,7 +91,7 @@ def forget_peak() -> None:
 
 
 def measure(name: str, threads: int, variant: str, seconds: float) -> dict[str, Any]:
-    """measure_here in a process of its own; {"why"} where the variant does not work."""
+    """measure_here in a separate process; {"why"} where the variant does not work."""
     argv = [sys.executable, __file__, "--one", name, str(threads), variant, str(seconds)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     try:
@@ -146,7 +146,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def ratio(over: dict[str, Any] | None, under: dict[str, Any] | None) -> str:
-    """Of two times, at one thread."""
+    """Ratio of two times, at one thread."""
     if over is None or under is None:
         return "–"
     return "fails" if "why" in over or "why" in under else f"{over['ms'] / under['ms']:.2f}"

@@ -108,14 +108,14 @@ class Run:
         return float(np.mean(self.squares[:iterations]))
 
     def bound(self, iterations: int | None = None) -> float:
-        """The theorem's, with D as it was in the run."""
+        """The theorem's bound, with D as it was in the run."""
         n = len(self.squares) if iterations is None else iterations
         return stationarity_bound(
             n, self.workers, self.batch, RATE, self.noise, self.start, self.diameter, self.lipschitz
         )
 
     def line(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Its record in the results."""
         kept = {key: value for key, value in asdict(self).items() if key != "squares"}
         return kept | {"iterations": len(self.squares), "mean_square": self.mean_square(), "bound": self.bound()}
 

@@ -1,9 +1,9 @@
-"""What bench/crossover.py compares: the methods, their jobs on a link, and what a run of one tells.
+"""Cells of bench/crossover.py: the methods, their jobs on a link, and the figures of a job's run.
 
 Two kinds of jobs. A *trajectory* is a small min-max game on links without limits, until it is near its saddle point:
 how many steps a method needs does not depend on links (all methods here are synchronous). A *timing* is the same game
 padded to the size of the default GAN, for a few steps on the link in question: how long a step takes does not depend
-on what the values are.
+on the values.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class Watch:
         return [max(times) for times in zip(*self.times.values(), strict=False)]
 
     def step_s(self, after: int = 0) -> float:
-        """Seconds a step, on average over the steps after so many, until the last node has ended each."""
+        """Mean seconds a step over the steps later than `after`; a step ends when the last node has ended it."""
         ends = self.ends_s()
         return (ends[-1] - (ends[after - 1] if after else 0.0)) / (len(ends) - after)
 
@@ -144,7 +144,7 @@ def link(rate_mbps: float, delay_ms: float) -> LinkProfile:
 
 
 def timing_job(name: str, world: int, rate_mbps: float, delay_ms: float, steps: int, pace_ms: float = PACE_MS) -> Job:
-    """So many steps of a method with messages of the default GAN's size."""
+    """A job of `steps` steps of a method with messages of the default GAN's size."""
     method = METHODS[name]
     links = LinkState(profile=link(rate_mbps, delay_ms))
     settings = {

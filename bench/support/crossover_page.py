@@ -19,7 +19,7 @@ SHORT = {
     "gradients": "QSGD",
     "local": "10 steps",
 }
-# A colour for each method, told apart also by those who see fewer (after Okabe and Ito 2008).
+# A colour for each method, distinguishable with colour blindness (after Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#999999", "#f0e442", "#cc79a7", "#d55e00")
 
 
@@ -41,7 +41,7 @@ def words(cell: dict[str, Any]) -> str:
 
 
 def sample_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Predicted beside measured, a line for each cell and method."""
+    """Predicted and measured values, a line for each cell and method."""
     return [
         (
             str(found["nodes"]),
@@ -72,7 +72,7 @@ def sample_caption(result: dict[str, Any]) -> str:
 
 
 def map_caption(result: dict[str, Any]) -> str:
-    """What the map holds for."""
+    """The conditions that the map holds for."""
     s = result["settings"]
     return (
         f"Predicted. The first method to come within {s['score']:g} of the first distance to the saddle point, and "

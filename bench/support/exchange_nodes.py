@@ -49,7 +49,7 @@ Run = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a process is told before it is forked."""
+    """Settings of a process, made before it is forked."""
 
     method: str
     rank: int

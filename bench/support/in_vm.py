@@ -13,9 +13,9 @@ VM = Path(__file__).parents[2] / "tests/netem/vm/netem-vm"
 
 
 def said_in_vm(script: str, arguments: Sequence[str]) -> Any:
-    """What a benchmark prints as JSON, on a line of its own, when it runs with `--json` in the emulated machine.
+    """JSON that a benchmark prints on a separate line, when it runs with `--json` in the emulated machine.
 
-    What else it says goes to stderr as it comes: nothing that is written to the machine's files stays. Raises
+    Its other output goes to stderr as it comes: files written inside the machine are lost. Raises
     SystemExit when it ends without figures.
     """
     command = [VM, "--", "env", "PYTHONDONTWRITEBYTECODE=1", sys.executable, str(Path(script).absolute())]

@@ -23,7 +23,7 @@ _HERE = Path(__file__).parent
 _TOOL = str(_HERE.parents[1] / "tests/netem/wire_tool.py")
 _TICKS, _CPUS = os.sysconf("SC_CLK_TCK"), os.cpu_count() or 1
 _ECHOES, _ECHO_MS = 41, 20
-# TCP's payload in a full frame with time stamps, and what an interface counts beside it in every packet.
+# TCP's payload in a full frame with time stamps, and the bytes that an interface counts in addition for every packet.
 PAYLOAD_BYTES, _HEADER_BYTES = 1448, 66
 
 
@@ -49,7 +49,7 @@ class Lab:
         self._port = 9000
 
     def start(self, rank: int, *argv: str) -> subprocess.Popen[str]:
-        """A program on a node, once it has said its first line."""
+        """A program on a node, once it has printed its first line."""
         process = subprocess.Popen(
             [*self.sandbox.prefix(f"node{rank}"), *argv], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -81,7 +81,7 @@ class Lab:
         return float(total["bits_per_second"])
 
     def received(self, rank: int) -> tuple[int, float]:
-        """What a node's interface has received: packets, which may hold several segments, and full frames' worth."""
+        """Traffic received by a node's interface: packets (each may hold several segments) and full frames' worth."""
         shown = json.loads(self.sandbox.run(f"ip -s -j link show dev {DEVICE}", f"node{rank}"))
         count = shown[0]["stats64"]["rx"]
         return int(count["packets"]), (count["bytes"] - _HEADER_BYTES * count["packets"]) / PAYLOAD_BYTES
@@ -111,11 +111,11 @@ class Nothing:
         """Links as wanted at nodes 0 and 1, in place of those before."""
 
     def processes(self) -> list[int]:
-        """What works in user space for the links, by pid."""
+        """Pids of the processes that serve the links in user space."""
         return []
 
     def clear(self) -> None:
-        """The bare links again."""
+        """Restore the bare links."""
 
 
 class Engine(Nothing):
@@ -198,7 +198,7 @@ class PlainNetem(Nothing):
 
 
 class PlainPeers(Nothing):
-    """What recipes do where every peer has a delay of its own: at the sender, which is the last node, a class of HTB
+    """The usual recipe for a different delay to every peer: at the sender, which is the last node, a class of HTB
     with a netem for each of the others, and u32 filters by address, node 1's the last of them."""
 
     name = "plain tc, u32"
@@ -220,10 +220,10 @@ class PlainPeers(Nothing):
 
 @dataclass(frozen=True)
 class Carried:
-    """What one link gave and cost. Shares are of one processor; µs a packet: processes and softirq together.
+    """Performance and cost of one link. Shares are of one processor; µs a packet: processes and softirq together.
 
-    `machine_share` and `us_per_frame` (of full frames' worth of data) count all that kept processors busy, the
-    traffic's own programs and whatever else ran included.
+    `machine_share` and `us_per_frame` (of full frames' worth of data) count all processor time, including the
+    programs that generate the traffic and any others that ran.
     """
 
     who: str
@@ -245,7 +245,7 @@ class Carried:
 def carry(
     who: Nothing, rate_bps: int | None, delay_ms: float, options: list[str], seconds: int, sender: int = 0
 ) -> Carried:
-    """Put a link in force, echo over it while it is idle, then fill it, and count what that took."""
+    """Apply a link, echo over it while it is idle, then fill it, and count the resources used."""
     lab = who.lab
     who.put(rate_bps, delay_ms)
     try:

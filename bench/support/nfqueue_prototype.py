@@ -1,8 +1,8 @@
-"""What one would write in half an hour: hold every packet of a queue for a while and let it go, one verdict each.
+"""The prototype one would write in half an hour: hold every packet of a queue, then release it, one verdict each.
 
     nfqueue_prototype.py QUEUE DELAY_MS
 
-The measure of bench/links.py for engine nfqueue. Raw netlink (include/uapi/linux/netfilter/nfnetlink_queue.h), since
+The baseline of bench/links.py for engine nfqueue. Raw netlink (include/uapi/linux/netfilter/nfnetlink_queue.h), since
 packages around libnetfilter_queue need its headers to install.
 """
 

@@ -1,4 +1,4 @@
-"""What a benchmark leaves in bench/results: its figures as JSON, and the same as a page of Markdown tables."""
+"""Result files of a benchmark in bench/results: its figures as JSON, and as a page of Markdown tables."""
 
 from __future__ import annotations
 

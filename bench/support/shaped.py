@@ -1,4 +1,4 @@
-"""A network of namespaces with a profile's links in force, for the benchmarks that measure it by the agents."""
+"""A network of namespaces with a profile's links applied, for the benchmarks that measure it by the agents."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def shaped(nodes: int, profile: str, engine: str) -> Iterator[tuple[list[AgentCl
             stack.callback(agent.close)
         for rank, (agent, plan) in enumerate(zip(agents, plans, strict=True)):
             agent.request("apply", engine=engine, plan=plan.to_json())
-            agent.request("probe_serve", address=addresses[rank])  # as when the links of a run are put in force
+            agent.request("probe_serve", address=addresses[rank])  # as when the links of a run are applied
         yield agents, plans

@@ -1,4 +1,4 @@
-"""The plots of bench/theory.py: five panels on one self-contained page, measured points beside the papers' lines."""
+"""The plots of bench/theory.py: five panels on one self-contained page, measured points with the papers' lines."""
 
 from __future__ import annotations
 

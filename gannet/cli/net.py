@@ -82,7 +82,7 @@ def apply(
 ) -> None:
     """Apply a link profile to all nodes (replacing all other profiles), or only to the given nodes or links.
 
-    What is partitioned stays so.
+    Partitions stay in place.
     """
     chosen, for_s = _profile(profile), _seconds(for_)
     links = [{"source": a, "target": b} for text in link or () for a, b in _links(text)]

@@ -1,4 +1,4 @@
-"""What the commands that train share: loading a spec, running it where its fabric wants, and errors as messages."""
+"""Shared by the commands that train: loading a spec, running it where its fabric requires, and errors as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gannet net up`: a network to put other programs into. What it is comes from a profile or a spec's `links`."""
+"""`gannet net up`: a network to run other programs in, described by a profile or a spec's `links`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _trains(source: str) -> bool:
 
 
 def hold(spec: RunSpec, certify: bool, console: Console) -> None:
-    """Have the network up until Ctrl-C or SIGTERM. Continues in a sandbox of its own, and never leaves it."""
+    """Have the network up until Ctrl-C or SIGTERM. Enters a new sandbox, and never leaves it."""
     sandbox.enter()  # before anything starts a thread
     from gannet.fabrics.namespaces.standalone import BareNetwork, Network
     from gannet.netem.preflight import choose_engine
@@ -128,7 +128,7 @@ def _tell(news: dict[str, Any], console: Console) -> None:
 
 
 def _show(certificate: Certificate, console: Console) -> None:
-    """What every link was ordered to be and measured as; of many links, those that are wrong."""
+    """Print the configured and measured values of every link; with many links, only of those out of tolerance."""
     table = plain_table("link", "rate", "measured", "one way", "median", "95%", "loss", "measured", "", no_wrap=True)
     edges = certificate.edges
     shown = edges if len(edges) <= _MOST_ROWS else [edge for edge in edges if not edge.ok]

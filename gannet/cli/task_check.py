@@ -86,7 +86,7 @@ def _spec_around(file: Path, settings: Sequence[str]) -> ComparisonSpec:
 
 
 def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding]:
-    """What is wrong with a spec's task. Raises PluginError where it cannot be built at all."""
+    """Mistakes found in a spec's task. Raises PluginError where it cannot be built at all."""
     import torch
 
     from gannet.node.data.datasets import load_shard

@@ -78,7 +78,7 @@ def topology(
 
 
 def choice_of(text: str) -> TopologySetting:
-    """What NAME, NAME:KEY=VALUE,… or a path stands for. Raises ValueError for what is none of them."""
+    """The topology given by NAME, NAME:KEY=VALUE,… or a path. Raises ValueError for any other text."""
     name, colon, rest = text.partition(":")
     if name not in NAMES and (Path(text).is_file() or "/" in text or Path(text).suffix):
         return topology_config({"name": "file", "path": text})

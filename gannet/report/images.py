@@ -12,7 +12,7 @@ from gannet.ledger.reader import Image
 from gannet.report import formatting as words
 from gannet.report.results import ArmResult, Results
 
-# Of the longest arm's time. Learning is fastest early on, so the columns are closer together there.
+# Fractions of the longest arm's time. Learning is fastest early on, so the columns are closer together there.
 FRACTIONS = (0.125, 0.25, 0.5)
 
 

@@ -89,7 +89,7 @@ def _trust(arm: ArmResult) -> Text:
 
 
 def summarise(comparison: Comparison) -> dict[str, Any]:
-    """What comparison.json contains. The keys are stable; `format` increases when a meaning changes.
+    """The contents of comparison.json. The keys are stable; `format` increases when a meaning changes.
 
     format, name, created; conclusion (the headline sentence); sentences {time, bytes, quality}; notes [text]; trust
     ("trusted" | "partly trusted" | "untrusted"), trust_reason, trusted (true only for "trusted"); score {name,

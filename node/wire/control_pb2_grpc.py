@@ -184,8 +184,8 @@ class Controller:
 
 
 class MembershipStub:
-    """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
-    line holds for as long as the container lives, over many runs.
+    """Where nodes connect to the controller by themselves (containers), their link agents connect first. An agent's
+    stream stays open for as long as the container lives, over many runs.
     """
 
     def __init__(self, channel):
@@ -202,8 +202,8 @@ class MembershipStub:
 
 
 class MembershipServicer:
-    """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
-    line holds for as long as the container lives, over many runs.
+    """Where nodes connect to the controller by themselves (containers), their link agents connect first. An agent's
+    stream stays open for as long as the container lives, over many runs.
     """
 
     def Serve(self, request_iterator, context):
@@ -229,8 +229,8 @@ def add_MembershipServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Membership:
-    """Where nodes come to the controller of their own accord (containers), their link agents come first. An agent's
-    line holds for as long as the container lives, over many runs.
+    """Where nodes connect to the controller by themselves (containers), their link agents connect first. An agent's
+    stream stays open for as long as the container lives, over many runs.
     """
 
     @staticmethod

@@ -56,8 +56,9 @@ class ExchangeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Attend(self, request, context):
-        """Where a graph changes from round to round: a sender hears, as long as it likes, for which round the receiver is
-        ready, so that its message does not meet those of the round before (see node/exchange/turn_rule.py).
+        """On a graph that changes every round: a sender subscribes, for as long as it likes, to the rounds for which the
+        receiver becomes ready, so that its message does not meet those of the round before (see
+        node/exchange/turn_rule.py).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

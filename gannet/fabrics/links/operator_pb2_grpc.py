@@ -55,21 +55,21 @@ class OperatorServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Show(self, request, context):
-        """What is in force, and what will change by itself. Changes nothing.
+        """Returns the applied links and the scheduled changes. Changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Change(self, request, context):
-        """Changes the links at all agents at once; answers when every agent has read back what is in force, or has not.
+        """Changes the links at all agents at once; answers when every agent has read them back or failed to.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Checks the links while training goes on: reads back every node, and sends some 40 small echoes over each link.
+        """Checks the links during training: reads back every node, and sends some 40 small echoes over each link.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,1 +1,1 @@
-"""The `gannet` command: one file a group of subcommands. Each checks its input, then calls what does the work."""
+"""The `gannet` command: one file per group of subcommands. Each checks its input and calls other packages."""

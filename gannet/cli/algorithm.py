@@ -1,4 +1,4 @@
-"""`gannet algorithm check`: finds the common mistakes in an algorithm of one's own before it is trained."""
+"""`gannet algorithm check`: finds common mistakes in a user's algorithm before it is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ algorithm = typer.Typer(name="algorithm", help="Algorithms of one's own.", no_ar
 
 @algorithm.callback()
 def _group() -> None:
-    """Algorithms of one's own."""
+    """Check your own algorithms."""
 
 
 @algorithm.command(epilog="Example: [bold]gannet algorithm check my_algorithm.py --settings every=4[/bold]")
@@ -35,7 +35,7 @@ def check(
 ) -> None:
     """Look for the common mistakes in an algorithm: mixing, bytes, deadlocks, repeats, resuming, lost peers.
 
-    It trains small games on the virtual fabric. Status 1: something was found.
+    It trains small games on the virtual fabric. Exit status: 0 if none was found, 1 otherwise.
     """
     console = Console(highlight=False)
     try:

@@ -1,4 +1,4 @@
-"""`gannet codec`: checks a codec of one's own before anything is trained with it."""
+"""`gannet codec check`: finds common mistakes in a user's codec before it is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ codec = typer.Typer(name="codec", help="Codecs of your own.", no_args_is_help=Tr
 
 @codec.callback()
 def _codec() -> None:
-    """Codecs of your own."""
+    """Check your own codecs."""
 
 
 @codec.command(epilog="Example: [bold]gannet codec check my_codec.py --settings levels=4[/bold]")
@@ -30,7 +30,10 @@ def check(
         list[str] | None, typer.Option("--settings", metavar="KEY=VALUE", help="A setting of the codec.")
     ] = None,
 ) -> None:
-    """Look for the usual mistakes in a codec: sizes, memory, random numbers, NaN, bias. Status 1: some."""
+    """Look for common mistakes in a codec: sizes, memory, random numbers, NaN, bias.
+
+    Exit status: 0 if none was found, 1 otherwise.
+    """
     console, found = Console(highlight=False), 0
     try:
         codecs = codecs_of(file, settings or [])

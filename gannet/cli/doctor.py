@@ -1,4 +1,4 @@
-"""`gannet doctor`: tries what this machine can do, and shows how to fix what it cannot."""
+"""`gannet doctor`: checks the abilities of this machine, and shows how to fix those that fail."""
 
 from __future__ import annotations
 

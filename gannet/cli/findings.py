@@ -1,4 +1,4 @@
-"""How the checks of a user's files say what they found."""
+"""Prints the findings of checks of a user's files."""
 
 from __future__ import annotations
 

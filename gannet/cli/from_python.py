@@ -1,7 +1,7 @@
 """The `gannet` command as the child of a program that calls `gannet.run` or `gannet.compare` (gannet.experiment.api).
 
 `python -P …/gannet/cli/from_python.py PID ARGUMENT…` runs the code of the `gannet` package that this file is in,
-whatever else of that name the current folder or PYTHONPATH has, and ends when process PID, which started it, ends.
+even if the current folder or PYTHONPATH has another one, and ends when process PID, which started it, ends.
 """
 
 from __future__ import annotations

@@ -233,14 +233,14 @@ def serve(
         str, typer.Option(help="Folder for the results; with / at its end, a new folder in it.")
     ] = "/runs/",
 ) -> None:
-    """Run a spec over the node containers that join: what the controller's container does."""
+    """Run a spec over the node containers that join: the command of the controller's container."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    # `docker compose stop`, or Ctrl-C on the host: what was measured so far is worth its report. Before the slow
-    # imports, since the first process of a container ignores what it has no handler for; SIGINT too, since an engine
-    # that was started in the background hands on that it ignores it.
+    # On `docker compose stop` or Ctrl-C on the host, report the measurements made so far. Installed before the slow
+    # imports, since the first process of a container ignores signals without a handler; SIGINT too, since a container
+    # engine started in the background passes on its ignored SIGINT.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, interrupt)
     from gannet.experiment.serve import serve as run_served

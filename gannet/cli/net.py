@@ -1,4 +1,4 @@
-"""`gannet net`: look at the links of a live run and change them while it trains."""
+"""`gannet net`: shows the links of a live run and changes them while it trains."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def apply(
 
 @net.command()
 def clear(for_: ForOption = None, controller: ControllerOption = None) -> None:
-    """Unshaped links everywhere, and no partition."""
+    """Remove all link profiles and partitions: links are unshaped everywhere."""
     _change(controller, _seconds(for_), clear={})
 
 
@@ -105,9 +105,9 @@ def partition(
     for_: ForOption = None,
     controller: ControllerOption = None,
 ) -> None:
-    """Cut every link between two groups, both ways: not a packet passes. Links within a group stay as they are.
+    """Cut every link between two groups, both ways, for all packets. Links within a group stay unchanged.
 
-    Nodes that are not named are one more group. A partition replaces the one before.
+    Nodes that are not named form one more group. A partition replaces the one before.
     """
     cut = [[_rank(rank, f"partition {groups}") for rank in group.split(",")] for group in groups.split(":")]
     _change(controller, _seconds(for_), partition={"groups": [{"nodes": group} for group in cut]})
@@ -119,7 +119,7 @@ def isolate(
     for_: ForOption = None,
     controller: ControllerOption = None,
 ) -> None:
-    """Cut every link of some nodes, both ways, whatever is cut besides."""
+    """Cut every link of the given nodes, both ways, in addition to earlier cuts."""
     if wrong := [rank for rank in nodes if rank < 0]:
         fail(f"{wrong[0]}: nodes are numbered from 0")
     _change(controller, _seconds(for_), isolate={"nodes": nodes})
@@ -135,7 +135,7 @@ def replay(
     ] = None,
     controller: ControllerOption = None,
 ) -> None:
-    """Have the access links of some nodes, or of all, do what a trace says: rates, delay, loss, outages."""
+    """Replay a trace (rates, delay, loss, outages) on the access links of the given nodes, or of all."""
     for_s = _seconds(for_)
     try:
         chosen = load_trace(trace)
@@ -162,8 +162,8 @@ def verify(
 ) -> None:
     """Measure delays and losses by small echoes during training, and read rates back from every kernel.
 
-    Training shares the links, so echoes may wait in queues: no echo may be quicker than planned, nor slower
-    than full queues explain, and a link that is cut must carry none.
+    Training shares the links, so echoes may wait in queues: no echo may be faster than configured, nor slower than
+    full queues explain, and none may pass a link that is cut.
     """
     links = [pair for text in link or () for pair in _links(text)]
     with _controller(controller) as client:
@@ -188,7 +188,7 @@ def verify(
 
 
 def _half_width(interval: tuple[float, float] | None) -> str:
-    """How far the true median may be from the one measured, at 95%."""
+    """Half the width of the 95% interval of the median."""
     return "–" if interval is None else f"± {(interval[1] - interval[0]) / 2:.2f} ms"
 
 
@@ -216,7 +216,7 @@ def _nodes_table(nodes: Sequence[NodeLinks]) -> Table:
 
 
 def _arrivals(node: NodeLinks) -> str:
-    """Paths that are alike share a line: "0,1: 25 ms ± 2 ms, loss 1%"."""
+    """Equal paths share a line: "0,1: 25 ms ± 2 ms, loss 1%"."""
     alike: dict[str, list[int]] = {}
     for path in node.paths:
         parts = [_delay(path.delay_ms, path.jitter_ms)]
@@ -227,7 +227,7 @@ def _arrivals(node: NodeLinks) -> str:
 
 
 def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
-    """Status 1, naming who differs or has not answered; a node that was lost earlier is no news."""
+    """Exit with status 1, naming the nodes that differ or have not answered, unless they were lost earlier."""
     wrong = [node for node in nodes if not node.gone and (node.error or node.differences)]
     for node in wrong:
         errors.print(f"node {node.rank}: {node.error or '; '.join(node.differences)}", style="red", markup=False)
@@ -237,7 +237,7 @@ def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
 
 @contextmanager
 def _controller(address: str | None) -> Iterator[OperatorClient]:
-    """A line to the controller; what goes wrong on it is one message, and status 1 or 2."""
+    """A connection to the controller; an error on it becomes one message, and exit status 1 or 2."""
     from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller
 
     token = os.environ.get("GANNET_TOKEN", "")
@@ -268,7 +268,7 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _links(text: str) -> list[tuple[int, int]]:
-    """The directed links that "A:B" or "A>B" means."""
+    """The directed links that "A:B" (both ways) or "A>B" names."""
     ends = re.split("[:>]", text)
     if len(ends) != 2:
         fail(f"--link {text}: write A:B for both directions, or 'A>B' for one")

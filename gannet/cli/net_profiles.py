@@ -1,4 +1,4 @@
-"""`gannet net profiles`, `regions` and `schema`: which links there are by name, and what a file may say."""
+"""`gannet net profiles`, `regions` and `schema`: list the named links, and the format of their files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WIDE = 150
 def profiles(
     name: Annotated[str | None, typer.Argument(help="Only this one, in full: a name, or a .yaml file.")] = None,
 ) -> None:
-    """The profiles that there are by name, shipped and your own: what `apply` and a spec's `links` take.
+    """List the link profiles, shipped and your own, that `apply` and a spec's `links` accept.
 
     Your own are .yaml files in ./profiles, or in the folders that GANNET_PROFILES lists (colons between them).
     """
@@ -66,9 +66,9 @@ def schema(
         Path | None, typer.Option("--out", metavar="FILE", help="Write it to this file; default: standard output.")
     ] = None,
 ) -> None:
-    """The JSON Schema of profile files, for editors.
+    """Print the JSON Schema of profile files, for editors.
 
-    In a file of your own, say where it is: # yaml-language-server: $schema=FILE
+    Refer to it in your own file: # yaml-language-server: $schema=FILE
     """
     if out is None:
         sys.stdout.write(schema_text())
@@ -82,9 +82,9 @@ def schema(
 def regions(
     name: Annotated[str | None, typer.Argument(help="Only this matrix, cell by cell: a name, .yaml or .csv.")] = None,
 ) -> None:
-    """The matrices of delays between regions of the world: what a spec's `links.regions` takes.
+    """List the matrices of delays between regions of the world that a spec's `links.regions` accepts.
 
-    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where there are.
+    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where it has any.
     """
     table = plain_table()
     try:
@@ -114,7 +114,7 @@ def _cell(matrix: LinkMatrix, row: int, column: int) -> str:
 
 
 def _print(table: Table, always_whole: bool = False) -> None:
-    """To a terminal as it fits; to a pipe, or where a row must not break, in lines as long as they are."""
+    """Print fitted to a terminal; to a pipe, or where a row must not break, with lines at full length."""
     console = Console(highlight=False)
     if always_whole or not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_WIDTH)
@@ -174,7 +174,7 @@ def jitter(profile: LinkProfile) -> str:
 
 
 def loss(profile: LinkProfile) -> str:
-    """For example "1% in bursts of 8", and what else happens to packets."""
+    """For example "1% in bursts of 8", and other effects on packets."""
     bursts = profile.gilbert_elliott
     lost = f"{profile.mean_loss_percent:.3g}%"
     if bursts is not None:

@@ -1,4 +1,4 @@
-"""The commands of `gannet net` that put other programs onto the links: `up` and `exec`."""
+"""The commands of `gannet net` that run other programs over the links: `up` and `exec`."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def exec_(
     ] = False,
     controller: ControllerOption = None,
 ) -> None:
-    """Run a program at a node of what is up: a run, a cluster of containers, or [bold]gannet net up[/bold].
+    """Run a command inside a node of a run, a cluster of containers, or [bold]gannet net up[/bold].
 
-    On namespaces everything but the network stays as it is here: user, files, folder, terminal, standard streams,
+    On namespaces everything but the network stays as in your shell: user, files, folder, terminal, standard streams,
     signals. In a container it is `docker exec`. GANNET_NODE, GANNET_NODES (how many), GANNET_ADDRESS and GANNET_PEERS
     (addresses, by rank) tell the program where it is. The exit status is the program's; 125: it could not be started.
     """

@@ -28,7 +28,7 @@ _SPEC_KEYS = {"links", "algorithm", "arms", "nodes"}
 
 
 def spec_of(source: str | None, nodes: int | None, overrides: Sequence[str], arm: str | None) -> RunSpec:
-    """The spec whose nodes, links, engine and seed are meant: a spec's arm, or a profile alone.
+    """The spec that sets nodes, links, engine and seed: a spec's arm, or one made from a profile alone.
 
     Raises SpecError and ProfileError.
     """
@@ -48,18 +48,18 @@ def spec_of(source: str | None, nodes: int | None, overrides: Sequence[str], arm
 
 
 def _is_profile(source: str) -> bool:
-    """A shipped profile, or a file that is a mapping without what only a spec has."""
+    """Whether `source` names a profile: a shipped one, or a file without keys that only a spec has."""
     if not source.endswith((".yaml", ".yml")):
         return source in list_profiles() or source not in shipped_specs()
     try:
         data = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
-        return True  # load_profile says what is wrong with it
+        return True  # load_profile reports the error
     return not (isinstance(data, dict) and _SPEC_KEYS & data.keys())
 
 
 def _trains(source: str) -> bool:
-    """Whether a spec says how to train; one that holds links alone will do as well."""
+    """Whether a spec describes training; a spec with links alone is accepted as well."""
     if source in shipped_specs():
         return True
     data = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def _trains(source: str) -> bool:
 
 
 def hold(spec: RunSpec, certify: bool, console: Console) -> None:
-    """Have the network up until Ctrl-C or SIGTERM. Enters a new sandbox, and never leaves it."""
+    """Keep the network up until Ctrl-C or SIGTERM. Enters a new sandbox, and never leaves it."""
     sandbox.enter()  # before anything starts a thread
     from gannet.fabrics.namespaces.standalone import BareNetwork, Network
     from gannet.netem.preflight import choose_engine
@@ -116,7 +116,7 @@ def examples(world: int, address: str) -> list[str]:
 
 
 def _tell(news: dict[str, Any], console: Console) -> None:
-    """One line of the ledger in words; readings are for ledgers, and kinds not known here are shown as they are."""
+    """Print one event of the run folder in words; link samples are left out, unknown kinds are shown unchanged."""
     event, at = news.get("event"), f"{news.get('t_s', 0.0):.1f} s: "
     if event in (None, "configured"):
         return

@@ -1,4 +1,4 @@
-"""`gannet task`: what a task is and costs, before anything is run."""
+"""`gannet task`: shows the size and cost of a task, before anything is run."""
 
 from __future__ import annotations
 

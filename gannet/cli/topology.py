@@ -85,7 +85,7 @@ def choice_of(text: str) -> TopologySetting:
     if not colon:
         return topology_config(name)
     if name not in NAMES:
-        topology_config(name)  # which says what there is
+        topology_config(name)  # its error lists the names
     pairs = [pair.partition("=") for pair in rest.split(",")]
     if wrong := [key for key, equals, value in pairs if not (key and equals and value)]:
         raise ValueError(f"{text}: write NAME:KEY=VALUE, for example base:degree=2 (got {wrong[0]!r})")
@@ -93,7 +93,7 @@ def choice_of(text: str) -> TopologySetting:
 
 
 def check_target(out: Path) -> None:
-    """Raise ValueError, before anything is computed, for a file that cannot be drawn into."""
+    """Raise ValueError, before anything is computed, for a file that cannot be written as a drawing."""
     if out.suffix not in (".html", ".svg", ".png"):
         raise ValueError(f"--out {out}: draws .html, .svg or .png")
     if not out.parent.is_dir():
@@ -134,7 +134,7 @@ def _count(copies: float) -> str:
 
 
 def picture(weights: Matrix) -> list[str]:
-    """W as lines of text: darker is heavier; of many nodes only who mixes with whom, two rows a line."""
+    """W as lines of text: darker is heavier; for many nodes only the nonzero entries, two rows a line."""
     if len(weights) <= _LARGEST_SHADED:
         steps = weights / weights.max() * len(_SHADES)
         return ["".join("· " if s == 0 else 2 * _SHADES[max(0, round(float(s)) - 1)] for s in row) for row in steps]

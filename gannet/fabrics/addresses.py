@@ -1,11 +1,11 @@
-"""Where everything is on the namespaces fabric: addresses, names and the commands that build it. Pure.
+"""The layout of the namespaces fabric: addresses, names and the commands that build it. Pure.
 
     sandbox namespace ── mgmt bridge 10.78.0.1 ── mgmt0 of every node      (control, metrics: never shaped)
     namespace "mesh"  ── mesh bridge ──────────── mesh0 of every node      (messages: shaped in the node)
     namespace "nodeR" ── mesh0 10.77.x.y, mgmt0 10.78.x.y
 
 The mesh bridge has a namespace of its own, so that no firewall rule of the host applies to its frames.
-Management and mesh are told apart by subnet.
+Management and mesh differ by subnet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MESH_NAMESPACE = "mesh"
 CONTROLLER_ADDRESS = "10.78.0.1"
 MESH_PORT = 7700
 METRICS_PORT = 9400
-# The controller's endpoints, where nodes of containers join by themselves.
+# The controller's endpoints, at which containerized nodes join.
 CONTROL_PORT = 7000
 OPERATOR_PORT = 7001
 AGENTS_PORT = 7002
@@ -71,7 +71,9 @@ def build_node(rank: int) -> list[list[str]]:
 
 
 def remove_node(rank: int) -> list[list[str]]:
-    """`ip` commands that undo build_node. Interfaces first: with their namespace they go only later."""
+    """`ip` commands that undo build_node. Interfaces first: the kernel removes those of a deleted namespace only
+    later.
+    """
     return [
         ["link", "del", f"mgmt{rank}"],
         ["-n", MESH_NAMESPACE, "link", "del", f"mesh{rank}"],

@@ -1,4 +1,4 @@
-"""What every fabric is given and gives back: a Job in, news to a Sink on the way, an Outcome at the end."""
+"""The interface of every fabric: it takes a Job, reports events to a Sink, and returns an Outcome."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
 class LinkChange:
     """From `at_s` seconds of training on, `links` apply.
 
-    Changes of one `name`, if any, are the steps of one thing (a trace, a ramp): the ledger tells its beginning, its
-    end and the series of its values, not every step.
+    Changes of one `name`, if any, are the steps of one series (a trace, a ramp): the run folder records its
+    beginning, its end and the series of its values, not every step.
     """
 
     at_s: float
@@ -47,7 +47,7 @@ class Resumed:
 
     @property
     def begin_s(self) -> float:
-        """Where the links' clock resumes: every node had made the step by then."""
+        """The time at which the links' clock resumes: every node had made the step by then."""
         return max(self.t_s)
 
 
@@ -55,10 +55,10 @@ class Resumed:
 class Job:
     """One run: the nodes' configuration, the links between them, and when to stop. `seed`: of the links.
 
-    `stack`: how every node's TCP and shaped interface are set (the virtual fabric has neither).
-    `message_bytes` and `compute_s` (the longest that a node may be busy between two exchanges) tell what silence
-    to expect of a node when links are changed while it trains. `resumed`: where it resumes; `links` are
-    then those of that moment, and `changes` what is still to come.
+    `stack`: the settings of every node's TCP and shaped interface (the virtual fabric has neither). `message_bytes`
+    and `compute_s` (the longest that a node may be busy between two exchanges) determine how long a node may be
+    silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
+    and `changes` the remaining ones.
     """
 
     config: NodeConfig
@@ -80,8 +80,8 @@ class Job:
 
     @cached_property
     def plans(self) -> tuple[InterfacePlan, ...]:
-        """What each node's interface must enforce when the run begins, by rank, with gannet.fabrics.addresses's
-        addresses.
+        """The plans of the nodes' interfaces when the run begins, by rank, with the addresses of
+        gannet.fabrics.addresses.
         """
         return self.plans_of(self.links)
 
@@ -91,13 +91,13 @@ class Job:
 
 
 def mesh_plans(links: LinkState, world: int, seed: int) -> tuple[InterfacePlan, ...]:
-    """The plans of a state of the links, by rank, for nodes that lie where gannet.fabrics.addresses puts them."""
+    """The plans of a state of the links, by rank, for nodes with the addresses of gannet.fabrics.addresses."""
     return links.plans([mesh_address(rank) for rank in range(world)], [MESH_DEVICE] * world, seed)
 
 
 @dataclass(frozen=True)
 class NodeInterface:
-    """Where a node's shaped interface is: its device, and its IPv4 address on the mesh."""
+    """A node's shaped interface: its device, and its IPv4 address on the mesh."""
 
     rank: int
     device: str
@@ -105,10 +105,10 @@ class NodeInterface:
 
 
 class LinkAgent(Protocol):
-    """A line to the agent that holds one node's links; gannet.netem.agent.client.AgentClient is one.
+    """A connection to the agent that holds one node's links; gannet.netem.agent.client.AgentClient is one.
 
     `request` raises gannet.netem.agent.client.AgentError when the agent refuses or does not answer in time, and
-    AgentGone once the agent, or the line to it, has ended.
+    AgentGone once the agent, or the connection to it, has ended.
     """
 
     name: str
@@ -119,10 +119,10 @@ class LinkAgent(Protocol):
 
 
 class Sink(Protocol):
-    """Where a fabric's news goes: the ledger and the live display. Called from one thread."""
+    """Receives a fabric's events: the run folder's writer and the live display. Called from one thread."""
 
     def phase(self, text: str) -> None:
-        """What is being done now, before training: for the progress display."""
+        """The present stage of the set-up, before training: for the progress display."""
         ...
 
     def step(self, rank: int, stats: StepStats) -> None: ...
@@ -132,17 +132,17 @@ class Sink(Protocol):
         ...
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
-        """What a node needs to go on after that step. None comes once a node is lost, for no set would be whole."""
+        """Keep what a node needs to resume after that step. Not called once a node is lost."""
         ...
 
     def links(self, line: dict[str, Any]) -> None:
-        """One reading of a node's interface and link engine, or a change of links; see the ledger."""
+        """One reading of a node's interface and link engine, or a change of links; see gannet.ledger.records."""
         ...
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
 
     def certificate(self, certificate: Certificate) -> None:
-        """What the links measured before training."""
+        """The links as measured before training."""
         ...
 
 
@@ -151,7 +151,7 @@ class Outcome:
     """How a run ended. `status` is "finished", "stopped" (by the user) or "failed"; times in seconds.
 
     `sent_bytes`: totals by rank and layer ("codec", "grpc", "interface") of the nodes that finished, read
-    after their last message was acknowledged. `lost`: nodes that the run went on without, and why.
+    after their last message was acknowledged. `lost`: nodes that the run continued without, and why.
     """
 
     status: Literal["finished", "stopped", "failed"]

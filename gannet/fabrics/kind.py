@@ -1,4 +1,4 @@
-"""What a fabric declares of itself: what it can, what it needs, and how it is started.
+"""A fabric's declaration: its abilities, its needs, and how it is started.
 
 Each fabric is a folder of gannet/fabrics (or a package elsewhere, by the entry-point group gannet.fabrics) whose
 `__init__` holds its FabricKind in FABRICS. Declaring imports neither torch nor grpc: a spec is checked, and a sandbox
@@ -22,9 +22,9 @@ Launch = Callable[[str, Path, int, Callable[[str], None]], int]
 
 @dataclass(frozen=True)
 class FabricSetup:
-    """What a fabric is given before its first run: the folder of the logs, and what its runs ask of the links.
+    """A fabric's settings before its first run: the folder of the logs, and its runs' requirements on links.
 
-    `engines`: the link engines that the runs name ("auto": any); `profiles`: every link profile that they ever have.
+    `engines`: the link engines that the runs name ("auto": any); `profiles`: every link profile that they use.
     """
 
     logs: Path
@@ -38,10 +38,10 @@ class FabricKind:
 
     `open`: runs are driven by this process, inside the context that it gives. `launch`: a whole comparison is driven
     by a controller's container, which reads it as text (spec, folder of the results, most nodes of a run, where to
-    print), with the controller's exit status as the answer; nodes may then have files that this machine has not.
-    `modelled`: time is virtual and links are a model of rate and delay, so that gradients need a pace and PyTorch's
-    own collectives cannot run. `operators`: links may be changed by hand while a run trains. `resumable`: runs
-    continue from checkpoints. `needs_sandbox`: the command must enter a sandbox before it starts a thread.
+    print), and whose exit status is returned; nodes may then have files that this machine lacks. `modelled`: time is
+    virtual and links are a model of rate and delay, so that gradients need a pace and PyTorch's own collectives
+    cannot run. `operators`: links may be changed by hand while a run trains. `resumable`: runs continue from
+    checkpoints. `needs_sandbox`: the command must enter a sandbox before it starts a thread.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The fabrics there are: those in the folders of gannet/fabrics and those that installed packages add.
+"""The available fabrics: those in the folders of gannet/fabrics and those that installed packages add.
 
 A package adds one by an entry point of the group gannet.fabrics: the fabric's name, and where its FabricKind is.
 """
@@ -17,12 +17,12 @@ GROUP = "gannet.fabrics"
 
 
 def fabric_names() -> tuple[str, ...]:
-    """By name; no other package's code is run for it."""
+    """The names of the fabrics; no other package's code is run to list them."""
     return tuple(sorted({*_shipped(), *_installed()}))
 
 
 def fabric_kind(name: str) -> FabricKind:
-    """The declaration of a fabric. Raises ValueError, which says what is wrong, where there is none."""
+    """The declaration of a fabric. Raises ValueError, with the reason, where there is none."""
     if name in _shipped():
         return _shipped()[name]
     if name not in _installed():
@@ -38,7 +38,7 @@ def fabric_kind(name: str) -> FabricKind:
 
 
 def is_modelled(name: str) -> bool:
-    """Whether runs of that fabric were modelled; not of one that is not installed here, whose runs may be read."""
+    """Whether runs of that fabric are modelled; False for one that is not installed here, whose runs may be read."""
     return name in fabric_names() and fabric_kind(name).modelled
 
 

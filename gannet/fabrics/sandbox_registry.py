@@ -1,6 +1,6 @@
-"""Remembers which sandboxes run, so that `gannet clean` can end what a killed one left, and nothing else.
+"""Remembers running sandboxes, so that `gannet clean` can end the processes a killed one left behind, and no others.
 
-An entry names processes by pid and start time: a pid that now belongs to somebody else never matches.
+An entry names processes by pid and start time: a pid that now belongs to another process never matches.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Entry:
-    """One sandbox: the outer process that waits, the inner one that everything hangs on, and what for."""
+    """One sandbox: the outer process that waits, the inner one whose end ends all others, and the command."""
 
     outer: Process
     inner: Process
@@ -48,18 +48,18 @@ class Entry:
 
 
 def state_folder() -> Path:
-    """Where entries are kept: $XDG_STATE_HOME/gannet, or ~/.local/state/gannet."""
+    """The folder of the entries: $XDG_STATE_HOME/gannet, or ~/.local/state/gannet."""
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "gannet" / "sandboxes"
 
 
 def remember(outer_pid: int, inner_pid: int, command: str) -> Entry:
-    """Write an entry for a sandbox that begins."""
+    """Write an entry for a new sandbox."""
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
     outer, inner = Process.of(outer_pid), Process.of(inner_pid)
     entry = Entry(outer, inner, command, folder / f"{outer.pid}-{outer.started}.json")
-    partial = entry.path.with_suffix(".partial")  # a `gannet clean` meanwhile sees a whole entry or none
+    partial = entry.path.with_suffix(".partial")  # a concurrent `gannet clean` sees a whole entry or none
     partial.write_text(json.dumps({"outer": asdict(outer), "inner": asdict(inner), "command": command}))
     partial.replace(entry.path)
     return entry
@@ -86,7 +86,7 @@ class Cleaned:
 
 
 def clean() -> list[Cleaned]:
-    """End every sandbox whose outer process is dead, forget entries of what is gone."""
+    """End every sandbox whose outer process is dead, and remove the entries of ended sandboxes."""
     result = []
     for entry in entries():
         if entry.outer.alive():
@@ -110,5 +110,5 @@ def _started(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat.rpartition(")")[2].split()  # a process name may hold anything, so count from its end
+    fields = stat.rpartition(")")[2].split()  # a process name may contain anything, so count from its end
     return None if fields[0] in "ZX" else int(fields[19])

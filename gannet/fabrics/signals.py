@@ -1,4 +1,4 @@
-"""Signals to a command that has others to take down: they interrupt its work, and never its clearing up."""
+"""Signals to a command that has to clean up after itself: they interrupt its work, and never its clean-up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM and a closed terminal are Ctrl-C meanwhile, and Ctrl-C is heard even where it was ignored before."""
+    """Meanwhile treat SIGTERM and a closed terminal as Ctrl-C, which is handled even where it was ignored before."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
@@ -23,14 +23,14 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def ignore_signals() -> Iterator[None]:
-    """Neither Ctrl-C nor SIGTERM meanwhile: a second one must not leave half a cluster behind."""
+    """Meanwhile ignore Ctrl-C and SIGTERM: a second one must not leave half a cluster behind."""
     with _handled_by(signal.SIG_IGN):
         yield
 
 
 @contextmanager
 def _handled_by(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
-    """All these signals go there meanwhile; in another thread than the main one, where they were."""
+    """Meanwhile send all these signals to `handler`; outside the main thread, change nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -45,8 +45,8 @@ def _handled_by(handler: Callable[[int, object], None] | signal.Handlers) -> Ite
 def note_signals() -> list[int]:
     """From now on, signals that would end the program are only noted, in the list that this returns.
 
-    For a process that looks at the list and then ends by itself: an exception may come at a bad moment, and one
-    that comes while a thread has a queue's lock leaves it locked for ever.
+    For a process that looks at the list and then ends by itself: an exception may come at a bad moment, and one that
+    comes while a thread holds a queue's lock leaves it locked permanently.
     """
     noted: list[int] = []
     for number in _ALL:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gannet.fabrics.kind import FabricKind
 
-# How to read the nodes' logs and how to have more nodes, by fabric: for messages of the controller.
+# How to read the nodes' logs and how to add nodes, by fabric: for messages of the controller.
 LOGS = {"compose": "docker compose logs node", "swarm": "docker service logs …_node"}
 SCALE = {"compose": "docker compose up -d --scale node", "swarm": "docker service scale …_node"}
 

@@ -1,4 +1,4 @@
-"""Giving up Linux capabilities: of the calling thread, for ever."""
+"""Gives up Linux capabilities of the calling thread, permanently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Word(ctypes.Structure):
 def keep_only(*capabilities: int) -> None:
     """Give up all but these capabilities (numbers of capabilities(7) below 32), and any way to gain others.
 
-    Holds for the calling thread and what it starts: call it while there is no other. Raises OSError.
+    Applies to the calling thread and its children: call it while it is the only thread. Raises OSError.
     """
     mask = sum(1 << number for number in capabilities)
     words = (_Word * 2)(_Word(mask, mask, 0), _Word(0, 0, 0))

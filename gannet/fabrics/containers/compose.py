@@ -21,15 +21,15 @@ from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 FILE = Path(__file__).parents[3] / "compose" / "compose.yaml"
 ORDER = "order.yaml"  # the spec as the controller reads it, in the results' folder while the run lasts
 DEFAULT_PORT = 7701
-_LEAVE_S = 120  # for scores and report of what was measured, after Ctrl-C
+_LEAVE_S = 120  # for scoring and reporting what was measured, after Ctrl-C
 
 
 def run_compose(spec_text: str, folder: Path, nodes: int, say: Callable[[str], None]) -> int:
     """Run a comparison on containers of this machine; returns the controller's exit status.
 
-    `folder`: where results go; it exists. `say` receives each line that the cluster prints. The cluster is named
-    afresh and removed with its networks and volumes, whatever happens. Raises RuntimeError with one clear
-    message when Docker cannot be used.
+    `folder`: where results go; it exists. `say` receives each line that the cluster prints. The cluster gets a new
+    name and is removed with its networks and volumes, whatever happens. Raises RuntimeError with one clear message
+    when Docker cannot be used.
     """
     check_docker()
     project = f"gannet-{secrets.token_hex(3)}"
@@ -66,7 +66,7 @@ def run_compose(spec_text: str, folder: Path, nodes: int, say: Callable[[str], N
             return int(ended.stdout or 1)
     finally:
         with ignore_signals():
-            with suppress(OSError):  # a full disk must not keep the cluster from going
+            with suppress(OSError):  # a full disk must not prevent the cluster's removal
                 (folder / "logs").mkdir(exist_ok=True)
                 said = compose("logs", "--no-color", "node", check=False)
                 (folder / "logs" / "nodes.log").write_text(said, encoding="utf-8")
@@ -86,13 +86,13 @@ def settings_for(folder: Path, nodes: int) -> dict[str, str]:
         "GANNET_RUNS": str(folder),
         "GANNET_NODES": str(nodes),
         "GANNET_TOKEN": secrets.token_hex(16),
-        # Networks of their own, so that clusters can stand side by side.
+        # Separate networks, so that several clusters can run at once.
         **free_subnets(),
     }
 
 
 def check_docker() -> None:
-    """Whether `docker compose` works here. Raises RuntimeError that says what to install or to start."""
+    """Check that `docker compose` works here. Raises RuntimeError that says what to install or to start."""
     if not FILE.is_file():
         raise RuntimeError(f"{FILE} is not there: the compose fabric works from a clone of the repository")
     if shutil.which("docker") is None:
@@ -109,7 +109,7 @@ def check_docker() -> None:
 
 
 def follow(command: Sequence[str], say: Callable[[str], None], folder: str) -> None:
-    """Pass on what a command prints until it ends, with the results' folder named as the host knows it."""
+    """Pass on a command's output until it ends, with the path of the results' folder translated to the host's."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         try:
@@ -121,7 +121,7 @@ def follow(command: Sequence[str], say: Callable[[str], None], folder: str) -> N
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` where nobody listens on it on loopback, else any port that is free now."""
+    """`wanted` if no program listens on it on loopback, else any port that is free now."""
     for port in (wanted, 0):
         with socket.socket() as sock, suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,7 +131,7 @@ def free_port(wanted: int) -> int:
 
 
 def free_subnets() -> dict[str, str]:
-    """Subnets for mesh and management that none of the engine's networks overlaps, as compose.yaml wants them."""
+    """Subnets for mesh and management that none of the engine's networks overlaps, as variables of compose.yaml."""
     listed = subprocess.run(["docker", "network", "ls", "-q"], capture_output=True, text=True).stdout.split()
     ask = ["docker", "network", "inspect", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", *listed]
     subnets = subprocess.run(ask, capture_output=True, text=True).stdout.split() if listed else []

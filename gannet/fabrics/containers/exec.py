@@ -1,7 +1,7 @@
 """Runs programs in the container of a node: `docker exec`, on the machine where the container is.
 
-A cluster is known by its labels (Compose's project, Swarm's service), and a node's rank by its mesh address: ranks
-follow addresses, as in gannet.fabrics.containers.fabric.
+A cluster is identified by its labels (Compose's project, Swarm's service), and a node's rank by its mesh address:
+ranks follow addresses, as in gannet.fabrics.containers.fabric.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import Any
 from gannet.fabrics.exec_errors import NoNode
 from gannet.fabrics.namespaces.exec import variables
 
-# What the containers of a cluster's nodes are labelled with: Compose's service, or the end of Swarm's.
+# Label of the containers of a cluster's nodes: Compose's service, or the end of Swarm's.
 _COMPOSE_PROJECT, _COMPOSE_SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 _STACK, _STACK_SERVICE = "com.docker.stack.namespace", "com.docker.swarm.service.name"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_S, _TRIES = 5.0, 20
-# A container's process does not end with `docker exec`, so it leaves word of its number where it can be found.
+# A container's process does not end with `docker exec`, so it writes its pid to a file.
 _WITH_WORD = 'word=$1; shift; echo $$ > "$word" && exec "$@"'
 _END_IT = 'read -r pid < "$1" && kill -s "$2" "$pid"'
 
 
 @dataclass(frozen=True)
 class ContainerPlace:
-    """A node's container, and everybody's mesh addresses by rank."""
+    """A node's container, and all nodes' mesh addresses by rank."""
 
     rank: int
     container: str
@@ -92,7 +92,7 @@ def run_in(place: ContainerPlace, command: Sequence[str]) -> int:
     def pass_on(number: int, frame: object) -> None:
         received.append(number)
         end = ["docker", "exec", place.container, "sh", "-c", _END_IT, "sh", word, signal.Signals(number).name[3:]]
-        for _ in range(_TRIES):  # it may not have left word yet
+        for _ in range(_TRIES):  # it may not have written its pid yet
             if subprocess.run(end, capture_output=True).returncode == 0:
                 return
             time.sleep(0.1)
@@ -101,7 +101,7 @@ def run_in(place: ContainerPlace, command: Sequence[str]) -> int:
     try:
         with subprocess.Popen(argv) as client:
             status = client.wait()
-        if status < 0 and not received:  # the client was killed: its program must not stay alone
+        if status < 0 and not received:  # the client was killed: its program must not outlive it
             pass_on(signal.SIGTERM, None)
     finally:
         for number, handler in before.items():
@@ -113,7 +113,7 @@ def run_in(place: ContainerPlace, command: Sequence[str]) -> int:
 
 
 def _running() -> list[dict[str, Any]]:
-    """What the engine says of every container that runs; none where there is no engine."""
+    """The engine's description of every running container; none where there is no engine."""
     if shutil.which("docker") is None:
         return []
     ids = subprocess.run(["docker", "ps", "-q", "--no-trunc"], capture_output=True, text=True, env=os.environ)
@@ -127,7 +127,7 @@ def _running() -> list[dict[str, Any]]:
 
 
 def _all_here(stack: str, nodes: int) -> None:
-    """Raise NoNode unless all nodes of a swarm's stack are on this machine: ranks follow the addresses of all."""
+    """Raise NoNode unless all nodes of a swarm's stack are on this machine: ranks follow from all addresses."""
     ask = ["docker", "service", "inspect", "-f", "{{.Spec.Mode.Replicated.Replicas}}", f"{stack}_node"]
     wanted = subprocess.run(ask, capture_output=True, text=True).stdout.strip()
     if wanted != str(nodes):
@@ -150,6 +150,6 @@ def _mesh_address(described: dict[str, Any]) -> IPv4Address | None:
 
 
 def _published(described: dict[str, Any]) -> list[int]:
-    """Ports of the host that lead to a container."""
+    """Host ports that are forwarded to a container."""
     bindings = (described["NetworkSettings"].get("Ports") or {}).values()
     return [int(binding["HostPort"]) for each in bindings for binding in each or ()]

@@ -1,8 +1,8 @@
 """The containers fabric: nodes that join the controller by themselves, each from a container.
 
-Compose, Swarm or hands have started them; here they are gathered. A container is known by its host name.
-Its link agent holds a line for as long as it lives; its training process joins one run after the other.
-Ranks follow the mesh addresses, so that they stay the same from run to run.
+Compose, Swarm or a user has started them; here they are gathered. A container is identified by its host name. Its
+link agent keeps a connection open for as long as it lives; its training process joins one run after the other. Ranks
+follow the mesh addresses, so that they stay the same from run to run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _GATHER_S = 300.0  # for a container that died between two runs to come back
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the controller's services listen, host:port each."""
+    """Addresses of the controller's services, host:port each."""
 
     control: str = f"0.0.0.0:{layout.CONTROL_PORT}"
     agents: str = f"0.0.0.0:{layout.AGENTS_PORT}"
@@ -35,7 +35,7 @@ class Endpoints:
 
 
 class ContainersFabric:
-    """Runs jobs one after the other over the containers that are there. Use as a context manager."""
+    """Runs jobs one after the other over the containers that have joined. Use as a context manager."""
 
     def __init__(self, token: str, fabric: str = "compose", endpoints: Endpoints | None = None) -> None:
         self.membership = Membership(token)
@@ -68,7 +68,7 @@ class ContainersFabric:
 
 
 class _ContainerHost:
-    """A NodeHost of containers that others have started."""
+    """A NodeHost of containers that were started elsewhere."""
 
     def __init__(self, membership: Membership, token: str, serve_at: str, fabric: str) -> None:
         self._membership, self._token, self.serve_at = membership, token, serve_at
@@ -98,7 +98,6 @@ class _ContainerHost:
         raise Failed(f"link engine {' or '.join(wanted)} does not work in every container: {said}")
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """See NodeHost."""
         sink.phase(f"links of {job.world} containers")
         for rank, member in enumerate(self._members):
             hello = member.hello
@@ -118,11 +117,11 @@ class _ContainerHost:
         sink.phase(f"waiting for {len(self._members)} nodes to build their task")
 
     def ended(self) -> list[tuple[int, str]]:
-        """See NodeHost: a node's line tells of its end; nothing to add."""
+        """See NodeHost: a node's connection shows its end; nothing to add."""
         return []
 
     def how_ended(self, rank: int) -> str:
-        """See NodeHost: the container alone knows."""
+        """See NodeHost: only the container knows."""
         return ""
 
     def last_words(self, rank: int) -> str:
@@ -139,4 +138,4 @@ class _ContainerHost:
             try:
                 member.close()
             except AgentError:
-                continue  # its container is going away, and its links with it
+                continue  # its container is ending, and its links with it

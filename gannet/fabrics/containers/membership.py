@@ -1,4 +1,4 @@
-"""Which containers are nodes of a cluster, and the line to the agent of each."""
+"""Membership of a cluster: its containers, and the connection to the agent of each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gannet.node.wire import control_pb2, control_pb2_grpc
 
 
 class RemoteAgent:
-    """A LinkAgent behind a container's line: the same questions as over a pipe."""
+    """A LinkAgent behind a container's connection: the same requests as over a pipe."""
 
     def __init__(self, hello: control_pb2.AgentHello) -> None:
         self.hello = hello
@@ -32,7 +32,7 @@ class RemoteAgent:
         self.gone = False
 
     def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
-        """Ask one thing and wait for the answer; AgentError says which agent, which request and why not."""
+        """Send one request and wait for the answer; AgentError says which agent, which request and why it failed."""
         answer: Future[dict[str, Any]] = Future()
         with self._lock:
             if self.gone:
@@ -62,11 +62,11 @@ class RemoteAgent:
             self.request("clear")
 
     def orders(self) -> Iterator[control_pb2.AgentOrder]:
-        """What to send down the line, until `leave`."""
+        """The requests to send to the container, until `leave`."""
         return iter(self._orders.get, None)
 
     def hear(self, answer: str) -> None:
-        """An answer came up the line; one that nobody waits for any more is dropped."""
+        """Take an answer from the container; one that no request waits for any more is dropped."""
         said = json.loads(answer)
         with self._lock:
             waiting = self._open.pop(said["id"], None)
@@ -74,7 +74,7 @@ class RemoteAgent:
             waiting.set_result(said)
 
     def leave(self) -> None:
-        """The connection has ended: all requests fail at once."""
+        """Fail all requests: the connection has ended."""
         with self._lock:
             self.gone = True
             left, self._open = list(self._open.values()), {}
@@ -84,13 +84,13 @@ class RemoteAgent:
 
 
 class Membership(control_pb2_grpc.MembershipServicer):
-    """All containers that are there, by host name."""
+    """All containers that have joined, by host name."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._members: dict[str, RemoteAgent] = {}
         self._lock = threading.Lock()
-        # A line occupies a thread for as long as it lives.
+        # A connection occupies a thread for as long as it lives.
         self._server = grpc.server(ThreadPoolExecutor(1100, "membership"), options=KEEPALIVE)
         control_pb2_grpc.add_MembershipServicer_to_server(self, self._server)
 
@@ -101,18 +101,18 @@ class Membership(control_pb2_grpc.MembershipServicer):
         return f"{address.rsplit(':', 1)[0]}:{port}"
 
     def stop(self) -> None:
-        """End every line."""
+        """End every connection."""
         for member in self.members():
             member.leave()
         self._server.stop(1.0).wait()
 
     def members(self) -> list[RemoteAgent]:
-        """Who is there now, in the order of mesh addresses."""
+        """The present members, in the order of mesh addresses."""
         with self._lock:
             return sorted(self._members.values(), key=lambda member: IPv4Address(member.hello.mesh_address))
 
     def Serve(self, request_iterator: Iterator[control_pb2.AgentWord], context: Any) -> Iterator[Any]:
-        """One agent's line."""
+        """Serve one agent's connection."""
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("kind") != "hello":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an agent begins with hello")
@@ -124,7 +124,7 @@ class Membership(control_pb2_grpc.MembershipServicer):
         with self._lock:
             before = self._members.get(first.hello.host)
             self._members[first.hello.host] = member
-        if before is not None:  # its line broke and it is back before we noticed
+        if before is not None:  # its connection broke and it is back before we noticed
             before.leave()
         context.add_callback(lambda: self._leave(member))
         threading.Thread(target=self._listen, args=(request_iterator, member), daemon=True).start()
@@ -135,7 +135,7 @@ class Membership(control_pb2_grpc.MembershipServicer):
             for word in words:
                 member.hear(word.answer.json)
         except grpc.RpcError:
-            pass  # the line broke; what follows is the same as for one that ended
+            pass  # the connection broke; treated like one that ended
         finally:
             self._leave(member)
 

@@ -1,12 +1,12 @@
 """`python -m gannet.fabrics.containers.node_container`: the first process of a node's container. It trains nothing
 and measures nothing.
 
-It starts the link agent, which keeps NET_ADMIN and SYS_NICE of the container's capabilities and no other, and
-passes its JSON lines on to the controller over the management network; and it starts the training process as an
-ordinary user without a single capability. Then it gives up its own, but for those that end the children. Both
+It starts the link agent, which keeps NET_ADMIN and SYS_NICE of the container's capabilities and no other, and passes
+its JSON lines on to the controller over the management network; and it starts the training process as an ordinary
+user without a single capability. Then it gives up its own capabilities, except those needed to end the children. Both
 live as long as the container; when one of them ends, so does the container, and its restart policy decides.
 
-Everything it must know is in the environment, see compose/compose.yaml.
+All its settings come from the environment, see compose/compose.yaml.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _LINKS_ONLY = ("setpriv", "--bounding-set=-all,+net_admin,+sys_nice", "--inh-cap
 
 
 class MemberError(Exception):
-    """The container is not set up as a node's must be; the message says what to change."""
+    """The container is not set up as a node's container; the message says what to change."""
 
 
 def interface_in(subnet: str) -> tuple[str, str]:
@@ -67,16 +67,16 @@ def interface_in(subnet: str) -> tuple[str, str]:
 
 
 class Relay:
-    """Between the agent's pipe and the controller's line; opens the line again whenever it breaks."""
+    """Relays between the agent's pipe and the connection to the controller, which it reopens whenever it breaks."""
 
     def __init__(self, agent: AgentClient, hello: control_pb2.AgentHello, controller: str) -> None:
         self._agent, self._hello, self._controller = agent, hello, controller
-        # A probe takes seconds, and neither a change of links nor the probes of other peers, which may have to run
-        # at once with it (gannet.netem.measure.probe_plan.fans), must wait for it: the agent answers out of turn.
+        # A probe takes seconds. Neither a change of links nor other peers' probes, which may have to run at the same
+        # time (gannet.netem.measure.probe_plan.fans), must wait for it: the agent answers out of order.
         self._pool = ThreadPoolExecutor(128, "agent")
 
     def run(self) -> NoReturn:
-        """Serve the controller for ever."""
+        """Serve the controller; never returns."""
         while True:
             try:
                 self._serve()
@@ -84,7 +84,7 @@ class Relay:
             except grpc.RpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     log.warning("the controller: %s (%s)", error.details(), error.code().name)
-            # Links outlive a controller, so that a run's last messages still meet them; the next run replaces them.
+            # Links outlive a controller, so that a run's last messages are still shaped; the next run replaces them.
             time.sleep(1.0)
 
     def _serve(self) -> None:
@@ -111,17 +111,17 @@ class Relay:
 
 
 def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller: str) -> subprocess.Popen[bytes]:
-    """The training process: an ordinary user, no capability to gain or to keep."""
+    """Start the training process as an ordinary user, without capabilities and without a way to gain any."""
     argv = [
         *_PRIVILEGES_DROPPED, sys.executable, "-P", "-m", "gannet.node", "--stay", "--host", host,
         "--controller", f"{controller}:{layout.CONTROL_PORT}", "--mesh", f"{mesh}:{layout.MESH_PORT}",
         "--mesh-device", mesh_device, "--metrics", f"{mgmt}:{layout.METRICS_PORT}",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": "/tmp", "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-    environment.setdefault("GRPC_VERBOSITY", "ERROR")  # that a peer says goodbye at the end of a run is no news
+    environment.setdefault("GRPC_VERBOSITY", "ERROR")  # peers closing connections at the end of a run is expected
     environment["MALLOC_TRIM_THRESHOLD_"] = str(
         10**9
-    )  # as in gannet.fabrics.namespaces.fork_client: keep what a step takes
+    )  # as in gannet.fabrics.namespaces.fork_client: keep a step's memory
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)
 
 
@@ -133,7 +133,7 @@ def _needed(name: str) -> str:
 
 
 def main() -> int:
-    """Live until a child ends or a signal comes; the children end with it."""
+    """Run until a child ends or a signal comes; the children end with it."""
     try:
         logs.configure("info")
     except logs.LogSettingError as error:
@@ -150,7 +150,7 @@ def main() -> int:
     host = socket.gethostname()
     log.info("container %s, mesh %s on %s", host, mesh, device)
     working, complaint = engines_here()
-    # Before an ordinary user's process could: /run is everybody's, but what lies in it belongs to who made it.
+    # Before an ordinary user's process could: all users may write to /run, but a file in it belongs to its creator.
     _ALIVE.parent.mkdir(mode=0o755, exist_ok=True)
     Path("/run/xtables.lock").touch(mode=0o600)
     os.environ |= logs.for_child("info")

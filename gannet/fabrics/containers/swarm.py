@@ -1,6 +1,6 @@
 """The swarm fabric, seen from a manager: deploy a stack for one comparison, follow it, remove it.
 
-As gannet.fabrics.containers.compose, over the machines of a Docker Swarm. The controller is placed on this machine,
+Like gannet.fabrics.containers.compose, over the machines of a Docker Swarm. The controller is placed on this machine,
 so that its results land in the comparison's folder here; the nodes go wherever the swarm has room.
 """
 
@@ -23,12 +23,12 @@ from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 
 FILE = Path(__file__).parents[3] / "compose" / "stack.yaml"
 IMAGE = "gannet:0.1.0"
-_START_S = 180.0  # for the controller's container to be there; a registry may have to send the image first
-_LEAVE_S = 120.0  # for scores and report of what was measured, after Ctrl-C
+_START_S = 180.0  # for the controller's container to start; the image may have to be pulled first
+_LEAVE_S = 120.0  # for scoring and reporting what was measured, after Ctrl-C
 _GONE_S = 90.0
 _POLL_S = 0.5
 _LOOK_S = 5.0
-_REFUSALS = 4  # of one task's place in a row: no passing trouble
+_REFUSALS = 4  # of one task's placement in a row: not a transient problem
 
 
 class _Docker:
@@ -56,9 +56,9 @@ class _Docker:
 def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], None]) -> int:
     """Run a comparison over a swarm; returns the controller's exit status, 130 after Ctrl-C.
 
-    `folder`: where results go; it exists, on this machine, which is a manager. `say` is told each line that the
-    cluster says. The stack is named afresh and removed with its networks, whatever happens. Raises
-    RuntimeError with one clear message when this machine or another one cannot do its part.
+    `folder`: where results go; it exists, on this machine, which is a manager. `say` receives each line that the
+    cluster prints. The stack gets a new name and is removed with its networks, whatever happens. Raises RuntimeError
+    with one clear message when this machine or another one cannot take part.
     """
     docker = _Docker(dict(os.environ))
     here = check_swarm(docker)
@@ -97,7 +97,7 @@ def _image() -> str:
 
 
 def check_swarm(docker: _Docker) -> str:
-    """The id of this machine in its swarm. Raises RuntimeError that says what to install, start or run."""
+    """Return this machine's id in its swarm. Raises RuntimeError that says what to install, start or run."""
     if not FILE.is_file():
         raise RuntimeError(f"{FILE} is not there: the swarm fabric works from a clone of the repository")
     if shutil.which("docker", path=docker.environment.get("PATH")) is None:
@@ -133,10 +133,10 @@ def check_swarm(docker: _Docker) -> str:
 
 
 def pinned_image(docker: _Docker, name: str) -> str:
-    """The image as all machines must have it: a registry's by digest, a local one by id.
+    """The image pinned for all machines: a registry's by digest, a local one by id.
 
-    By id a swarm never asks a registry, which on a machine without the Internet takes 20 s a task, and never
-    takes somebody else's image of the same name.
+    Given an id, a swarm never asks a registry, which on a machine without the Internet takes 20 s per task, and never
+    takes another image of the same name.
     """
     found = docker.try_("image", "inspect", "--format", "{{json .}}", name)
     if found.returncode:
@@ -152,7 +152,7 @@ def pinned_image(docker: _Docker, name: str) -> str:
 
 
 def _controller(docker: _Docker, stack: str) -> str:
-    """The id of the controller's container, once it is there."""
+    """The id of the controller's container, once it exists."""
     end = time.monotonic() + _START_S
     wanted = f"label=com.docker.swarm.service.name={stack}_controller"
     while not (found := docker("ps", "-a", "-q", "--no-trunc", "--filter", wanted, "--filter", "status=running",
@@ -168,7 +168,7 @@ def _controller(docker: _Docker, stack: str) -> str:
 
 
 def _follow(docker: _Docker, stack: str, container: str, say: Callable[[str], None]) -> int:
-    """Pass on the controller's words until it ends, and see that the nodes find places to run."""
+    """Pass on the controller's output until it ends, and watch that all nodes are placed."""
 
     def listen(lines: Iterator[str]) -> None:
         for line in lines:
@@ -202,7 +202,7 @@ def _follow(docker: _Docker, stack: str, container: str, say: Callable[[str], No
 
 
 class _Task:
-    """One task of the stack, as `docker stack ps` tells of it."""
+    """One task of the stack, as `docker stack ps` lists it."""
 
     def __init__(self, line: str) -> None:
         self.name, self.machine, self.state, self.error = line.split("\t", 3)
@@ -213,14 +213,14 @@ def _tasks(docker: _Docker, stack: str) -> list[_Task]:
     try:
         listed = docker.try_("stack", "ps", "--no-trunc", "--format", columns, stack)
     except RuntimeError:
-        return []  # a manager that is busy now will answer the next time
+        return []  # a busy manager will answer next time
     if listed.returncode:
         return []
     return [_Task(line) for line in listed.stdout.splitlines() if line.count("\t") >= 3]
 
 
 def _placed(docker: _Docker, stack: str) -> bool:
-    """Whether all nodes run. Raises what keeps a task from ever running, in words that help."""
+    """Whether all nodes run. Raises RuntimeError with the reason and a remedy if a task can never run."""
     tasks = _tasks(docker, stack)
     refused = [task for task in tasks if task.state.startswith("Rejected")]
     missing = sorted({task.machine for task in refused if "No such image" in task.error})
@@ -246,7 +246,7 @@ def _keep_logs(docker: _Docker, stack: str, folder: Path) -> None:
 
 
 def remove(docker: _Docker, stack: str, say: Callable[[str], None]) -> None:
-    """Remove a stack and wait until nothing of it is left; says so when something will not go."""
+    """Remove a stack and wait until nothing of it is left; reports what cannot be removed."""
     left = "its services"
     end = time.monotonic() + _GONE_S
     with suppress(RuntimeError):
@@ -254,7 +254,7 @@ def remove(docker: _Docker, stack: str, say: Callable[[str], None]) -> None:
         while (left := _left(docker, stack)) and time.monotonic() < end:
             time.sleep(_POLL_S)
             if "network" in left and "task" not in left:
-                docker.try_("stack", "rm", stack)  # a network that was still in use stays the first time
+                docker.try_("stack", "rm", stack)  # a network that was still in use stays after the first attempt
     if left:
         say(f"could not remove everything ({left} remain): docker stack rm {stack}")
 

@@ -1,4 +1,4 @@
-"""All link agents of a run, asked together; remembers who is gone."""
+"""All link agents of a run, asked together; remembers which are gone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Answer = dict[str, Any] | AgentError
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """What one agent says to a state of the links: what is applied, and how that differs from the order.
+    """One agent's answer to a state of the links: what it has applied, and how that differs from the plan.
 
-    `applied`: the answer to the agent's `read_back`. `error`: why there is none. `gone`: the agent was lost
-    earlier and has not been asked. `seconds`: from the order to the answer.
+    `applied`: the answer to the agent's `read_back`. `error`: why there is no answer. `gone`: the agent was lost
+    earlier and has not been asked. `seconds`: from request to answer.
     """
 
     rank: int
@@ -35,22 +35,22 @@ class Acknowledgement:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """How what is applied differs from what was configured, in words."""
+        """Differences between the applied and the configured plan, in words."""
         return tuple(self.applied.get("differences", ()))
 
     @property
     def ok(self) -> bool:
-        """Whether the agent has applied what was configured. A node that was lost earlier is no failure."""
+        """Whether the agent has applied the configured plan. A node that was lost earlier is no failure."""
         return self.gone or not (self.error or self.differences)
 
     @property
     def complaint(self) -> str:
-        """What is wrong, in one phrase; empty when nothing is."""
+        """The problem, in one phrase; empty when there is none."""
         return "" if self.ok else self.error or "; ".join(self.differences)
 
 
 class AgentPool:
-    """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that finds out."""
+    """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that notices."""
 
     def __init__(self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None]) -> None:
         self._agents, self._on_lost = list(agents), on_lost
@@ -62,7 +62,7 @@ class AgentPool:
         return len(self._agents)
 
     def present(self) -> dict[int, LinkAgent]:
-        """The agents that are there, by rank."""
+        """The agents that are not gone, by rank."""
         return {rank: agent for rank, agent in enumerate(self._agents) if rank not in self.gone}
 
     def ask(self, rank: int, op: str, timeout_s: float = _ASK_S, **arguments: Any) -> dict[str, Any]:
@@ -78,13 +78,13 @@ class AgentPool:
             raise
 
     def submit(self, work: Callable[[], None]) -> Future[None]:
-        """Have a thread do it."""
+        """Have a thread do the work."""
         return self._pool.submit(work)
 
     def ask_all(
         self, op: str, arguments: Callable[[int], dict[str, Any]] | None = None, timeout_s: float = _ASK_S
     ) -> dict[int, Answer]:
-        """Ask all agents that are there at once; `arguments` by rank. Errors are answers too."""
+        """Ask all present agents at once; `arguments` by rank. Errors are returned as answers."""
         return self._gather(lambda rank: self.ask(rank, op, timeout_s, **(arguments(rank) if arguments else {})))
 
     def apply(self, engine: str, plans: Sequence[InterfacePlan]) -> list[Acknowledgement]:
@@ -92,11 +92,11 @@ class AgentPool:
         return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank]))
 
     def read_back(self) -> list[Acknowledgement]:
-        """What is applied at every node."""
+        """Read back the plan that every node has applied."""
         return self._acknowledged(lambda rank: self.ask(rank, "read_back", _APPLY_S))
 
     def close(self) -> None:
-        """Let the threads end. The agents are their owner's to close."""
+        """End the threads. The agents are closed by their owner."""
         self._pool.shutdown(wait=False)
 
     def _apply(self, rank: int, engine: str, plan: InterfacePlan) -> dict[str, Any]:

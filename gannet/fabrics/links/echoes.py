@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from gannet.fabrics.links.agent_pool import AgentPool
 from gannet.netem.links.plan import Edge, InterfacePlan
 
-# Echoes take at most this share of the slowest rate, and leave no oftener than this.
+# Echoes take at most this share of the slowest rate, and are at least this far apart.
 _ECHO_SHARE, _ECHO_S, _ECHO_BITS = 0.01, 1.0, 2 * 8 * 70
 
 
@@ -34,6 +34,6 @@ class Echoes:
             self._pool.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": interval_s})
 
     def stop(self) -> None:
-        """Send no more of them."""
+        """Stop the echoes."""
         if self._interval_s is not None:
             self._pool.ask_all("watch", lambda rank: {"peers": [], "interval_s": 1.0}, timeout_s=5.0)

@@ -1,4 +1,4 @@
-"""Lines of the run folder about the links as configured: what each node's are, and of a trace or a ramp."""
+"""Lines of the run folder about configured links: each node's links, and the steps of traces and ramps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _CONFIGURED_S = 1.0
 
 
 class Configured:
-    """What the ledger knows of what is ordered at each node.
+    """What the run folder records of each node's configured links.
 
-    `edges` (sender, receiver): the links that training uses, of which alone it is told. `rank_of`: by address.
+    `edges` (sender, receiver): the links that training uses; only these are recorded. `rank_of`: by address.
     """
 
     def __init__(self, rank_of: Mapping[str, int], edges: Collection[tuple[int, int]]) -> None:
@@ -25,7 +25,7 @@ class Configured:
         self._told_s = float("-inf")
 
     def lines(self, plans: Sequence[InterfacePlan], t_s: float, step: bool = False) -> list[dict[str, Any]]:
-        """All nodes' plans; at a `step` of a series, those that have changed, and not oftener than once a second."""
+        """All nodes' plans; at a `step` of a series, those that have changed, at most once a second."""
         if step and t_s - self._told_s < _CONFIGURED_S:
             return []
         changed = {r: plan for r, plan in enumerate(plans) if not step or self._known.get(r) != plan}
@@ -47,7 +47,7 @@ class Configured:
 
 
 class Series:
-    """What was applied under one name: when, how late, and what it was at the nodes that it changes.
+    """The steps applied under one name: when, how late, and their values at the nodes that they change.
 
     `edges` (sender, receiver): the links that training uses; a node's delay and loss are means over those that end
     there. `rank_of`: by address.
@@ -66,7 +66,7 @@ class Series:
         self._nodes: dict[int, list[tuple[int, InterfacePlan]]] = {}
 
     def add(self, at_s: float, now_s: float, skipped: int, plans: Mapping[int, InterfacePlan]) -> None:
-        """A step due at `at_s` is applied at `now_s`; `skipped` steps before it were overtaken by time."""
+        """Add a step due at `at_s` and applied at `now_s`; `skipped` steps before it came too late to be applied."""
         self.steps += 1
         self.skipped += skipped
         self.late_max_s = max(self.late_max_s, now_s - at_s)
@@ -76,7 +76,7 @@ class Series:
         self._late_ms.append(round(1000 * (now_s - at_s), 1))
 
     def line(self, now_s: float, last: bool = False) -> dict[str, Any] | None:
-        """What has not been told yet, when it is time to; None: not yet.
+        """The steps not yet recorded, as one line, when it is time for one; None: not yet.
 
         `nodes`: by rank, the numbers of the steps (in this line) that changed something there, and the values.
         """
@@ -106,7 +106,7 @@ class Series:
 
 
 def upcoming(schedule: Collection[LinkChange], under_way: Container[str], t_s: float) -> list[tuple[float, str]]:
-    """What is to come of a schedule, in seconds from `t_s`: of a series its beginning, or its end when it is on."""
+    """The remaining schedule, in seconds from `t_s`: of a series its beginning, or its end if it is in progress."""
     found = [(change.at_s - t_s, change.links.describe()) for change in schedule if not change.name]
     first: dict[str, float] = {}
     last: dict[str, float] = {}

@@ -1,9 +1,9 @@
-"""The links of a run while it runs: applies them, changes them live, watches them through their agents.
+"""The links of a live run: applies them, changes them, and watches them through their agents.
 
 Changes come from the spec's schedule and from operators (see gannet.fabrics.links.operator_server), and any number of
 threads may ask for them: they are carried out one after the other, each at all agents at once, and acknowledged with
-what each agent then reads back from the kernel. The steps of a trace or a ramp come too fast for that: they go to the
-agents that they concern, which answer for them; only its end is read back.
+what each agent then reads back from the kernel. The steps of a trace or a ramp come too fast for that: they go only
+to the agents that they concern, which acknowledge them; only its end is read back.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _STOP_S = 20.0
 class LiveLinks:
     """The links of one run. `agents[i]` holds the links of the node at `interfaces[i]`; `seed` fixes their losses.
 
-    `edges`: the directed links that training uses. `lines` takes the ledger's lines; an exception among them
-    means that the links are no longer watched. `plans`: what is ordered now, by rank. `rank_of`: by address.
-    `stack`: how every node's TCP and interface are pinned; `applied_stack`: what the agents say of that.
+    `edges`: the directed links that training uses. `lines` takes lines for the run folder; an exception among them
+    means that the links are no longer watched. `plans`: the present plans, by rank. `rank_of`: by address. `stack`:
+    the pinned settings of every node's TCP and interface; `applied_stack`: the agents' reports of them.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class LiveLinks:
         self._engine, self._seed, self._edges = engine, seed, sorted(set(edges))
         self._stack = stack or Stack()
         self._schedule = deque(sorted(changes, key=lambda change: change.at_s))
-        self._scheduled = links  # where the schedule has got to
+        self._scheduled = links  # the present state of the schedule
         self._steps_left = Counter(change.name for change in changes)
         self.rank_of = {interface.address: interface.rank for interface in self._interfaces}
         self.lines: Lines = queue.SimpleQueue()
         self.plans = self._plan(links)
         self.applied_stack: dict[str, Any] = {}
         self._journal = Journal(links)
-        self._ends: list[tuple[float, str]] = []  # of changes for a time: when (monotonic s), and which
+        self._ends: list[tuple[float, str]] = []  # of temporary changes: when (monotonic s), and which
         self._changing = threading.Lock()
         self._reasons: list[str] = []
         self._series: dict[str, Series] = {}  # traces and ramps under way, by name
@@ -97,7 +97,7 @@ class LiveLinks:
             self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
 
     def start(self, t_s: float = 0.0) -> None:
-        """The training clock begins now, at `t_s`: count, watch, and carry out the schedule from here."""
+        """Start the training clock at `t_s`: count, watch, and carry out the schedule from here."""
         with self._changing:
             self._begin_s = time.monotonic() - t_s
             self._monitor.begin(self._clocks)
@@ -106,7 +106,7 @@ class LiveLinks:
             self._thread.start()
 
     def stop(self) -> None:
-        """End after a last reading; changes are refused from then on. Asking again is harmless."""
+        """End after a last reading; changes are refused from then on. A second call is harmless."""
         with self._changing:
             first, self._stopping = not self._stopping, True
         self._wake.set()
@@ -117,14 +117,14 @@ class LiveLinks:
             self._pool.close()
 
     def reasons(self) -> list[str]:
-        """What speaks against the links of this run: changes by hand, agents lost, and what the readings say."""
+        """Reasons to distrust the links of this run: changes by hand, lost agents, and bad readings."""
         return [*self._reasons, *self._steps.reasons(), *self._monitor.reasons()]
 
     # For operators, from any thread.
 
     @property
     def world(self) -> int:
-        """How many nodes there are."""
+        """The number of nodes."""
         return len(self._pool)
 
     def change(
@@ -134,10 +134,10 @@ class LiveLinks:
         for_s: float | None = None,
         steps: Sequence[tuple[float, Change]] = (),
     ) -> Outlook:
-        """Apply what `alter` makes of the present state, for so many seconds or permanently.
+        """Apply `alter` to the present state, for a number of seconds or permanently.
 
-        `steps`: (seconds from now, what is then in its place), for a trace. `operation` names it in the ledger.
-        Raises LinksBusy outside training, and ValueError for what makes no sense; nothing has changed then.
+        `steps`: (seconds from now, the change that then replaces it), for a trace. `operation` names it in the run
+        folder. Raises LinksBusy outside training, and ValueError for an invalid change; nothing has changed then.
         """
         with self._changing:
             if self._begin_s is None or self._stopping:
@@ -158,7 +158,7 @@ class LiveLinks:
             return Outlook(self._journal.state, self._now_s(), nodes)
 
     def show(self) -> Outlook:
-        """What is applied, read back from every agent, and what will change by itself."""
+        """The applied links, read back from every agent, and the scheduled changes."""
         with self._changing:
             if self._stopping:
                 raise LinksBusy("the run is over")
@@ -167,10 +167,10 @@ class LiveLinks:
             return Outlook(self._journal.state, t_s, nodes, ends, upcoming(self._schedule, self._series, t_s))
 
     def verify(self, edges: Iterable[Edge] | None = None) -> Certificate:
-        """Read back all nodes and echo over links (left out: those that training uses) while training continues.
+        """Read back all nodes and echo over `edges` (default: the links that training uses) while training continues.
 
         Raises ValueError for a link that does not exist. See gannet.netem.measure.certify.check_links for what is
-        judged.
+        checked.
         """
         with self._changing:
             if self._begin_s is None or self._stopping:
@@ -186,7 +186,7 @@ class LiveLinks:
             certificate.add_reason("the links were changed while they were being measured: ask again")
         return certificate
 
-    # What is applied, with _changing held.
+    # Applying changes, with _changing held.
 
     def _plan(self, state: LinkState) -> tuple[InterfacePlan, ...]:
         return state.plans([i.address for i in self._interfaces], [i.device for i in self._interfaces], self._seed)
@@ -200,7 +200,7 @@ class LiveLinks:
         return answers
 
     def _apply(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
-        """The journal's state at all agents, read back, and in the ledger with `more`."""
+        """Apply the journal's state at all agents, read it back, and record it in the run folder with `more`."""
         self._steps.finish_steps()
         self.plans = self._plan(self._journal.state)
         done = self._pool.apply(self._engine, self.plans)
@@ -220,7 +220,7 @@ class LiveLinks:
         self.lines.put({"t_s": self._now_s(), **line, **more})
 
     def _change_by_itself(self) -> None:
-        """What is due of the schedule, and the steps and ends of what was changed for a time."""
+        """Carry out what is due: of the schedule, and the steps and ends of temporary changes."""
         while self._schedule and self._now_s() >= self._schedule[0].at_s:
             self._next_of_schedule()
         now_s, due_s = time.monotonic(), self._journal.next_end_s()
@@ -237,7 +237,7 @@ class LiveLinks:
                 self._step([s for s in self._series.values() if s.by == "operator"], due_s - self._begin_s, 0)
 
     def _next_of_schedule(self) -> None:
-        """One change, or of a series the last that is due: what time has overtaken is left out."""
+        """Carry out the next change, or the last due step of a series: earlier due steps are skipped."""
         change, skipped = self._schedule.popleft(), 0
         name, now_s = change.name, self._now_s()
         while name and self._schedule and self._schedule[0].name == name and self._schedule[0].at_s <= now_s:
@@ -256,7 +256,7 @@ class LiveLinks:
         if not self._steps_left[name]:
             self._tell_series(name, last=True)
             del self._series[name]
-            # Each step was acknowledged; that all of it is applied as configured is read back now.
+            # Each step was acknowledged; now it is read back whether all is applied as configured.
             told = {"steps": series.steps, "skipped": series.skipped, "late_max_ms": 1000 * series.late_max_s}
             self._apply("schedule", f"end of {name}", **told)
 
@@ -264,7 +264,7 @@ class LiveLinks:
         return Series(name, by, self._now_s(), self.rank_of, self._edges)
 
     def _step(self, series: Sequence[Series], at_s: float, skipped: int) -> None:
-        """Tell the agents that the journal's state concerns, and go on when they have it or the next step is due."""
+        """Send the step to the agents that it concerns; return when they have it or the next step is due."""
         self.plans = self._plan(self._journal.state)
         changed = self._steps.send(self.plans, self._next_change_s)
         for one in series:
@@ -273,7 +273,7 @@ class LiveLinks:
         self._tell_configured(step=True)
         self._echoes.follow(self.plans, roughly=True)
 
-    # What the ledger is told.
+    # Lines for the run folder.
 
     def _tell_series(self, name: str, last: bool = False) -> None:
         if name in self._series and (line := self._series[name].line(self._now_s(), last)):
@@ -310,7 +310,7 @@ class LiveLinks:
         return 0.0 if self._begin_s is None else time.monotonic() - self._begin_s
 
     def _next_change_s(self) -> float:
-        """When the schedule goes on, or a change for a time ends or makes a step, on the training clock."""
+        """When the schedule's next change, or a temporary change's end or next step, is due (training clock)."""
         scheduled_s = self._schedule[0].at_s if self._schedule else inf
         return min(scheduled_s, self._journal.next_end_s() - (self._begin_s or 0.0))
 

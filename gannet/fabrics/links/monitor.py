@@ -1,8 +1,8 @@
-"""What the link agents count while a run lasts, once a second, and what it says against the links.
+"""Reads the link agents' counters once a second during a run, and judges the links by them.
 
-Each reading becomes a line of the ledger. Two in a row are judged (gannet.netem.measure.bad_intervals); times in
-which an agent found its links changed by another program, and repaired them, are told in the ledger too, and no run
-is trusted with one.
+Each reading becomes a line of the run folder. Two in a row are judged (gannet.netem.measure.bad_intervals). Intervals
+in which an agent found its links changed by another program, and repaired them, are recorded too, and a run with one
+is not trusted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gannet.netem.process import clock_name
 
 _ENGINE_COUNTS = ("released", "late", "overruns", "refused_verdicts")
 _TCP_COUNTS = {"tcp_sent": "segments", "tcp_retransmitted": "retransmitted"}
-# An answer that took longer says too little of when the agent looked at its clock.
+# An answer that took longer does not show well enough when the agent read its clock.
 _CLOCK_ANSWER_NS = 20_000_000
 _LAST_READING_S = 10.0
 
@@ -52,13 +52,11 @@ class LinkMonitor:
     ) -> None:
         self._pool, self._rank_of, self._edges, self._lines, self._now_s = pool, rank_of, set(edges), lines, now_s
         self._totals: list[Counter[str]] = [Counter() for _ in range(len(pool))]
-        self._last: dict[int, tuple[float, dict[str, Any]]] = {}  # when, and what was read
-        self._clocks: dict[
-            int, list[tuple[int, int]]
-        ] = {}  # ours and theirs, ns, of those that have one of their own
+        self._last: dict[int, tuple[float, dict[str, Any]]] = {}  # time and content of the last reading
+        self._clocks: dict[int, list[tuple[int, int]]] = {}  # ours and theirs, ns, of agents on another clock
         self._windows: list[BadWindow] = []
         self._repaired: list[BadWindow] = []
-        self._broken: dict[int, tuple[float, str]] = {}  # since when, and what
+        self._broken: dict[int, tuple[float, str]] = {}  # since when, and what is wrong
         self._pending: dict[int, Future[None]] = {}
 
     def begin(self, clocks: Mapping[int, str]) -> None:
@@ -71,13 +69,13 @@ class LinkMonitor:
                 self._tell_repairs(rank, answer, 0.0)
 
     def read(self) -> None:
-        """Have every agent's counters read, but for those whose last answer is still awaited."""
+        """Have every agent's counters read, except where the last answer is still awaited."""
         for rank in self._pool.present():
             if rank not in self._pending or self._pending[rank].done():
                 self._pending[rank] = self._pool.submit(partial(self._read_one, rank))
 
     def finish(self) -> None:
-        """A last reading of all, and the end of what is broken still."""
+        """Take a last reading of all agents, and close the intervals of links that are still broken."""
         wait(self._pending.values(), _LAST_READING_S)
         self.read()
         wait(self._pending.values(), _LAST_READING_S)
@@ -85,7 +83,7 @@ class LinkMonitor:
             self._tell_window(BadWindow(rank, from_s, max(from_s, self._now_s()), what))
 
     def reasons(self) -> list[str]:
-        """What speaks against the links: what the engines counted, repairs, what is broken still, and clocks."""
+        """Reasons to distrust the links: the engines' counters, repairs, links still broken, and clock drift."""
         run_s = self._now_s()
         found = run_reasons(dict(enumerate(self._totals)), windows=self._windows, run_s=run_s)
         if self._repaired:
@@ -99,7 +97,7 @@ class LinkMonitor:
         try:
             counters = self._pool.ask(rank, "counters")
         except AgentGone:
-            return  # the pool has said so
+            return  # the pool has reported it
         except AgentError as error:
             self._lines.put(error)
             return
@@ -127,11 +125,11 @@ class LinkMonitor:
             self._tell_window(window)
 
     def _tell_repairs(self, rank: int, counters: Mapping[str, Any], t_s: float) -> None:
-        """What the agent has repaired since the last reading; its clock may be another than ours."""
+        """Record the agent's repairs since the last reading; its clock may differ from ours."""
         ahead_s = counters["clock_ns"] / 1e9 - t_s
         for repair in counters["repairs"]:
             self._broken.pop(rank, None)
-            # What was repaired before training belongs to its beginning: the ledger has no times before it.
+            # Repairs before training are recorded at its beginning: the run folder has no times before it.
             from_s, to_s = (max(0.0, repair[moment] - ahead_s) for moment in ("since_s", "until_s"))
             window = BadWindow(rank, from_s, to_s, repair["what"])
             self._repaired.append(window)
@@ -145,7 +143,7 @@ class LinkMonitor:
 
 
 def _grown(before: Mapping[str, Any], counters: Mapping[str, Any]) -> dict[str, int]:
-    """By how much each count has grown since the last reading; one that has shrunk began anew at zero."""
+    """The growth of each count since the last reading; one that has shrunk was reset to zero."""
     old, now = (
         {key: int(counted.get(key, 0)) for key in (*_ENGINE_COUNTS, *_TCP_COUNTS)} for counted in (before, counters)
     )
@@ -153,7 +151,7 @@ def _grown(before: Mapping[str, Any], counters: Mapping[str, Any]) -> dict[str, 
 
 
 def link_line(counters: Mapping[str, Any]) -> dict[str, Any]:
-    """An agent's counters as the ledger keeps them: both directions' drops and backlog in one figure."""
+    """An agent's counters as the run folder has them: both directions' drops and backlog in one figure."""
     kept = {
         k: v for k, v in counters.items() if k in ("tx_bytes", "rx_bytes") or k.startswith(("late_", "run_queue"))
     }

@@ -1,4 +1,4 @@
-"""The operator's end of the line: finds the controller of a live run and asks it (see
+"""Client of the operator API: finds the controller of a live run and sends it requests (see
 gannet.fabrics.links.operator_server).
 """
 
@@ -24,7 +24,7 @@ _COMPOSE_PORT = 7701
 
 
 class NoController(RuntimeError):
-    """There is no controller to talk to, or it cannot be told which; the message says what to do."""
+    """There is no controller to connect to, or several; the message says what to do."""
 
 
 class Refused(RuntimeError):
@@ -36,11 +36,11 @@ class Refused(RuntimeError):
 
 
 class OperatorClient:
-    """A line to one controller. Its methods raise NoController and Refused."""
+    """A connection to one controller. Its methods raise NoController and Refused."""
 
     def __init__(self, address: str, token: str = "") -> None:
         self.address = address
-        # A proxy is for the world outside; a socket's path is no name that HTTP/2 would take.
+        # No proxy, which is for remote hosts; and a socket's path is not a valid HTTP/2 authority.
         options = [("grpc.enable_http_proxy", 0), ("grpc.default_authority", "gannet")]
         self._channel = grpc.insecure_channel(address, options)
         self._stub = operator_pb2_grpc.OperatorStub(self._channel)
@@ -53,25 +53,25 @@ class OperatorClient:
         self._channel.close()
 
     def connect(self) -> None:
-        """Find out whether anybody is there: gRPC itself would go on trying a silent address for long."""
+        """Check that a server listens: gRPC itself would keep trying a silent address for a long time."""
         try:
             _connect(self.address).close()
         except (OSError, ValueError) as error:
             raise NoController(f"no controller answers at {self.address} ({error})") from None
 
     def show(self) -> operator_pb2.Shown:
-        """What is applied, and what will change by itself."""
+        """The applied links, and the scheduled changes."""
         shown: operator_pb2.Shown = self._call(self._stub.Show, operator_pb2.ShowRequest(), _SHOW_S)
         return shown
 
     def change(self, for_s: float | None = None, **operation: Any) -> operator_pb2.Changed:
-        """Carry out one of ChangeRequest's operations, by its name there, for a time or permanently."""
+        """Request one of ChangeRequest's operations, by its name there, for a time or permanently."""
         request = operator_pb2.ChangeRequest(for_s=for_s or 0.0, **operation)
         changed: operator_pb2.Changed = self._call(self._stub.Change, request, _CHANGE_S)
         return changed
 
     def verify(self, links: list[tuple[int, int]]) -> operator_pb2.Verified:
-        """What these links, or those that training uses, measure as."""
+        """Measure these links, or those that training uses."""
         wanted = [operator_pb2.Link(source=source, target=target) for source, target in links]
         verified: operator_pb2.Verified = self._call(
             self._stub.Verify, operator_pb2.VerifyRequest(links=wanted), _VERIFY_S
@@ -92,7 +92,7 @@ class OperatorClient:
 
 
 def _connect(address: str) -> socket.socket:
-    """Connect to "host:port" or "unix:/path". Raises OSError, and ValueError for what is no address."""
+    """Connect to "host:port" or "unix:/path". Raises OSError, and ValueError for an invalid address."""
     if not address.startswith("unix:"):
         host, _, port = address.rpartition(":")
         return socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S)
@@ -107,13 +107,13 @@ def _connect(address: str) -> socket.socket:
 
 
 def local_sockets() -> list[str]:
-    """Addresses of the live runs of this machine that this user may reach. A socket that nobody serves is removed."""
+    """Addresses of this machine's live runs that this user may reach. A socket that no process serves is removed."""
     found = []
     for path in sorted(live_folder().glob("*.sock")):
         with suppress(OSError):
             try:
                 _connect(f"unix:{path}").close()
-            except ConnectionRefusedError:  # its owner was killed; one that is slow or forbidden says otherwise
+            except ConnectionRefusedError:  # its owner was killed; a slow or forbidden one gives another error
                 path.unlink()
             else:
                 found.append(f"unix:{path}")
@@ -121,10 +121,10 @@ def local_sockets() -> list[str]:
 
 
 def find_controller(token: str = "", environment: Mapping[str, str] = os.environ) -> str:
-    """The address of the controller that is meant where nobody says which.
+    """The address of the controller to use where none is given.
 
-    $GANNET_OPERATOR; else, in a node's container, the host in $GANNET_CONTROLLER; else the one live run of
-    this machine; else 127.0.0.1:${GANNET_PORT:-7701}, where the cluster of compose.yaml has its door. Raises
+    $GANNET_OPERATOR; else, in a node's container, the host in $GANNET_CONTROLLER; else the one live run of this
+    machine; else 127.0.0.1:${GANNET_PORT:-7701}, where the cluster of compose.yaml publishes its operator API. Raises
     NoController where several runs are live.
     """
     if address := environment.get("GANNET_OPERATOR"):

@@ -1,6 +1,6 @@
-"""The operators' door: serves proto/operator.proto for the run that is on, so that `gannet net` can change its links.
+"""The operator API server: serves proto/operator.proto for the active run, so that `gannet net` can change its links.
 
-It lives as long as a fabric. Runs are attached to it and detached, and between them it says that none is on.
+It lives as long as a fabric. Runs are attached to it and detached, and between them it answers that none is active.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _Reply = TypeVar("_Reply")
 
 
 def live_folder() -> Path:
-    """Where the sockets of this user's live runs are."""
+    """The folder of the sockets of this user's live runs."""
     folder = registry.state_folder().parent / "live"
     if len(str(folder / "0123456789.sock").encode()) > _SOCKET_PATH_BYTES:
         folder = Path(tempfile.gettempdir()) / f"gannet-{zlib.crc32(str(folder).encode()):08x}"
@@ -48,14 +48,14 @@ def live_folder() -> Path:
 
 
 def local_socket() -> str:
-    """A fresh address for `serve`, for this user alone. (A sandbox has pids of its own: they name nothing.)"""
+    """A fresh address for `serve`, for this user alone. (Named without a pid: a sandbox has its own pids.)"""
     folder = live_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return f"unix:{folder / secrets.token_hex(5)}.sock"
 
 
 def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.ServicerContext], _Reply]:
-    """Check the token, and turn what is wrong into gRPC's statuses."""
+    """Check the token, and translate errors into gRPC statuses."""
 
     @wraps(method)
     def answer(self: Operator, request: Any, context: grpc.ServicerContext) -> _Reply:
@@ -78,7 +78,7 @@ def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.S
 
 
 class Operator(operator_pb2_grpc.OperatorServicer):
-    """Serves operators until `close`. With a `token`, only those who know it."""
+    """Serves operators until `close`. With a `token`, only those that present it."""
 
     def __init__(self, token: str = "") -> None:
         self.token = token
@@ -90,7 +90,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
     def serve(self, addresses: Sequence[str]) -> list[str]:
         """Serve on "host:port" (port 0: any) and "unix:/path"; returns the addresses with their ports.
 
-        Raises RuntimeError where an address cannot be had. Start no fork server after this.
+        Raises RuntimeError where an address cannot be bound. Start no fork server after this.
         """
         self._server = grpc.server(ThreadPoolExecutor(8, "operator"), options=[("grpc.so_reuseport", 0)])
         operator_pb2_grpc.add_OperatorServicer_to_server(self, self._server)
@@ -108,17 +108,17 @@ class Operator(operator_pb2_grpc.OperatorServicer):
         return served
 
     def attach(self, run: str, live: LiveLinks) -> None:
-        """From now on, this run's links are meant."""
+        """Serve this run's links from now on."""
         with self._lock:
             self._run = (run, live)
 
     def detach(self) -> None:
-        """No run is on any more."""
+        """End the service of the present run."""
         with self._lock:
             self._run = None
 
     def close(self) -> None:
-        """Serve no more, and remove the sockets."""
+        """Stop serving, and remove the sockets."""
         if self._server is not None:
             self._server.stop(0.5).wait()
         for path in self._sockets:
@@ -133,7 +133,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
 
     @_answers
     def Show(self, request: operator_pb2.ShowRequest) -> operator_pb2.Shown:
-        """What is applied, and what will change by itself."""
+        """The applied links, and the scheduled changes."""
         run, live = self._attached()
         outlook = live.show()
         upcoming = [(in_s, f"end of {what}") for in_s, what in outlook.ends]
@@ -148,7 +148,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
 
     @_answers
     def Change(self, request: operator_pb2.ChangeRequest) -> operator_pb2.Changed:
-        """One change, acknowledged by every agent."""
+        """Carry out one change, acknowledged by every agent."""
         run, live = self._attached()
         if not 0 <= request.for_s <= LONGEST_FOR_S:
             raise ValueError(
@@ -165,7 +165,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
 
     @_answers
     def Verify(self, request: operator_pb2.VerifyRequest) -> operator_pb2.Verified:
-        """What the links measure as now."""
+        """Measure the links as they are now."""
         run, live = self._attached()
         certificate = live.verify([(link.source, link.target) for link in request.links] or None)
         return operator_pb2.Verified(run=run, certificate_json=json.dumps(certificate.to_json()))
@@ -175,7 +175,7 @@ Steps = tuple[tuple[float, Change], ...]
 
 
 def change_of(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change, Steps]:
-    """A request's operation in the ledger's words, what it does to a state, and what it does later instead.
+    """(a request's operation as the run folder names it, its change of a state, its later steps).
 
     Steps: (in how many seconds, the change that then takes its place). Raises ValueError.
     """
@@ -215,7 +215,7 @@ def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Chan
 
 
 def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks:
-    """An acknowledgement as it travels."""
+    """An acknowledgement as a protobuf message."""
     found = done.applied
     return operator_pb2.NodeLinks(
         rank=done.rank,

@@ -1,4 +1,4 @@
-"""What an operator learns of a run's links: their state and what will change, or that they are busy."""
+"""What an operator sees of a run's links: their state and scheduled changes, or that they are busy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class LinksBusy(RuntimeError):
 
 @dataclass(frozen=True)
 class Outlook:
-    """The state of the links at a moment of the training clock, and what is applied at each node, by rank.
+    """The state of the links at a moment of the training clock, and each node's applied plan, by rank.
 
-    What will change by itself, in seconds from then: `ends` of changes for a time, and the run's `schedule`.
+    Upcoming changes, in seconds from then: `ends` of temporary changes, and the run's `schedule`.
     """
 
     state: LinkState

@@ -17,7 +17,7 @@ _STEP_LEAST_S, _STEP_MOST_S = 0.05, 1.0
 
 
 class StepSender:
-    """Sends each agent of `pool` the plans that it has not got. `complain` takes what speaks against the links.
+    """Sends each agent of `pool` the plans that it lacks. `complain` takes reasons to distrust the links.
 
     `now_s`: the training clock.
     """
@@ -26,12 +26,12 @@ class StepSender:
         self, pool: AgentPool, engine: str, now_s: Callable[[], float], complain: Callable[[str], None]
     ) -> None:
         self._pool, self._engine, self._now_s, self._complain = pool, engine, now_s, complain
-        self._sent: dict[int, InterfacePlan] = {}  # what each agent was sent last, and has not refused
+        self._sent: dict[int, InterfacePlan] = {}  # the last plan sent to each agent that it has not refused
         self._orders: dict[int, Future[None]] = {}  # the last step of each agent, answered or not
         self._failed: Counter[int] = Counter()  # steps that a node refused or took too long for
 
     def finish_steps(self) -> None:
-        """Wait until the agents have answered: none of the steps may come after the change that follows."""
+        """Wait until the agents have answered: no step may arrive after the change that follows."""
         wait(self._orders.values(), _STEP_MOST_S)
 
     def applied(self, plans: Sequence[InterfacePlan], done: Sequence[Acknowledgement]) -> None:
@@ -39,7 +39,7 @@ class StepSender:
         self._sent = {a.rank: plans[a.rank] for a in done if a.ok and not a.gone}
 
     def reasons(self) -> list[str]:
-        """What speaks against the links of this run, besides what `complain` was called with."""
+        """Reasons to distrust the links of this run, besides those passed to `complain`."""
         return [
             f"node {rank}: {n} steps of a series were refused or late" for rank, n in self._failed.items() if n > 1
         ]
@@ -72,6 +72,6 @@ class StepSender:
             complaint = complaint or f"the change took {took_s:.1f} s"
         if complaint:
             self._failed[rank] += 1
-            if self._failed[rank] == 1:  # a trace has ten steps a second: of the others only how many
+            if self._failed[rank] == 1:  # a trace has ten steps a second: later failures are only counted
                 told = f"node {rank}: links were not applied as configured at {self._now_s():.1f} s: {complaint}"
                 self._complain(told)

@@ -1,7 +1,7 @@
-"""Finds a node of a live network from outside, and runs programs where it is: in its namespace or its container.
+"""Finds a node of a live network from outside, and runs programs in its network namespace.
 
-A program in a namespace replaces the calling process, so terminal, signals, exit status and standard streams are
-its own. The one thing that it sees differently from its caller is the network.
+A program in a namespace replaces the calling process, so terminal, signals, exit status and standard streams are its
+own. It differs from its caller only in the network that it sees.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import NoReturn
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.exec_errors import NoNode, NoProgram
 
-# What shells say: 126, a program that cannot be started, and 127, one that is not there.
+# As in shells: 126, a program that cannot be started, and 127, one that does not exist.
 CANNOT_START, NOT_FOUND = 126, 127
 _NODE = re.compile(layout.node_namespace(0).replace("0", r"(\d+)"))
 
 
 @dataclass(frozen=True)
 class NodePlace:
-    """A node's network namespace as another process sees it, and everybody's mesh addresses by rank.
+    """A node's network namespace as another process sees it, and all nodes' mesh addresses by rank.
 
-    `owner`: a process of the sandbox. `user_namespace`: to be entered first, where an ordinary user made it.
+    `owner`: a process of the sandbox. `user_namespace`: to be entered first, where an ordinary user made the network.
     """
 
     rank: int
@@ -39,12 +39,12 @@ class NodePlace:
 
     @property
     def path(self) -> str:
-        """Where the namespace is mounted, seen through the sandbox's own mounts."""
+        """The path of the namespace, seen through the sandbox's own mounts."""
         return f"/proc/{self.owner}/root/run/netns/{layout.node_namespace(self.rank)}"
 
 
 def find_place(address: str, rank: int) -> NodePlace:
-    """The place of node `rank` in the network whose operators' door is at `address` ("unix:/path").
+    """Find node `rank` in the network whose operator API is at `address` ("unix:/path").
 
     Raises NoNode.
     """
@@ -63,12 +63,12 @@ def find_place(address: str, rank: int) -> NodePlace:
         have = f"its nodes are 0 to {ranks[-1]}" if ranks else "it has no node yet"
         raise NoNode(f"there is no node {rank}: {have}")
     addresses = tuple(layout.mesh_address(each) for each in ranks)
-    # Root of the machine may enter any network at once; the maker of a user namespace has to go by that.
+    # Root of the machine may enter any network directly; the owner of a user namespace must enter that first.
     return NodePlace(rank, owner, addresses, user_namespace=inner != own and os.geteuid() != 0)
 
 
 def variables(rank: int, addresses: Sequence[str]) -> dict[str, str]:
-    """What a program in a node is told of the network it is in."""
+    """Environment variables that describe the network to a program in a node."""
     peers = [address for other, address in enumerate(addresses) if other != rank]
     return {
         "GANNET_NODE": str(rank),
@@ -82,7 +82,7 @@ def command_in(place: NodePlace, command: Sequence[str], as_root: bool = False) 
     """The command line that runs `command` in a node's network.
 
     Where an ordinary user made the network, `as_root` makes the program root there (of the network, and of nothing
-    else), as ping and ip want it; without, it goes on as the user that it was.
+    else), as ping and ip need it; otherwise it keeps its user.
     """
     enter = ["nsenter", f"--net={place.path}"]
     if not place.user_namespace:
@@ -107,7 +107,7 @@ def become(
 
 
 def check_program(name: str, path: str | None) -> None:
-    """Say plainly, before anything is entered, that there is no such program. Raises NoProgram."""
+    """Raise NoProgram, before anything is entered, if there is no such program."""
     if shutil.which(name, path=path) is not None:
         return
     if "/" not in name:
@@ -119,7 +119,7 @@ def check_program(name: str, path: str | None) -> None:
 
 
 def _owner(path: str) -> int:
-    """Who serves a socket: its process, numbered as this process numbers them (SO_PEERCRED of unix(7))."""
+    """The pid of the process that serves a socket, as seen by this process (SO_PEERCRED of unix(7))."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.settimeout(3.0)

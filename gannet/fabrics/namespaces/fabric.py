@@ -1,7 +1,7 @@
 """The namespaces fabric: one process and one network namespace a node, real TCP over shaped links.
 
-Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. What a run
-does once the node_host is laid is in gannet.fabrics.session.session.
+Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. The run
+itself, once the node host is ready, is in gannet.fabrics.session.session.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Session
 from gannet.node.process.node_process import Place
 
-_EXIT_S = 1.0  # for the fork server to tell of an end that the node's connection has told of
+_EXIT_S = 1.0  # for the fork server to report an end that the node's connection has shown
 _TAIL_LINES, _TAIL_BYTES = 10, 16384
 
 
 class NamespacesFabric:
-    """Runs jobs one after the other; keeps the fork server, the bridges and the operator's door between them.
+    """Runs jobs one after the other; keeps the fork server, the bridges and the operator API between them.
 
-    `logs`: folder for what nodes print. Use as a context manager, inside a sandbox.
+    `logs`: folder for the nodes' output. Use as a context manager, inside a sandbox.
     """
 
     def __init__(self, logs: Path, engine: str) -> None:
@@ -79,8 +79,8 @@ class _NamespaceHost(NodeNamespaces):
         super().__init__(run, logs)
         self._fork_server, self._folder, self._engine = fork_server, logs, engine
         self._token = secrets.token_hex(16)
-        self._begun: dict[int, int] = {}  # how long a node's log was before this run, bytes
-        self._how: dict[int, str] = {}  # how nodes have ended badly
+        self._begun: dict[int, int] = {}  # size of a node's log before this run, bytes
+        self._how: dict[int, str] = {}  # how nodes that failed have ended
         self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
         self.logs = str(logs)
 
@@ -91,7 +91,7 @@ class _NamespaceHost(NodeNamespaces):
         return {}
 
     def controller(self, job: Job) -> Controller:
-        """See NodeHost: nodes prove themselves by a token that only this run knows."""
+        """See NodeHost: nodes authenticate by a token that only this run knows."""
         return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token)
 
     def populate(self, address: str, sink: Sink) -> None:
@@ -113,7 +113,6 @@ class _NamespaceHost(NodeNamespaces):
             self._fork_server.fork(rank, namespace, place, log)
 
     def ended(self) -> list[tuple[int, str]]:
-        """See NodeHost."""
         while not self._fork_server.exits.empty():
             exited = self._fork_server.exits.get()
             self._fork_server.pids.pop(exited.rank, None)
@@ -122,7 +121,7 @@ class _NamespaceHost(NodeNamespaces):
         return list(self._how.items())
 
     def how_ended(self, rank: int) -> str:
-        """See NodeHost: the fork server tells at once."""
+        """See NodeHost: the fork server reports it at once."""
         end = time.monotonic() + _EXIT_S
         while rank in self._fork_server.pids and time.monotonic() < end:
             self.ended()
@@ -130,7 +129,6 @@ class _NamespaceHost(NodeNamespaces):
         return self._how.get(rank, "")
 
     def last_words(self, rank: int) -> str:
-        """See NodeHost."""
         log = self._log(rank)
         with suppress(OSError), log.open("rb") as file:
             file.seek(max(self._begun[rank], log.stat().st_size - _TAIL_BYTES))
@@ -143,11 +141,10 @@ class _NamespaceHost(NodeNamespaces):
         return self._folder / f"node-{rank}.log"
 
     def empty(self) -> bool:
-        """See NodeHost."""
         return not self._fork_server.pids
 
     def close(self) -> None:
-        """See NodeHost. The sandbox would do it too, but the next run wants the names."""
+        """See NodeHost. The sandbox would do it too, but the next run needs the names."""
         for pid in list(self._fork_server.pids.values()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

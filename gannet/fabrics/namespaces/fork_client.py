@@ -1,4 +1,4 @@
-"""The fabric's end of the fork server: start it, have nodes forked, hear of their ends."""
+"""The fabric's end of the fork server: starts it, has nodes forked, and receives their exits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Exited:
 
     @property
     def how(self) -> str:
-        """In words, by status or by signal."""
+        """The exit in words, by status or by signal."""
         if self.status < 0:
             named = (known.name for known in signal.Signals if known == -self.status)
             return f"was killed by {next(named, f'signal {-self.status}')}"
@@ -36,8 +36,8 @@ class ForkServer:
     """Starts gannet.fabrics.namespaces.fork_server at once; its torch import overlaps with whatever comes next."""
 
     def __init__(self) -> None:
-        # Training frees and takes the same large blocks at every step: glibc should keep them, since
-        # giving them back to the kernel cost a tenth of the time of a gradient in page faults.
+        # Training frees and allocates the same large blocks at every step: glibc should keep them, since returning
+        # them to the kernel cost a tenth of a gradient's time in page faults.
         keep = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(10**9)}
         variables = {name: os.environ.get(name, value) for name, value in keep.items()} | logs.for_child("info")
         self._child = Child("the fork server", "gannet.fabrics.namespaces.fork_server", variables=variables)
@@ -53,7 +53,7 @@ class ForkServer:
             self._answer("ready", timeout_s)
             self._ready = True
         order = {"rank": rank, "netns": netns, "log": str(log), "place": asdict(place)}
-        with suppress(BrokenPipeError):  # the answer says why
+        with suppress(BrokenPipeError):  # the answer has the reason
             self._child.send(order)
         pid = int(self._answer("pid", timeout_s)["pid"])
         self.pids[rank] = pid

@@ -1,4 +1,4 @@
-"""The fork server: imports torch once and forks every node from that, so that nodes start in no time.
+"""The fork server: imports torch once and forks every node from that, so that nodes start fast.
 
 Speaks JSON lines with the fabric: reads {"rank", "netns", "log", "place"} and forks a node into that
 network namespace; answers {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as nodes
@@ -30,7 +30,7 @@ def main(answers: Answers) -> int:
     import torch
     import torch.fx.experimental.symbolic_shapes
 
-    # What every node will need, imported once (symbolic_shapes comes with the first backward pass).
+    # Modules that every node needs, imported once (the first backward pass imports symbolic_shapes).
     import gannet.node.process.node_process  # noqa: F401
     from gannet.node.data.config import DataConfig
     from gannet.node.data.datasets import load_split
@@ -40,7 +40,7 @@ def main(answers: Answers) -> int:
 
     import_algorithms()
     torch.set_num_threads(1)
-    # Building once pulls in what torch imports only then (over a second); nothing here starts a thread.
+    # Building once loads what torch imports only then (over a second); nothing here starts a thread.
     build_sampler(TaskConfig(), DataConfig())
     load_split(DataConfig(), limit=1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the fabric's to handle
@@ -110,10 +110,10 @@ def _fork(order: dict[str, Any], answers: Answers) -> int:
 
 
 def _yield_to_links() -> None:
-    """Let the link engine go first: an emulated link must not be late because a gradient is computed.
+    """Let the link engine go first: an emulated link must not be late because a gradient is being computed.
 
-    As root the engine runs in real time and niceness is enough for the rest. An ordinary user cannot raise
-    the engine, so the trainers step down: an idle-class process gives way at once.
+    As root the engine runs with real-time priority, and niceness is enough for the trainers. An ordinary user cannot
+    raise the engine's priority, so the trainers lower theirs: an idle-class process yields at once.
     """
     os.nice(_TRAINER_NICENESS)
     if rootless():

@@ -1,8 +1,8 @@
-"""Network namespaces with a shaped interface and a link agent each: what runs on this machine stand on.
+"""Network namespaces with a shaped interface and a link agent each: the node host of runs on this machine.
 
-Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. Knows nothing
-of what happens in the namespaces: nodes are forked into them (gannet.fabrics.namespaces.fabric), or programs enter
-(gannet.fabrics.namespaces.standalone).
+Lives inside a sandbox (see gannet.fabrics.namespaces.sandbox), so that nothing it makes can outlast it. It does not
+depend on what happens in the namespaces: nodes are forked into them (gannet.fabrics.namespaces.fabric), or programs
+enter (gannet.fabrics.namespaces.standalone).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class NodeNamespaces:
         self.interfaces: list[NodeInterface] = []
 
     def build(self, world: int) -> None:
-        """Have `world` namespaces with an agent each."""
+        """Make `world` namespaces with an agent each."""
         self.interfaces = [
             NodeInterface(rank, layout.MESH_DEVICE, layout.mesh_address(rank)) for rank in range(world)
         ]
@@ -38,7 +38,7 @@ class NodeNamespaces:
             self.agents.append(AgentClient.spawn(prefix, f"link agent {rank}", variables, log))
 
     def remove(self) -> None:
-        """Take everything down; never raises for what is gone already."""
+        """Take everything down; what is gone already is no error."""
         for agent in self.agents:
             agent.close()
         ip([command for interface in self.interfaces for command in layout.remove_node(interface.rank)], check=False)

@@ -1,4 +1,4 @@
-"""Builds what gannet.fabrics.addresses describes: carries out `ip` commands."""
+"""Runs `ip` commands, which build what gannet.fabrics.addresses describes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import groupby
 
 
 def ip(commands: Sequence[Sequence[str]], check: bool = True) -> None:
-    """Carry out `ip` commands, in batches of one namespace. Raises RuntimeError with ip's own words."""
+    """Run `ip` commands, in batches of one namespace. Raises RuntimeError with ip's own message."""
     for namespace, group in groupby(commands, lambda command: command[1] if command[0] == "-n" else None):
         lines = [" ".join(command[2:] if namespace else command) for command in group]
         argv = [

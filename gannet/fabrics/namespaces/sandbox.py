@@ -1,4 +1,4 @@
-"""A process tree of its own: user (when not root), mount, network and process namespaces for one command.
+"""A separate process tree: user (when not root), mount, network and process namespaces for one command.
 
 `enter()` moves the rest of the program into fresh namespaces. Every network namespace, interface, qdisc
 and process that a run makes lives inside, and the kernel removes them all when the sandbox's first
@@ -71,7 +71,7 @@ def enter() -> None:
     except OSError as error:
         advice = "set XDG_STATE_HOME to a folder that you may write to"
         raise SandboxError(f"cannot keep a note of this run ({error}): {advice}") from error
-    # Mounts and network are the child's alone: the outer process must go on seeing the host's /proc.
+    # Only the child gets new mounts and a new network: the outer process must keep seeing the host's /proc.
     flags = CLONE_NEWPID | (0 if root else CLONE_NEWUSER)
     watched = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
     try:
@@ -102,7 +102,7 @@ def enter() -> None:
         say_error(_advice(root, error))
         os._exit(1)
     os.environ[_MARK] = "root" if root else "rootless"
-    # The first process of a process namespace ignores signals that it has no handler for.
+    # The first process of a process namespace ignores signals for which it has no handler.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -165,7 +165,7 @@ def _advice(root: bool, error: OSError) -> str:
 
 
 def own_as_caller(folder: Path) -> None:
-    """Under sudo, hand results to the user who called it."""
+    """Under sudo, make the calling user the owner of the results."""
     uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
     if os.geteuid() == 0 and uid and gid and not rootless():
         made_here = [folder.parent] if folder.parent.name == "runs" and folder.parent.stat().st_uid == 0 else []

@@ -1,6 +1,6 @@
-"""A network without training: namespaces with links in force, held for whatever programs enter them.
+"""A network without training: namespaces with applied links, held for any programs that enter them.
 
-The node_host, the links and the operators' door are those of a run (gannet.fabrics.namespaces.hosts,
+The node host, the links and the operator API are those of a run (gannet.fabrics.namespaces.hosts,
 gannet.fabrics.links.live_links, gannet.fabrics.links.operator_server), so that `gannet net show`, `apply`,
 `partition` and the rest work on it as they do on a run. Programs enter by gannet.fabrics.namespaces.exec.
 """
@@ -28,14 +28,14 @@ from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate
 from gannet.netem.measure.certify import measure_links
 
-# Up to here every pair of nodes is measured; beyond it, neighbours on a ring: pairs grow with the square.
+# Up to this size every pair of nodes is measured; beyond it, neighbours on a ring: pairs grow with the square.
 _MOST_ALL_PAIRS = 8
 _LOOK_S = 0.1
 
 
 @dataclass(frozen=True)
 class Network:
-    """What to hold up: `world` nodes, the links between them, and how those change. `seed`: of the links."""
+    """The network to hold: `world` nodes, the links between them, and their changes. `seed`: of the links."""
 
     name: str
     world: int
@@ -55,9 +55,9 @@ class Network:
 
 
 class BareNetwork:
-    """Use as a context manager, inside a sandbox: namespaces, agents and links are there from `with` to its end.
+    """Use as a context manager, inside a sandbox: namespaces, agents and links exist while it is entered.
 
-    RuntimeError where the links cannot be put in force. `run` is its name where runs are listed.
+    RuntimeError where the links cannot be applied. `run` is its name where runs are listed.
     """
 
     def __init__(self, network: Network) -> None:
@@ -115,7 +115,7 @@ class BareNetwork:
         return address
 
     def hold(self, say: Callable[[dict[str, Any]], None]) -> None:
-        """Stay up until SIGINT, SIGTERM or SIGHUP; `say` is told what happens to the links, as a run's ledger has it.
+        """Stay up until SIGINT, SIGTERM or SIGHUP; `say` receives events of the links, as in a run folder.
 
         Raises RuntimeError when the links are no longer watched.
         """
@@ -132,11 +132,11 @@ class BareNetwork:
             time.sleep(_LOOK_S)
 
     def reasons(self) -> list[str]:
-        """What speaks against the links since they were opened; whole only after the end."""
+        """Reasons to distrust the links since they were opened; complete only after the end."""
         return [] if self._live is None else self._live.reasons()
 
     def _take_down(self) -> None:
-        # The kernel removes it all with the sandbox; in order, so that nothing is left that an agent would miss.
+        # The kernel removes it all with the sandbox; here it is done in order, so that no agent reports a failure.
         with ignore_signals():
             if self._operator is not None:
                 self._operator.detach()

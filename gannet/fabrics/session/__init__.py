@@ -1,1 +1,1 @@
-"""One run, whatever its nodes live in: membership, deadlines, faults, the last step."""
+"""One run on any node host: membership, deadlines, faults, the last step."""

@@ -1,6 +1,6 @@
-"""The controller: knows who is in the run, hands out ranks and orders, takes reports and snapshots.
+"""The controller: keeps track of a run's nodes, assigns ranks, sends orders, takes reports and snapshots.
 
-It serves gRPC on the management network from a thread of its own and turns everything that happens
+It serves gRPC on the management network from a separate thread and turns everything that happens
 into events on one queue, which the fabric's main thread reads. Orders go out through `order`.
 """
 
@@ -36,7 +36,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Reported:
-    """Anything that a node says after its Hello."""
+    """Any report of a node after its Hello."""
 
     rank: int
     report: control_pb2.Report
@@ -44,7 +44,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Left:
-    """A node's line ended; `reason` is empty where it had finished."""
+    """A node's connection ended; `reason` is empty where it had finished."""
 
     rank: int
     reason: str
@@ -63,7 +63,7 @@ class Deposited:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """What a node needs to go on after a step, packed (see gannet.node.training.checkpoint)."""
+    """What a node needs to resume after a step, packed (see gannet.node.training.checkpoint)."""
 
     rank: int
     step: int
@@ -91,7 +91,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self._server: grpc.aio.Server | None = None
 
     def resume(self, states: Sequence[bytes]) -> None:
-        """Have the nodes go on from their checkpoints, by rank; before they join."""
+        """Have the nodes resume from these checkpoints, by rank; call it before they join."""
         self._states = states
 
     def start(self, address: str) -> str:
@@ -101,14 +101,14 @@ class Controller(control_pb2_grpc.ControllerServicer):
         return served
 
     def stop(self) -> None:
-        """Close every line and the server."""
+        """Close every connection and the server."""
         if self._thread.is_alive():
             self._call(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
 
     def order(self, rank: int | None = None, **kind: Any) -> None:
-        """Send an order (one of Order's kinds by name) to a rank, or to all that are there."""
+        """Send an order (one of Order's kinds by name) to a rank, or to all present nodes."""
         message = control_pb2.Order(**kind)
 
         def put() -> None:
@@ -143,7 +143,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
     async def Attend(
         self, request_iterator: AsyncIterator[control_pb2.Report], context: Any
     ) -> AsyncIterator[control_pb2.Order]:
-        """One node's line, from its Hello to its end."""
+        """Serve one node's connection, from its Hello to its end."""
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("kind") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node begins with hello")
@@ -205,7 +205,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
     async def Restore(
         self, request: control_pb2.RestoreRequest, context: Any
     ) -> AsyncIterator[control_pb2.CheckpointChunk]:
-        """A node's checkpoint, chunk by chunk; its digest is for the node to check."""
+        """Send a node's checkpoint, chunk by chunk; the node checks its digest."""
         if not hmac.compare_digest(request.token.encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
         if request.rank >= len(self._states):
@@ -217,7 +217,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
     async def Deposit(
         self, request_iterator: AsyncIterator[control_pb2.SnapshotChunk], context: Any
     ) -> control_pb2.DepositReceipt:
-        """A snapshot or a checkpoint, checked before it is kept."""
+        """Receive a snapshot or a checkpoint, which is checked before it is kept."""
         header: control_pb2.SnapshotHeader | None = None
         body = bytearray()
         async for chunk in request_iterator:

@@ -1,4 +1,4 @@
-"""Deadlines of an exchange, computed from the links it must cross and never guessed as constants."""
+"""Deadlines of an exchange, computed from the links that it must cross."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from gannet.netem.links.plan import InterfacePlan
 from gannet.node.algorithms.collectives import SEGMENTS_AHEAD
 from gannet.node.config import ExchangeConfig
 
-# How much slower than the plan a link may be before a silent peer is held for dead: TCP recovers losses
-# and shares queues, and a false alarm costs a peer while a late alarm costs only seconds.
+# How much slower than the plan a link may be before a silent peer counts as dead: TCP recovers losses and shares
+# queues, and a false alarm costs a peer, while a late one costs only seconds.
 _PATIENCE = 5.0
-_CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may notice that a cut has ended only as long again after it
+_CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may take as long as a cut lasted to notice that it has ended
 _LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
-_LIVE_ROUND_S = 600.0  # how long an operator may keep nodes apart before they give each other up
+_LIVE_ROUND_S = 600.0  # how long an operator may cut links before nodes give each other up
 _CHUNK_S = 0.05  # a chunk takes at most this long on its link, so that control and acknowledgements get in
 
-# So much earlier than news need to get there and back a node says that it is ready: messages take time to handle.
+# A node reports that it is ready by this much more than a round trip in advance: handling messages takes time.
 _TURN_SLACK_S = 0.01
 
-# What handling one more segment costs a node, in seconds of work that the link does not hide.
+# A node's cost of handling one more segment, in seconds of work that the link does not hide.
 _SEGMENT_COST_S = 5e-5
 _SMALLEST_SEGMENT_BYTES, _LARGEST_SEGMENT_BYTES = 10240, 262144
 
@@ -38,14 +38,14 @@ def exchange_config(
 ) -> ExchangeConfig:
     """Limits for messages of `message_bytes` among `world` nodes.
 
-    `rate_bps`, `delay_ms` (one way, jitter included) and `loss_percent` are those of the worst link the run
-    will see; `compute_s` is the longest that a peer may be busy with gradients between two exchanges. `cut_s`: for
-    how long an exchange may find links cut. While they are, nobody is judged, so patience does not grow with it.
+    `rate_bps`, `delay_ms` (one way, jitter included) and `loss_percent` are those of the worst link the run will see;
+    `compute_s` is the longest that a peer may be busy with gradients between two exchanges. `cut_s`: for how long
+    links may be cut during an exchange. No peer is judged during a cut, so patience does not grow with it.
     """
     rate, delay_s = rate_bps or 1e10, delay_ms / 1000
     chunk = 65536 if rate < 5e7 else 262144
     chunk = int(max(8192, min(chunk, rate / 8 * _CHUNK_S)))
-    # The busiest node of any method here carries world − 1 copies each way (the star's server).
+    # The busiest node of any method (the star's server) carries world − 1 copies each way.
     bits, flight_s = _exchange_bits(message_bytes, world), 4 * world * delay_s
     wait_s = _CUT_PATIENCE * cut_s
     patience_s = 10 + compute_s + _PATIENCE * (bits / lossy_rate_bps(rate, delay_s, loss_percent) + flight_s)
@@ -64,13 +64,15 @@ def _exchange_bits(message_bytes: int, world: int) -> int:
 
 
 def limits_of(plans: Iterable[InterfacePlan], message_bytes: int, world: int, compute_s: float) -> ExchangeConfig:
-    """The limits for the worst link among these plans. A cut link says nothing of how long a message takes."""
+    """The limits for the worst link among these plans. A cut link does not count: it says nothing about how long a
+    message takes.
+    """
     rate_bps, delay_ms, loss_percent = _worst(plans)
     return exchange_config(message_bytes, world, rate_bps, delay_ms, loss_percent, compute_s)
 
 
 def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
-    """The slowest rate (bit/s), the longest delay with its jitter (ms), and the most loss (percent) but for cuts."""
+    """The slowest rate (bit/s), the longest delay with its jitter (ms), and the most loss (percent), cuts aside."""
     plans = list(plans)
     rates = [rate for plan in plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
     paths = [path for plan in plans for path in plan.paths.values()]
@@ -88,9 +90,9 @@ def with_turns(
     """The limits, and how gossip on graphs that change takes turns (see gannet.node.exchange.turn_rule); `states` as
     in limits_over_time.
 
-    No message that the fastest link could have on its way in twice the longest delay waits for its turn: the news
-    would cost it more than the turn saves. A turn is given up when the slowest link has had time for two messages,
-    and well before anybody who waits for what is held would lose patience.
+    A message that the fastest link can send within twice the longest delay does not wait for its turn: waiting for
+    the news would cost more than the turn saves. A turn is given up when the slowest link has had time for two
+    messages, and well before any peer that waits for a held message would lose patience.
     """
     pipe_bytes, turn_s = 0.0, 0.0
     for _, plans in states:
@@ -115,8 +117,8 @@ def limits_over_time(
 ) -> ExchangeConfig:
     """The limits where links change on schedule; `states`: from when (s), and the plans that then apply.
 
-    What counts is the longest that an exchange may take, whenever it begins: a link that is slow for a moment holds
-    it up for a moment. The last state is one that lasts.
+    The limits allow for the longest exchange, whenever it begins: a link that is slow for a moment delays it by a
+    moment. The last state is permanent.
     """
     if len(states) == 1:
         return limits_of(states[0][1], message_bytes, world, compute_s)
@@ -134,16 +136,16 @@ def limits_over_time(
 
 
 def longest_transfer_s(times_s: Sequence[float], rates_bps: Sequence[float], bits: float) -> float:
-    """The longest that these bits may take, whenever they begin; `rates_bps[i]` from `times_s[i]` on, the last > 0.
+    """The longest transfer of these bits, whenever it begins; `rates_bps[i]` from `times_s[i]` on, the last > 0.
 
-    The longest transfer begins or ends where a rate changes: between, its length grows or shrinks evenly.
+    The longest transfer begins or ends where a rate changes: in between, its duration changes linearly.
     """
     carried = [0.0]
     for number in range(1, len(times_s)):
         carried.append(carried[-1] + rates_bps[number - 1] * (times_s[number] - times_s[number - 1]))
 
     def when(total: float, late: bool) -> float:
-        """The first moment, or the last, at which so much has been carried."""
+        """The first moment, or the last, at which `total` bits have been carried."""
         place = (bisect_right if late else bisect_left)(carried, total)
         if place < len(carried) and carried[place] == total:
             return times_s[place]
@@ -159,10 +161,10 @@ def longest_transfer_s(times_s: Sequence[float], rates_bps: Sequence[float], bit
 
 
 def with_room_for_operators(limits: ExchangeConfig) -> ExchangeConfig:
-    """The limits where links may be changed by hand, to slower ones than any that the spec knows, or cut for a while.
+    """The limits where links may be changed by hand, to slower ones than any in the spec, or cut for a while.
 
-    `patience_s` stays, for it is only when a node begins to be asked after; whether it hangs is judged by the links
-    in force (see gannet.fabrics.session.session).
+    `patience_s` stays, since it only says when a node's peers begin to suspect it; whether it hangs is judged by the
+    applied links (see gannet.fabrics.session.session).
     """
     return limits.model_copy(
         update={
@@ -174,7 +176,7 @@ def with_room_for_operators(limits: ExchangeConfig) -> ExchangeConfig:
 
 
 def lossy_rate_bps(rate_bps: float, delay_s: float, loss_percent: float) -> float:
-    """What TCP carries over a link that loses packets: MSS · √1.5 ÷ (RTT · √p) (Mathis et al. 1997), bit/s."""
+    """TCP's throughput over a link that loses packets: MSS · √1.5 ÷ (RTT · √p) (Mathis et al. 1997), bit/s."""
     if loss_percent <= 0 or delay_s <= 0:
         return rate_bps
     return min(rate_bps, 8 * 1448 * sqrt(1.5) / (2 * delay_s * sqrt(loss_percent / 100)))
@@ -183,9 +185,9 @@ def lossy_rate_bps(rate_bps: float, delay_s: float, loss_percent: float) -> floa
 def segment_bytes(message_bytes: int, world: int, rate_bps: float, delay_s: float) -> int:
     """Size of the segments that collectives cut a message of `message_bytes` into.
 
-    The last segment travels alone, which small ones make short; each segment costs work: the sum
-    s ÷ rate + cost · message ÷ s is least at s = √(cost · message · rate). But SEGMENTS_AHEAD of them, three
-    being handled and the others in flight, must fill a worker's share of the path to a server and back.
+    The last segment travels alone, so small segments are better, but each segment costs work: the sum s ÷ rate + cost
+    · message ÷ s is least at s = √(cost · message · rate). However, SEGMENTS_AHEAD segments, three being handled and
+    the others in flight, must fill a worker's share of the path to a server and back.
     """
     bytes_per_s = rate_bps / 8
     best = sqrt(_SEGMENT_COST_S * message_bytes * bytes_per_s)

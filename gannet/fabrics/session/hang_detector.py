@@ -1,4 +1,4 @@
-"""Which node holds everybody up: suspected peers, and how long each is given."""
+"""Detects nodes that hang: the suspected nodes, and the grace that each is given."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gannet.node.config import ExchangeConfig
 def grace_of(
     limits: ExchangeConfig, plans: Sequence[InterfacePlan], message_bytes: int, compute_s: float
 ) -> float | None:
-    """Seconds for which a node that others have asked after may neither move nor wait before it counts as hanging.
+    """Seconds for which a suspected node may neither move nor wait before it counts as hanging.
 
-    `limits` are those that the nodes know, `plans` those that apply now, by rank: on slower links, a node that only
-    waits takes longer to say so. None: links are cut, and nobody can be told from who hangs.
+    `limits` are those that the nodes have, `plans` those that apply now, by rank: on slower links, a waiting node
+    takes longer to report that it waits. None: links are cut, and a hanging node cannot be told from the others.
     """
     if _is_cut(plans):
         return None
@@ -24,10 +24,10 @@ def grace_of(
 
 
 class HangDetector:
-    """Nodes that others have asked after, and how much of its grace each has used up under the present links.
+    """Suspected nodes, and how much of its grace each has used up under the present links.
 
-    Every second uses up the share that the links of that second allow (see grace_of). While links are cut nobody is
-    judged, nor until TCP must have noticed that they no longer are; all then begin again.
+    Every second uses up the share that the links of that second allow (see grace_of). No node is judged while links
+    are cut, nor until TCP must have noticed their return; all then start over.
     """
 
     def __init__(self, limits: ExchangeConfig, message_bytes: int, compute_s: float) -> None:
@@ -38,24 +38,24 @@ class HangDetector:
         self._grace_s: float | None = None
         self._now_s: float | None = None
         self._cut_s: float | None = None  # since when links are cut
-        self._judging_s = 0.0  # from when on somebody may be judged
+        self._judging_s = 0.0  # from when on nodes may be judged
 
     def add(self, rank: int, step: int) -> None:
-        """That node is asked after, which is at that step; nothing new if it was already."""
+        """Suspect a node, which is at that step; no change if it was suspected already."""
         self._used.setdefault(rank, 0.0)
         self._steps.setdefault(rank, step)
 
     def drop(self, rank: int) -> None:
-        """Of that node nothing is suspected any more."""
+        """Clear a node of suspicion."""
         self._used.pop(rank, None)
         self._steps.pop(rank, None)
 
     def steps(self) -> dict[int, int]:
-        """Who is suspected, and the step at which each was."""
+        """The suspected nodes, and the step at which each was."""
         return dict(self._steps)
 
     def hanging(self, plans: Sequence[InterfacePlan], now_s: float) -> list[int]:
-        """Who has used up its grace by now, with these plans applied since the last call (of a monotonic clock)."""
+        """Nodes that have used up their grace, with these plans applied since the last call (`now_s`: monotonic)."""
         passed_s = 0.0 if self._now_s is None else now_s - self._now_s
         self._now_s = now_s
         if plans is not self._plans:

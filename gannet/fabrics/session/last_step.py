@@ -1,19 +1,19 @@
-"""How a run's last step is found: every node says where it can leave, and the latest is the one (see
+"""Finds a run's last step: every node reports the step at which it can stop, and the latest is taken (see
 gannet.node.process.last_step).
 
-Who is lost is not waited for, nor who does not answer: such a node hangs, for an answer waits for no training.
+Lost nodes are not waited for, nor nodes that do not answer: these hang, since an answer does not wait for training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-# No look counts for more: where the whole machine has stood still, answers come as soon as it continues.
+# The most that one check counts for: if the whole machine stood still, answers come as soon as it continues.
 _LOOK_S = 1.0
 
 
 class Stopping:
-    """The controller's part. `patience_s`: for a node to answer. Times are of a monotonic clock."""
+    """The controller's part. `patience_s`: time for a node to answer. Times are of a monotonic clock."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -23,29 +23,29 @@ class Stopping:
         self.last_step: int | None = None
 
     def ask(self, now_s: float) -> bool:
-        """Whether nodes are to be asked now: once a run."""
+        """Whether to ask the nodes now; true once per run."""
         if self._looked_s is not None:
             return False
         self._looked_s = now_s
         return True
 
     def answer(self, rank: int, step: int) -> None:
-        """That node continues to that step at most until it hears of the last one."""
+        """Note that a node continues to that step at most until it receives the last one."""
         self._answers[rank] = step
 
     def name(self, alive: Collection[int]) -> int | None:
-        """The last step, when those who are there have all answered and it has not been named before."""
+        """The last step, once all present nodes have answered and it has not been named before."""
         if self._looked_s is None or self.last_step is not None or not alive or self._missing(alive):
             return None
         self.last_step = max(self._answers[rank] for rank in alive)
         return self.last_step
 
     def held(self, rank: int, there: int) -> bool:
-        """Whether that node, which has made step `there`, does not go on because it has not been told."""
+        """Whether a node, which has made step `there`, is waiting to receive the last step."""
         return self.last_step is None and rank in self._answers and there >= self._answers[rank]
 
     def silent(self, alive: Collection[int], now_s: float) -> list[int]:
-        """Who has not answered for too long. To be called again and again."""
+        """Nodes that have not answered for too long. To be called repeatedly."""
         if self._looked_s is None or self.last_step is not None:
             return []
         self._waited_s += min(now_s - self._looked_s, _LOOK_S)

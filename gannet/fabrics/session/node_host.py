@@ -1,4 +1,4 @@
-"""What a session needs from the fabric that it runs on: nodes, their link agents and their last words."""
+"""The interface that a session needs from its fabric: nodes, their link agents and their last output."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gannet.fabrics.session.controller import Controller
 
 
 class NodeHost(Protocol):
-    """What the nodes of a run stand on. Ranks index `agents` and `interfaces` once `open` has returned."""
+    """Provides the nodes of a run. Ranks index `agents` and `interfaces` once `open` has returned."""
 
     agents: list[LinkAgent]
     interfaces: list[NodeInterface]
@@ -17,7 +17,7 @@ class NodeHost(Protocol):
     logs: str  # where to look when a node fails, for messages
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
-        """Have `job.world` interfaces with an agent each; returns what to record of the environment."""
+        """Provide `job.world` interfaces with an agent each; returns facts to record of the environment."""
         ...
 
     def controller(self, job: Job) -> Controller:
@@ -25,15 +25,15 @@ class NodeHost(Protocol):
         ...
 
     def populate(self, address: str, sink: Sink) -> None:
-        """Bring the nodes to life, to join the controller at `address`."""
+        """Start the nodes, which join the controller at `address`."""
         ...
 
     def ended(self) -> list[tuple[int, str]]:
-        """Nodes whose process has ended badly, and how."""
+        """Nodes whose process has failed, and how it ended."""
         ...
 
     def how_ended(self, rank: int) -> str:
-        """With which status or signal the process of a node ended whose connection broke; "" if that is not known."""
+        """The exit status or signal of a node whose connection broke, in words; "" if it is not known."""
         ...
 
     def last_words(self, rank: int) -> str:
@@ -45,9 +45,9 @@ class NodeHost(Protocol):
         ...
 
     def close(self) -> None:
-        """Take down what `open` and `populate` made; never raises for what is gone already."""
+        """Take down what `open` and `populate` made; what is gone already is no error."""
         ...
 
 
 class Failed(Exception):
-    """The run cannot go on; the text is the outcome's reason."""
+    """The run cannot continue; the text is the outcome's reason."""

@@ -1,7 +1,7 @@
 """One run on nodes that are processes: from applied links to the last node's goodbye.
 
-It is the same for processes of this machine and for containers of many: a NodeHost knows where nodes come from and
-how their link agents are reached. Order of a run: links applied → nodes built → links measured while nodes are idle
+It is the same for processes of this machine and for containers on many: a NodeHost provides the nodes and the
+connections to their link agents. Order of a run: links applied → nodes built → links measured while nodes are idle
 (the certificate) → channels warmed → training, with interfaces and engines watched → nodes leave.
 """
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
 _POLL_S = 0.1
-_UNWATCHED_S = 20.0  # for a node to be known as lost after its agent is
+_UNWATCHED_S = 20.0  # for a node's loss to show after its agent's
 
 
 class Session:
@@ -58,7 +58,7 @@ class Session:
         self.outcome = Outcome("failed")
 
     def go(self) -> Outcome:
-        """Run to the end, whatever that is; only programming errors are raised."""
+        """Run to the end, however it ends; only programming errors are raised."""
         begin = time.monotonic()
         log.info("%d nodes, engine %s", self.job.world, self.engine)
         try:
@@ -72,7 +72,7 @@ class Session:
             self.outcome.status = "finished"
             self.outcome.lost = self.lost
             log.info("finished")
-        except (Failed, RuntimeError, OSError) as failure:  # also what ip, an agent or the fork server says
+        except (Failed, RuntimeError, OSError) as failure:  # also errors of ip, an agent or the fork server
             self.outcome.status, self.outcome.reason = "failed", str(failure) or type(failure).__name__
             log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
@@ -80,13 +80,13 @@ class Session:
         return self.outcome
 
     def clear(self) -> None:
-        """Take everything of this run down; the next run wants the names."""
+        """Take everything of this run down; the next run needs the names."""
         if self.operator is not None:
             self.operator.detach()
         if self.live is not None:
             self.live.stop()
         if self.controller is not None:
-            self.alive.clear()  # from here on no end of a node is a loss
+            self.alive.clear()  # from here on a node's end is no loss
             self.controller.order(abort={"reason": "the run is over"})
             self._until(self.node_host.empty, 3.0)
             self.controller.stop()
@@ -129,7 +129,7 @@ class Session:
         self.outcome.certificate = certificate
         self.sink.certificate(certificate)
         log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
-        # Of forty probes none comes back by chance on links that lose less than four in five, both ways.
+        # On links that lose less than four in five packets, both ways, at least one of forty probes should come back.
         for edge in certificate.edges:
             if edge.delay_p50_ms is None and edge.expected_loss_percent < 50:
                 raise Failed(
@@ -274,7 +274,7 @@ class Session:
     def _lose_who_hangs(self) -> None:
         """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
 
-        How long follows from the present links, see gannet.fabrics.session.deadlines.HangDetector.
+        The time follows from the present links, see gannet.fabrics.session.hang_detector.
         """
         assert self.live is not None and self.controller is not None
         for rank, step in self.hang_detector.steps().items():
@@ -300,7 +300,7 @@ class Session:
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
 
     def _take_link_lines(self) -> None:
-        """Pass on what the links' watch has seen; a node whose agent is gone must be gone itself."""
+        """Pass on the link monitor's lines; a node whose agent is gone must be gone itself."""
         assert self.live is not None
         while not self.live.lines.empty():
             line = self.live.lines.get()

@@ -1,9 +1,8 @@
-"""Who holds everybody up: tells a peer that hangs from peers that merely wait for it.
+"""The wait-for graph: distinguishes a peer that hangs from peers that merely wait for it.
 
-Synchronous nodes stop together when one of them hangs, so nobody's own deadline can say whose fault it
-is: a node that waits for the hung one looks just as silent to its other neighbours. Each node that has
-waited for its patience reports for whom; following these reports ends at the node that neither moves
-nor waits.
+Synchronous nodes stop together when one of them hangs, so no node's own deadline shows which one is at fault: a node
+that waits for the hung one looks just as silent to its other neighbours. Each node that has run out of patience
+reports which peer it waits for; following these reports leads to the node that neither moves nor waits.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ class WaitGraph:
         self._waits_for: dict[int, int] = {}
 
     def waits(self, rank: int, source: int) -> None:
-        """That rank has waited long for a message of `source`."""
+        """Note that `rank` has waited long for a message of `source`."""
         self._waits_for[rank] = source
 
     def moves(self, rank: int) -> None:
-        """That rank has made a step, or is gone: it waits no longer."""
+        """Note that `rank` has made a step, or is gone: it no longer waits."""
         self._waits_for.pop(rank, None)
 
     def waiting(self, rank: int) -> bool:
@@ -28,7 +27,7 @@ class WaitGraph:
         return rank in self._waits_for
 
     def culprit(self, rank: int) -> int | None:
-        """The node at the end of the chain from `rank`; None where the waiting goes round in a circle."""
+        """The node at the end of the chain from `rank`; None where the chain is a cycle."""
         seen: set[int] = set()
         while rank in self._waits_for:
             if rank in seen:

@@ -1,4 +1,4 @@
-"""Virtual time: what is to happen at which moment, in order, and the same order whenever it is run."""
+"""Virtual time: an ordered queue of timers, in the same order in every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from math import inf
 
 @dataclass(order=True)
 class Timer:
-    """Something that happens at a moment of virtual time, in the order it was asked for; None: cancelled."""
+    """An action at a moment of virtual time; those of one moment run in order of creation. None: cancelled."""
 
     t_s: float
     number: int
@@ -19,7 +19,7 @@ class Timer:
 
 
 class Timeline:
-    """`now_s`, and the timers that are to come."""
+    """`now_s`, and the pending timers."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -28,26 +28,26 @@ class Timeline:
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """Timers that are held, some of them cancelled ones."""
+        """The number of timers held, including cancelled ones."""
         return len(self._timers)
 
     @property
     def next_s(self) -> float:
-        """When the next timer is due; inf: there is none."""
+        """The time of the next timer; inf: there is none."""
         return self._timers[0].t_s if self._timers else inf
 
     def at(self, t_s: float, action: Callable[[], None]) -> Timer:
-        """Have something happen then; what is asked for one moment happens in the order of asking."""
+        """Schedule an action; those of one moment run in the order of the calls."""
         timer = Timer(t_s, next(self._order), action)
         heapq.heappush(self._timers, timer)
         return timer
 
     def after(self, wait_s: float, action: Callable[[], None]) -> Timer:
-        """Have something happen so long from now."""
+        """Schedule an action in `wait_s` seconds."""
         return self.at(self.now_s + wait_s, action)
 
     def cancel(self, timers: Sequence[Timer]) -> None:
-        """Forget deadlines that are met; the heap is swept when most of it is such."""
+        """Cancel timers; the heap is swept when most of its timers are cancelled."""
         for timer in timers:
             timer.action = None
         self._cancelled += len(timers)
@@ -57,7 +57,7 @@ class Timeline:
             self._cancelled = 0
 
     def go_on(self) -> None:
-        """Let the next timer's moment come, and what is to happen then; there must be one."""
+        """Advance to the next timer and run its action; there must be one."""
         timer = heapq.heappop(self._timers)
         if timer.action is not None:
             self.now_s = timer.t_s

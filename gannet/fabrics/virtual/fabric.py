@@ -1,9 +1,9 @@
 """The virtual fabric: all nodes in one process, on a virtual clock, over links that are a model.
 
-A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual
-time; a message takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay
-(see gannet.fabrics.virtual.link_model), all of which may change while it does. Nothing sleeps and nothing races, so a
-run is deterministic to the bit and faults happen exactly when they are ordered.
+A discrete-event loop drives every node's training coroutine. A gradient takes `pace_ms` of virtual time; a message
+takes its fair share of its sender's uplink and its receiver's downlink, and then the path's delay (see
+gannet.fabrics.virtual.link_model), all of which may change while it does. Nothing sleeps and nothing races, so a run
+is deterministic to the bit and faults happen at exactly the given time.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Simulation:
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
         for change in changes:
             begins, ends = not change.name or change is first[change.name], change is last[change.name]
-            if begins or ends:  # of a series, the steps between are not told
+            if begins or ends:  # of a series, only beginning and end are reported
                 words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
                 self.time.at(change.at_s, partial(self._tell_change, change, words))
         if job.stop_s is not None:
@@ -109,7 +109,7 @@ class _Simulation:
                 self._end(node)
 
     def _step(self) -> bool:
-        """Let the next thing happen, if there is one: at a moment, what nodes do comes before what links do."""
+        """Process the next event, if there is one: at one moment, events of nodes come before those of links."""
         soon_s = self.time.next_s
         if soon_s > self.time.now_s:
             links_s = self._links.next_s(self.time.now_s)
@@ -129,7 +129,7 @@ class _Simulation:
                 node.coroutine.throw(_Ended())
 
     def _resume(self, node: Node, answer: Any, lost: PeerLost | None) -> None:
-        """Run a node until it waits for something that is not there yet."""
+        """Run a node until it waits for something that has not arrived yet."""
         while node.alive and not node.done and self.failure is None:
             try:
                 effect = node.coroutine.throw(lost) if lost else node.coroutine.send(answer)
@@ -213,7 +213,7 @@ class _Simulation:
         node.first_of.first(wanted, tell)
 
     def expect(self, node: Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
-        """Have a segment told when it comes or cannot come, with the deadlines of a wait."""
+        """Call `tell` when a message comes or cannot come, with the deadlines of a wait."""
         timers: list[Timer] = []
         settled: list[bool] = []
 
@@ -244,7 +244,7 @@ class _Simulation:
         node.mailbox.collect(settle)
 
     def _grow_impatient(self, node: Node, source: int) -> None:
-        """A node has waited for its patience: the node that all wait for gets a little longer."""
+        """A node has run out of patience: the node that all wait for gets a little longer."""
         self._graph.waits(node.rank, source)
         culprit = self._graph.culprit(node.rank)
         if culprit is not None:
@@ -255,7 +255,7 @@ class _Simulation:
         """Give up a node that has neither moved nor waited since it was suspected (see
         gannet.fabrics.session.wait_graph).
 
-        While links are cut nobody is judged: who should have been heard of over them cannot be told from who hangs.
+        No node is judged while links are cut: a node behind a cut link cannot be told from one that hangs.
         """
         suspect = self.nodes[rank]
         if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
@@ -305,7 +305,7 @@ class _Simulation:
         there = [node.last_step for node in self.nodes if node.alive and not node.done]
         if not self._stopping and there:
             self._stopping = True
-            last = max([leaving.ask() for leaving in there])  # on this fabric, news take no time
+            last = max([leaving.ask() for leaving in there])  # on this fabric, control messages take no time
             for leaving in there:
                 leaving.tell(last)
 
@@ -317,10 +317,10 @@ def run_virtual(
     tasks: Sequence[AnyTask] | None = None,
     on_send: Callable[[int, int, int], None] | None = None,
 ) -> Outcome:
-    """Run a job on the virtual clock. `tasks`: one a rank, instead of those that the config names.
+    """Run a job on the virtual clock. `tasks`: one per rank, instead of those in the config.
 
     `on_send`: called with sender, receiver and payload bytes of each message.
-    Raises ValueError for what the link model does not have (loss, jitter) and for a missing pace.
+    Raises ValueError for what the link model lacks (loss, jitter) and for a missing pace.
     """
     check_modelled(job)
     simulation = _Simulation(job, sink, faults, tasks, on_send)

@@ -1,10 +1,10 @@
-"""How flows share the links they cross: each as fast as can be without slowing down a slower one (max-min fairness).
+"""Max-min fair sharing of links by flows: each is as fast as possible without slowing down a slower one.
 
 The fluid picture of TCP's flows that simulators of large platforms use (SimGrid's; how good it is: Velho, Schnorr,
 Casanova, Legrand, "On the Validity of Flow-level TCP Network Models for Grid and Cloud Simulations", TOMACS 2013).
 The allocation is the only one in which every flow has a bottleneck: a link that is full, on which no flow is faster
-(Bertsekas, Gallager, "Data Networks", section 6.5.2). So when something changes, only flows that are without a
-bottleneck by it need another rate: in a large network those are few, and the others are not even looked at.
+(Bertsekas, Gallager, "Data Networks", section 6.5.2). So after a change, only flows that have lost their bottleneck
+need a new rate: in a large network those are few, and the others are not even examined.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import heapq
 from collections.abc import Iterable
 from math import inf
 
-# Rates that differ by less than this share of themselves are the same, and a link so nearly full is full.
+# Rates that differ by less than this share are equal, and a link full to within this share is full.
 _SAME = 1e-9
 
 
 class Link:
-    """One direction of one node's interface: what it carries at most, bit/s (inf: no cap), and who crosses it now."""
+    """One direction of one node's interface: its capacity, bit/s (inf: no cap), and the flows that cross it now."""
 
     __slots__ = ("_count", "_free", "_full", "_top", "capacity_bps", "flows")
 
     def __init__(self, capacity_bps: float = inf) -> None:
         self.capacity_bps = capacity_bps
-        self.flows: dict[Flow, None] = {}  # a set in the order of entry: what happens must not depend on addresses
+        self.flows: dict[Flow, None] = {}  # an ordered set: results must not depend on memory addresses
         self._free, self._count = 0.0, 0
         self._full, self._top = False, 0.0
 
 
 class Flow:
-    """What shares links: its rate is the same on all links that it crosses, bit/s."""
+    """A flow over one or more links: its rate, bit/s, is the same on all of them."""
 
     __slots__ = ("links", "rate_bps")
 
@@ -39,21 +39,21 @@ class Flow:
         self.rate_bps = 0.0
 
     def enter(self) -> None:
-        """Cross the links from now on; its rate is 0 until `reshare` is called with them."""
+        """Start to cross the links; the rate is 0 until `reshare` is called with them."""
         for link in self.links:
             link.flows[self] = None
 
     def leave(self) -> None:
-        """Cross them no more."""
+        """Stop crossing the links."""
         self.rate_bps = 0.0
         for link in self.links:
             del link.flows[self]
 
 
 def reshare(changed: Iterable[Link]) -> dict[Flow, float]:
-    """Give all flows their max-min fair rates after flows entered or left `changed`, or their capacities did change.
+    """Give all flows their max-min fair rates after flows entered or left `changed`, or their capacities changed.
 
-    Returns the rates before (bit/s) of the flows that now have others.
+    Returns the previous rates (bit/s) of the flows whose rates have changed.
     """
     moving = dict.fromkeys(flow for link in changed for flow in link.flows)
     before = {flow: flow.rate_bps for flow in moving}
@@ -68,7 +68,7 @@ def reshare(changed: Iterable[Link]) -> dict[Flow, float]:
 
 
 def _fill(moving: dict[Flow, None]) -> list[Link]:
-    """Raise the rates of these flows together, each until a link of its is full; the others keep theirs."""
+    """Raise the rates of these flows together, each until one of its links is full; other flows keep their rates."""
     links = [
         link for link in dict.fromkeys(link for flow in moving for link in flow.links) if link.capacity_bps < inf
     ]
@@ -87,7 +87,7 @@ def _fill(moving: dict[Flow, None]) -> list[Link]:
             heapq.heappop(shares)
             continue
         now = link._free / link._count
-        if now > share * (1 + _SAME):  # others have been filled elsewhere and left more to the rest
+        if now > share * (1 + _SAME):  # others were limited elsewhere and left more to the rest
             heapq.heapreplace(shares, (now, number, link))
             continue
         heapq.heappop(shares)
@@ -106,7 +106,7 @@ def _fill(moving: dict[Flow, None]) -> list[Link]:
 
 
 def _without_bottleneck(moving: dict[Flow, None], links: list[Link]) -> dict[Flow, None]:
-    """The other flows on these links whose rate can no longer stay as it is, now that those of `moving` are new."""
+    """The other flows on these links whose rates must change now that those of `moving` have."""
     met = [link for link in links if any(flow not in moving for flow in link.flows)]
     if not met:
         return {}

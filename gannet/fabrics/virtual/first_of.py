@@ -13,7 +13,7 @@ Expect = Callable[[int, Tag, Callable[[Message], None]], None]
 
 
 class FirstOf:
-    """What a node has asked for, until it arrives: each message is expected once, from the first request on."""
+    """A node's outstanding requests: each message is expected once, from the first request on."""
 
     def __init__(self, expect: Expect) -> None:
         self._expect = expect
@@ -22,7 +22,7 @@ class FirstOf:
         self._tell: Callable[[int, Message], None] | None = None
 
     def first(self, wanted: Sequence[Key], tell: Callable[[int, Message], None]) -> None:
-        """Call `tell` with the number of the first that is there and what has come, now or as soon as one is."""
+        """Call `tell` with the index and content of the first message to arrive, now or as soon as one does."""
         for key in wanted:
             if key not in self._came:
                 self._came[key] = None

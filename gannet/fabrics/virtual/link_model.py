@@ -1,8 +1,8 @@
 """The virtual fabric's links: capped uplinks and downlinks that messages share fairly, and a delay between each pair.
 
 Messages from one node to another follow each other in order, as on one TCP connection; those of different pairs share
-the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at moments
-that are known from the beginning. What these links do not model is refused by `check_modelled`.
+the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at times
+that are known in advance. `check_modelled` refuses what these links do not model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gannet.netem.links.plan import InterfacePlan, PathPlan
 
 Message = TypeVar("Message")
 
-# Moments that lie no farther apart are one, else rounding would tear apart what happens together, flow by flow.
+# Moments no farther apart than this are one; otherwise rounding would split simultaneous events, flow by flow.
 _INSTANT_S = 1e-9
 
 
@@ -36,25 +36,25 @@ class _Stream(Flow, Generic[Message]):
         self.waiting: deque[tuple[float, Message]] = deque()  # bits, message
         self.left_bits = 0.0  # of the first, at `since_s`
         self.since_s = 0.0
-        self.arrived_s = 0.0  # the last that is known to arrive: where a delay becomes shorter, nothing overtakes
+        self.arrived_s = 0.0  # last known arrival: where a delay becomes shorter, nothing overtakes
         self.open = False  # crosses the links
-        self.turn = 0  # counts what is foreseen of it: only the last is right
+        self.turn = 0  # counts predictions: only the latest is valid
 
     def settle(self, now_s: float, rate_bps: float) -> None:
-        """It has had that rate until now."""
+        """Account for the bits sent at that rate until now."""
         if now_s > self.since_s:
             self.left_bits = max(0.0, self.left_bits - rate_bps * (now_s - self.since_s))
             self.since_s = now_s
 
 
 class LinkModel(Generic[Message]):
-    """Messages in flight: from whom, to whom, how much is left, and when each arrives.
+    """Messages in flight: sender, receiver, remaining bits, and arrival time of each.
 
     A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
-    and arrives a delay later. Rates change on the whole way at once: how long TCP takes to notice is not modelled,
-    nor are queues. What a link that is cut should carry waits until it is not, and holds up nothing else. (TCP would
-    send it again; how long it backs off is not modelled.) `plans` hold from the beginning, `changes` (from when,
-    plans), in order, from then on. Time must not go backwards from call to call.
+    and arrives a delay later. Rates change on the whole path at once: TCP's reaction time is not modelled, nor are
+    queues. Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
+    back-off is not modelled.) `plans` hold from the beginning, `changes` (from when, plans), in order, from then on.
+    Time must not go backwards from call to call.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LinkModel(Generic[Message]):
         self._touched: dict[Link, None] = {}
         self._ends: list[tuple[float, int, int, _Stream[Message]]] = []
         self._count = 0
-        self._cut: dict[int, bool] = {}  # by number of the state, once asked for
+        self._cut: dict[int, bool] = {}  # by number of the state, computed on demand
 
     def send(self, now_s: float, source: int, to: int, wire_bytes: float, message: Message) -> None:
         """Send a message of this many bytes, frames included; `advance` returns it when it arrives."""
@@ -84,7 +84,7 @@ class LinkModel(Generic[Message]):
                 self._open(stream)
 
     def next_s(self, now_s: float) -> float:
-        """When a message will be through next, or links change; infinity for never, if nothing more is sent."""
+        """When the next message will be through, or links change; infinity: never, unless more is sent."""
         if self._touched:
             for stream, rate_bps in reshare(self._touched).items():
                 assert isinstance(stream, _Stream)
@@ -97,7 +97,7 @@ class LinkModel(Generic[Message]):
         return min(self._ends[0][0], later_s) if self._ends else later_s
 
     def advance(self, now_s: float) -> list[tuple[float, Message]]:
-        """Let time pass until `now_s`, which `next_s` named just now: (when it arrives, message) of those through."""
+        """Advance to `now_s`, the latest result of `next_s`; returns (arrival time, message) of those through."""
         through = []
         while self._ends and self._ends[0][0] <= now_s + _INSTANT_S:
             end_s, _, turn, stream = heapq.heappop(self._ends)
@@ -114,12 +114,12 @@ class LinkModel(Generic[Message]):
         return through
 
     def news_s(self, now_s: float, source: int, to: int) -> float:
-        """When a word said now arrives, that takes nothing of the links; infinity for never."""
+        """When news sent now arrives, which takes no capacity; infinity: never."""
         path = self._plans[self._number][to].paths[self._plans[self._number][source].address]
         return (self.cut_until_s(now_s) if path.loss_percent == 100 else now_s) + path.delay_ms / 1000
 
     def cut_until_s(self, now_s: float) -> float:
-        """Until when any link is cut; `now_s` where none is."""
+        """The time until which any link is cut; `now_s` where none is."""
         number = max(0, bisect_right(self._times, now_s) - 1)
         while self._any_cut(number):
             number += 1
@@ -138,7 +138,7 @@ class LinkModel(Generic[Message]):
         for stream in self._streams.values():
             if stream.open:
                 stream.settle(at_s, stream.rate_bps)
-                if stream.left_bits < stream.waiting[0][0]:  # what has left by now arrives by what held till now
+                if stream.left_bits < stream.waiting[0][0]:  # bits sent before the change arrive by the old state
                     stream.arrived_s = max(stream.arrived_s, at_s + self._path(stream).delay_ms / 1000)
         self._number += 1
         for links, caps in (
@@ -165,7 +165,7 @@ class LinkModel(Generic[Message]):
         self._touched |= dict.fromkeys(stream.links)
 
     def _foresee(self, stream: _Stream[Message]) -> None:
-        """Note when the first message of a stream is through, at the rate that it has."""
+        """Predict when the first message of a stream is through, at its present rate."""
         stream.turn += 1
         if stream.rate_bps > 0:
             self._count += 1
@@ -178,7 +178,7 @@ class LinkModel(Generic[Message]):
 
 
 def paths_of(plans: Iterable[InterfacePlan]) -> Collection[PathPlan]:
-    """All paths, each object once: plans of many nodes share most of theirs."""
+    """All paths, each object once: plans of many nodes share most of them."""
     return {id(path): path for plan in plans for path in plan.paths.values()}.values()
 
 

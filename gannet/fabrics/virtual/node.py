@@ -21,7 +21,7 @@ from gannet.node.training.worker import Worker
 
 
 class Surroundings(Protocol):
-    """What a node sees of its simulation."""
+    """The simulation as a node sees it."""
 
     time: Timeline
 

@@ -1,9 +1,9 @@
-"""Turns on the virtual fabric (see gannet.node.exchange.turn_rule): messages wait for theirs, and news of who is
-ready travel a delay.
+"""Turns on the virtual fabric (see gannet.node.exchange.turn_rule): messages wait for their turn, and news of which
+node is ready take one delay.
 
-News take nothing of the links: they are a few bytes a round. A message is two on the links' model, the second as long
-as ExchangeConfig.pipe_bytes; they follow each other without a gap, and when the first has come the message is nearly
-there.
+News take no capacity: they are a few bytes a round. A message is two messages in the link model, the second as long
+as ExchangeConfig.pipe_bytes; they follow each other without a gap, and when the first has arrived the message is
+nearly complete.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Action = Callable[[], None]
 
 
 class VirtualTurns:
-    """All nodes' turns: `of`, by rank. `edges`: who ever sends to whom."""
+    """All nodes' turns: `of`, by rank. `edges`: every (sender, receiver) of the run."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class VirtualTurns:
             self._time.after(self._limits.turn_s, partial(self.of[source].let_go, held))
 
     def end(self, rank: int) -> None:
-        """That node is no more: it says nothing, and what waits for its turn is gone with it."""
+        """End a node: it sends no more news, and its messages that wait for their turn are dropped."""
         self._gone.add(rank)
         self.of[rank].drop()
 

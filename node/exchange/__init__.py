@@ -1,7 +1,7 @@
 """Exchange over gRPC: the real network between nodes.
 
-`GrpcExchange` joins the three segments: `sender` (streams to the neighbours), `server` (the gate for what
-comes in) and `inbox` (where the training thread finds it).
+`GrpcExchange` joins three parts: `sender` (streams to the neighbours), `server` (checks incoming messages) and
+`blocking_mailbox` (from which the training thread takes them).
 """
 
 from gannet.node.exchange.grpc_exchange import GrpcExchange

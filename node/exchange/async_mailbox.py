@@ -1,8 +1,8 @@
-"""The mailbox of an asynchronous algorithm: segments are taken as they come, from any peer.
+"""The mailbox of an asynchronous algorithm: segments are taken in order of arrival, from any peer.
 
-Nodes of such an algorithm have no common rounds. Each numbers what it begins by itself, and a message's round is
-LANES · number + lane, where the lane says what the message is for (see gannet.node.algorithms.ad_psgd). Within a lane
-the numbers of one sender grow; what comes again or behind a later one is stale.
+Nodes of such an algorithm have no common rounds. Each numbers its own exchanges, and a message's round is
+LANES · number + lane, where the lane is the message's purpose (see gannet.node.algorithms.ad_psgd). Within a lane the
+numbers of one sender increase; a message that comes again or after a later one is stale.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Collector = Callable[[list[Arrival]], None]
 
 
 class AsyncMailbox(Mailbox):
-    """A Mailbox that keeps the order of arrival; round 0, which warms the channels, is received by name as ever."""
+    """A Mailbox that keeps the order of arrival; round 0, which warms the channels, is received by name as usual."""
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
@@ -40,13 +40,13 @@ class AsyncMailbox(Mailbox):
             raise self._refuse(Verdict.TOO_EARLY, detail)
 
     def take(self) -> list[Arrival]:
-        """All that has come since the last call, in its order."""
+        """All arrivals since the last call, in order."""
         taken, self._arrived = self._arrived, []
         self._untaken.clear()
         return taken
 
     def collect(self, collector: Collector) -> None:
-        """Call `collector` with what there is, now or as soon as something comes. One can wait at a time."""
+        """Call `collector` with all arrivals, now or once there is one. Only one collector can wait at a time."""
         self._collector = collector
         self._wake()
 

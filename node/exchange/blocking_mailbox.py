@@ -14,7 +14,7 @@ from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
 from gannet.node.training.effects import Arrival, PeerLost, Tag
 
-Key = tuple[int, Tag]  # from whom, and what
+Key = tuple[int, Tag]  # sender, and its message
 
 
 class RunAborted(Exception):
@@ -23,7 +23,7 @@ class RunAborted(Exception):
 
 @dataclass
 class _Asked:
-    """A message that was asked for: when, if the wait was reported, and what became of it."""
+    """A requested message: when it was requested, whether the wait was reported, and the outcome."""
 
     since_s: float
     told: bool = False
@@ -63,7 +63,7 @@ class BlockingMailbox:
             self._mailbox.enter_round(number, player)
 
     def refused(self) -> dict[str, int]:
-        """Parts refused so far, by reason."""
+        """Number of segments refused so far, by reason."""
         with self._lock:
             return dict(self._mailbox.refused)
 
@@ -73,7 +73,7 @@ class BlockingMailbox:
             self._mailbox.lose(rank, reason)
 
     def lost(self) -> int:
-        """How many peers are known to be gone."""
+        """Number of peers known to be gone."""
         with self._lock:
             return len(self._mailbox.lost)
 
@@ -96,7 +96,7 @@ class BlockingMailbox:
     def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
         """Block until the message is there. Raises PeerLost (also past the deadline) or RunAborted.
 
-        After `patience_s` (seconds, as `deadline_s`) the inbox calls `on_wait`, once.
+        After `patience_s` (seconds, as `deadline_s`) the mailbox calls `on_wait`, once.
         """
         future: Future[memoryview] = Future()
 
@@ -129,9 +129,9 @@ class BlockingMailbox:
     def receive_first(
         self, wanted: Sequence[Key], patience_s: float, deadline_s: float
     ) -> tuple[int, memoryview | PeerLost]:
-        """Block until one of these messages is there, or cannot come: which, and what. Raises RunAborted.
+        """Block until one of these messages is there or cannot come: (index, payload or PeerLost). Raises RunAborted.
 
-        For each `patience_s` and `deadline_s` count from when it was first asked for.
+        For each, `patience_s` and `deadline_s` count from when it was first requested.
         """
         while True:
             with self._lock:
@@ -163,7 +163,7 @@ class BlockingMailbox:
             self._first.set_result(None)
 
     def _remind(self, key: Key, patience_s: float, deadline_s: float) -> None:
-        """Say that this message is waited for, and at its deadline give it up."""
+        """Report that this message is waited for, and give it up at its deadline."""
         (source, tag), asked = key, self._asked[key]
         waited_s = time.monotonic() - asked.since_s
         if not asked.told and waited_s >= patience_s:
@@ -174,7 +174,7 @@ class BlockingMailbox:
                 self._mailbox.give_up(source, tag, f"no message within {deadline_s:.1f} s")
 
     def collect(self, wait: bool, deadline_s: float) -> list[Arrival]:
-        """All that has come; with `wait`, block until something has, `deadline_s` at most. Raises RunAborted."""
+        """All arrivals; with `wait`, block until there is one, `deadline_s` at most. Raises RunAborted."""
         assert isinstance(self._mailbox, AsyncMailbox)
         future: Future[list[Arrival]] = Future()
 

@@ -23,7 +23,7 @@ from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 WARM_UP = Tag(0, 0)
 log = logging.getLogger(__name__)
 
-WaitReport = Callable[[int, int], None]  # for whom, in which round
+WaitReport = Callable[[int, int], None]  # the peer waited for, the round
 RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdict, detail
 
 
@@ -119,7 +119,7 @@ class GrpcExchange:
         if self.inbox.is_lost(to):
             return
         if not self._has_room(to, tag):
-            return  # the peer will miss this round's messages; whether it is lost is not for this node to say
+            return  # the peer will miss this round's messages; the controller decides whether it is lost
         if self._loop is None:
             raise RuntimeError("send before serve")
         self._loop.call_soon_threadsafe(self._streams[to].submit, Outgoing(tag, payload, last))
@@ -160,7 +160,7 @@ class GrpcExchange:
         return index, outcome
 
     def collect(self, wait: bool) -> list[Arrival]:
-        """All segments that have come, from any peer; see BlockingMailbox.collect."""
+        """All segments that have arrived, from any peer; see BlockingMailbox.collect."""
         begin = time.monotonic()
         arrivals = self.inbox.collect(wait, self._config.round_deadline_s)
         share_s = (time.monotonic() - begin) / max(1, len(arrivals))

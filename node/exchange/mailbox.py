@@ -1,6 +1,6 @@
-"""The gate and the inbox for messages that come in: what is refused and why, what waits to be used.
+"""Checks incoming messages, refuses invalid ones with a reason, and keeps the rest until they are used.
 
-One mailbox serves one node on any fabric. It has no thread and no clock of its own: the gRPC exchange
+One mailbox serves one node on any fabric. It has neither a thread nor a clock: the gRPC exchange
 calls it under a lock, the virtual fabric from its event loop, so both refuse the same things.
 """
 
@@ -56,9 +56,9 @@ Waiter = Callable[[memoryview | PeerLost], None]
 
 
 class Mailbox:
-    """Checks segments, keeps accepted ones until they are asked for, and answers those who wait.
+    """Checks segments, keeps accepted ones until they are requested, and passes them to waiters.
 
-    `codecs`: one for each of the players that are exchanged by themselves, with rounds of their own; or one for all.
+    `codecs`: one for each player that is exchanged separately, with its own rounds; or one for all.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Mailbox:
         self._used: set[tuple[int, Tag]] = set()
 
     def check_header(self, header: Header) -> None:
-        """Raise Refusal when this segment cannot be of use, before its bytes are kept."""
+        """Raise Refusal if this segment cannot be used, before its bytes are kept."""
         if header.run != self.run:
             raise self._refuse(Verdict.WRONG_RUN, f"run {header.run!r}, here {self.run!r}")
         if not 0 <= header.sender < self.world or header.sender == self.rank:
@@ -101,7 +101,7 @@ class Mailbox:
             raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
 
     def check_time(self, header: Header) -> None:
-        """Raise Refusal for a segment of a round that is over, that came before, or that is too far ahead."""
+        """Raise Refusal for a segment of a round that is over or too far ahead, and for a segment received before."""
         key, number = (header.sender, header.tag), self.rounds[header.tag.player]
         if header.tag.round < number or key in self._used or key in self._inbox:
             raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {number}")
@@ -109,7 +109,7 @@ class Mailbox:
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
 
     def put(self, header: Header, payload: memoryview, crc32: int | None = None) -> None:
-        """Check a whole segment and keep it, or raise Refusal; a waiter learns of a refused payload at once.
+        """Check a whole segment and keep it, or raise Refusal; a waiter is notified of a refused payload at once.
 
         `crc32`: the payload's checksum where it was computed on arrival, else it is computed here.
         """
@@ -136,7 +136,7 @@ class Mailbox:
             raise self._refuse(Verdict.NOT_FINITE, "NaN or infinity among the values")
 
     def malformed(self, detail: str) -> Refusal:
-        """The refusal of a stream that is no sequence of segments; counted like any other."""
+        """The refusal of a stream that is not a sequence of segments; counted like any other."""
         return self._refuse(Verdict.MALFORMED, detail)
 
     def expect(self, source: int, tag: Tag, waiter: Waiter) -> None:
@@ -164,7 +164,7 @@ class Mailbox:
             self._settle(key, PeerLost(rank, reason))
 
     def enter_round(self, number: int, player: int = 0) -> None:
-        """Begin a round of a player's: segments of its earlier ones are stale from now on."""
+        """Begin a round of a player: segments of its earlier rounds are stale from now on."""
         if number <= self.rounds[player]:
             return
         self.rounds[player] = number

@@ -1,7 +1,7 @@
 """The sending half of the exchange: one Deliver stream per neighbour and round, chunk by chunk.
 
-Runs in gRPC's event loop. The training thread only queues references to encoded payloads; it is held
-back when more rounds are under way to one peer than the window allows.
+Runs in gRPC's event loop. The training thread only queues references to encoded payloads; it is
+blocked when more rounds are in flight to one peer than the window allows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Outgoing:
     last: bool
 
 
-_Round = tuple[int, int]  # whose (the player's number), and which
+_Round = tuple[int, int]  # the player's number, and its round
 
 
 class PeerStream:
@@ -148,9 +148,10 @@ class PeerStream:
 def chunks(
     template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int, pipe_bytes: int | None = None
 ) -> Iterator[exchange_pb2.Chunk]:
-    """The messages of one segment: a header with the first chunk, then the other chunks, each copied as it leaves.
+    """The messages of one segment: a header with the first chunk, then the other chunks, each copied when it is sent.
 
-    One chunk ends where `pipe_bytes` are left: the receiver gets whole messages, and is to know that much at once.
+    One chunk ends where `pipe_bytes` are left: gRPC delivers whole messages, and the receiver must notice that point
+    at once.
     """
     payload = outgoing.payload
     header = exchange_pb2.Header()

@@ -1,4 +1,4 @@
-"""The receiving half of the exchange: a gRPC service that puts messages through the mailbox's gate."""
+"""The receiving half of the exchange: a gRPC service that passes messages to the mailbox, which checks them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         self._on_refusal = on_refusal
 
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
-        """Tell a sender for which rounds this node is ready."""
+        """Report to a sender the rounds for which this node is ready."""
         if request.run != self._run:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"run {request.run!r}, here {self._run!r}")
         async for number in self._turns.tell():

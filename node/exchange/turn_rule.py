@@ -22,7 +22,7 @@ from math import inf
 
 @dataclass(eq=False)
 class Held:
-    """A message that waits for its turn: its round, the peers that are not ready for it, and what sends it."""
+    """A message that waits for its turn: its round, the peers that are not ready for it, and its send function."""
 
     number: int
     peers: set[int]
@@ -30,7 +30,7 @@ class Held:
 
 
 class Turns:
-    """One node's view. `announce` tells all who send to this node that it is ready for a round; numbers only grow."""
+    """One node's view. `announce` notifies senders to this node that it is ready for a round; numbers only grow."""
 
     def __init__(self, announce: Callable[[int], None]) -> None:
         self._announce = announce
@@ -44,7 +44,7 @@ class Turns:
         self._held: list[Held] = []
 
     def begin(self, number: int, sources: Iterable[int], after: Iterable[int]) -> None:
-        """This node's round begins: it will get messages from `sources`, and its own go after `after` are ready."""
+        """This node's round begins: it will get messages from `sources`, and sends its own once `after` are ready."""
         self._number, self._after = number, frozenset(after)
         self._nearly = {(source, which) for source, which in self._nearly if which >= number}
         self._awaited = {rank for rank in sources if (rank, number) not in self._nearly and rank not in self._lost}
@@ -83,7 +83,7 @@ class Turns:
             self._look()
 
     def take(self, number: int, send: Callable[[], None]) -> Held | None:
-        """Call `send`, now if it is this round's turn, or as soon as it is: then what is held until then."""
+        """Call `send`, now if it is this round's turn, or as soon as it is: in that case returns the held message."""
         late = (
             {peer for peer in self._after if self._peers.get(peer, 0) < number} if number == self._number else set()
         )
@@ -101,7 +101,7 @@ class Turns:
             held.send()
 
     def drop(self) -> None:
-        """Forget what is held: this node is no more, and sends nothing."""
+        """Forget all held messages: this node has ended, and sends nothing."""
         self._held.clear()
 
     def _look(self) -> None:

@@ -1,8 +1,8 @@
-"""Turns on the wire (see gannet.node.exchange.turn_rule): tells senders for which round this node is ready, and hears
-it of receivers.
+"""Turns on the wire (see gannet.node.exchange.turn_rule): reports to senders the rounds for which this node is
+ready, and receives the same from receivers.
 
-Lives in gRPC's event loop. A sender listens to each peer that it ever sends to, on one long stream; a stream that
-breaks sets it free until the next one stands, for turns are there to save time and nothing depends on them.
+Runs in gRPC's event loop. A sender listens to each peer that it ever sends to, on one long stream; when a stream
+breaks, it sends without turns until the next stream is up, since turns only save time and nothing depends on them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from gannet.node.exchange.turn_rule import Turns
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
-# After a stream broke, until the next is tried.
+# Seconds from a broken stream to the next attempt.
 _AGAIN_S = 1.0
 
 
 class TurnKeeper:
-    """A node's turns, with the streams that announce them. Without turns all goes out at once."""
+    """A node's turns, with the streams that announce them. Without turns everything is sent at once."""
 
     def __init__(self, config: ExchangeConfig, in_turns: bool) -> None:
         self.turns = Turns(self._announce)
@@ -49,7 +49,7 @@ class TurnKeeper:
                 self.turns.let_go(held)
 
     async def listen(self, peer: int, stub: exchange_pb2_grpc.ExchangeStub, run: str, rank: int) -> None:
-        """Hear for which rounds a peer is ready, for ever; one that does not know turns is not asked again."""
+        """Receive the rounds for which a peer is ready, for ever; a peer without turns is not asked again."""
         while True:
             try:
                 async for ready in stub.Attend(exchange_pb2.Listener(run=run, rank=rank)):
@@ -62,7 +62,7 @@ class TurnKeeper:
             await asyncio.sleep(_AGAIN_S)
 
     async def tell(self) -> AsyncIterator[int]:
-        """For which round this node is ready, now and whenever it is ready for another."""
+        """Yield the round for which this node is ready, now and whenever it is ready for another."""
         changed, told = asyncio.Event(), -1
         self._listeners.add(changed)
         try:

@@ -22,7 +22,7 @@ from gannet.node.wire import control_pb2, control_pb2_grpc
 
 SNAPSHOT_CHUNK_BYTES = 1 << 20
 MESSAGE_LIMIT_BYTES = 4 << 20
-# A machine that vanishes closes no connection: both ends ask after each other, and notice within half a minute.
+# A machine that vanishes closes no connection: both ends ping each other, and notice within half a minute.
 KEEPALIVE = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -94,7 +94,7 @@ class ControlLine:
         self._begin(self._deposit(header, payload()))
 
     async def restore(self, token: str, rank: int, size: int) -> bytes:
-        """This node's checkpoint of `size` bytes. Raises CheckpointError when another length comes."""
+        """This node's checkpoint of `size` bytes. Raises CheckpointError if the length differs."""
         data = bytearray()
         call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank))
         async for chunk in call:

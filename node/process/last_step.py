@@ -1,9 +1,9 @@
-"""Where a node leaves: after a step that is the same for all, and is named while they are at different ones.
+"""Agreement on the last step: the same for all nodes, and chosen while they are at different steps.
 
 Every node is asked where it can leave. It answers with the end of the exchange that it is in, and does not go past
-that before it hears the last step, which is the latest of all answers. So no node has gone past it, however long
-questions, answers and orders are in flight. And no earlier one would do: the node that gave that answer is in that
-exchange, and has the ones before it behind itself.
+that step before it receives the last step, which is the latest of all answers. So no node has gone past it, however
+long questions, answers and orders are in flight. No earlier step is possible: the node that gave that answer is
+already in that exchange.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LastStep:
             return self._answer
 
     def tell(self, last: int) -> None:
-        """That is the last step, for all."""
+        """Set the last step, the same for all nodes."""
         with self._changed:
             self._last = last
             self._changed.notify_all()
@@ -55,7 +55,7 @@ class LastStep:
             return self._held()
 
     def last_step(self) -> int | None:
-        """The last step, once it is known. Waits while this node is held, which takes as long as news take."""
+        """The last step, once it is known. Waits while this node is held, for as long as the messages take."""
         with self._changed:
             self._changed.wait_for(lambda: self._released or not self._held())
             return self._last

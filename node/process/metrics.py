@@ -25,7 +25,7 @@ _REASONS = tuple(verdict.name.lower() for verdict in Verdict if verdict is not V
 
 
 class NodeMetrics:
-    """The metrics of one node, in a registry of their own."""
+    """The metrics of one node, in a separate registry."""
 
     def __init__(self, run: str, arm: str, rank: int) -> None:
         self.registry = CollectorRegistry()
@@ -93,11 +93,11 @@ class NodeMetrics:
         self._refused.labels(**self._labels, reason=reason).inc()
 
     def lost(self, count: int) -> None:
-        """Set how many peers are known to be gone."""
+        """Set the number of peers known to be gone."""
         self._lost.labels(**self._labels).set(count)
 
     def diverged(self) -> None:
-        """Say that this node's numbers are no longer finite."""
+        """Record that this node's numbers are no longer finite."""
         self._diverged.labels(**self._labels).set(1)
 
     def serve(self, host: str, port: int) -> tuple[WSGIServer, int]:

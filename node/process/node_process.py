@@ -125,7 +125,7 @@ class _Life:
         return line
 
     async def _attend(self, line: ControlLine) -> None:
-        """Sort the controller's orders: those that concern a step at once, the others in turn."""
+        """Sort the controller's orders: those that concern a step are handled at once, the others in turn."""
         why = "the controller closed the line"
         try:
             async for order in line.orders():
@@ -286,7 +286,7 @@ class _Life:
     def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    # Reporter: what the training loop calls.
+    # Reporter: called by the training loop.
 
     def step(self, stats: StepStats) -> None:
         """Report a step to the controller and the metrics."""
@@ -325,7 +325,7 @@ class _Life:
 
 
 def rehearse(worker: Worker) -> None:
-    """One gradient off the clock, undone: what torch sets up at its first one must not count as training."""
+    """One gradient before the clock starts, undone: torch's set-up at its first one must not count as training."""
     state = worker.task.state()
     worker.task.gradient(worker.initial())
     worker.task.load_state(state)

@@ -11,7 +11,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class Scheduling:
     """Seconds that all threads of this process ran, and seconds they were runnable but had to wait.
 
-    From /proc/self/task/*/schedstat. A thread that has ended keeps what it was last seen to have.
+    From /proc/self/task/*/schedstat. A thread that has ended counts with its last reading.
     """
 
     def __init__(self, tasks: Path = Path("/proc/self/task")) -> None:

@@ -1,4 +1,4 @@
-"""Carries out an algorithm's effects on the wall clock: gradients in this thread, messages over gRPC or gloo."""
+"""Performs an algorithm's effects on the wall clock: gradients in this thread, messages over gRPC or gloo."""
 
 from __future__ import annotations
 

@@ -37,11 +37,11 @@ class Keeps(Protocol):
     """An object with state that lasts from step to step."""
 
     def state(self) -> dict[str, Tensor]:
-        """All of it, on the CPU; the caller copies it before the next step."""
+        """The whole state, on the CPU; the caller copies it before the next step."""
         ...
 
     def load_state(self, state: dict[str, Tensor], /) -> None:
-        """Be as when `state` was taken; the tensors are now its own."""
+        """Restore the state as `state` returned it; takes ownership of the tensors."""
         ...
 
 
@@ -112,7 +112,7 @@ class Checkpoint:
             digest = header.pop("digest")
             facts = {name: json.loads(value) for name, value in header.items()}
             owner = Owner(**facts.pop("owner"))
-            # Clones: the numbers of a file lie anywhere, and those of a tensor at a multiple of 64 bytes.
+            # Clones: values in a file have any alignment, those of a tensor are aligned to 64 bytes.
             found = cls(owner, tensors={name: tensor.clone() for name, tensor in tensors.items()}, **facts)
         except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise CheckpointError(

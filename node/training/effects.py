@@ -24,8 +24,8 @@ RAW_SEGMENT = 1 << 31
 class Tag(NamedTuple):
     """Names a message between two nodes: the exchange round, and the segment within that round.
 
-    `player`: where the task's players are exchanged each in its own way, the number of the one that this is for. Each
-    then counts rounds of its own (see gannet.node.players).
+    `player`: where the task's players are exchanged separately, the number of the message's player. Each player then
+    has its own rounds (see gannet.node.players).
     """
 
     round: int
@@ -60,10 +60,11 @@ class Compute(Effect[T]):
 
 @dataclass(frozen=True)
 class BeginRound(Effect[None]):
-    """A round of gossip begins on a graph that changes: what is sent in it waits for its turn (see
+    """A round of gossip begins on a graph that changes: its messages wait for their turn (see
     gannet.node.exchange.turn_rule).
 
-    `sources`: who sends to this node in it. `after`: the peers that must be ready for it before this node sends.
+    `sources`: the peers that send to this node in it. `after`: the peers that must be ready for it before this node
+    sends.
     """
 
     number: int

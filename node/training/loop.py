@@ -1,4 +1,4 @@
-"""A node's training loop: it drives the algorithm, has each step measured, and tells of it."""
+"""A node's training loop: it drives the algorithm, measures each step, and reports it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gannet.node.training.worker import Worker
 
 
 class Reporter(Protocol):
-    """Where the loop's news goes. None of it may hold up the training thread, but for `stop_after`."""
+    """Receives the loop's reports. Only `stop_after` may block the training thread."""
 
     def step(self, stats: StepStats) -> None: ...
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
-        """Takes x as it is: algorithms never change a tensor that they have yielded."""
+        """Takes x without a copy: algorithms never change a tensor that they have yielded."""
         ...
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Takes a copy of all that the node remembers."""
+        """Takes a copy of the node's whole state."""
         ...
 
     def stop_after(self) -> int | None:
@@ -46,7 +46,7 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     meter.begin(worker.peers.codec_bytes, worker.begin_s)
     number = there = worker.made
     if config.max_steps is not None and number >= config.max_steps:
-        return number  # ended after its last step, before it could say so
+        return number  # ended after its last step, before it could report it
     async with aclosing(steps):
         async for step in steps:
             if number == worker.made:
@@ -70,10 +70,10 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
 
 
 def progress(config: NodeConfig, number: int, t_s: float) -> int:
-    """How far a node is, in steps: what ends a run and numbers its snapshots is the same on all nodes.
+    """A node's progress in steps, which ends a run and numbers its snapshots alike on all nodes.
 
-    Nodes of an asynchronous algorithm have made different numbers of steps at one time. Theirs are counted by the
-    training clock, a step each pace_ms: what a node would have made that nothing ever slowed down.
+    Nodes of an asynchronous algorithm have made different numbers of steps at one time. Their progress is counted by
+    the training clock, a step each pace_ms: the steps of a node that is never slowed down.
     """
     if not config.asynchronous:
         return number

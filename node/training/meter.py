@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0)]
-LAYERS = ("codec", "grpc", "interface")  # who counts bytes: figures `…_bytes`, from the payload to the device
+LAYERS = ("codec", "grpc", "interface")  # layers that count bytes: figures `…_bytes`, from the payload to the device
 
 
 @dataclass(frozen=True)

@@ -51,14 +51,14 @@ Directions = tuple[Tensor, Tensor | None]
 
 @dataclass(frozen=True)
 class Move:
-    """A step that waits for its parameters only: for each player that moves, its place and its directions."""
+    """A step that only lacks its parameters: for each player that moves, its slice and its directions."""
 
     directions: list[tuple[slice, Directions]]
     gradient: Gradient
 
 
 class _PerPlayer(ABC):
-    """One update, applied to each player whose turn it is; what is remembered, checkpoints hold as `player.entry`."""
+    """One update, applied to each player whose turn it is; checkpoints hold its state as `player.entry`."""
 
     def __init__(self, task: AnyTask, config: OptimizerConfig, like: Tensor) -> None:
         self._config = config
@@ -73,7 +73,7 @@ class _PerPlayer(ABC):
         return self.move(x, self.prepare(gradient))
 
     def prepare(self, gradient: Gradient) -> Move:
-        """All of a step that needs no parameters, so that it can be done while messages travel."""
+        """The part of a step that needs no parameters, so that it can be done while messages are in flight."""
         decay = self._config.decay(self._made)
         self._made += 1
         players = [self._players[name] for name in gradient.active]
@@ -94,7 +94,7 @@ class _PerPlayer(ABC):
 
     @abstractmethod
     def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
-        """Where a player's gradient leads; `rate` is η, decay included."""
+        """The directions of a player's gradient; `rate` is η, decay included."""
 
     def state(self) -> dict[str, Tensor]:
         """See gannet.node.training.checkpoint.Keeps."""
@@ -158,7 +158,7 @@ class LastGradient:
         self.g: Gradient | None = None
 
     def state(self) -> dict[str, Tensor]:
-        """Field, whose turn it was, and buffers if there are any."""
+        """Field, active players, and buffers if there are any."""
         if self.g is None:
             return {}
         active = torch.tensor([self._players.index(player) for player in self.g.active], dtype=torch.int64)

@@ -34,7 +34,7 @@ class Peers:
     in_turns: bool = (
         False  # whether gossip's graph changes, so that messages take turns (see gannet.node.exchange.turn_rule)
     )
-    _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and who was sent to
+    _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and its receivers
 
     def next_round(self) -> int:
         """Number of the next exchange round; all nodes of a synchronous algorithm count alike."""

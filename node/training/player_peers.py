@@ -13,9 +13,9 @@ from gannet.node.training.peers import Peers
 
 
 class PlayersPeers:
-    """Peers of each of the players in `segments`, who share what `whole` is missing; empty where there are none.
+    """Peers of each player in `segments`; all share the missing ranks of `whole`. Empty where there are none.
 
-    No two players of a run round with the same random numbers.
+    Each player of a run rounds with different random numbers.
     """
 
     def __init__(self, segments: Mapping[str, NodeConfig], whole: Peers) -> None:
@@ -26,7 +26,7 @@ class PlayersPeers:
             self.of[player] = peers
 
     def state(self) -> dict[str, Tensor]:
-        """Rounds, and where each codec is in its stream."""
+        """Rounds, and the state of each codec's random stream."""
         rounds = torch.tensor([peers.round for peers in self.of.values()], dtype=torch.int64)
         codecs = {
             f"{player}.{name}": value
@@ -36,7 +36,7 @@ class PlayersPeers:
         return {"rounds": rounds, **codecs}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         for (player, peers), number in zip(self.of.items(), state["rounds"].tolist(), strict=True):
             peers.round = number
             own = {name: value for name, value in state.items() if name.startswith(f"{player}.")}

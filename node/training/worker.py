@@ -1,7 +1,7 @@
-"""One worker: what an algorithm holds in its hands, and the training loop that drives it.
+"""One worker: the objects that an algorithm works with.
 
-The loop is the same on every fabric. It knows no clock and no network: the fabric gives it a Meter to
-read and a Reporter to tell.
+The training loop that drives it (gannet.node.training.loop) is the same on every fabric. It knows no clock and no
+network: the fabric gives it a Meter to read and a Reporter to report to.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Step:
 
 
 def device_of(wanted: str, rank: int, gpus: int) -> str:
-    """Where a node computes: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
+    """A node's device: "cuda" means the machine's GPUs in turn, one each while there are enough of them."""
     return f"cuda:{rank % gpus}" if wanted == "cuda" and gpus else wanted
 
 
@@ -96,34 +96,34 @@ class Worker:
 
     @property
     def window_rounds(self) -> int:
-        """How many rounds ahead of this node a message may be: as far as peers can get, and the slack configured."""
+        """Rounds that a message may be ahead of this node: as far as peers can get, plus the configured slack."""
         return self.config.exchange.window_rounds + rounds_ahead(self.config, self.world)
 
     @property
     def largest_payload(self) -> int:
-        """No payload of this run is longer, bytes."""
+        """Length of this run's longest payload, bytes."""
         return largest_payload(self.config, self.task.size, self.task.layout)
 
     @property
     def codecs(self) -> tuple[Codec, ...]:
-        """The codecs of the payloads: one for each player that is exchanged in its own way, else one for all."""
+        """The codecs of the payloads: one for each player that is exchanged separately, else one for all."""
         return tuple(peers.codec for peers in self.players.of.values()) or (self.peers.codec,)
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """The last exchange round, of each player that has rounds of its own, or of all."""
+        """The last exchange round, of each player that has its own rounds, or of all."""
         return tuple(peers.round for peers in self.players.of.values()) or (self.peers.round,)
 
     def opening(self) -> memoryview:
         """Payload that warms the channels: x_0, by the first player's codec."""
-        # By a codec of its own: training's must begin its random stream at the start, as on every fabric.
+        # By a separate codec: training's must begin its random stream at the start, as on every fabric.
         return build_codec(next((part.codec for part in self.parts.values()), self.config.codec)).encode(
             self.initial()
         )
 
     @property
     def schema(self) -> int:
-        """64-bit hash of what both ends of an exchange must agree on: layout, dtype, codec."""
+        """64-bit hash of the facts that both ends of an exchange must agree on: layout, dtype, codec."""
         layout = [(spec.name, tuple(spec.shape), spec.start) for spec in self.task.layout]
         codecs = [part.codec for part in self.parts.values()] or self.peers.codec.name
         text = repr((layout, self.task.size, codecs))
@@ -136,7 +136,7 @@ class Worker:
         return Owner(c.run, self.rank, self.world, config_hash(c), f"{self.schema:016x}")
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Be as that node was; before training. Raises CheckpointError when it is not this one."""
+        """Restore a node's state before training. Raises CheckpointError if the checkpoint is not this node's."""
         self.owner.check(checkpoint.owner, f"checkpoint of node {checkpoint.owner.rank} at step {checkpoint.step}")
         self._from, self.made, self.begin_s = checkpoint, checkpoint.step, checkpoint.t_s
         self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
@@ -166,12 +166,12 @@ class Worker:
             ) from None
 
     def checkpoint(self, step: int, t_s: float, x: Tensor) -> Checkpoint:
-        """A copy of all that decides the steps after this one."""
+        """A copy of the state that decides the steps after this one."""
         tensors = copied(self._owners, x)
         return Checkpoint(self.owner, step, t_s, self.peers.round, self.peers.codec_bytes, tensors)
 
     def settle(self) -> None:
-        """The first step is made: what is still left of a checkpoint would be silently ignored."""
+        """After the first step: refuse entries left in the checkpoint, which would be silently ignored."""
         if self._from is not None and self._from.tensors:
             unread = ", ".join(sorted(self._from.tensors))
             raise CheckpointError(
@@ -193,7 +193,7 @@ class Worker:
         return self.task.initial()
 
     def served(self, x: Tensor) -> Tensor:
-        """x as it leaves the node for snapshots and scores: what the task makes of it (see
+        """x as used for snapshots and scores, after the task's transformation (see
         gannet.node.tasks.gan.moving_average).
         """
         return self.task.served(x) if isinstance(self.task, ServesAnother) else x

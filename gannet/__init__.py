@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gannet.node.settings import Settings
     from gannet.node.tasks.base import Evaluation
     from gannet.node.tasks.custom.base import Batch, Task
+    from gannet.node.topologies.custom.base import Graph
     from gannet.node.training.optimizers import OAdam
     from gannet.node.training.worker import Step, Worker
     from gannet.spec.load import SpecError, load_spec
@@ -31,6 +32,7 @@ __all__ = [
     "Comparison",
     "ComparisonSpec",
     "Evaluation",
+    "Graph",
     "LedgerError",
     "Method",
     "OAdam",
@@ -64,6 +66,7 @@ _PLACES = {
     "gannet.node.tasks.custom.base": ("Batch", "Task"),
     "gannet.node.training.optimizers": ("OAdam",),
     "gannet.node.training.worker": ("Step", "Worker"),
+    "gannet.node.topologies.custom.base": ("Graph",),
     "gannet.spec.load": ("SpecError", "load_spec"),
     "gannet.spec.run_spec": ("ComparisonSpec", "RunSpec"),
 }

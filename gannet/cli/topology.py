@@ -13,6 +13,7 @@ from rich.table import Table
 from gannet.console import fail
 from gannet.node.topologies.registry import NAMES, topology_config
 from gannet.node.topologies.setting import TopologySetting
+from gannet.spec.load import SpecError, load_spec, resolve
 
 if TYPE_CHECKING:
     from gannet.node.topologies.rates import Figures
@@ -37,7 +38,9 @@ NameArgument = Annotated[
     typer.Argument(
         metavar="NAME...",
         help=f"{', '.join(NAMES)}, with parameters as in [bold]base:degree=2[/bold] or "
-        "[bold]erdos-renyi:p=0.5,seed=3[/bold]; or a file with an edge list or a weight matrix.",
+        "[bold]erdos-renyi:p=0.5,seed=3[/bold]; a file with an edge list or a weight matrix; a .py file with a "
+        "topology of your own, with settings as in [bold]my_topology.py:hop=3[/bold]; or a spec's .yaml, for those "
+        "of its arms.",
     ),
 ]
 
@@ -47,7 +50,11 @@ def topology(
     nodes: Annotated[
         int | None,
         typer.Option(
-            "--nodes", "-n", min=1, max=1024, help=f"Number of nodes; default: {_NODES}, or the number in a file."
+            "--nodes",
+            "-n",
+            min=1,
+            max=1024,
+            help=f"Number of nodes; default: {_NODES}, or what a file or spec says.",
         ),
     ] = None,
     out: Annotated[
@@ -56,10 +63,11 @@ def topology(
 ) -> None:
     """Compare topologies: degree, spectral gap, rounds to consensus, copies sent; and draw them."""
     try:
-        choices = [choice_of(name) for name in names]
+        named = [found for name in names for found in choices_of(name)]
+        choices = [choice for choice, _ in named]
         if out is not None:
             check_target(out)
-        world = nodes or next((size for choice in choices if (size := choice.own_size)), _NODES)
+        world = nodes or next((size for _, size in named if size), _NODES)
         graphs = build(choices, world)
         _show(graphs, world)
         if out is not None:
@@ -71,10 +79,27 @@ def topology(
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         fail((f"{where}: " if where else "") + first["msg"].removeprefix("Value error, "))
-    except (ValueError, OSError) as error:
+    except (SpecError, ValueError, OSError) as error:
         fail(str(error))
     except RuntimeError as error:
         fail(str(error), 1)
+
+
+def choices_of(text: str) -> list[tuple[TopologySetting, int | None]]:
+    """What a word of the command line stands for, each with the number of nodes that it is for, where it says one."""
+    name, _, rest = text.partition(":")
+    if name.endswith(".py"):
+        sets = [f"topology.settings.{pair}" for pair in rest.split(",") if pair]
+        if wrong := [pair for pair in rest.split(",") if pair and "=" not in pair]:
+            raise ValueError(f"{text}: write FILE.py:KEY=VALUE, for example my_topology.py:hop=3 (got {wrong[0]!r})")
+        own = {"name": "python", "file": Path(name).name}
+        raw = {"topology": own, "algorithm": {"name": "local"}, "stop": {"steps": 1}}
+        return [(spec.topology, None) for spec in resolve(raw, name, sets).arms.values()]
+    if text.endswith((".yaml", ".yml")):
+        parts = [part for spec in load_spec(text).arms.values() for part in spec.methods]
+        return list(dict.fromkeys((part.topology, part.nodes) for part in parts))
+    choice = choice_of(text)
+    return [(choice, choice.own_size)]
 
 
 def choice_of(text: str) -> TopologySetting:

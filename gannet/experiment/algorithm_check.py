@@ -168,7 +168,7 @@ def _mean(spec: RunSpec, traffic: Traffic) -> Iterator[Finding]:
         "optimizer": {"learning_rate": 0.05, "decay_steps": _STILL_AFTER},
         "stop": {"steps": max(3 * _STILL_AFTER, 2 * traffic.every)},
     }
-    for topology in [str(spec.topology.name), "star"] if traits.gossips else [None]:
+    for topology in [str(spec.topology), "star"] if traits.gossips else [None]:
         other = _with(spec, **still, **({"topology": topology} if topology == "star" else {}))
         played = play(job_of(other))
         where = f"with a learning rate of 0 on topology {topology}" if topology else "with a learning rate of 0"

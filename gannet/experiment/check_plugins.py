@@ -19,6 +19,7 @@ def check_plugins(comparison: ComparisonSpec) -> None:
     for name, spec in comparison.arms.items():
         _check_task(name, spec)
         _check_codecs(spec)
+        _check_topologies(spec)
         _check_methods(name, spec)
 
 
@@ -48,9 +49,23 @@ def _check_codecs(spec: RunSpec) -> None:
             )
 
 
+def _check_topologies(spec: RunSpec) -> None:
+    """Whether a user's topologies give the same weights each time, as every node builds them for itself."""
+    for setting in (part.topology for part in spec.methods if not part.topology.shipped):
+        one, again = (setting.schedule(spec.nodes) for _ in range(2))
+        numbers = range(1, 1 + (one.period or 1))
+        if one.period != again.period or any(one.at(number) != again.at(number) for number in numbers):
+            raise PluginError(
+                f"{setting}: built twice, it gives other weights: nodes would not agree on who mixes with whom; give "
+                "random numbers a seed, as in numpy.random.default_rng(1)"
+            )
+
+
 def _check_methods(arm: str, spec: RunSpec) -> None:
-    """Whether methods fit the run, where they or their codecs are a user's own."""
-    if all(part.algorithm.shipped and codec_config(part.codec).shipped for part in spec.methods):
+    """Whether methods fit the run, where they, their codecs or their topologies are a user's own."""
+    if all(
+        part.algorithm.shipped and codec_config(part.codec).shipped and part.topology.shipped for part in spec.methods
+    ):
         return
     try:
         spec.check_algorithms(custom=True)

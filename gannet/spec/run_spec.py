@@ -33,7 +33,7 @@ from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
 from gannet.node.methods.registry import ALGORITHM_NAMES
 from gannet.node.players.config import parts_of
-from gannet.node.plugins import PythonSource
+from gannet.node.plugins import PluginError, PythonSource
 from gannet.node.tasks import needs_data
 from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings
 from gannet.node.topologies.registry import TAGS
@@ -125,9 +125,13 @@ class RunSpec(TrainingSettings):
         if self.fabric_kind.modelled:
             method.check_modelled()
         for name, part in (parts_of(self) or {"": self}).items():
+            if not (custom or part.topology.shipped):
+                continue
             try:
                 topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
                 part.algorithm.traits.check_topology(topology)
+            except PluginError:
+                raise
             except ValueError as error:
                 raise ValueError(f"players.{name}: {error}" if name in self.players else str(error)) from None
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from math import gcd, isfinite
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import model_validator
 
 from gannet.node.topologies.setting import TopologySetting
-from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached
+from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached, takes_turns
 
 TOLERANCE = 1e-6  # of a sum that should be 1: six digits are often all that a file gives
 _POLISH = 50
@@ -160,23 +160,5 @@ def _check_connected(rows: Sequence[Row], where: str) -> None:
             f"{' …' * (len(missing) > 8)} and node 0 never hear of each other"
         )
     # Connected, it averages unless the nodes only take turns; weight on oneself anywhere rules that out.
-    if not any(row.get(i, 0.0) for i, row in enumerate(rows)) and _takes_turns(rows):
+    if not any(row.get(i, 0.0) for i, row in enumerate(rows)) and takes_turns(rows):
         raise ValueError(f"{where}: never averages, the nodes only trade places: give some node weight on itself")
-
-
-def _takes_turns(rows: Sequence[Row]) -> bool:
-    """Whether all cycles have a common divisor above one (a periodic Markov chain)."""
-    depth, border = {0: 0}, [0]
-    while border:
-        ahead = []
-        for i in border:
-            for j in rows[i]:
-                if j not in depth:
-                    depth[j] = depth[i] + 1
-                    ahead.append(j)
-        border = ahead
-    period = 0
-    for i, row in enumerate(rows):
-        for j in row:
-            period = gcd(period, depth[i] + 1 - depth[j])
-    return period != 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
 from gannet.node.topologies.base import BaseTopology
+from gannet.node.topologies.custom.config import PythonTopologyConfig
 from gannet.node.topologies.exponential import ExponentialTopology, OnePeerExponentialTopology
 from gannet.node.topologies.from_file import FileTopology
 from gannet.node.topologies.graphs import (
@@ -27,6 +28,7 @@ from gannet.node.topologies.setting import TopologySetting
 TOPOLOGIES: tuple[type[TopologySetting], ...] = (
     RingTopology, TorusTopology, CompleteTopology, StarTopology, HypercubeTopology, ExponentialTopology,
     OnePeerExponentialTopology, BaseTopology, RandomRingTopology, ErdosRenyiTopology, FileTopology,
+    PythonTopologyConfig,
 )  # fmt: skip
 
 _BY_NAME = {name: kind for kind in TOPOLOGIES for name in get_args(kind.model_fields["name"].annotation)}
@@ -59,5 +61,8 @@ _ADAPTER: TypeAdapter[TopologySetting] = TypeAdapter(TopologyConfig)
 def topology_config(value: Any) -> TopologySetting:
     """A checked choice from a name, a mapping or a choice. Raises ValueError for an unknown name."""
     if isinstance(value, str) and value not in NAMES:
-        raise ValueError(f"unknown topology {value!r}: choose one of {', '.join(NAMES)}, or file with a path")
+        raise ValueError(
+            f"unknown topology {value!r}: choose one of {', '.join(NAMES)}, or file with a path, or one of your own: "
+            "{name: python, file: my_topology.py}"
+        )
     return _ADAPTER.validate_python(value)

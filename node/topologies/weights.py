@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from math import fsum, gcd
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
@@ -122,6 +122,24 @@ def reached(graph: Adjacency, start: int = 0) -> set[int]:
         border = {j for i in border for j in graph[i]} - seen
         seen |= border
     return seen
+
+
+def takes_turns(rows: Sequence[Row]) -> bool:
+    """Whether all cycles of a connected graph have a common divisor above one (a periodic Markov chain)."""
+    depth, border = {0: 0}, [0]
+    while border:
+        ahead = []
+        for i in border:
+            for j in rows[i]:
+                if j not in depth:
+                    depth[j] = depth[i] + 1
+                    ahead.append(j)
+        border = ahead
+    period = 0
+    for i, row in enumerate(rows):
+        for j in row:
+            period = gcd(period, depth[i] + 1 - depth[j])
+    return period != 1
 
 
 Matrix: TypeAlias = "npt.NDArray[np.float64]"

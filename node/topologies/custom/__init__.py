@@ -1,0 +1,1 @@
+"""Topologies of a user's own, from Python files or entry points."""

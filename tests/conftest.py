@@ -66,13 +66,20 @@ def pytest_configure() -> None:
         sharing.begin_own_group()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around xdist, which reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Real tests of a kind run one after the other, in one worker (`--dist loadgroup`)."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if mark := item.get_closest_marker("real"):
-                item.add_marker(pytest.mark.xdist_group(mark.args[0]))
+    grouped = [(item, mark.args[0]) for item in items if (mark := item.get_closest_marker("real"))]
+    for item, kind in grouped:
+        item.add_marker(pytest.mark.xdist_group(kind))
+    yield
+    if _WORKER and config.getvalue("loadgroup"):
+        for item, kind in grouped:
+            if not item.nodeid.endswith(f"@{kind}"):
+                raise pytest.UsageError(
+                    f"{item.nodeid}: pytest-xdist does not keep the tests of a group together with this pytest "
+                    "(findings/xdist-groups.sh): install pytest below 9.2"
+                )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

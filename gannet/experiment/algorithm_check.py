@@ -1,7 +1,7 @@
 """Finds the common mistakes in an algorithm: it trains small games on the virtual fabric, where nothing is random.
 
-Each look is a run of its own: on equal links, again, over links that could hardly be more unequal, with a learning
-rate of 0, resumed from a checkpoint, without a node that is lost.
+Each check is a separate run: on equal links, the same again, over extremely unequal links, with a learning rate of 0,
+resumed from a checkpoint, and with a node lost on the way.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _EQUAL = {"profile": {"rate": "100Mbit", "delay_ms": 2}}
 _DELAYS_MS, _RATES, _PACES_MS = (0.2, 3, 40, 300), ("500kbit", "5Mbit", "100Mbit"), (2, 20, 200)
 _DELAY_SEEDS = (1, 2, 3)
 _LEAST_STEPS, _MOST_PERIOD = 12, 24
-_STILL_AFTER = 4  # steps, after which the learning rate is 0 where the mean is looked at
+_STILL_AFTER = 4  # steps before the learning rate becomes 0 in the check of the mean
 _BYTES_TOLERANCE = 0.01
 
 
 def check_algorithm(spec: RunSpec) -> list[Finding]:
-    """What is wrong with the spec's algorithm, on its topology, nodes and codec. Raises ValueError and PluginError
-    for what cannot be begun at all.
+    """The mistakes of the spec's algorithm, on its topology, nodes and codec. Raises ValueError and PluginError if it
+    cannot be started at all.
     """
     spec = _with(spec, task=_GAME, fabric="virtual", pace_ms=20, snapshot_every=1, links=_EQUAL, score=None)
     spec.check_algorithms()
@@ -70,14 +70,14 @@ def _traffic(spec: RunSpec) -> Traffic:
 
 
 def _steps(spec: RunSpec, traffic: Traffic) -> int:
-    """Two exchanges at least, and whole periods of a graph that changes."""
+    """The steps of a check: at least two exchanges, and whole periods of a changing graph."""
     period = min(Topology(spec.topology, spec.nodes).period or 1, _MOST_PERIOD)
     exchanges = max(2, -(-_LEAST_STEPS // traffic.every))
     return int(traffic.every * period * -(-exchanges // period))
 
 
 def _trouble(played: Played, where: str) -> Finding | None:
-    """Whether a run in which nothing is wrong with any node went wrong."""
+    """The failure of a run without any fault, if it failed."""
     if played.hung:
         return Finding("hang", f"a run {where} never ended: {played.error}", "await something in every loop")
     if played.error:
@@ -138,7 +138,7 @@ def _repeats(spec: RunSpec, first: Played) -> Iterator[Finding]:
 
 
 def _delays(spec: RunSpec, first: Played) -> Iterator[Finding]:
-    """Over links and processors so unequal that messages come in every order."""
+    """Check over links and processors so unequal that messages arrive in every order."""
     for seed in _DELAY_SEEDS:
         random = Random(seed)
         nodes = {
@@ -159,7 +159,7 @@ def _delays(spec: RunSpec, first: Played) -> Iterator[Finding]:
 
 
 def _mean(spec: RunSpec, traffic: Traffic) -> Iterator[Finding]:
-    """With a learning rate of 0 nothing but mixing moves x, once the nodes have come apart."""
+    """Check the mean: with a learning rate of 0, only mixing moves x, once the nodes differ."""
     traits = spec.algorithm.traits
     if not traits.keeps_mean:
         return

@@ -1,4 +1,6 @@
-"""Runs for `gannet algorithm check`: what a run on the virtual fabric did, and whether it ever ended."""
+"""Runs for `gannet algorithm check`: records of runs on the virtual fabric, and a limit for those that would never
+end.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,11 @@ LIMIT_S = 30.0  # of processor time: these runs take a second or two
 
 
 class Hung(BaseException):
-    """A run has computed for too long. Not an Exception: an algorithm that catches all of these must not catch it."""
+    """A run has computed for too long. Not an Exception: no algorithm may catch it."""
 
 
 class Played:
-    """A Sink that keeps what a run did. `sent`: payload bytes by edge; `error`: what broke it off."""
+    """A Sink that records a run. `sent`: payload bytes by edge; `error`: what ended it early."""
 
     def __init__(self, asynchronous: bool) -> None:
         self.asynchronous = asynchronous
@@ -60,7 +62,7 @@ class Played:
 
     @property
     def all_steps(self) -> Iterator[StepStats]:
-        """Of all nodes."""
+        """The steps of all nodes."""
         return (stats for steps in self.steps.values() for stats in steps)
 
     def x(self, step: int) -> Tensor:
@@ -73,7 +75,7 @@ class Played:
 
 
 def play(job: Job, faults: Sequence[Fault] = (), limit_s: float = LIMIT_S) -> Played:
-    """Run a job on the virtual clock; whatever goes wrong in it is in what comes back."""
+    """Run a job on the virtual clock; errors in it are recorded in the result."""
     played = Played(job.config.asynchronous)
 
     def count(source: int, to: int, payload_bytes: int) -> None:
@@ -92,7 +94,7 @@ def play(job: Job, faults: Sequence[Fault] = (), limit_s: float = LIMIT_S) -> Pl
 
 
 def bits_differ(one: Played, other: Played, since: int = 1) -> str:
-    """Where two runs first differ, for people; empty where every bit is equal."""
+    """Where two runs first differ, in words; empty where every bit is equal."""
     for step in sorted(step for step in one.states if step >= since):
         for rank, x in sorted(one.states[step].items()):
             there = other.states.get(step, {}).get(rank)
@@ -103,7 +105,7 @@ def bits_differ(one: Played, other: Played, since: int = 1) -> str:
 
 @contextmanager
 def _at_most(limit_s: float) -> Iterator[None]:
-    """Raise Hung in what takes longer, by this process's own clock, which stands still while others compute."""
+    """Raise Hung in code that takes longer, by this process's CPU clock, which stops while others compute."""
 
     def strike(number: int, frame: object) -> None:
         raise Hung

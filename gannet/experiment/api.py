@@ -1,8 +1,8 @@
 """`gannet.run` and `gannet.compare`: experiments from a script or a notebook, on every fabric.
 
 Each starts the `gannet` command as a child process and reads the folder that it leaves. The namespaces fabric must be
-entered before a program has threads, which a notebook has from its beginning; and training sets torch's threads and
-random numbers, which belong to the caller here.
+entered before a program has threads, which a notebook always has; and training sets torch's threads and random state,
+which belong to the caller here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AnySpec = str | Path | Mapping[str, Any] | ComparisonSpec
 
 
 class RunError(RuntimeError):
-    """A run could not be started, or did not finish; `folder` has what there is of it."""
+    """A run could not be started, or did not finish; `folder` holds its results so far."""
 
     def __init__(self, message: str, folder: Path) -> None:
         super().__init__(message)
@@ -77,7 +77,7 @@ def _execute(spec: ComparisonSpec, out: str | Path | None, quiet: bool) -> Compa
         file.write_text(yaml.safe_dump(spec.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
         status, printed = _command(["compare", str(file), "--out", str(folder)], quiet)
     error = _error_in(printed) or (f"the command ended with status {status}" if status else "")
-    if not any(folder.glob("*/seed-*")):  # nothing was started
+    if not any(folder.glob("*/seed-*")):  # no run was started
         raise RunError(error, folder)
     found = read_comparison(folder)
     expected = len(spec.arms) * len(spec.seeds)
@@ -96,7 +96,7 @@ def _execute(spec: ComparisonSpec, out: str | Path | None, quiet: bool) -> Compa
 def _command(arguments: Sequence[str], quiet: bool) -> tuple[int, list[str]]:
     """(exit status, lines printed) of the `gannet` command.
 
-    It has a session of its own, so that Ctrl-C comes to this process alone, which passes it on once and waits.
+    It runs in a separate session, so that Ctrl-C reaches only this process, which passes it on once and waits.
     """
     environment = {"COLUMNS": str(shutil.get_terminal_size((120, 24)).columns), **os.environ}
     argv = [sys.executable, "-P", str(_COMMAND), str(os.getpid()), *arguments]

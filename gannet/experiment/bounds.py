@@ -1,4 +1,4 @@
-"""The least time a step can take on its links: max(compute, bytes ÷ rate + delay), of nodes that wait in turn."""
+"""A lower bound of a step's time on its links: max(compute, bytes ÷ rate + delay), over nodes that wait in turn."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def lower_bound(
 ) -> LowerBound:
     """Bound from the payloads' bytes alone (no headers), the links' rates and the paths' delays.
 
-    `compute_s` is a gradient's time, `exchanges_per_step` how many exchanges there were for each. Where all
-    links are alike, an exchange takes bytes ÷ rate of what is sent in turn and a delay for every hop in a row;
-    a ring passes its segments on as they come, so it hides one behind the other (transfer + one delay, or
-    all the hops' delays and a hop's transfer). Where links differ nodes wait for different things, so of the
-    exchange only its delays are sure. Delays count as means there and back: a chain of waiting nodes
-    goes both ways. Only with `overlap` may computing and exchange hide one another: otherwise they add.
-    The busiest node's transfer is a bound by itself: others may compute while it still sends.
+    `compute_s` is a gradient's time, `exchanges_per_step` the number of exchanges for each gradient. Where all links
+    are alike, an exchange takes bytes ÷ rate of what is sent in turn and a delay for every consecutive hop; a ring
+    forwards segments as they arrive, so that one hides behind the other (transfer + one delay, or all the hops'
+    delays and a hop's transfer). Where links differ, nodes wait for different things, so only an exchange's delays
+    are certain. Delays count as means of both directions: a chain of waiting nodes goes both ways. Computing and
+    exchange hide one another only with `overlap`; otherwise they add. The busiest node's transfer is a bound by
+    itself: others may compute while it still sends.
     """
     transfer_s = max(
         (
@@ -39,7 +39,7 @@ def lower_bound(
     there_and_back = [(delay + delays[b, a]) / 2 for (a, b), delay in delays.items() if (b, a) in delays]
     mean_s = sum(delays.values()) / len(delays) if delays else 0.0
     one_hop_s = mean_s if traffic.around or not there_and_back else max(there_and_back)
-    if traffic.changing:  # who waits for whom is another in each exchange: sure is only the shortest delay
+    if traffic.changing:  # the waiting pairs change with each exchange: only the shortest delay is certain
         one_hop_s = min(delays.values(), default=0.0)
     alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
     exchange_s = delay_s = traffic.hops * one_hop_s
@@ -58,8 +58,8 @@ def joint_bound(
 ) -> LowerBound:
     """The bound of a run of `steps` steps with several exchanges, of one player each, and whether it overlaps.
 
-    Exchanges of one shape are one exchange of all their bytes. Those of different shapes may hide behind one another,
-    for no node waits for one before it begins the other; but all their bytes share the links.
+    Exchanges of one shape count as one exchange of all their bytes. Those of different shapes may hide behind one
+    another, since no node waits for one before it begins the other; but all their bytes share the links.
     """
     shapes: dict[tuple[object, ...], list[Traffic]] = {}
     for traffic, overlap in each:
@@ -78,9 +78,9 @@ def joint_bound(
 
 
 def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: float) -> float:
-    """Seconds for which a node sent while it computed, at least: what it did is longer than the time it took.
+    """Seconds for which a node sent while it computed, at least: its work is longer than the time it took.
 
-    Its payload alone keeps its uplink busy for bytes ÷ rate. 0 where nothing is sure.
+    Its payload alone keeps its uplink busy for bytes ÷ rate. 0 where nothing is certain.
     """
     return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
 

@@ -1,4 +1,4 @@
-"""What a spec brings along in Python is built once before anything starts, so that a mistake in it costs no run."""
+"""Builds a spec's own Python code once before anything starts, so that a mistake in it costs no run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def check_plugins(comparison: ComparisonSpec) -> None:
-    """Build what each arm brings along. Raises PluginError or SpecError, with file and line or with the field."""
+    """Build each arm's plugins. Raises PluginError or SpecError, with file and line or with the field."""
     for name, spec in comparison.arms.items():
         _check_task(name, spec)
         _check_codecs(spec)
@@ -38,7 +38,7 @@ def _check_task(arm: str, spec: RunSpec) -> None:
 
 
 def _check_codecs(spec: RunSpec) -> None:
-    """Whether a user's codecs can pack and unpack a few values."""
+    """Check that a user's codecs can pack and unpack a few values."""
     own = [part.codec for part in spec.methods if not codec_config(part.codec).shipped]
     for setting in own:
         codec, values = build_codec(setting), torch.linspace(-1, 1, 9)
@@ -50,7 +50,7 @@ def _check_codecs(spec: RunSpec) -> None:
 
 
 def _check_topologies(spec: RunSpec) -> None:
-    """Whether a user's topologies give the same weights each time, as every node builds them for itself."""
+    """Check that a user's topologies give the same weights each time, as every node builds them for itself."""
     for setting in (part.topology for part in spec.methods if not part.topology.shipped):
         one, again = (setting.schedule(spec.nodes) for _ in range(2))
         numbers = range(1, 1 + (one.period or 1))
@@ -62,7 +62,7 @@ def _check_topologies(spec: RunSpec) -> None:
 
 
 def _check_methods(arm: str, spec: RunSpec) -> None:
-    """Whether methods fit the run, where they, their codecs or their topologies are a user's own."""
+    """Check that methods fit the run, where they, their codecs or their topologies are a user's own."""
     if all(
         part.algorithm.shipped and codec_config(part.codec).shipped and part.topology.shipped for part in spec.methods
     ):

@@ -40,12 +40,12 @@ def execute(
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished.
 
-    `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows.
-    `plan`: what is left of an interrupted comparison.
+    `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows. `plan`:
+    the remaining runs of an interrupted comparison.
     """
     check_plugins(comparison)
     for arm in comparison.arms.values():
-        if arm.score is not None:  # hours of training are too late to learn that there is no feature network
+        if arm.score is not None:  # a missing feature network must show before hours of training
             check_scoring(arm.task, arm.data, arm.score)
     if plan is None:
         begin_comparison(comparison, folder)
@@ -71,7 +71,7 @@ def execute(
                 if summary.status == "stopped":
                     console.print("stopped: all measurements so far are in the run folder", style="yellow")
                     break
-        finally:  # whatever stopped a run, those before it are worth their scores
+        finally:  # whatever stopped a run, earlier runs are scored
             terminal.close()
             if summaries:
                 score_all(folder, runs[: len(summaries)], summaries, console)
@@ -92,7 +92,7 @@ def score_all(
     console: Console,
     folders: list[Path] | None = None,
 ) -> None:
-    """Score every run's snapshots, now that no clock runs. `folders`: of the runs, else where `folder` has them."""
+    """Score every run's snapshots, after all training. `folders`: of the runs, by default those in `folder`."""
     places = folders or [run_folder(folder, spec) for spec in runs]
     everything = zip(runs, summaries, places, strict=True)
     wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m.steps]
@@ -139,7 +139,7 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
     """Score the snapshots of every run in the folder of a comparison or of a run again.
 
     wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
-    says what it rests on. A run whose spec has no score gets the defaults.
+    names its settings. A run whose spec has no score gets the defaults.
     """
     found = sorted(folder.rglob("summary.json"))
     if not found:

@@ -1,4 +1,4 @@
-"""What a run's steps cost, against the least that its links and its pace allow."""
+"""The cost of a run's steps, compared with the minimum that its links and its pace allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACE_TOLERANCE = 1.15
 
 
 def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
-    """What speaks against a run whose host was too crowded to hold the pace that makes its arms equal."""
+    """Reasons to distrust a run whose host was too crowded to keep the pace that makes its arms equal."""
     if spec.pace_ms is None:
         return []
     means_ms = {
@@ -40,9 +40,10 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
 
 
 def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
-    """Seconds of computing a step, on average: of the node with the least, and what no mean step is shorter than.
+    """(the smallest mean computing time per step of any node, a lower bound of the mean step time), seconds.
 
-    Where nodes go in step that is the slowest node's; where each goes at its own speed, the mean over all steps.
+    The bound is the slowest node's mean where nodes advance in step, and the mean over all steps where each advances
+    by itself.
     """
     of_node = [[entry.compute_s for entry in entries] for entries in ledger.stats.values() if entries]
     if not of_node:
@@ -58,9 +59,8 @@ def bound_of(
 ) -> LowerBound:
     """The lower bound of a step with this run's measured times of computing, over the exchanges it made.
 
-    `traffics`: by player, see gannet.node.traffic.players. Where links change on schedule, the bound of the kindest
-    state of the links. A slow node's computing hides what the others send, so to an exchange only the least computing
-    adds.
+    `traffics`: by player, see gannet.node.traffic.players. Where links change on schedule, it is the bound for their
+    best state. A slow node's computing hides what the others send, so only the least computing adds to an exchange.
     """
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     least_s, sure_s = computing

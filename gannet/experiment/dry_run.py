@@ -1,7 +1,7 @@
-"""A dry run: what a comparison would do, from its spec alone; no data, no GPU, no link and no node is needed.
+"""A dry run: the plan of a comparison, from its spec alone; it needs no data, GPU, links or nodes.
 
 Every network is built and one gradient of each arm taken, both in shapes only, so that a spec whose task cannot work
-is found out here and not on the GPU that a user waits for.
+fails here and not on a GPU that the user has waited for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def dry_run(comparison: ComparisonSpec, console: Console) -> None:
-    """Print the plan. Raises ValueError for what a run would not begin with."""
+    """Print the plan. Raises ValueError for a spec that a run would refuse."""
     runs = len(comparison.arms) * len(comparison.seeds)
     console.print(
         f"{comparison.name}: {runs} {'run' if runs == 1 else 'runs'}, seeds {', '.join(map(str, comparison.seeds))}; "
@@ -34,7 +34,7 @@ def dry_run(comparison: ComparisonSpec, console: Console) -> None:
 
 
 def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
-    """What the arm's runs are, a line each."""
+    """The arm's runs, a line each."""
     yield (
         f"{spec.nodes} {'node' if spec.nodes == 1 else 'nodes'} on fabric {spec.fabric}, device {spec.device}, "
         f"algorithm {spec.algorithm.title}, codec {spec.codec}, links {spec.links.describe()}"

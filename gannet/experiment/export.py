@@ -1,6 +1,6 @@
 """A trained player as a file that others can load: safetensors, or ONNX for a device without PyTorch.
 
-Exported is what was scored: the mean of the nodes' parameters at the last snapshot.
+The exported model is the scored one: the mean of the nodes' parameters at the last snapshot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ONNX_OPSET = 17
 
 @dataclass(frozen=True)
 class Exported:
-    """A written file: how many values its player has, how long it is."""
+    """A written file: the number of its player's values, and its size."""
 
     path: Path
     player: str
@@ -47,9 +47,10 @@ class Exported:
 
 
 def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
-    """Write a player of a finished run to `to`, whose suffix says the format; default: what one would deploy.
+    """Write a player of a finished run to `to`, whose suffix selects the format; default: the player that one would
+    deploy.
 
-    Raises FileNotFoundError or ValueError, with the fix, for a folder, a player or a format that is not there.
+    Raises FileNotFoundError or ValueError, with the fix, for a folder, a player or a format that does not exist.
     """
     if to.suffix not in FORMATS:
         raise ValueError(f"--to {to}: give a file that ends in {' or '.join(FORMATS)}")
@@ -89,7 +90,7 @@ def last_mean(run_folder: Path, task: AnyTask, worker_player: str | None) -> tup
 
 
 def tensors_of(task: AnyTask, x: Tensor, player: str) -> dict[str, Tensor]:
-    """A player's tensors and buffers by the names of its module, without the player's."""
+    """A player's tensors and buffers by their names in its module, without the player's name."""
     prefix = f"{player}."
     return {
         spec.name.removeprefix(prefix): x[spec.place].view(spec.shape).clone()
@@ -111,7 +112,7 @@ def _read_spec(run_folder: Path) -> dict[str, Any]:
 
 
 def _network(task: AnyTask, player: str, data: DataConfig) -> tuple[nn.Module, Tensor, tuple[str, str]]:
-    """The player's module, an example of what goes in, and what to call input and output."""
+    """(the player's module, an example input, the names of input and output)."""
     if isinstance(task, KdganTask):
         return task.networks[player], torch.zeros(2, *data.image_shape), ("images", "logits")
     if isinstance(task, GanTask) and player == "generator":
@@ -123,12 +124,12 @@ def _network(task: AnyTask, player: str, data: DataConfig) -> tuple[nn.Module, T
 def _write_onnx(
     network: nn.Module, task: AnyTask, x: Tensor, example: Tensor, names: tuple[str, str], to: Path
 ) -> None:
-    """With any number of images at once, and nothing in it but standard operators."""
+    """Write the module for any batch size, with standard operators only."""
     assert isinstance(task, KdganTask | GanTask)
     task.model.load(x)
     network.eval()
     with warnings.catch_warnings():
-        # the exporter that needs no further package is called the old one
+        # torch calls the exporter that needs no further package the old one
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network,

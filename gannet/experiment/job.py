@@ -12,13 +12,13 @@ from gannet.node.tasks import build_sampler
 from gannet.node.traffic.exchange import message_bytes
 from gannet.spec.run_spec import RunSpec
 
-# A gradient may take this long on a crowded host before its node counts as dead: this many times its pace,
-# or seconds where it has none.
+# The longest gradient on a crowded host before its node counts as dead: a multiple of its pace, or seconds where it
+# has none.
 _SLOWEST_GRADIENT_PACES, _SLOWEST_GRADIENT_S = 10, 3.0
 
 
 def job_of(spec: RunSpec) -> Job:
-    """What the fabric is given for this run."""
+    """The fabric's job for this run."""
     links, changes = spec.links_over_time
     states = [(0.0, links), *((change.at_s, change.links) for change in changes)]
     planned = [(at_s, mesh_plans(state, spec.nodes, spec.seed)) for at_s, state in states]

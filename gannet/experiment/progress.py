@@ -1,7 +1,7 @@
 """Live progress on the terminal: one row a node with step, losses, waiting share and goodput.
 
-On a terminal a rich table is kept up to date; elsewhere one line now and then says the same, so that
-logs stay readable.
+On a terminal a rich table is kept up to date; elsewhere an occasional line reports the same, so that logs stay
+readable.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BAD_WINDOWS_SHOWN = 3
 
 @dataclass
 class _NodeView:
-    """What a row shows, over the last steps."""
+    """The figures of a row, over the last steps."""
 
     recent: deque[StepStats] = field(default_factory=lambda: deque(maxlen=_WINDOW_STEPS))
 
@@ -41,7 +41,7 @@ class _NodeView:
         span_s = sum(s.compute_s + s.wait_s + s.other_s for s in steps)
         known: dict[str, float] = {}
         for stats in steps:
-            known |= stats.loss  # players may move in turn: of each its last one
+            known |= stats.loss  # players may take turns: keep the last loss of each
         losses = "  ".join(f"{short} {known[name]:.2f}" for name, short in initials(known).items())
         return [
             str(rank),
@@ -54,7 +54,7 @@ class _NodeView:
 
 
 def initials(names: Iterable[str]) -> dict[str, str]:
-    """Names in order, each with as few of its first letters as tell it from the others: "generator" is G."""
+    """Names in order, each shortened to its shortest distinct prefix: "generator" is G."""
     ordered = sorted(names)
     lengths = {
         name: next(
@@ -79,7 +79,6 @@ class LiveDisplay:
         self._last_log_s = 0.0
 
     def begin(self, spec: RunSpec, number: int, of: int) -> None:
-        """A run begins."""
         self._spec = spec
         self._nodes = {rank: _NodeView() for rank in range(spec.nodes)}
         self._heading = f"[{number}/{of}] {spec.title} · seed {spec.seed} · {spec.links.describe()}"
@@ -92,10 +91,10 @@ class LiveDisplay:
             self._console.print(self._heading, markup=False)
 
     def named(self, run: str) -> None:
-        """The name is for metrics; it is not shown."""
+        """Ignored: the name is for metrics."""
 
     def end(self, summary: Summary) -> None:
-        """A run is over: its one lasting line."""
+        """Print the one permanent line of a finished run."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -111,20 +110,20 @@ class LiveDisplay:
         self._console.print(line)
 
     def close(self) -> None:
-        """Give the terminal back, whatever happened."""
+        """Restore the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def phase(self, text: str) -> None:
-        """How far the set-up is."""
+        """Show the stage of the set-up."""
         self._phase = text
         if self._live is None and text:
             self._console.print(f"  {text}", style="dim", markup=False)
         self._refresh()
 
     def step(self, rank: int, stats: StepStats) -> None:
-        """A node made a step."""
+        """Show a node's step."""
         self._nodes[rank].recent.append(stats)
         if self._live is None and time.monotonic() - self._last_log_s > _LOG_EVERY_S:
             self._last_log_s = time.monotonic()
@@ -141,7 +140,7 @@ class LiveDisplay:
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """A change of links is shown, and the first few intervals out of tolerance; samples are not."""
+        """Show changes of links and the first few intervals out of tolerance, but not samples."""
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
         elif line.get("event") == "bad-window":
@@ -153,7 +152,7 @@ class LiveDisplay:
                 self._console.print(text, style="yellow", markup=False)
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
-        """A refusal is always worth a line."""
+        """Print a line for every refusal."""
         self._console.print(
             f"  node {receiver} refused a message from node {sender}: {verdict} ({detail})",
             style="yellow",
@@ -161,7 +160,7 @@ class LiveDisplay:
         )
 
     def certificate(self, certificate: Certificate) -> None:
-        """Show before training which links miss their profile; what comes later is in the last line of the run."""
+        """Show before training which links miss their profile; later findings are in the last line of the run."""
         if self._phase and not certificate.trusted:
             for reason in certificate.reasons:
                 self._console.print(f"  untrusted links: {reason}", style="yellow", markup=False)

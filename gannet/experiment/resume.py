@@ -1,7 +1,7 @@
-"""`gannet resume`: what is left of an interrupted run or comparison, and where each run resumes.
+"""`gannet resume`: the remaining part of an interrupted run or comparison, and the step at which each run resumes.
 
-Training resumes from the newest step that all nodes have a checkpoint of. What the ledger has of later steps is
-dropped (see Ledger): the same steps are made again, with the same bits.
+Training resumes from the newest step of which all nodes have a checkpoint. Records of later steps are dropped from
+the run folder (see Ledger): the same steps are made again, with the same bits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """What is still to run of a comparison in `folder`: `resumed` are resumed, the others have not begun."""
+    """The remaining runs of a comparison in `folder`: `resumed` are resumed, the others have not begun."""
 
     comparison: ComparisonSpec
     folder: Path
@@ -31,7 +31,7 @@ class ResumePlan:
 
 
 def resume_plan(folder: Path) -> ResumePlan:
-    """Of a comparison's folder, or of a single run's; torch is not imported. ValueError: why it cannot be resumed."""
+    """The plan for a comparison's or a run's folder; torch is not imported. ValueError: why it cannot resume."""
     comparison, root = _comparison_in(folder.absolute())
     left: list[RunSpec] = []
     resumed: set[Path] = set()
@@ -49,7 +49,7 @@ def resume_plan(folder: Path) -> ResumePlan:
 
 
 def resumed_job(job: Job, run: Path) -> Job:
-    """`job` from the newest whole set of checkpoints in the run's folder on, under the run's old name."""
+    """`job` from the newest complete set of checkpoints in the run's folder on, under the run's old name."""
     from gannet.node.training.checkpoint import Checkpoint, Owner, config_hash
 
     step = _newest(run, job.world)
@@ -77,7 +77,7 @@ def resumed_job(job: Job, run: Path) -> Job:
 
 
 def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
-    """(what is to run, the folder that has the runs' folders)."""
+    """(the comparison, the folder that contains the runs' folders)."""
     path = folder / "spec.yaml"
     if not path.is_file():
         raise FileNotFoundError(

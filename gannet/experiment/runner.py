@@ -1,4 +1,4 @@
-"""Runs specs: from a RunSpec to a job for a fabric, and from what came back to a ledger with a summary."""
+"""Runs specs: from a RunSpec to a job for a fabric, and from its outcome to a run folder with a summary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def run_one(
 ) -> Summary:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
 
-    `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that is of another run.
+    `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that checkpoint belongs to
+    another run.
     """
     whole, data = job_of(spec), data_of(spec)
     job = resumed_job(whole, folder) if resume else whole
@@ -58,7 +59,7 @@ def add_scores(
     scorer: AnyScorer,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Score the run's snapshots, off the clock, and put the figures into its summary."""
+    """Score the run's snapshots, off the clock, and add the figures to its summary."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
         return
     lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.traits.worker_player)
@@ -73,6 +74,6 @@ def add_scores(
 
 
 def begin_comparison(comparison: ComparisonSpec, folder: Path) -> None:
-    """The comparison's own folder, with every arm's whole spec."""
+    """Make the comparison's own folder, with every arm's complete spec."""
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     write_yaml(folder / "spec.yaml", comparison.whole())

@@ -1,6 +1,6 @@
-"""`gannet serve`: the controller's container. Waits for the nodes, runs a spec over them, leaves the ledger.
+"""`gannet serve`: the controller's container. Waits for the nodes, runs a spec over them, and leaves the run folders.
 
-Everything comes from the environment, since compose and swarm can set that alike; see compose/compose.yaml.
+All settings come from the environment, which compose and swarm set in the same way; see compose/compose.yaml.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESULTS = Path("/runs")
 _ALIVE = Path("/run/gannet/alive")
 _BEAT_S = 2.0
 _SETTLED_S = 3.0
-_JOIN_S = 300.0  # for node containers to start, import torch and say so
+_JOIN_S = 300.0  # for node containers to start, import torch and join
 _METRICS_PORT = 9400
 
 
@@ -68,7 +68,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
 def count_nodes(
     listed: Callable[[], int], joined: Callable[[], int], console: Console, timeout_s: float = _JOIN_S
 ) -> int:
-    """How many node containers there are, once all that are listed have joined and no more come."""
+    """The number of node containers, once all that are listed have joined and no more come."""
     end = time.monotonic() + timeout_s
     last, since, shown = 0, time.monotonic(), -1
     while time.monotonic() < end:
@@ -89,7 +89,7 @@ def count_nodes(
 
 
 def addresses_of(name: str) -> int:
-    """How many IPv4 addresses a service's name has in the container network's DNS; 0 while it has none."""
+    """The number of IPv4 addresses of a service's name in the container network's DNS; 0 while it has none."""
     try:
         return len({info[4][0] for info in socket.getaddrinfo(name, None, socket.AF_INET, socket.SOCK_STREAM)})
     except socket.gaierror:
@@ -97,13 +97,13 @@ def addresses_of(name: str) -> int:
 
 
 def give_up_root(results: Path) -> None:
-    """Become the owner of the results' folder, so that what is written there belongs to who started it all."""
+    """Become the owner of the results' folder, so that files written there belong to the user who started the run."""
     if os.geteuid() != 0:
         return
     if not results.is_dir():
         raise ServeError(f"{results} is not mounted: results would be lost; mount a folder there")
     _ALIVE.parent.mkdir(parents=True, exist_ok=True)
-    _ALIVE.parent.chmod(0o1777)  # changing its owner would take one capability more
+    _ALIVE.parent.chmod(0o1777)  # changing its owner would need another capability
     owner = results.stat()
     os.setgroups([])
     os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
@@ -112,7 +112,7 @@ def give_up_root(results: Path) -> None:
 
 
 def _beat() -> None:
-    """Show the health check that this process lives."""
+    """Show the health check that this process is alive."""
 
     def beat() -> None:
         while True:

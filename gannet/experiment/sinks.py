@@ -1,4 +1,4 @@
-"""Sinks of a run: what is written, shown, and watched for a score while nodes train."""
+"""Sinks of a run: they write, show, and watch for a score while nodes train."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gannet.spec.run_spec import RunSpec
 
 
 class Display(Sink, Protocol):
-    """A Sink that people watch; also told which run it is and how scoring goes."""
+    """A Sink that people watch; it also receives the run's identity and the progress of scoring."""
 
     def begin(self, spec: RunSpec, number: int, of: int) -> None: ...
 
     def named(self, run: str) -> None:
-        """The run's name, as the nodes have it in their metrics."""
+        """Take the run's name, as it is in the nodes' metrics."""
         ...
 
     def end(self, summary: Summary) -> None: ...
@@ -83,10 +83,10 @@ class DisplayTee(Tee):
 
 
 class ScoreGoal:
-    """A Sink that scores the nodes' average as soon as a snapshot is whole, and says when it is good enough.
+    """A Sink that scores the nodes' average as soon as a snapshot is complete, and reports when the goal is reached.
 
-    It works in the driver's process; the training clocks of the nodes do not stop for it, but on a
-    crowded host it takes their processor time. Only runs with `stop: {score: …}` have one.
+    It works in the driver's process; the nodes' training clocks do not stop for it, but on a crowded host it competes
+    for processor time. Only runs with `stop: {score: …}` have one.
     """
 
     def __init__(self, spec: RunSpec) -> None:

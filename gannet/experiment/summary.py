@@ -1,4 +1,4 @@
-"""The summary of a finished run: its figures, and what they were measured on."""
+"""The summary of a finished run: its figures, and the environment in which they were measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gannet.spec.run_spec import RunSpec
 
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> Summary:
-    """The summary of a run whose ledger is whole; scores are added once they are known."""
+    """The summary of a run whose folder is complete; scores are added once they are known."""
     sampler = build_sampler(spec.task, spec.data)
     traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
@@ -84,7 +84,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
 
 
 def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, PlayerFacts]:
-    """How each player was exchanged, where each was in its own way; `bytes_per_step` of all nodes, as computed."""
+    """How each player was exchanged, where players have own methods; `bytes_per_step`: computed, of all nodes."""
     if not spec.players:
         return {}
     return {
@@ -100,7 +100,7 @@ def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str
 
 
 def environment(fabric: str, data: dict[str, Any] | None, found: Mapping[str, Any]) -> Environment:
-    """The machine and the versions that a run depends on; `found`: what its fabric tells of itself."""
+    """The machine and the versions that a run depends on; `found`: the fabric's own facts."""
     model = next(
         (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
          if line.startswith("model name")), platform.machine(),

@@ -1,4 +1,4 @@
-"""What a spec's task costs, before it is run and without its data: parameters, bytes on the wire, FLOPs, memory.
+"""The cost of a spec's task, before it is run and without its data: parameters, bytes on the wire, FLOPs, memory.
 
 A gradient is taken on the meta device, where tensors have shapes and no values: a GAN of any size takes a second and
 no memory, whatever the processor.
@@ -31,12 +31,12 @@ OADAM_VECTORS = 3  # moment, square and last direction, of each parameter
 
 @dataclass(frozen=True)
 class Cost:
-    """players: parameters of each. buffers: values without gradients. batch: samples a step.
+    """players: parameters of each. buffers: values without gradients. batch: samples per step.
 
-    sent_bytes: payloads that a node sends a step, the mean over nodes; busiest_bytes: the node that sends most.
-    flops: of matrix products and convolutions in a step's gradient, a multiplication and an addition being two, the
+    sent_bytes: payloads that a node sends per step, the mean over nodes; busiest_bytes: of the node that sends most.
+    flops: of matrix products and convolutions in a step's gradient (a multiplication and an addition are two), the
     mean over a round of critic steps. state_bytes: x, the model's copy of it, its gradient and optimistic Adam's
-    vectors. kept_bytes: what the forward passes leave for the backward ones, all together.
+    vectors. kept_bytes: all that the forward passes keep for the backward passes.
     """
 
     players: dict[str, int]
@@ -50,7 +50,7 @@ class Cost:
 
     @property
     def parameters(self) -> int:
-        """Of all players."""
+        """The parameters of all players."""
         return sum(self.players.values())
 
 
@@ -76,7 +76,7 @@ def cost_of(spec: RunSpec) -> Cost:
 
 
 def dry_task(spec: RunSpec) -> AnyTask:
-    """The task with made-up data: a GAN on the meta device, others, which may look at values, on the CPU."""
+    """The task with made-up data: a GAN on the meta device; others, which may read values, on the CPU."""
     shard = None
     if needs_data(spec.task):
         count = max(100, spec.batch)
@@ -104,7 +104,7 @@ class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def gradient_cost(task: AnyTask, calls: int = 1) -> tuple[float, int]:
-    """(FLOPs of a gradient, bytes that it keeps for its backward passes), the mean and the most of `calls` calls."""
+    """(FLOPs of a gradient, bytes kept for its backward passes): the mean and the maximum of `calls` calls."""
     device = getattr(task, "device", torch.device("cpu"))
     x, most = task.initial().to(device), 0
     with Flops() as counter:
@@ -113,7 +113,7 @@ def gradient_cost(task: AnyTask, calls: int = 1) -> tuple[float, int]:
 
             def keep(tensor: Tensor, kept: dict[int, torch.UntypedStorage] = kept) -> Tensor:
                 storage = tensor.untyped_storage()
-                kept[storage._cdata] = storage  # held, so that no other can have its number
+                kept[storage._cdata] = storage  # held, so that its address is not reused
                 return tensor
 
             with saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -123,7 +123,7 @@ def gradient_cost(task: AnyTask, calls: int = 1) -> tuple[float, int]:
 
 
 def cost_table(costs: dict[str, tuple[RunSpec, Cost]]) -> Table:
-    """One row a name: of an arm, or of a task."""
+    """One row per name, of an arm or a task."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", overflow="fold", min_width=7)
     table.add_column("images", no_wrap=True)

@@ -1,1 +1,1 @@
-"""The run folder: who writes it, who reads it, and the records that both share."""
+"""The run folder: its writer, its readers, and the records that they share."""

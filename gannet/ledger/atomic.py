@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a reader never meets half of one, and a crash leaves the file from before."""
+"""Files written whole or not at all: a reader never sees half of one, and a crash leaves the previous file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Give another path to write to, whose file takes the place of `path` once the block is left without an error.
+    """Yield a temporary path to write to, whose file replaces `path` once the block ends without an error.
 
-    `durable`: it is on the disk before it has the name, else a power cut could leave the name with nothing behind it.
+    `durable`: it is on the disk before it has the name; otherwise a power cut could leave an empty file of that name.
     """
     partial = path.with_name(path.name + ".partial")
     try:

@@ -1,7 +1,7 @@
 """The checkpoints in a run's folder: checkpoints/step-…/node-….safetensors, the last two sets that all nodes have.
 
-A set is whole when every node's file is there; a run goes on from the newest whole one. Nodes can be some steps
-apart, so newer sets that are not whole yet are kept beside the two.
+A set is whole when every node's file exists; a run resumes from the newest whole one. Nodes can be some steps apart,
+so newer sets that are not whole yet are kept in addition to the two.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _KEPT = 2
 
 
 class CheckpointFolder:
-    """Of a run with `world` nodes; importing this module does not import torch."""
+    """The checkpoints of a run with `world` nodes; importing this module does not import torch."""
 
     def __init__(self, run: Path, world: int) -> None:
         self.folder, self._world = run / "checkpoints", world
 
     def put(self, rank: int, step: int, data: bytes) -> None:
-        """Keep a node's checkpoint, written whole or not at all; forget sets that newer whole ones make needless."""
+        """Keep a node's checkpoint, written whole or not at all; remove sets that newer whole ones supersede."""
         final = self.path(step, rank)
         final.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(final, durable=True) as partial:
@@ -32,15 +32,15 @@ class CheckpointFolder:
                 shutil.rmtree(self.folder / f"step-{old:06d}")
 
     def path(self, step: int, rank: int) -> Path:
-        """Where that node's checkpoint of that step is, or would be."""
+        """The path of a node's checkpoint of a step, whether or not it exists."""
         return self.folder / f"step-{step:06d}" / f"node-{rank}.safetensors"
 
     def whole(self) -> list[int]:
-        """The steps of which all nodes have a checkpoint, the newest last."""
+        """The steps at which all nodes have a checkpoint, the newest last."""
         return [s for s in self._steps() if all(self.path(s, rank).exists() for rank in range(self._world))]
 
     def forget_after(self, step: int) -> None:
-        """Remove the sets of later steps: a run that goes on from `step` makes them again."""
+        """Remove the sets of later steps: a run that resumes from `step` makes them again."""
         for later in [s for s in self._steps() if s > step]:
             shutil.rmtree(self.folder / f"step-{later:06d}")
 

@@ -1,4 +1,4 @@
-"""What a run was trained on, for its ledger: two runs whose records are equal saw the same images and labels."""
+"""A record of a run's training data, for its folder: runs with equal records saw the same images and labels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gannet.spec.run_spec import RunSpec
 
 
 def data_of(spec: RunSpec) -> dict[str, Any] | None:
-    """What the run trains on, for runs to be compared by; None where its task needs no data.
+    """The run's training data, by which runs can be compared; None where its task needs no data.
 
-    Read here before any node starts: a missing data set is found out in time, and fetched once if it is to be. Nodes
-    in containers may have data that this machine has not.
+    Read here before any node starts, so that a missing data set is noticed in time, and fetched once if wanted. Nodes
+    in containers may have data that this machine lacks.
     """
     if not needs_data(spec.task):
         return None

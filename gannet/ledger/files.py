@@ -1,4 +1,4 @@
-"""Reads single files of a ledger strictly: every error names the file, the line and the field.
+"""Reads single files of a run folder strictly: every error names the file, the line and the field.
 
 Only the last line of a run that died may be cut short; that is noted, not an error.
 """
@@ -18,7 +18,7 @@ Model = TypeVar("Model")
 
 
 class LedgerError(ValueError):
-    """A ledger file is malformed. The text names the file, the line where there is one, and what is wrong."""
+    """A file of a run folder is malformed. The text names the file, the line if there is one, and the mistake."""
 
 
 def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
@@ -72,7 +72,7 @@ def lines(path: Path, notes: list[str], cut_allowed: bool) -> Iterator[tuple[int
 
 
 def models(path: Path, model: type[Model], notes: list[str], cut_allowed: bool) -> Iterable[Model]:
-    """Each line of a JSON-lines file as a model; `notes` gathers what was cut short."""
+    """Each line of a JSON-lines file as a model; `notes` collects what was cut short."""
     return (validate(model, record, path, number) for number, record in lines(path, notes, cut_allowed))
 
 

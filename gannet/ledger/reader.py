@@ -1,9 +1,8 @@
-"""Loads what runs left on disk (the ledger) into typed, read-only objects for tables, conclusions and
-reports.
+"""Loads run folders into typed, read-only objects for tables, conclusions and reports.
 
-A run may have died at any moment, so a missing file, an empty file or a last line cut short is read as far
-as it goes and noted on the run. Anything else that does not fit is a LedgerError naming the file, the line
-and the field: a report built on a misread ledger would be worse than none.
+A run may have died at any moment, so a missing file, an empty file or a last line cut short is read as far as
+possible and noted on the run. Any other mismatch is a LedgerError naming the file, the line and the field: a report
+built on a misread folder would be worse than none.
 """
 
 from __future__ import annotations
@@ -172,7 +171,7 @@ def read_run(folder: Path) -> Run:
     windows: list[BadWindow] = []
     for number, record in lines(folder / "links.jsonl", notes, cut_allowed):
         if record.get("event") in ("configured", "series"):
-            continue  # what a change put in force in figures; the change has a line of its own
+            continue  # the figures that a change applied; the change has its own line
         if record.get("event") == "bad-window":
             windows.append(validate(BadWindow, record, folder / "links.jsonl", number))
         elif "event" in record:
@@ -212,7 +211,7 @@ def read_run(folder: Path) -> Run:
         scores=scores,
         links=tuple(_counters_grow(samples, folder / "links.jsonl")),
         events=tuple(events),
-        # The scores' times are means over nodes; a step's own times stand in where a snapshot was not scored.
+        # The scores' times are means over nodes; the step's own times are used where a snapshot was not scored.
         images=_images(folder / "images", {s.step: s.t_s for s in steps} | {s.step: s.t_s for s in scores}),
         notes=tuple(notes),
         windows=tuple(windows),

@@ -1,9 +1,9 @@
-"""The records of a run folder, one type for each kind of file or line: who writes a file and who reads it share them.
+"""The records of a run folder, one type for each kind of file or line, shared by writer and readers.
 
-What training and the links' measurement find is declared where it is measured (StepStats, EdgeResult, FanResult) and
-taken from there. Readers ignore unknown fields, so that run folders can grow, and check the others; a field added
-later has a default, for folders without it. Numbers that training may drive to NaN or infinity arrive as None in
-scores, and as they are in losses.
+Figures of training and of the links are declared where they are measured (StepStats, EdgeResult, FanResult) and taken
+from there. Readers ignore unknown fields, so that run folders can grow, and check the others; a field added later has
+a default, for folders without it. Numbers that training may drive to NaN or infinity arrive as None in scores, and as
+they are in losses.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class LinkEvent(Record):
 
 
 class BadWindow(Record):
-    """A stretch of training in which a node's links were not as ordered (a line of links.jsonl)."""
+    """An interval in which a node's links deviated from their profile (a line of links.jsonl)."""
 
     node: int
     from_s: Seconds
@@ -76,9 +76,9 @@ class BadWindow(Record):
 class Score(Record):
     """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
 
-    `more`: further scores by name; the line has a list of their names, and each as a field of its own. `features`:
-    the network they were taken on. `classes`: the share of the images by class. `consensus`: each player's consensus
-    distance, in the line a field of its own.
+    `more`: further scores by name; the line has a list of their names, and each as a separate field. `features`: the
+    network they were taken on. `classes`: the share of the images by class. `consensus`: each player's consensus
+    distance, in the line a separate field.
     """
 
     step: int
@@ -108,9 +108,9 @@ class Score(Record):
 
 
 class Certificate(Record):
-    """What the probes found before training and the watch during it (certificate.json).
+    """The results of the probes before training and of the link monitor during it (certificate.json).
 
-    `model`: nothing was measured. Links and fans are what gannet.netem.measure found of them.
+    `model`: nothing was measured. Links and fans are the results of gannet.netem.measure.
     """
 
     trusted: bool
@@ -123,7 +123,7 @@ class Certificate(Record):
 
     @classmethod
     def of(cls, found: MeasuredCertificate, model: bool) -> Certificate:
-        """The record of a certificate as it is now."""
+        """The record of a certificate in its present state."""
         return cls(
             trusted=found.trusted,
             reasons=tuple(found.reasons),
@@ -136,7 +136,7 @@ class Certificate(Record):
 
 
 class StepTime(Record):
-    """Seconds a step took, over all nodes and steps."""
+    """Durations of steps, seconds, over all nodes and steps."""
 
     median: float | None = None
     mean: float | None = None
@@ -145,7 +145,7 @@ class StepTime(Record):
 
 @dataclass(frozen=True)
 class LowerBound:
-    """The least that a gradient step can take, seconds, averaged over the steps from one exchange to the next.
+    """The minimum duration of a gradient step, seconds, averaged over the steps from one exchange to the next.
 
     Computing, and bytes ÷ rate + delay on the busiest node; see gannet.experiment.bounds.
     """
@@ -157,14 +157,14 @@ class LowerBound:
 
 
 class TopologyFacts(Record):
-    """Who exchanges with whom, and how fast that mixes."""
+    """The topology of exchanges, and how fast it mixes."""
 
     name: str = ""
     spectral_gap: float | None = None
 
 
 class PlayerFacts(Record):
-    """How one player was exchanged, where each was in its own way; bytes of all nodes a step, as computed."""
+    """How one player was exchanged, where players have own methods; bytes per step of all nodes, as computed."""
 
     algorithm: str
     every: int = 1
@@ -189,7 +189,7 @@ class Summary(Record):
     topology: TopologyFacts | None = None
     parameters: int | None = None
     steps: int = 0
-    resumed_after: tuple[int, ...] | None = None  # the steps after which it continued from checkpoints
+    resumed_after: tuple[int, ...] | None = None  # the steps after which it resumed from checkpoints
     seconds: float | None = None
     setup_s: float | None = None
     step_s: StepTime = StepTime()
@@ -215,7 +215,7 @@ class Summary(Record):
 class Continuation(Record):
     """A run continued from checkpoints (a line of resumed.jsonl): after which step, and when.
 
-    `reasons_before`: what spoke against the run's links until then.
+    `reasons_before`: the reasons until then to distrust the run's links.
     """
 
     step: int
@@ -236,7 +236,7 @@ class Host(Record):
 
 
 class Environment(Record):
-    """The machine and the versions that a run depends on (environment.json), and what its fabric adds of its own."""
+    """The machine and the versions that a run depends on (environment.json), and its fabric's additions."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -249,12 +249,12 @@ class Environment(Record):
     data: dict[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
-        """What was recorded, as plain values."""
+        """The recorded facts, as plain values."""
         return to_json(self, recorded=True)
 
 
 def to_json(record: Any, recorded: bool = False) -> dict[str, Any]:
-    """A record as plain JSON values: what validating gives back as an equal one. `recorded`: only what was given."""
+    """A record as plain JSON values, which validate to an equal record. `recorded`: only fields that were given."""
     if isinstance(record, BaseModel):
         return record.model_dump(mode="json", exclude_unset=recorded)
     return asdict(record)

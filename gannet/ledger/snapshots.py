@@ -1,4 +1,4 @@
-"""The parameters that a run left behind: which snapshots there are, and the nodes' states side by side."""
+"""The parameters that a run left behind: its snapshots, and the nodes' states as rows of a matrix."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Snapshot:
 
 
 def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], worker_player: str | None) -> Tensor:
-    """The nodes' states by rank as rows (M, size) that can be averaged and held against each other.
+    """The nodes' states by rank as rows (M, size) that can be averaged and compared.
 
     Where the method leaves one player to the workers (Method.worker_player, as MD-GAN does the discriminator), all
-    else is on rank 0 alone: every row has that, NaN where rank 0 is missing. Rank 0 lacks that player: its row has
-    the workers' mean.
+    other players are on rank 0 alone: every row has those, NaN where rank 0 is missing. Rank 0 lacks the workers'
+    player: its row has the workers' mean.
     """
     ranks = sorted(states)
     x = torch.stack([states[rank] for rank in ranks])
@@ -73,6 +73,6 @@ def spread(snapshots: list[Snapshot], points: int) -> list[Snapshot]:
 
 
 def consensus_distance(x: Tensor) -> float | None:
-    """(1/M) sum_i |x_i - x_mean|^2 for x of shape (M, n); None if not finite, as JSON knows no infinity."""
+    """(1/M) sum_i |x_i - x_mean|^2 for x of shape (M, n); None if not finite, as JSON has no infinity."""
     distance = (x - x.mean(0)).square().sum(1).mean().item()
     return distance if math.isfinite(distance) else None

@@ -1,8 +1,8 @@
-"""The ledger: one folder a run, written line by line while the run goes on, so that nothing is lost.
+"""Writes the run folder: one per run, line by line while the run lasts, so that nothing is lost.
 
 spec.yaml environment.json certificate.json steps.jsonl links.jsonl snapshots/ checkpoints/ summary.json
-(after scoring: scores.jsonl images/; of a run that went on from a checkpoint: resumed.jsonl;
-where somebody's own task was trained, a copy of its file)
+(after scoring: scores.jsonl images/; of a run that resumed from a checkpoint: resumed.jsonl;
+where a user's own task was trained, a copy of its file)
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _TOTALS = ("tx_bytes", "rx_bytes")
 
 
 class Ledger:
-    """A Sink that keeps a run's news in its folder and the sums that its summary needs.
+    """A Sink that records a run in its folder and keeps the sums that its summary needs.
 
-    `resumed`: from where the run in that folder goes on. What the ledger has of later steps and times is dropped, for
-    they are made again; so each step of a node has one line.
+    `resumed`: where the run in that folder resumes. Records of later steps and times are dropped, since those steps
+    are made again; so each step of a node has one line.
     """
 
     def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None) -> None:
@@ -68,7 +68,7 @@ class Ledger:
             self.links(to_json(event))
 
     def _go_back(self, resumed: Resumed) -> None:
-        """Be as the ledger was at that step, and note it down."""
+        """Restore the folder's state at that step, and record the resumption."""
         for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
             figures = validate(Step, line, self.folder / "steps.jsonl", None)
             self.stats[figures.node].append(figures)
@@ -91,20 +91,20 @@ class Ledger:
         with path.open("a", encoding="utf-8") as file:
             write_line(file, to_json(here))
         self.resumed = [validate(Continuation, line, path, None) for line in _kept(path, lambda line: True)]
-        (self.folder / "summary.json").unlink(missing_ok=True)  # it said that the run had stopped
+        (self.folder / "summary.json").unlink(missing_ok=True)  # it recorded that the run had stopped
 
     def phase(self, text: str) -> None:
-        """Nothing is kept of how far the set-up is."""
+        """Ignored: the stages of the set-up are not recorded."""
 
     def step(self, rank: int, stats: StepStats) -> None:
-        """One line of steps.jsonl."""
+        """Write one line of steps.jsonl."""
         figures = Step(node=rank, **vars(stats))
         self.stats[rank].append(figures)
         self.missing += len(stats.missing)
         write_line(self._steps, to_json(figures))
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
-        """snapshots/step-…/node-….safetensors, written whole or not at all."""
+        """Write snapshots/step-…/node-….safetensors, whole or not at all."""
         folder = self.folder / "snapshots" / f"step-{step:06d}"
         folder.mkdir(exist_ok=True)
         final = folder / f"node-{rank}.safetensors"
@@ -114,12 +114,12 @@ class Ledger:
         return False
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
-        """checkpoints/step-…/node-….safetensors, and all lines of the steps until then safe from a power cut."""
+        """Write checkpoints/step-…/node-….safetensors, after all lines up to then are safe from a power cut."""
         os.fsync(self._steps.fileno())
         self._checkpoints.put(rank, step, data)
 
     def links(self, line: dict[str, Any]) -> None:
-        """One line of links.jsonl."""
+        """Write one line of links.jsonl."""
         line = self._totals.grown(line)
         self.link_lines.append(line)
         write_line(self._links, line)
@@ -129,7 +129,7 @@ class Ledger:
         self.refusals[verdict] += 1
 
     def certificate(self, certificate: Certificate) -> None:
-        """certificate.json; written again when the run adds to it."""
+        """Write certificate.json; called again when the run adds to it."""
         write_json(self.folder / "certificate.json", to_json(records.Certificate.of(certificate, self._modelled)))
 
     def close(self) -> None:
@@ -138,7 +138,9 @@ class Ledger:
         self._links.close()
 
     def total(self, layer: str, finished: dict[tuple[int, str], int]) -> int:
-        """Bytes sent in a layer: what finished nodes counted to the end, and the lines of those that did not."""
+        """Bytes sent in a layer: the final counts of nodes that finished, and the sums of lines of those that did
+        not.
+        """
         return sum(
             finished[rank, layer] + self._before[rank, layer]
             if (rank, layer) in finished
@@ -163,14 +165,14 @@ class Ledger:
 
 
 class _Totals:
-    """Bytes of the nodes' interfaces, which grow over a whole run though those of a resumed run count anew."""
+    """Byte totals of the nodes' interfaces over a whole run, although a resumed run's counters restart at zero."""
 
     def __init__(self, kept: list[dict[str, Any]]) -> None:
         self._last = {(line["node"], name): line[name] for line in kept for name in _TOTALS if name in line}
         self._offset: dict[tuple[int, str], int] = {}
 
     def grown(self, line: dict[str, Any]) -> dict[str, Any]:
-        """The line with its totals going on where the kept ones ended."""
+        """The line with its totals continued from the kept ones."""
         changed = {}
         for name in _TOTALS:
             if (line.get("node"), name) in self._last and name in line:
@@ -180,12 +182,12 @@ class _Totals:
 
 
 def now() -> str:
-    """The time of day, as ledgers have it."""
+    """The time of day, in the format of run folders."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """The wanted lines of a .jsonl file, which then has no others. A line cut short, as a crash leaves, is none."""
+    """The wanted lines of a .jsonl file, which then has no others. A line cut short by a crash is dropped."""
     kept = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -212,13 +214,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_yaml(path: Path, value: Any) -> None:
-    """A YAML file in the order of the value's keys; texts of several lines stand there as such."""
+    """A YAML file in the order of the value's keys; multi-line texts are written as blocks."""
     text = yaml.dump(value, Dumper=_Readable, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
 
 
 class _Readable(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
+    """Writes multi-line texts as blocks."""
 
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

@@ -50,7 +50,7 @@ class Consensus:
         """Add a node's snapshot; returns the steps that are now complete, in order."""
         if step <= self._shown:
             return []
-        self._expected.add(rank)  # it is alive
+        self._expected.add(rank)  # the node is alive
         self._parts.setdefault(step, {})[rank] = (t_s, x)
         return self._whole()
 

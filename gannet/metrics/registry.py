@@ -106,7 +106,7 @@ class RunRegistry:
         self.ended_s: float | None = None
 
     def set(self, name: str, value: float, *labels: object) -> None:
-        """Set a gauge, or a counter that is counted elsewhere."""
+        """Set a gauge, or a counter that another component counts."""
         with self.lock:
             self.values[name][tuple(map(str, labels))] = value
 

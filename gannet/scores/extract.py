@@ -1,6 +1,6 @@
 """The scores that torchmetrics computes, on features that are already known: Fréchet, kernel, classifier score.
 
-Its metrics come with networks of their own; given one that returns its input, they take features directly. They are
+Its metrics come with their own networks; given one that returns its input, they take features directly. They are
 imported where they are used: they bring torchvision's models, and with them three times torch's own import time.
 """
 

@@ -39,8 +39,7 @@ class Proxy:
 
 
 class QualityWatch:
-    """Scores the latest snapshot that it was offered, one at a time; those that were offered in the meantime are
-    skipped."""
+    """Scores the latest snapshot that it was offered, one at a time; those offered in the meantime are skipped."""
 
     def __init__(self, samples: int = SAMPLES) -> None:
         self._samples = samples

@@ -1,1 +1,1 @@
-"""Spec files: what a user may write, read and checked, with one clear error for each mistake."""
+"""Spec files: read and checked, with one clear error for each mistake."""

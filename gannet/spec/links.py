@@ -25,7 +25,7 @@ from gannet.netem.links.state import LinkState
 from gannet.node.tasks.config import Settings
 from gannet.spec.schedule import Edge, Profile, ScheduledChange
 
-# After the last second of a run its nodes make the steps to their common end; what loops continues until then.
+# After the last second of a run its nodes make the steps to their common end; traces that loop continue until then.
 _AFTER_S = 60.0
 
 
@@ -41,7 +41,7 @@ Cells = Annotated[Table | None, BeforeValidator(_table)]
 
 
 class RegionsSpec(Settings):
-    """The region of every node, by rank, and the matrix of what lies between them: shipped, or the path of a file."""
+    """The region of every node, by rank, and the matrix of links between them: shipped, or the path of a file."""
 
     matrix: Annotated[LinkMatrix, BeforeValidator(_matrix)] = Field(default_factory=lambda: load_matrix("aws"))
     nodes: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -56,7 +56,8 @@ class LinksSpec(Settings):
     """The links of a run: `profile` for all, replaced for single `nodes` and directed `edges`; and their changes.
 
     `regions`, or `delays_ms` and `losses_percent` (by rank: sender's row, receiver's column; or `delays` and
-    `losses`, the paths of CSV files), say what lies between each pair of nodes; rates stay the nodes', `edges` win.
+    `losses`, the paths of CSV files), give delay and loss between each pair of nodes; rates stay the nodes', and
+    `edges` take precedence.
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
@@ -93,14 +94,14 @@ class LinksSpec(Settings):
 
     @property
     def pairs(self) -> dict[tuple[int, int], LinkProfile]:
-        """What regions or matrices say of single links. Raises MatrixError."""
+        """The single links that regions or matrices specify. Raises MatrixError."""
         if self.regions is not None:
             return region_edges(self.regions.nodes, self.regions.matrix)
         return matrix_edges(self.delays_ms, self.losses_percent) if self.delays_ms is not None else {}
 
     @property
     def state(self) -> LinkState:
-        """The links as a run begins."""
+        """The links at the beginning of a run."""
         return LinkState(profile=self.profile, nodes=self.nodes, edges={**self.pairs, **self.edges})
 
     def describe(self) -> str:
@@ -115,9 +116,9 @@ class LinksSpec(Settings):
         return ", ".join(parts)
 
     def over_time(self, world: int, last_s: float | None) -> tuple[LinkState, tuple[LinkChange, ...]]:
-        """The links as a run of `world` nodes begins, and their changes; it ends after `last_s` (None: not known).
+        """The initial links of a run of `world` nodes, and their changes; it ends after `last_s` (None: not known).
 
-        Raises ValueError with the path of the field that does not fit.
+        Raises ValueError with the path of the invalid field.
         """
         self._check(world)
         until_s = None if last_s is None else last_s + _AFTER_S
@@ -131,7 +132,7 @@ class LinksSpec(Settings):
         return links, tuple(LinkChange(moment.at_s, moment.links, moment.series) for moment in moments)
 
     def _check(self, world: int) -> None:
-        """Raise ValueError for nodes that are not there."""
+        """Raise ValueError for nodes that do not exist."""
         for field, ranks in self._named():
             if wrong := sorted(rank for rank in ranks if not 0 <= rank < world):
                 raise ValueError(f"links.{field}: node {wrong[0]} does not exist: the nodes are 0 to {world - 1}")
@@ -152,7 +153,7 @@ class LinksSpec(Settings):
             raise ValueError(f"links.delays_ms: {error}") from None
 
     def _named(self) -> Iterator[tuple[str, set[int]]]:
-        """Every field that names nodes, and which."""
+        """(field, ranks) of every field that names nodes."""
         yield "nodes", set(self.nodes)
         yield "edges", {rank for edge in self.edges for rank in edge}
         for number, entry in enumerate(self.schedule):
@@ -161,7 +162,7 @@ class LinksSpec(Settings):
 
 
 def unmodelled(links: LinkState) -> str:
-    """What the virtual fabric has no model of, in words; empty where there is nothing. A loss of all is a cut."""
+    """The features that the virtual fabric does not model, in words; empty: none. A loss of 100% is a cut."""
     for profile in (links.profile, *links.nodes.values(), *links.edges.values()):
         loss_percent = profile.mean_loss_percent
         found = [f"loss {loss_percent:g}%"] if 0 < loss_percent < 100 else []

@@ -34,9 +34,9 @@ def load_spec(
 ) -> ComparisonSpec:
     """Read a spec by path, a shipped one by name, or one that is a mapping already.
 
-    `overrides`: values by dotted key, {"algorithm.every": 4}, or as the command line has them, ["algorithm.every=4"].
-    They win over the file and its arms; `base` replaces fields of the file, but not of its arms.
-    Raises SpecError with every mistake.
+    `overrides`: values by dotted key, {"algorithm.every": 4}, or in command-line form, ["algorithm.every=4"]. They
+    take precedence over the file and its arms; `base` replaces fields of the file, but not of its arms. Raises
+    SpecError with every mistake.
     """
     if isinstance(source, Mapping):
         return resolve({**source, **(base or {})}, "spec", overrides)
@@ -59,7 +59,7 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> Co
         if head == "arms" and rest.split(".")[0] not in (base.get("arms") or {}):
             known = ", ".join(base.get("arms") or {}) or "none"
             raise SpecError(f"--set {key}: {where} has no such arm; it has {known}")
-        if head in ("seed", "seeds"):  # two names of one thing: the command line's wins
+        if head in ("seed", "seeds"):  # two names of one setting: the command line takes precedence
             base.pop("seed", None)
             base.pop("seeds", None)
         base = merge(base, nest(key, value))
@@ -98,7 +98,7 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> Co
 
 
 def explain(error: ValidationError) -> list[str]:
-    """One line a mistake: the field's path, what is wrong or allowed, and what it got."""
+    """One line per mistake: the field's path, what is wrong or allowed, and the value."""
     lines = []
     for item in error.errors():
         tags = _ALGORITHM_TAGS | _TAGS_OF.get(str(item["loc"][0]) if item["loc"] else "", frozenset())
@@ -111,7 +111,7 @@ def explain(error: ValidationError) -> list[str]:
 
 
 def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:
-    """Report a mistake of the base, which every arm repeats, once."""
+    """Report a mistake in the base, which every arm repeats, once."""
     plain = [re.sub(r"^in arm .*?: ", "", line) for line in mistakes]
     return [
         text if len(arms) > 1 and plain.count(text) == len(arms) else line

@@ -24,7 +24,7 @@ class _OneOfEachKey(yaml.SafeLoader):
 
 
 def parse(text: str) -> Any:
-    """What the YAML says. Raises YAMLError, also for a key that appears twice."""
+    """The content of a YAML text. Raises YAMLError, also for a key that appears twice."""
     loader = _OneOfEachKey(text)
     try:
         return loader.get_single_data()
@@ -33,14 +33,14 @@ def parse(text: str) -> Any:
 
 
 def nest(key: str, value: Any) -> dict[str, Any]:
-    """The override that a dotted key means: a.b=1 is {a: {b: 1}}."""
+    """A dotted key's override as nested mappings: a.b=1 is {a: {b: 1}}."""
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merge, all else replaces. A mapping whose `name` changes is another thing: it replaces too."""
+    """Merge mappings; other values replace, and so does a mapping whose `name` differs."""
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)

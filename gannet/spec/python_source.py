@@ -9,7 +9,7 @@ from typing import Any
 from gannet.node.plugins import with_source
 
 FIELDS = ("task", "algorithm", "codec", "topology")
-"""Fields of a spec that may be `{name: python, file: …}`; all but the task are each player's as well."""
+"""Fields of a spec that may be `{name: python, file: …}`; all but the task may also be set per player."""
 
 
 class SourceMissing(Exception):
@@ -33,7 +33,7 @@ def with_texts(spec: Mapping[str, Any], folder: Path, chosen: Collection[str] = 
 
 
 def chosen_files(overrides: Iterable[tuple[str, Any]]) -> set[str]:
-    """Dotted keys of every `file` among overrides, whether the key says it or a mapping in the value does."""
+    """Dotted keys of every `file` among overrides, whether it is in the key or in a mapping in the value."""
     found: set[str] = set()
     for key, value in overrides:
         if isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def _fields(owner: Mapping[str, Any], path: str, folder: Path, chosen: Collectio
 
 
 def _with_text(value: Any, field: str, folder: Path, chosen: bool) -> Any:
-    """The settings with the text of their file; what names no Python file comes back as it is."""
+    """The settings with the text of their file; settings without one are returned unchanged."""
     if not isinstance(value, Mapping) or value.get("name") != "python" or not isinstance(value.get("file"), str):
         return value
     own = {key: given for key, given in value.items() if not chosen or key not in ("source", "sha256")}
@@ -64,5 +64,5 @@ def _with_text(value: Any, field: str, folder: Path, chosen: bool) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         why = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise SourceMissing(f"{field}.file: {path}: {why}; the path is relative to the spec's folder") from None
-    # A sha256 that was given is held against the text.
+    # A given sha256 is compared with the text.
     return {**own, "source": text} if "sha256" in own else with_source(own, text)

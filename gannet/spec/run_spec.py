@@ -1,8 +1,8 @@
-"""The spec: everything that a run is, in one YAML file, checked before anything starts.
+"""The spec: the complete description of a run, in one YAML file, checked before anything starts.
 
-A spec without `arms` is one run. `arms` are named overrides of it, which make it a comparison: each
-arm is the spec with its override merged in, run once for each seed. Every mistake is reported with the
-field's path, what it got and what it allows.
+A spec without `arms` is one run. `arms` are named overrides of it, which make it a comparison: each arm is the spec
+with its override merged in, run once for each seed. Every mistake is reported with the field's path, its value and
+what it allows.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RunSpec(TrainingSettings):
         if value not in fabric_names():
             expected = f"{', '.join(others)} or {last}"
             raise PydanticCustomError("fabric", "Input should be {expected}", {"expected": expected})
-        fabric_kind(value)  # another package's may be broken
+        fabric_kind(value)  # a fabric from another package may be broken
         return value
 
     @field_validator("name", "arm")
@@ -128,7 +128,7 @@ class RunSpec(TrainingSettings):
             if not (custom or part.topology.shipped):
                 continue
             try:
-                topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file as many as it has
+                topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file a fixed number
                 part.algorithm.traits.check_topology(topology)
             except PluginError:
                 raise
@@ -143,7 +143,7 @@ class RunSpec(TrainingSettings):
 
     @model_serializer(mode="wrap")
     def _as_a_file(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What the run is comes first. Data that a task does not read are left out: they could not be read back."""
+        """The run's identity comes first. Data that a task does not read are left out: they cannot be read back."""
         fields: dict[str, Any] = whole(self)
         fields = {name: fields[name] for name in _HEAD if name in fields} | fields
         unasked = isinstance(self.task, PythonTaskConfig) and "data" not in self.model_fields_set
@@ -153,17 +153,17 @@ class RunSpec(TrainingSettings):
 
     @property
     def fabric_kind(self) -> FabricKind:
-        """What its fabric can and needs."""
+        """Its fabric's abilities and needs."""
         return fabric_kind(self.fabric)
 
     @property
     def methods(self) -> list[RunSpec]:
-        """This run, or where players are exchanged each in its own way, each player's as a run of its own."""
+        """This run, or, where players have own methods, one run per player."""
         return list(parts_of(self).values()) or [self]
 
     @property
     def python_files(self) -> dict[str, str]:
-        """The texts of a user's own files, by names that are all different."""
+        """The texts of a user's own files, by unique names."""
         found: dict[str, str] = {}
         for part in (self, *self.methods):
             for own in (getattr(part, field) for field in FIELDS):
@@ -175,18 +175,18 @@ class RunSpec(TrainingSettings):
         return found
 
     def say(self, what: Callable[[RunSpec], object]) -> str:
-        """A setting for people: "fp32", or where players have their own "generator fp32, discriminator fp16"."""
+        """A setting in words: "fp32", or where players have their own "generator fp32, discriminator fp16"."""
         parts = parts_of(self)
         return ", ".join(f"{player or 'others'} {what(part)}" for player, part in parts.items()) or str(what(self))
 
     @cached_property
     def links_over_time(self) -> tuple[LinkState, tuple[LinkChange, ...]]:
-        """The links as the run begins, and their changes. Raises ValueError for a schedule that does not fit."""
+        """The links at the beginning of the run, and their changes. Raises ValueError for an invalid schedule."""
         return self.links.over_time(self.nodes, self.stop.seconds)
 
     @property
     def profiles(self) -> list[LinkProfile]:
-        """Every profile that its links ever have."""
+        """Every profile that its links use at any time."""
         links, changes = self.links_over_time
         states = (links, *(change.links for change in changes))
         return [
@@ -195,7 +195,6 @@ class RunSpec(TrainingSettings):
 
     @property
     def title(self) -> str:
-        """The arm's label for people."""
         return self.label or self.arm
 
 
@@ -212,7 +211,7 @@ class ComparisonSpec(Settings):
         return {"name": self.name, "seeds": list(self.seeds), "arms": arms}
 
     def runs(self) -> list[RunSpec]:
-        """Every run, seed by seed, so that an interrupted comparison has whole rounds."""
+        """Every run, seed by seed, so that an interrupted comparison has complete seeds."""
         return [arm.model_copy(update={"seed": seed}) for seed in self.seeds for arm in self.arms.values()]
 
 

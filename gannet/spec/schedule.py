@@ -1,4 +1,4 @@
-"""The `links.schedule:` part of a spec: one entry a change, each of one kind, and what each may say besides."""
+"""The `links.schedule:` part of a spec: one entry per change, each of one kind, and the fields that each allows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _edge(value: Any) -> Any:
 
 
 def _trace(value: Any) -> Any:
-    """A shipped trace's name, the path of a file, or {name, csv}: a trace that has travelled."""
+    """A shipped trace's name, the path of a file, or {name, csv}: a trace that was sent along."""
     if isinstance(value, str):
         return load_trace(value)
     if isinstance(value, dict) and set(value) == {"name", "csv"} and all(isinstance(v, str) for v in value.values()):
@@ -110,11 +110,11 @@ _FIELDS = {
 
 
 class ScheduledChange(Settings):
-    """What happens from `at_s` seconds of training on; it is of one kind, and ends after `for_s` if that is given.
+    """A change from `at_s` seconds of training on; it is of one kind, and ends after `for_s` if that is given.
 
-    `profile`: at `nodes` and `edges`, or at all nodes; with `ramp_s` from what is there along a straight line.
+    `profile`: at `nodes` and `edges`, or at all nodes; with `ramp_s` from the present state along a straight line.
     `flap`: all links of `nodes`, and `edges`, down and up again. `partition`: "0,1:2,3", no link between groups.
-    `heal`: ends every cut. `isolate`: nodes that neither hear nor are heard. `trace`: replayed at `nodes`, or at all.
+    `heal`: ends every cut. `isolate`: nodes cut off from all others. `trace`: replayed at `nodes`, or at all.
     """
 
     at_s: Moment
@@ -162,14 +162,14 @@ class ScheduledChange(Settings):
         return words + schedule.places(self.nodes, self.edges)
 
     def named(self) -> Iterator[tuple[str, set[int]]]:
-        """The fields that name nodes, and which."""
+        """(field, ranks) of the fields that name nodes."""
         yield "nodes", set(self.nodes or ())
         yield "edges", {rank for edge in self.edges or () for rank in edge}
         yield "isolate", set(self.isolate or ())
         yield "partition", {rank for group in self.partition or () for rank in group}
 
     def layer(self, world: int, last_s: float | None, where: str) -> Layer:
-        """What gannet.netem.links.schedule makes of it; `last_s`: when a trace that loops may end. Raises
+        """The entry as a layer of gannet.netem.links.schedule; `last_s`: when a trace that loops may end. Raises
         ScheduleError.
         """
         until_s = inf if self.for_s is None else self.at_s + self.for_s

@@ -1,4 +1,4 @@
-"""What a spec says of scoring: which snapshots, by which scores, on how many images, where."""
+"""The `score:` part of a spec: which snapshots, by which scores, on how many images, on which device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to run of a spec: one arm with one seed, or some of its arms; for the command line and for Python alike."""
+"""Selects the runs of a spec: one arm with one seed, or some of its arms; for the command line and for Python."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Replicas:
         return {"own": self.own, **of, "gone": torch.tensor(sorted(self.gone), dtype=torch.int64)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         self.own, self.gone = state["own"], set(state["gone"].tolist())
         self.of = {j: state[f"of-{j}"] for j in self.of}
 

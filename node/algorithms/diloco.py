@@ -43,7 +43,7 @@ class Outer:
         return {"theta": self.theta, "momentum": self.momentum}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         self.theta, self.momentum = state["theta"], state["momentum"]
 
 

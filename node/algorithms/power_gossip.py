@@ -65,7 +65,7 @@ class EdgeState:
         return {**bases, "from_right": torch.tensor(self.from_right), "random": self._random.get_state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         self.bases = [state[f"basis-{number}"] for number in range(len(self.bases))]
         self.from_right = bool(state["from_right"])
         self._random.set_state(state["random"])
@@ -137,7 +137,7 @@ class LowRankGossip:
         return {**edges, "gone": torch.tensor(sorted(self._gone), dtype=torch.int64)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         self._gone = set(state["gone"].tolist())
         for j in {int(name.partition(".")[0]) for name in state if name != "gone"}:
             start = f"{j}."

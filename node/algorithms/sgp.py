@@ -81,7 +81,7 @@ class PushSum:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Back to a `state`."""
+        """Restore a `state`."""
         self.x, self.weight = state["x"], float(state["weight"])
         self.last = dict(zip(state["peers"].tolist(), state["last"].tolist(), strict=True))
 

@@ -1,4 +1,4 @@
-"""How tensors are packed into a message's payload: one file a family, with its settings, its size and its arithmetic.
+"""How tensors are packed into a message's payload: one file per family, with settings, sizes and arithmetic.
 
 Importing this package imports neither torch nor numpy, so that a spec's codec can be checked without waiting.
 """
@@ -15,9 +15,9 @@ __all__ = ["NAMES", "Codec", "build_codec", "float32_codec"]
 def build_codec(codec: CodecSetting, seed: int = 0, rank: int = 0) -> Codec:
     """The codec of that name, or of a user's own Python.
 
-    `seed` and `rank` begin the stream of a codec that rounds or picks at random: equal ones give equal payloads,
-    other ranks' errors are independent. Raises ValueError for a name that is none, PluginError for
-    Python that cannot be used.
+    `seed` and `rank` seed the stream of a codec that rounds or picks at random: equal ones give equal payloads,
+    errors of different ranks are independent. Raises ValueError for an unknown name, PluginError for Python that
+    cannot be used.
     """
     return codec_config(codec).build(seed, rank)
 

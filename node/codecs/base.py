@@ -45,7 +45,7 @@ class Traits(Protocol):
 
 
 class CodecConfig(Settings):
-    """The base of a shipped codec's settings: what a spec can choose, what the codec is, and how it is built.
+    """The base of a shipped codec's settings: the choices of a spec, the codec's properties, and how it is built.
 
     `forms`: ready-made names, as messages and measurements list them.
     """
@@ -60,7 +60,7 @@ class CodecConfig(Settings):
 
     @property
     def text(self) -> str:
-        """The one text for these parameters; those with their usual values are left out."""
+        """The canonical text for these parameters; those with default values are left out."""
         bits = getattr(self, "bits", None)
         usual = type(self).model_validate({"name": self.name} | ({"bits": bits} if bits else {}))
         head = f"{self.name}-{bits}bit" if bits else self.name
@@ -74,7 +74,7 @@ class CodecConfig(Settings):
 
     @property
     def damping(self) -> float:
-        """See Traits; 1 for what is a contraction as it is, or nearly so in practice."""
+        """See Traits; 1 for a codec that is a contraction already, or nearly so in practice."""
         return 1.0
 
     def keeps_float32(self, values: int, statistics: bool) -> bool:
@@ -82,7 +82,7 @@ class CodecConfig(Settings):
         return False
 
     def build(self, seed: int, rank: int) -> Codec:
-        """The codec; `seed` and `rank` begin the stream of one that rounds or picks at random."""
+        """The codec; `seed` and `rank` seed the stream of one that rounds or picks at random."""
         raise NotImplementedError
 
 
@@ -101,8 +101,8 @@ Bucket = Annotated[int, Field(ge=8, le=1 << 20, multiple_of=8)]
 class Codec(Protocol):
     """Packs a flat float32 tensor into bytes and back.
 
-    `unbiased`: the mean of what comes back is what went in (casts count as such: they round to nearest).
-    `grain`: a vector cut at multiples of this many values packs to as many bytes as in one segment, headers apart.
+    `unbiased`: the mean of the decoded values is the encoded value (casts count as unbiased: they round to nearest).
+    `grain`: a vector cut at multiples of this many values packs to as many bytes as in one segment, without headers.
     """
 
     name: str
@@ -117,8 +117,8 @@ class Codec(Protocol):
     def encode(self, values: Tensor) -> memoryview:
         """Body for a flat float32 tensor. The payload does not alias `values`.
 
-        Never raises for what the values are: a payload with NaN or infinity is one that is not `finite`, so that
-        a receiver refuses it whatever the codec.
+        Never raises because of the values: a payload with NaN or infinity is not `finite`, so that a receiver
+        refuses it whatever the codec.
         """
         ...
 
@@ -129,12 +129,12 @@ class Codec(Protocol):
     def finite(self, payload: memoryview) -> bool:
         """Whether every value in the payload is a finite number. Raises ValueError when the payload cannot be one.
 
-        A payload of which this is true can be decoded.
+        A payload for which this is true can be decoded.
         """
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Where a codec that rounds at random is in its stream; empty for others. Goes into checkpoints."""
+        """Position in the random stream, for a codec that rounds at random; else empty. Stored in checkpoints."""
         ...
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -143,7 +143,7 @@ class Codec(Protocol):
 
 
 class Stateless:
-    """A codec of fixed size that remembers nothing and may be cut anywhere."""
+    """A codec of fixed size that has no state and may be cut anywhere."""
 
     fixed_size = True
     grain = 1

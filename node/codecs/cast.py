@@ -15,7 +15,7 @@ _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 class CastConfig(CodecConfig):
-    """Values cast to a shorter floating-point type, or sent as they are."""
+    """Values cast to a shorter floating-point type, or sent unchanged."""
 
     casts: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = tuple(_DTYPES)
@@ -24,7 +24,7 @@ class CastConfig(CodecConfig):
 
     @property
     def exact(self) -> bool:  # type: ignore[override]
-        """Whether values travel as they are."""
+        """Whether values are sent unchanged."""
         return self.name == "fp32"
 
     def build(self, seed: int, rank: int) -> CastCodec:

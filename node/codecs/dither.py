@@ -37,7 +37,7 @@ class Dither:
         return torch.from_numpy(self.integers(count)).to(torch.float32), (self.word() >> 11) * 2.0**-53
 
     def state(self) -> dict[str, Tensor]:
-        """Where the stream is, as a tensor that a checkpoint can hold."""
+        """Position in the stream, as a tensor that a checkpoint can hold."""
         text = json.dumps(self._bits.state["state"])
         return {"dither": torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}
 
@@ -64,7 +64,7 @@ class Dithered:
         self._dither = dither
 
     def state(self) -> dict[str, Tensor]:
-        """Where the random stream is."""
+        """Position in the random stream."""
         return self._dither.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -73,5 +73,5 @@ class Dithered:
 
 
 def flat(values: Tensor) -> Tensor:
-    """`values` as a contiguous float32 vector on the CPU, copied only where they are not."""
+    """`values` as a contiguous float32 vector on the CPU, copied only if they are not one already."""
     return values.detach().to("cpu", torch.float32).contiguous()

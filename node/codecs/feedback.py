@@ -1,9 +1,9 @@
-"""Error feedback: what a codec lost of one payload is added to the next, so that nothing is lost permanently.
+"""Error feedback: the error of one payload is added to the next, so that nothing is lost permanently.
 
     corrected = x + e,   payload = encode(corrected),   e ← corrected − decode(payload)
 
 (Seide et al. 2014; Stich et al. 2018; Karimireddy et al. 2019.) It makes biased codecs, top-k and sign, converge.
-An algorithm holds one for every stream of vectors that it sends; the memory belongs into its checkpoint.
+An algorithm holds one for every stream of vectors that it sends; the memory belongs in its checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class ErrorFeedback:
         self.memory = torch.zeros(count)
 
     def encode(self, values: Tensor, start: int = 0) -> memoryview:
-        """Body of `values` plus what is remembered of them; `start`: where they lie in the whole vector.
+        """Payload of `values` plus the memory e; `start`: their position in the whole vector.
 
         Values that are not finite stay out of the memory: the payload is refused, and the next one must not be.
         """
@@ -47,7 +47,7 @@ class ErrorFeedback:
         torch.sub(corrected, decoded, out=self.memory[start : start + len(corrected)])
 
     def state(self) -> dict[str, Tensor]:
-        """The memory, and where the codec is in its random stream."""
+        """The memory, and the codec's position in its random stream."""
         return {"memory": self.memory.clone(), **{f"codec.{k}": v for k, v in self.codec.state().items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -1,7 +1,7 @@
-"""Which tensors of a vector travel as products with a few directions: those that are shorter so.
+"""Selects the tensors of a vector that are sent as products with a few directions: those that become shorter.
 
 A tensor of shape (o, i, h, w) counts as a matrix of o rows and i·h·w columns (Vogels et al. 2020, as in PowerSGD).
-Vectors, running statistics and matrices that are no longer than their own factors travel as they are.
+Vectors, running statistics and matrices that are no longer than their own factors are sent uncompressed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Matrix(NamedTuple):
 
 
 class LowRank:
-    """The matrices of a layout whose factors of so high a rank are shorter than they are, and all the rest."""
+    """The matrices of a layout whose factors of rank `rank` are shorter than they are, and the rest."""
 
     def __init__(self, layout: Sequence[TensorSpec], rank: int) -> None:
         self.matrices: list[Matrix] = []

@@ -48,7 +48,7 @@ class RandomKConfig(QuantizerConfig):
 
     @property
     def damping(self) -> float:
-        """k/n, as ω = n/k − 1: what is left is the paper's rand_k, values that are kept as they are."""
+        """k/n, as ω = n/k − 1: the result is the paper's rand_k, which keeps values unscaled."""
         return self.ratio
 
     def build(self, seed: int, rank: int) -> RandomKCodec:
@@ -56,7 +56,7 @@ class RandomKConfig(QuantizerConfig):
 
 
 def kept(count: int, ratio: float) -> int:
-    """How many of `count` values travel."""
+    """Number of values sent, of `count`."""
     return min(count, ceil(count * ratio))
 
 
@@ -84,7 +84,7 @@ class TopKCodec(Stateless):
             return payload.data
         where = _largest(np.abs(x), k)
         picked = x[where]
-        if not all_finite(torch.from_numpy(x)):  # those that do not travel too: a vector with NaN must not look whole
+        if not all_finite(torch.from_numpy(x)):  # values that are not sent too: a vector with NaN must not look whole
             picked[0] = np.nan
         places = payload[_HEADER : -4 * k]
         if 4 * k <= -(-len(x) // 8):

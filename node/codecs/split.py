@@ -1,4 +1,4 @@
-"""Which tensors of a vector travel as they are though the codec quantizes: the small ones and the running statistics.
+"""Selects the tensors of a vector sent as float32 though the codec quantizes: small ones and running statistics.
 
 As in QSGD, section 5: tensors of fewer than 10,000 elements cost little and suffer most, for biases and scales would
 share a bucket's scale with weights of another size. Buffers (BatchNorm's running statistics) are no gradients, and a
@@ -17,7 +17,7 @@ from gannet.node.layout import BUFFERS, TensorSpec
 
 
 class Split:
-    """Moves what travels as float32 to the end of a vector, and back: its last `raw` values.
+    """Moves the values sent as float32 to the end of a vector, its last `raw` values, and back.
 
     A codec that casts leaves everything in its place, with `raw` = 0.
     """

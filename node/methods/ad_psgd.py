@@ -16,7 +16,7 @@ from gannet.node.topologies.weights import Edge
 class AdPsgdConfig(Method):
     """AD-PSGD: asynchronous pairwise averaging along the edges of an undirected topology, whose weights do not count.
 
-    `staleness`: a node waits when a neighbour's answer is more than this many of its steps late; null: never.
+    `staleness`: a node waits once a question of its has been unanswered for more than this many steps; null: never.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ad_psgd:ad_psgd"
@@ -33,7 +33,7 @@ class AdPsgdConfig(Method):
     staleness: NonNegativeInt | None = None
 
     def edges(self, group: Group) -> tuple[Edge, ...]:
-        """Those between the two sides."""
+        """The edges between the two sides."""
         edges = super().edges(group)
         asking = asking_side(group.world, edges)
         return tuple(Edge(a, b) for a, b in edges if (a in asking) != (b in asking))

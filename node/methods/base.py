@@ -45,12 +45,12 @@ class AlgorithmSetting(Settings):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """The method's name in messages and reports."""
         return self.name
 
     @property
     def traits(self) -> Method:
-        """The method, to be asked what it is and needs."""
+        """The method, with its properties and requirements."""
         raise NotImplementedError
 
     def build(self) -> Algorithm:
@@ -115,7 +115,7 @@ class Method(AlgorithmSetting):
 
     @property
     def averages(self) -> Collective | None:
-        """By what way it averages over all nodes, if it ever does."""
+        """The collective by which it averages over all nodes, if it does."""
         return None
 
     @property
@@ -130,7 +130,7 @@ class Method(AlgorithmSetting):
 
     @property
     def overlaps(self) -> bool:
-        """Whether messages travel while the next gradient is computed."""
+        """Whether messages are in flight while the next gradient is computed."""
         return False
 
     @property
@@ -166,7 +166,7 @@ class Method(AlgorithmSetting):
     # Requirements. Each raises ValueError with what is wrong and what to do.
 
     def check_topology(self, topology: Topology) -> None:
-        """Whether the method can run, and is right, on that graph among that many nodes."""
+        """Whether the method can run, and is correct, on that graph with its number of nodes."""
         if self.static_graph and topology.period != 1:
             raise ValueError(
                 f"{self.name} {self.static_graph} and needs a graph that stays the same, which {topology.choice} is "
@@ -180,13 +180,13 @@ class Method(AlgorithmSetting):
             )
 
     def check_task(self, task: TaskSetting) -> None:
-        """Whether the method can train that task, and the task leaves to the method what the method decides."""
+        """Whether the method can train that task, and the task sets nothing that the method decides."""
 
     def check_codec(self, codec: CodecSetting) -> None:
-        """Whether what the method exchanges can travel in that codec.
+        """Whether the method's messages can be sent in that codec.
 
         Quantizing gossiped or averaged parameters fails: x ← W Q(x) stalls or grows. Gradients may be quantized
-        without bias, for a step's error is then one more noise; what is biased needs an error memory.
+        without bias, for a step's error is then additional noise; a biased codec needs an error memory.
         """
         traits = codec_config(codec).traits
         if traits.casts or self.carries in ("nothing", "compressed"):
@@ -212,7 +212,7 @@ class Method(AlgorithmSetting):
             )
 
     def check_checkpoints(self, every: int | None) -> None:
-        """Whether a run could resume from the checkpoints that are asked for."""
+        """Whether a run could resume from the checkpoints that the spec requests."""
         if every is not None and self.not_resumable:
             raise ValueError(
                 f"checkpoint_every: {self.not_resumable}, so it cannot be resumed from a checkpoint: leave it out, "
@@ -232,7 +232,7 @@ class Method(AlgorithmSetting):
         return tuple(sorted(found | set(group.topology.edges() if self.gossips else ())))
 
     def rounds_ahead(self, group: Group) -> int:
-        """How many rounds a sender can be ahead of a receiver, at most.
+        """The most rounds that a sender can be ahead of a receiver.
 
         A node begins a round when it has the messages of the one before, so it is at most as many rounds ahead
         of another as it takes edges to be reached from it. No two nodes are farther apart than by way of rank 0;

@@ -1,4 +1,4 @@
-"""An algorithm of one's own: a Python file named in the spec, or an installed entry point (see docs)."""
+"""User-defined algorithms: a Python file named in the spec, or an installed entry point (see docs)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gannet.node.plugins import PluginError, PythonSource, entry_point, load_mod
 
 
 class PythonAlgorithmConfig(PythonSource, AlgorithmSetting):
-    """An algorithm of one's own: a class derived from gannet.node.methods.base.Method, with a `run`."""
+    """A user-defined algorithm: a class derived from gannet.node.methods.base.Method, with a `run`."""
 
     what: ClassVar[str] = "algorithm"
     group: ClassVar[str] = "gannet.algorithms"
@@ -22,11 +22,11 @@ class PythonAlgorithmConfig(PythonSource, AlgorithmSetting):
 
     @cached_property
     def traits(self) -> Method:
-        """The user's method. Runs the file's text when asked first. Raises PluginError."""
+        """The user's method. Runs the file on first use. Raises PluginError."""
         return self._make()
 
     def build(self) -> Algorithm:
-        """From a module of its own, as in a process of its own: nodes that share a process share nothing."""
+        """Build from a separate module, as in a separate process: nodes that share a process share nothing."""
         return partial(load("gannet.node.algorithms.custom:checked"), self._make().build(), self.title)
 
     def _make(self) -> Method:

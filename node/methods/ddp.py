@@ -32,7 +32,7 @@ class DdpConfig(Method):
 
     `hook`: its communication hook. "none" sends float32, "fp16" half precision, "powersgd" matrices P, Q of rank
     `powersgd_rank` with error feedback (Vogels et al., NeurIPS 2019), from step `start_powersgd_iter` (counted
-    from 0) on, and float32 before; the hook wants 2 at least.
+    from 0) on, and float32 before; the hook requires 2 at least.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ddp:ddp"
@@ -64,7 +64,7 @@ class DdpConfig(Method):
 
     @property
     def start(self) -> int:
-        """How many steps PowerSGD leaves uncompressed."""
+        """Number of first steps that PowerSGD leaves uncompressed."""
         return self.start_powersgd_iter or 2
 
     def check_task(self, task: TaskSetting) -> None:
@@ -111,7 +111,7 @@ class Vector(NamedTuple):
 
 
 def ring_sent_bytes(values: int, item_bytes: int, rank: int, world: int) -> int:
-    """Bytes that `rank` sends in gloo's all-reduce of a vector, headers apart: 2(N−1)/N of it but for rounding."""
+    """Bytes that `rank` sends in gloo's all-reduce of a vector, without headers: 2(N−1)/N of it but for rounding."""
     total = values * item_bytes
     if world == 1 or not total:
         return 0
@@ -128,7 +128,7 @@ def vectors_of(config: DdpConfig, layout: Sequence[TensorSpec], step: int) -> li
     """The all-reduces of a gradient step (from 0), in order: of the hook, and of running statistics if there are any.
 
     PowerSGD (Vogels et al. 2019) sends an n × m matrix as P, n × r, then Q, m × r, where that is less than half of
-    it; all else goes before, as it is. r is at most n and m, and a tensor's n is its first dimension.
+    it; all else is sent before, uncompressed. r is at most n and m, and a tensor's n is its first dimension.
     """
     shapes = [spec.shape for spec in layout if spec.player != BUFFERS]
     statistics = sum(prod(spec.shape) for spec in layout if spec.player == BUFFERS)

@@ -89,7 +89,7 @@ class Group:
 
     @cached_property
     def codec(self) -> Codec:
-        """A codec like theirs, for lengths."""
+        """A codec as the nodes use, for lengths."""
         return build_codec(self.config.codec)
 
 
@@ -134,7 +134,7 @@ def farthest(edges: tuple[Edge, ...]) -> int:
 
 
 def size_of(layout: Iterable[TensorSpec]) -> int:
-    """How many values a vector of that layout has."""
+    """Number of values in a vector of that layout."""
     return sum(spec.place.stop - spec.start for spec in layout)
 
 

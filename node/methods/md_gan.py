@@ -61,7 +61,7 @@ class MdGanConfig(Method):
             )
 
     def check_task(self, task: TaskSetting) -> None:
-        """It wants a GAN without labels, and counts the discriminator's steps itself."""
+        """It requires a GAN without labels, and counts the discriminator's steps itself."""
         if task.name != "gan":
             raise ValueError(f"md-gan takes a GAN's players apart, the task is {task.name}: use another algorithm")
         if task.critic_steps != 1:
@@ -76,7 +76,7 @@ class MdGanConfig(Method):
             )
 
     def check_codec(self, codec: CodecSetting) -> None:
-        """Images and discriminators travel in half precision at least."""
+        """Images and discriminators are sent in half precision at least."""
         if not codec_config(codec).traits.casts:
             raise ValueError(
                 f"codec {codec} quantizes gradients, and md-gan exchanges images and discriminators as well: "
@@ -84,7 +84,7 @@ class MdGanConfig(Method):
             )
 
     def edges(self, group: Group) -> tuple[Edge, ...]:
-        """To the server and back; and discriminators go from any worker to any other, by and by."""
+        """To the server and back; and between all workers, since discriminators move between any two of them."""
         star = collective_edges("server", group.world)
         swaps = [Edge(*pair) for pair in permutations(range(1, group.world), 2)] if self.swap_every else []
         return tuple(sorted({*star, *swaps}))
@@ -94,7 +94,7 @@ class MdGanConfig(Method):
         return 3
 
     def message_bytes(self, group: Group, vector: FlatVector) -> int:
-        """All that a worker may have to do with in a step: what it gets to judge, and a discriminator."""
+        """All that a worker may receive in a step: the images to judge, and a discriminator."""
         return 2 * _samples_bytes(group) + _discriminator_bytes(group, vector)
 
     def largest_payload(self, group: Group, vector: FlatVector) -> int:

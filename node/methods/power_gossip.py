@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PowerGossipConfig(Method):
     """PowerGossip: gossip of the low-rank part of neighbours' differences; nothing to tune.
 
-    `rank`: directions that a product has. `iterations`: products a step, from the right and the left in turn.
+    `rank`: number of directions of a product. `iterations`: products a step, from the right and the left in turn.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.power_gossip:power_gossip"
@@ -32,7 +32,7 @@ class PowerGossipConfig(Method):
         return LowRank(vector.tensors, self.rank)
 
     def copy_bytes(self, group: Group, vector: FlatVector) -> int:
-        """A step's products, and the values that travel as they are."""
+        """A step's products, and the values sent uncompressed."""
         shapes = self._shapes(vector)
         # Where products are odd in number, a step's last comes from the right one time and from the left the next.
         both = group.codec.wire_bytes(self.iterations * (shapes.from_right + shapes.from_left))

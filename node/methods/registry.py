@@ -1,6 +1,6 @@
 """The methods that a spec can name: one module each in this folder.
 
-A module of this folder that defines an AlgorithmSetting with a `name` of its own adds a method; nothing else lists
+A module of this folder that defines an AlgorithmSetting with a new `name` adds a method; nothing else lists
 them.
 """
 
@@ -38,6 +38,6 @@ else:
 
 
 def import_algorithms() -> None:
-    """Import what all methods train with, for a process whose forks are nodes."""
+    """Import the algorithms of all methods, for a process whose forks are nodes."""
     for method in METHODS.values():
         load(method.coroutine)

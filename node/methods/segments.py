@@ -1,4 +1,4 @@
-"""How a vector is cut for a collective. Imports no torch."""
+"""Cuts a vector for a collective. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gannet.node.training.effects import RAW_SEGMENT, Tag
 
 
 class Segment(NamedTuple):
-    """A slice of an averaged vector: where it lies, and whether it travels as float32 whatever the codec."""
+    """A slice of an averaged vector: its place, and whether it is sent as float32 whatever the codec."""
 
     place: slice
     raw: bool = False
@@ -61,6 +61,6 @@ def _cut(codec: Codec, segment_bytes: int, start: int, stop: int, of: int) -> li
 
 
 def _values_in(codec: Codec, segment_bytes: int) -> int:
-    """How many values fill a segment: whole buckets, and one at least."""
+    """Number of values that fill a segment: whole buckets, and one at least."""
     grains = bisect_right(range(1, 1 + segment_bytes), segment_bytes, key=lambda k: codec.wire_bytes(k * codec.grain))
     return max(1, grains) * codec.grain

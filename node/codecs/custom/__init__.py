@@ -1,1 +1,1 @@
-"""Codecs of a user's own, from Python files or entry points, and the checks of their usual mistakes."""
+"""User-defined codecs, from Python files or entry points, and checks for common mistakes in them."""

@@ -1,4 +1,4 @@
-"""The base class of a codec of one's own; docs/own-codec.md walks through it."""
+"""The base class of user-defined codecs; docs/own-codec.md walks through it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Codec:
     """
 
     unbiased: bool
-    """Whether the mean of what comes back is what went in. It must be said: methods without an error memory refuse
-    codecs that are biased."""
+    """Whether the mean of the decoded values is the encoded value. Must be set: methods without an error memory
+    refuse codecs that are biased."""
 
     casts: bool = False
-    """Whether each value is rounded by itself, to nearest, so that parameters may travel so, not only gradients."""
+    """Whether each value is rounded by itself, to nearest, so that parameters may be sent, not only gradients."""
 
     variance: float | None = None
-    """ω where E‖Q(v) − v‖² ≤ ω ‖v‖² of an unbiased codec. Choco and deepsqueeze then multiply what they decode by
+    """ω where E‖Q(v) − v‖² ≤ ω ‖v‖² of an unbiased codec. Choco and deepsqueeze then multiply decoded values by
     1/(1 + ω), which makes a codec with ω ≥ 1 the contraction that they need."""
 
     grain: int = 1
-    """A vector cut at multiples of this many values packs to as many bytes as in one piece, headers apart."""
+    """A vector cut at multiples of this many values packs to as many bytes as in one segment, without headers."""
 
     raw_below: int = 10_000
     """Tensors of fewer values travel as float32, where a method knows tensors, and running statistics do; 0: none."""
@@ -44,7 +44,7 @@ class Codec:
         self.settings: Any = self.Settings.model_validate(dict(settings))
         state = np.random.SeedSequence([seed, rank, 0xC0DEC]).generate_state(2, np.uint32)
         self.generator: torch.Generator = torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
-        """The one source of random numbers: the same for equal seeds, another on each rank."""
+        """The only source of random numbers: the same for equal seeds, different on each rank."""
 
     def wire_bytes(self, count: int) -> int:
         """Length in bytes of the payload of `count` values, whatever they are."""
@@ -53,12 +53,12 @@ class Codec:
     def encode(self, values: Tensor) -> bytes:
         """The payload of a flat float32 tensor on the CPU, which may be empty and must not be changed.
 
-        NaN and infinity must not raise: their payload is one that is not `finite`.
+        NaN and infinity must not raise: the payload is then not `finite`.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot pack: define encode(self, values)")
 
     def decode(self, payload: memoryview) -> Tensor:
-        """The flat float32 tensor on the CPU, in memory of its own. ValueError for what cannot be a payload."""
+        """The flat float32 tensor on the CPU, in memory of its own. ValueError for bytes that are no payload."""
         raise NotImplementedError(f"{type(self).__name__} cannot unpack: define decode(self, payload)")
 
     def finite(self, payload: memoryview) -> bool:

@@ -1,6 +1,6 @@
-"""Finds the usual mistakes in a codec of one's own before a run is lost to them; `gannet codec check`.
+"""Finds common mistakes in a user-defined codec before a run is lost to them; `gannet codec check`.
 
-Findings come in stages, and a stage that finds something ends the check: what is found later would only be its echo.
+Findings come in stages, and a stage that finds something ends the check: later findings would only follow from it.
 Seeds are fixed, so one file always has the same findings.
 """
 
@@ -37,7 +37,7 @@ def vector(length: int, seed: int = 1) -> Tensor:
 
 
 def _sizes(make: Make) -> Iterator[Finding]:
-    """Each length comes back, in a payload of the size that was declared."""
+    """Vectors of each length are decoded to that length, from a payload of the declared size."""
     codec, before = make(1, 0), -1
     for length in LENGTHS:
         try:
@@ -172,7 +172,7 @@ def _decoded(codec: object, payload: bytes) -> Tensor | None:
 
 
 def _repeats(make: Make) -> Iterator[Finding]:
-    """Payloads follow from seed, rank and values, and from nothing else."""
+    """Payloads depend on seed, rank and values only."""
     first, apart, alike = (_payloads(make, seed) for seed in (1, 2, 1))
     if first != apart:
         yield Finding(

@@ -1,13 +1,13 @@
 """Whether a codec's errors are what it declares: without bias, within its variance, smaller than the vector.
 
-The mean error of N payloads is held against the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4): with
+The mean error of N payloads is compared with the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4): with
 V the samples' variance, R their range and L = ln(3/δ),
 
     |mean − expectation| ≤ √(2 V L / N) + 3 R L / N    with probability 1 − δ,
 
-which holds for any distribution, so a sparse codec is not accused for being skewed. δ is divided over all comparisons
-so that an unbiased codec is accused with probability 10^-6 at most, where the samples' own range stands for R, or the
-largest magnitude if that is more.
+which holds for any distribution, so a sparse codec is not reported for being skewed. δ is divided over all
+comparisons so that an unbiased codec is reported with probability 10^-6 at most, where the samples' own range stands
+for R, or the largest magnitude if that is more.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 from gannet.node.codecs.custom.load import GuardedCodec
 from gannet.node.plugins import Finding
 
-CONFIDENCE = 1e-6  # of accusing a sound codec
+CONFIDENCE = 1e-6  # probability of a false report
 REPEATS = 1000
-_FLOAT32 = 1e-5  # relative: what arithmetic in float32 may lose
+_FLOAT32 = 1e-5  # relative rounding error of float32 arithmetic
 _DIRECTIONS = 8
 
 Floats = NDArray[np.float64]

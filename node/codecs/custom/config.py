@@ -1,4 +1,4 @@
-"""Settings of a codec that a user brings: a Python file named in the spec, or an installed entry point."""
+"""Settings of a user-defined codec: a Python file named in the spec, or an installed entry point."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gannet.node.plugins import PythonSource
 
 
 class PythonCodecConfig(PythonSource):
-    """A codec of one's own. See docs/own-codec.md."""
+    """A user-defined codec. See docs/own-codec.md."""
 
     what: ClassVar[str] = "codec"
     group: ClassVar[str] = "gannet.codecs"

@@ -46,7 +46,7 @@ def build_own(source: PythonSource, seed: int, rank: int) -> GuardedCodec:
 
 
 class GuardedCodec:
-    """A user's codec whose results are checked and whose errors say their line in the file."""
+    """A user's codec whose results are checked and whose errors name the line in the file."""
 
     fixed_size = True
     exact = False

@@ -79,7 +79,7 @@ def entries() -> list[Entry]:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of an entry: "running" (left alone), "ended" (processes were killed) or "gone"."""
+    """The outcome for an entry: "running" (left alone), "ended" (processes were killed) or "gone"."""
 
     entry: Entry
     state: str

@@ -136,7 +136,7 @@ class Reconciler:
             if self._events is not None:
                 self._events.close()
 
-    # What is.
+    # State.
 
     def read_back(self) -> dict[str, Any]:
         """The applied rates, buffers and paths, and `differences` from what was configured, in words."""

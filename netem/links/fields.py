@@ -63,7 +63,7 @@ class LinkField:
 
 @dataclass(frozen=True, kw_only=True)
 class PathFigures:
-    """What profiles and plans have in common."""
+    """The figures that profiles and plans share."""
 
     jitter_ms: Annotated[
         float,

@@ -87,7 +87,7 @@ class PathPlan(PathFigures):
 
 @dataclass(frozen=True)
 class InterfacePlan:
-    """What one interface must enforce.
+    """The plan that one interface must enforce.
 
     Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for IPv4 packets
     that arrive from the addresses in `paths`; all other arrivals are only rate-limited. The buffer of a rate limit

@@ -93,7 +93,7 @@ class LinkState(BaseModel):
         return self.sever(links_of(nodes, world))
 
     def plans(self, addresses: Sequence[str], devices: Sequence[str], seed: int) -> tuple[InterfacePlan, ...]:
-        """What each node's interface must enforce, by rank; a cut edge is a path that loses every packet.
+        """The plans of all nodes' interfaces, by rank; a cut edge is a path that loses every packet.
 
         `addresses` and `devices`: each node's IPv4 address and shaped interface, by rank. Raises ValueError
         for nodes that do not exist and for edges from a node to itself.

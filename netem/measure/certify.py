@@ -59,9 +59,9 @@ def measure_links(
     """Measure directed links (src, dst) by rank, with plans applied and nothing else using the links.
 
     Checks first that every interface reads back as planned. A link that is wrong or loses everything is a verdict,
-    not an error; AgentError when an agent fails or has no route to a peer. At 10 Mbit/s a ring of four takes about 4
-    s, and 16 nodes that all talk to each other less than 20 s (bench/certificate.py). Agents on different machines
-    have different clocks, see gannet.netem.measure.judge.Order.
+    not an error; AgentError when an agent fails or has no route to a peer. At 10 Mbit/s four nodes in a ring take
+    about 4 s, and 16 nodes that all talk to each other less than 20 s (bench/certificate.py). Agents on different
+    machines have different clocks, see gannet.netem.measure.judge.Order.
     """
     certificate, begin_s = Certificate(), monotonic()
     edges = sorted(set(edges))

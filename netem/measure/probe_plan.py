@@ -1,7 +1,7 @@
 """Plans a measurement: which probes may run at once, for how long, and how many. Pure.
 
-All nodes measure at once, as far as no probe disturbs another: the time for n nodes grows with n, not with the n (n −
-1) links, and the more rounds there are, the fewer packets each figure is taken from.
+All nodes measure at once, as far as no probe disturbs another: the time for n nodes grows with n, not with the number
+of links, n (n − 1), and the more rounds there are, the fewer packets each figure is taken from.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Deposited:
 
 @dataclass(frozen=True)
 class Checkpointed:
-    """What a node needs to resume after a step, packed (see gannet.node.training.checkpoint)."""
+    """A node's checkpoint after a step, packed (see gannet.node.training.checkpoint)."""
 
     rank: int
     step: int

@@ -1,9 +1,9 @@
-"""Python that a user brings along: a file named in the spec, or an installed entry point.
+"""User-defined Python: a file named in the spec, or an installed entry point.
 
-`PythonSource` is what a spec says of it. The file's text travels with the configuration, so that every node runs the
-same text; reading a spec checks that it is Python, and runs none of it. `load_module` runs the text in a fresh module
-at each build, as it would run in a process of its own, so that nodes which share a process share nothing. Whatever
-goes wrong in it is reported with its file and line. Imports no torch.
+`PythonSource` is its description in a spec. The file's text is sent with the configuration, so that every node runs
+the same text; reading a spec checks that it is Python, and runs none of it. `load_module` runs the text in a fresh
+module at each build, as it would run in a separate process, so that nodes which share a process share nothing. Errors
+in it are reported with file and line. Imports no torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PluginError(ValueError):
 
 
 class Finding(NamedTuple):
-    """A mistake that a check of a user's file found: its name, what is wrong, how to mend it."""
+    """A mistake that a check of a user's file found: its name, what is wrong, how to fix it."""
 
     name: str
     what: str
@@ -109,7 +109,7 @@ class PythonSource(Settings):
 
     @property
     def identity(self) -> str:
-        """All that decides what it does, as one line that is short: of the text its SHA-256."""
+        """All that decides its behaviour, as one short line: the text is represented by its SHA-256."""
         known = [self.file, self.entry, self.sha256, self.settings]
         return json.dumps(known, sort_keys=True, default=str)
 
@@ -216,13 +216,13 @@ def checked(build: Any, title: str, arguments: tuple[str, ...]) -> Callable[...,
 
 
 def telling(method: Callable[P, T], title: str) -> Callable[P, T]:
-    """The method, whose errors say in which line of the file they came up: a node says no more than an error does."""
+    """The method, with errors that name their line in the file: a node reports only an error's message."""
 
     @wraps(method)
     def told_of(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(*args, **kwargs)
-        except (PluginError, PluginMistake):  # they say it already
+        except (PluginError, PluginMistake):  # they name it already
             raise
         except Exception as error:
             raise PluginError(told(error, title)) from error

@@ -86,7 +86,7 @@ def topology(
 
 
 def choices_of(text: str) -> list[tuple[TopologySetting, int | None]]:
-    """What a word of the command line stands for, each with the number of nodes that it is for, where it says one."""
+    """The topologies that an argument names, each with its number of nodes if the argument gives one."""
     name, _, rest = text.partition(":")
     if name.endswith(".py"):
         sets = [f"topology.settings.{pair}" for pair in rest.split(",") if pair]

@@ -1,5 +1,6 @@
-"""A task's players exchanged each in its own way: by an algorithm, a codec, a topology and a period of its own.
+"""Players of a task that are exchanged separately, each with its own algorithm, codec, topology and period.
 
-`config` says what a spec may ask, `parts` cuts the flat vector into the players' parts, `driver` runs an algorithm
-for each part side by side, `traffic` says what all of them send together. Importing this package imports no torch.
+`config` has the settings, `parts` cuts the flat vector into the players' parts. gannet.node.algorithms.by_player runs
+an algorithm for each part concurrently, and gannet.node.traffic.players adds up their traffic. Importing this package
+imports no torch.
 """

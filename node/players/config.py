@@ -10,11 +10,11 @@ from gannet.node.methods.registry import METHODS, AlgorithmConfig
 from gannet.node.tasks.config import Settings
 from gannet.node.topologies.registry import TopologyConfig
 
-REST = ""  # stands for all players that the spec does not name, where the task does not say beforehand who plays
+REST = ""  # stands for all players that the spec does not name, where the task does not name its players beforehand
 
 
 class PlayerConfig(Settings):
-    """How one of the task's players is exchanged; what is left out is as in the run itself."""
+    """The exchange of one of the task's players; fields left out are as in the run itself."""
 
     algorithm: AlgorithmConfig | None = None
     codec: CodecSetting | None = None
@@ -48,8 +48,8 @@ C = TypeVar("C", bound=HasPlayers)
 def parts_of(config: C, names: Iterable[str] | None = None) -> dict[str, C]:
     """Each player's settings, as those of a run that trains this player alone; empty where none are given.
 
-    `names`: who plays, in the order of the vector; without them what the task's config says, and where it does not
-    know, those that are named and REST. Raises ValueError for a name that is no player's.
+    `names`: the players in the order of the vector; without them those of the task's config, and where it does not
+    know them, those that are named and REST. Raises ValueError for a name that is no player's.
     """
     if not config.players:
         return {}
@@ -68,7 +68,7 @@ def _part(config: C, player: PlayerConfig) -> C:
 def check_methods(config: HasPlayers, custom: bool = False) -> None:
     """Raise ValueError when an algorithm cannot be a player's, or does not fit its codec: the run's or a player's.
 
-    `custom`: ask codecs of a user's own as well, which runs their code.
+    `custom`: check user-defined codecs as well, which runs their code.
     """
     if not config.players:
         _check_codec(config, custom)

@@ -1,6 +1,6 @@
 """The base class of a user's own task: networks for the players, and a loss of each; the rest is here.
 
-A subclass says what `networks` there are, one a player, and what each player's loss is on a minibatch. This class
+A subclass defines the `networks`, one per player, and each player's loss on a minibatch. This class
 makes the flat vector of them, each player's gradient of its own loss, buffers, streams of random numbers, state,
 minibatches of the node's shard, and the calls that score. docs/own-task.md walks through it.
 """

@@ -37,7 +37,7 @@ TAGS = frozenset(_BY_NAME)
 NAMES: tuple[str, ...] = tuple(
     name
     for name, kind in _BY_NAME.items()
-    if not any(field.is_required() for key, field in kind.model_fields.items() if key != "name")
+    if kind.shipped and not any(field.is_required() for field in kind.model_fields.values())
 )
 
 

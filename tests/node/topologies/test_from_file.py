@@ -114,6 +114,12 @@ def test_a_spec_takes_names_and_mappings_and_gives_them_back(choice: Any) -> Non
     assert yaml.safe_load(yaml.safe_dump(dumped)) == dumped
 
 
+def test_names_alone_are_of_those_that_need_nothing_else() -> None:
+    assert not {"file", "python"} & set(NAMES)
+    with pytest.raises(SpecError, match=r"topology: .*a python topology is either a file"):
+        spec_of("python")
+
+
 def test_a_file_travels_with_the_run_and_is_not_read_again(tmp_path: Path) -> None:
     path = tmp_path / "graph.txt"
     path.write_text(RING)

@@ -9,8 +9,6 @@ SYSTEM_PACKAGES := iproute2 iptables util-linux python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 PROCESSORS := $(shell nproc)
-# Each of four kinds of real tests has a worker, and mostly waits; pure tests take the time that is left (CONTRIBUTING.md).
-WORKERS ?= $(shell expr $(PROCESSORS) + 2)
 
 .PHONY: demo test test-fast bench lint proto dashboards system clean help
 
@@ -20,9 +18,12 @@ help:  ## list these targets
 demo: system $(VENV)/.installed  ## run the comparison of the README: about six minutes, with a report at the end
 	$(BIN)/gannet demo
 
-test: system $(VENV)/.dev  ## run all tests: some twenty minutes on two processors with nothing else to do
+test: system $(VENV)/.dev  ## run all tests: some forty minutes on two processors with nothing else to do
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=25
+	@status=0; \
+	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real" --durations=25 || status=1; \
+	$(BIN)/python -m pytest -m real --durations=25 || status=1; \
+	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the pure tests: no links, containers, emulated machines or runs of real processes
 	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real and not slow" --durations=25

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -116,12 +117,14 @@ class ComposeCluster:
         return float(self.python(container, _CONNECT, self.address(other, "mesh")))
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant query to the cluster's Prometheus."""
+        """An instant query to the cluster's Prometheus; nothing while it does not answer yet."""
         quoted = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.prometheus_port}/api/v1/query?{quoted}", timeout=10
-        ) as got:
-            return list(json.load(got)["data"]["result"])
+        address = f"http://127.0.0.1:{self.prometheus_port}/api/v1/query?{quoted}"
+        try:
+            with urllib.request.urlopen(address, timeout=10) as got:
+                return list(json.load(got)["data"]["result"])
+        except (urllib.error.URLError, ConnectionError):  # Docker's proxy takes connections before it listens
+            return []
 
     def ledger(self, arm: str) -> Path:
         """Folder of an arm's run; it may not exist yet."""

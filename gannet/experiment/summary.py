@@ -52,7 +52,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         status=outcome.status,
         reason=outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
         nodes=spec.nodes,
-        algorithm=spec.algorithm.name,
+        algorithm=spec.algorithm.title,
         codec=str(spec.codec),
         players=facts_of_players(spec, traffics),
         links=spec.links.describe(),

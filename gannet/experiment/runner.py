@@ -31,7 +31,7 @@ def run_one(
     if display is not None:
         display.named(job.config.run)
         if job.resumed is not None:
-            display.phase(f"going on after step {job.resumed.step}, {job.begin_s:.1f} s of training")
+            display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
     sinks: list[Sink] = [ledger, *([display] if display else [])]

@@ -8,6 +8,7 @@ and measured, but no exchange is given one (see gannet.node.codecs.elias).
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from pydantic import Field
@@ -81,9 +82,9 @@ class CodecConfig(Settings):
         """See Traits."""
         return False
 
+    @abstractmethod
     def build(self, seed: int, rank: int) -> Codec:
         """The codec; `seed` and `rank` seed the stream of one that rounds or picks at random."""
-        raise NotImplementedError
 
 
 class QuantizerConfig(CodecConfig):

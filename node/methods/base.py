@@ -7,6 +7,7 @@ sends its whole vector to its neighbours on the topology once a step. Imports no
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -49,16 +50,16 @@ class AlgorithmSetting(Settings):
         return self.name
 
     @property
+    @abstractmethod
     def traits(self) -> Method:
         """The method, with its properties and requirements."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self) -> Algorithm:
         """The training loop: given a Worker, an async generator that yields a Step after every gradient step.
 
         A node calls this once, before its training clock begins.
         """
-        raise NotImplementedError
 
 
 class Method(AlgorithmSetting):

@@ -5,6 +5,7 @@ Importing this module imports neither numpy nor torch.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 from gannet.node.settings import Settings
@@ -19,9 +20,9 @@ class TopologySetting(Settings):
 
     name: str
 
+    @abstractmethod
     def schedule(self, world: int) -> Schedule:
         """Its rounds over `world` nodes, 1 or more. Raises ValueError where it has none for that number."""
-        raise NotImplementedError
 
     @property
     def own_size(self) -> int | None:
@@ -40,9 +41,9 @@ class TopologySetting(Settings):
 class UndirectedTopology(TopologySetting):
     """A static undirected graph with Metropolis-Hastings weights."""
 
+    @abstractmethod
     def graph(self, world: int) -> Adjacency:
         """Each node's neighbours. Raises ValueError where there is no such graph over `world` nodes."""
-        raise NotImplementedError
 
     def schedule(self, world: int) -> Schedule:
         return Periodic([metropolis_hastings(self.graph(world))])

@@ -1,8 +1,8 @@
-"""An algorithm of one's own: lazy gossip, in which a node moves only a part γ of the way to its neighbours.
+"""An algorithm of your own: lazy gossip, in which a node moves only a part γ of the way to its neighbours.
 
     x_i ← x_i − OAdam(g_i);   every `every` steps  x_i ← x_i + γ (Σ_j w_ij x_j − x_i)
 
-Try it: gannet run docs/examples/my_algorithm.yaml; gannet algorithm check docs/examples/my_algorithm.py
+Try it: gannet compare docs/examples/my_algorithm.yaml; gannet algorithm check docs/examples/my_algorithm.py
 """
 
 from collections.abc import AsyncGenerator

@@ -1,7 +1,7 @@
 """Three players on images: an encoder and a decoder that remove noise, and a critic who knows what images look like.
 
 The encoder and the decoder share a loss, the mean squared error and how unreal the critic finds what they made. The
-critic has a hinge loss. Train it with `gannet run docs/examples/my_task.yaml`.
+critic has a hinge loss. Train it with `gannet compare docs/examples/my_task.yaml`.
 """
 
 import torch

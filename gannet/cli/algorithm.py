@@ -10,16 +10,17 @@ import typer
 from rich.console import Console
 
 from gannet.cli.findings import print_findings
+from gannet.cli.own_files import specs_with
 from gannet.console import fail
-from gannet.spec.load import SpecError, load_spec, resolve
+from gannet.spec.load import SpecError
 from gannet.spec.run_spec import RunSpec
 
-algorithm = typer.Typer(name="algorithm", help="Algorithms of one's own.", no_args_is_help=True)
+algorithm = typer.Typer(name="algorithm", help="Check algorithms of your own.", no_args_is_help=True)
 
 
 @algorithm.callback()
 def _group() -> None:
-    """Check your own algorithms."""
+    pass  # makes `check` a subcommand; the help stands above
 
 
 @algorithm.command(epilog="Example: [bold]gannet algorithm check my_algorithm.py --settings every=4[/bold]")
@@ -51,25 +52,9 @@ def check(
 
 def _specs(file: Path, settings: Sequence[str], topology: str, nodes: int) -> list[tuple[str, RunSpec]]:
     """(title, run) of each arm of a spec, or of the file alone."""
-    if file.suffix in (".yaml", ".yml"):
-        if settings:
-            raise ValueError("--settings: a spec has its algorithm's settings itself; change them there")
-        arms = load_spec(file).arms
-        if own := next((name for name, arm in arms.items() if arm.players), None):
-            raise ValueError(f"in arm {own}: players: check their algorithms one by one, each in a spec of its own")
-        return [(f"{arm.algorithm.title} (arm {name})" if len(arms) > 1 else arm.algorithm.title, arm)
-                for name, arm in arms.items()]  # fmt: skip
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give an algorithm's .py file, or a spec's .yaml")
-    if bad := [text for text in settings if "=" not in text]:
-        raise ValueError(f"--settings {bad[0]}: write key=value")
-    raw = {
-        "algorithm": {"name": "python", "file": file.name},
-        "task": {"name": "game"},
-        "topology": topology,
-        "nodes": nodes,
-        "stop": {"steps": 1},
-        "pace_ms": 20,
-    }
-    spec = resolve(raw, str(file), [f"algorithm.settings.{text}" for text in settings]).arms["run"]
-    return [(spec.algorithm.title, spec)]
+    rest = {"task": {"name": "game"}, "topology": topology, "nodes": nodes, "pace_ms": 20}
+    arms = specs_with(file, "algorithm", "an", settings, rest)
+    if own := next((name for name, arm in arms.items() if arm.players), None):
+        raise ValueError(f"in arm {own}: players: check their algorithms one by one, each in a spec of its own")
+    titles = {name: arm.algorithm.title for name, arm in arms.items()}
+    return [(f"{titles[name]} (arm {name})" if len(arms) > 1 else titles[name], arm) for name, arm in arms.items()]

@@ -10,17 +10,17 @@ import typer
 from rich.console import Console
 
 from gannet.cli.findings import print_findings
+from gannet.cli.own_files import specs_with
 from gannet.console import fail
 from gannet.node.codecs.custom.config import PythonCodecConfig
-from gannet.spec.load import SpecError, load_spec, resolve
-from gannet.spec.run_spec import RunSpec
+from gannet.spec.load import SpecError
 
-codec = typer.Typer(name="codec", help="Codecs of your own.", no_args_is_help=True)
+codec = typer.Typer(name="codec", help="Check codecs of your own.", no_args_is_help=True)
 
 
 @codec.callback()
 def _codec() -> None:
-    """Check your own codecs."""
+    pass  # makes `check` a subcommand; the help stands above
 
 
 @codec.command(epilog="Example: [bold]gannet codec check my_codec.py --settings levels=4[/bold]")
@@ -51,27 +51,9 @@ def check(
 
 def codecs_of(file: Path, settings: Sequence[str]) -> list[PythonCodecConfig]:
     """The codec in a .py file, or each different one of a spec. Raises ValueError where there is none."""
-    if file.suffix in (".yaml", ".yml"):
-        if settings:
-            raise ValueError("--settings: a spec has its codec's settings itself; change them there")
-        parts = [part for spec in load_spec(file).arms.values() for part in spec.methods]
-    else:
-        parts = _around(file, settings)
+    arms = specs_with(file, "codec", "a", settings, {"algorithm": {"name": "local"}})
+    parts = [part for spec in arms.values() for part in spec.methods]
     found = list(dict.fromkeys(part.codec for part in parts if isinstance(part.codec, PythonCodecConfig)))
     if not found:
         raise ValueError(f"{file}: no codec of your own in it, such as codec: {{name: python, file: my_codec.py}}")
     return found
-
-
-def _around(file: Path, settings: Sequence[str]) -> list[RunSpec]:
-    """A spec that uses this file."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a codec's .py file, or a spec's .yaml")
-    if bad := [text for text in settings if "=" not in text]:
-        raise ValueError(f"--settings {bad[0]}: write key=value")
-    raw = {
-        "codec": {"name": "python", "file": file.name},
-        "algorithm": {"name": "local"},
-        "stop": {"steps": 1},
-    }
-    return list(resolve(raw, str(file), [f"codec.settings.{text}" for text in settings]).arms.values())

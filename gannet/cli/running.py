@@ -84,15 +84,12 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
     """Turn errors that a user can fix into one message, with exit status 2 (1 for a failed run)."""
-    from gannet.netem.links.profile import ProfileError
-
     try:
         yield
     except typer.Exit:  # its message is printed already; it is a RuntimeError
         raise
     except (
         SpecError,
-        ProfileError,
         sandbox.SandboxError,
         FileNotFoundError,
         FileExistsError,

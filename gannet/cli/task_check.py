@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from gannet.cli.findings import print_findings
+from gannet.cli.own_files import specs_with
 from gannet.console import fail
 from gannet.node.data.config import DataConfig
 from gannet.node.plugins import PluginError, told
 from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
-from gannet.spec.load import SpecError, load_spec, resolve
-from gannet.spec.run_spec import ComparisonSpec
+from gannet.spec.load import SpecError
 
 if TYPE_CHECKING:
     from gannet.node.plugins import Finding
@@ -56,12 +56,7 @@ def check(
 
 def _tasks(file: Path, settings: Sequence[str], batch: int | None) -> list[tuple[str, TaskSetting, DataConfig, int]]:
     """(title, task, data, batch) of each different task."""
-    if file.suffix in (".yaml", ".yml"):
-        if settings:
-            raise ValueError("--settings: a spec already has the settings of its task; change them there")
-        arms = load_spec(file).arms
-    else:
-        arms = _spec_around(file, settings).arms
+    arms = specs_with(file, "task", "a", settings, {"algorithm": {"name": "local"}})
     seen: list[tuple[str, TaskSetting, DataConfig, int]] = []
     for name, spec in arms.items():
         entry = (spec.task, spec.data, batch or spec.batch)
@@ -69,20 +64,6 @@ def _tasks(file: Path, settings: Sequence[str], batch: int | None) -> list[tuple
             title = getattr(spec.task, "title", f"task {spec.task.name}")
             seen.append((title if len(arms) == 1 else f"{title} (arm {name})", *entry))
     return seen
-
-
-def _spec_around(file: Path, settings: Sequence[str]) -> ComparisonSpec:
-    """A spec that trains this file."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a task's .py file, or a spec's .yaml")
-    raw = {
-        "task": {"name": "python", "file": file.name},
-        "algorithm": {"name": "local"},
-        "stop": {"steps": 1},
-    }
-    if bad := [text for text in settings if "=" not in text]:
-        raise ValueError(f"--settings {bad[0]}: write key=value")
-    return resolve(raw, str(file), [f"task.settings.{text}" for text in settings])
 
 
 def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding]:

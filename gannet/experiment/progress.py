@@ -66,7 +66,7 @@ def initials(names: Iterable[str]) -> dict[str, str]:
 
 
 class LiveDisplay:
-    """A Display (see gannet.experiment.runner) on a rich console."""
+    """A Display (see gannet.experiment.sinks) on a rich console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

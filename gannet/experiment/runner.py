@@ -14,7 +14,8 @@ from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import Ledger, write_json, write_yaml
 from gannet.node.log_labels import label
-from gannet.scores.score_run import AnyScorer, score_run
+from gannet.scores.score_run import score_run
+from gannet.scores.scorer import AnyScorer
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from gannet.fabrics.job import Sink
 from gannet.ledger.records import Summary
+from gannet.ledger.snapshots import comparable
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.tasks import build_sampler
 from gannet.node.training.meter import StepStats
-from gannet.scores.score_run import comparable, scorer_for
+from gannet.scores.scorer import scorer_for
 from gannet.spec.run_spec import RunSpec
 
 

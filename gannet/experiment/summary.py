@@ -24,6 +24,7 @@ from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.players import bytes_per_step, traffic_by_player
 from gannet.node.training.meter import LAYERS
 from gannet.spec.run_spec import RunSpec
+from gannet.version import version as gannet_version
 
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> Summary:
@@ -113,7 +114,7 @@ def environment(fabric: str, data: dict[str, Any] | None, found: Mapping[str, An
             memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         ),
         versions={
-            "gannet": version("gannet-testbed"),
+            "gannet": gannet_version(),
             "python": platform.python_version(),
             "torch": version("torch"),
             "grpc": version("grpcio"),

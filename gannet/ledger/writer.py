@@ -50,7 +50,6 @@ class Ledger:
         self.refusals: Counter[str] = Counter()
         self.missing = 0
         self.stats: dict[int, list[Step]] = {rank: [] for rank in range(spec.nodes)}
-        self.link_lines: list[dict[str, Any]] = []
         self._totals = _Totals([])
         self._checkpoints = CheckpointFolder(folder, spec.nodes)
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
@@ -75,10 +74,10 @@ class Ledger:
             self.missing += len(figures.missing)
             for layer in LAYERS:
                 self._before[figures.node, layer] += getattr(figures, f"{layer}_bytes")
-        self.link_lines = _kept(
+        kept = _kept(
             self.folder / "links.jsonl", lambda line: line.get("t_s", line.get("to_s", 0)) <= resumed.begin_s
         )
-        self._totals = _Totals(self.link_lines)
+        self._totals = _Totals(kept)
         for later in (self.folder / "snapshots").glob("step-*"):
             if int(later.name.removeprefix("step-")) > resumed.step:
                 shutil.rmtree(later)
@@ -121,7 +120,6 @@ class Ledger:
     def links(self, line: dict[str, Any]) -> None:
         """Write one line of links.jsonl."""
         line = self._totals.grown(line)
-        self.link_lines.append(line)
         write_line(self._links, line)
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:

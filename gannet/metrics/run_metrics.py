@@ -1,6 +1,6 @@
 """The controller's metrics of a run: configured and measured links, trust, consensus, quality.
 
-`MetricsSink` is a Display (see gannet.experiment.runner): it turns a run's events into metrics and serves them.
+`MetricsSink` is a Display (see gannet.experiment.sinks): it turns a run's events into metrics and serves them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A quality score from a small sample during training, in a process that runs only when a processor is idle.
 
 A process and not a thread: a thread of idle priority would hold Python's lock while it waits for a processor, and so
-block the controller. `python -m gannet.scores.live_score` reads requests, each a JSON line followed by as many raw
-bytes as the line's `bytes` says, and answers each with a JSON line.
+block the controller. The child, which gannet.netem.child starts, reads requests, each a JSON line followed by as many
+raw bytes as the line's `bytes` says, and answers each with a JSON line.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def answer_all(requests: IO[bytes], answers: Answers) -> None:
     from gannet.node.data.config import DataConfig
     from gannet.node.tasks import build_sampler
     from gannet.node.tasks.config import TaskSetting
-    from gannet.scores.score_run import AnyScorer, scorer_for
+    from gannet.scores.scorer import AnyScorer, scorer_for
 
     scorers: dict[str, AnyScorer] = {}
     scorer: AnyScorer | None = None

@@ -18,13 +18,7 @@ from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, sp
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import TaskSetting
-from gannet.scores.networks.networks import FeaturesMissing
-from gannet.scores.scorer import NOISE_SEED, AnyScorer, OwnScorer, Score, Scorer, scorer_for, to_bytes
-
-__all__ = [
-    "NOISE_SEED", "AnyScorer", "FeaturesMissing", "OwnScorer", "Score", "Scorer", "comparable", "consensus_distance",
-    "score_run", "scorer_for", "to_bytes",
-]  # fmt: skip
+from gannet.scores.scorer import AnyScorer, to_bytes
 
 GRID_COLUMNS, GRID_ROWS = 8, 8
 GAP_GREY = 128

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
-from gannet.node.tasks.config import Settings
+from gannet.node.methods.registry import ALGORITHM_NAMES
+from gannet.node.tasks.config import TASK_NAMES, Settings
+from gannet.node.topologies.registry import TAGS
 from gannet.spec.overrides import merge, nest, parse
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
-from gannet.spec.run_spec import _ALGORITHM_TAGS, _TAGS_OF, SPEC_FOLDER, ComparisonSpec, RunSpec
+from gannet.spec.run_spec import SPEC_FOLDER, ComparisonSpec, RunSpec
 
 Overrides = Mapping[str, Any] | Sequence[str]
+
+# Names that pydantic puts into the place of an error where a field may be of several kinds.
+_ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
+_TAGS_OF = {"topology": frozenset(TAGS), "players": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
 
 
 class SpecError(Exception):

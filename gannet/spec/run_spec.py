@@ -31,12 +31,10 @@ from gannet.fabrics.registry import fabric_kind, fabric_names
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
-from gannet.node.methods.registry import ALGORITHM_NAMES
 from gannet.node.players.config import parts_of
 from gannet.node.plugins import PluginError, PythonSource
 from gannet.node.tasks import needs_data
-from gannet.node.tasks.config import TASK_NAMES, PythonTaskConfig, Settings
-from gannet.node.topologies.registry import TAGS
+from gannet.node.tasks.config import PythonTaskConfig, Settings
 from gannet.spec.links import LinksSpec, unmodelled
 from gannet.spec.python_source import FIELDS
 from gannet.spec.score import ScoreSpec
@@ -213,7 +211,3 @@ class ComparisonSpec(Settings):
     def runs(self) -> list[RunSpec]:
         """Every run, seed by seed, so that an interrupted comparison has complete seeds."""
         return [arm.model_copy(update={"seed": seed}) for seed in self.seeds for arm in self.arms.values()]
-
-
-_ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
-_TAGS_OF = {"topology": frozenset(TAGS), "players": frozenset(TAGS), "task": frozenset(TASK_NAMES)}

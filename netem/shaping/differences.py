@@ -17,7 +17,7 @@ def plan_differences(
     """Differences between the state read back and `plan`; empty: none.
 
     `buckets`: from gannet.netem.engines.base.read_buckets; `paths`: from Engine.paths; `link`: from
-    gannet.netem.links.stack.link_settings.
+    gannet.netem.agent.sysctls.link_settings.
     """
     return [*_bucket_differences(plan, buckets), *unannounced_differences(plan, paths, link)]
 

@@ -1,4 +1,4 @@
-"""Settings of the task and its data, as a spec file holds them.
+"""Settings of the task, as a spec file holds them.
 
 All models refuse unknown fields, and every error names the value given and the values allowed. Importing this module
 does not import torch, so a spec can be checked without waiting for it.
@@ -53,7 +53,7 @@ class TaskConfig(Settings):
     architecture: Literal["small", "dcgan", "resnet", "sagan"] = Field(
         default="small",
         description="small: few layers for many steps on few cores. dcgan: Radford et al. 2016. resnet: WGAN-GP's "
-        "and SNGAN's for CIFAR-10. sagan: with self-attention (Zhang et al. 2019). See node/tasks/architectures.",
+        "and SNGAN's for CIFAR-10. sagan: with self-attention (Zhang et al. 2019). See node/tasks/gan/architectures.",
     )
     generator_width: int | None = Field(default=None, ge=1, description="the generator's own width; unset: width")
     classes: int | None = Field(

@@ -61,10 +61,6 @@ class FileTopology(TopologySetting):
     def own_size(self) -> int:
         return len(parse(self.content, self.path))
 
-    def parameters(self) -> dict[str, Any]:
-        """The path without its folders."""
-        return {"path": Path(self.path).name}
-
     def __str__(self) -> str:
         return f"file ({Path(self.path).name})"
 

@@ -1,1 +1,1 @@
-"""Generated from proto/*.proto: what nodes say to each other (exchange) and to the controller (control)."""
+"""Code generated from proto/exchange.proto and proto/control.proto, and the conversion of a step's figures."""

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gannet.fabrics.links.live_links import LiveLinks
-from gannet.fabrics.links.operator_server import Operator, local_socket
 from tests.support.gannet import net
-from tests.support.live import LiveLab, lines, live_lab, live_links, wait_for_line
+from tests.support.live import LiveLab, lines, wait_for_line
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.real("links")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[LiveLab]:
-    with live_lab() as lab:
-        yield lab
-
-
-@pytest.fixture
-def live(shared: LiveLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveLinks]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    operator = Operator()
-    operator.serve([local_socket()])
-    with live_links(shared) as links:
-        operator.attach("run", links)
-        yield links
-        operator.close()
 
 
 def uplink_bps(lab: LiveLab, rank: int) -> float:

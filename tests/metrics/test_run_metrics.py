@@ -22,7 +22,7 @@ from gannet.netem.measure.certificate import Certificate, EdgeResult
 from gannet.node.tasks import build_sampler
 from gannet.node.training.meter import StepStats
 from gannet.scores.live_score import SAMPLES, Proxy, QualityWatch
-from gannet.scores.score_run import NOISE_SEED, Scorer
+from gannet.scores.scorer import NOISE_SEED, Scorer
 from gannet.spec.run_spec import RunSpec
 
 Labels = tuple[tuple[str, str], ...]

@@ -31,9 +31,9 @@ from gannet.scores.measures import measurable
 from gannet.scores.names import CUSTOMARY, METRICS
 from gannet.scores.networks.efficientnet import efficientnet_weights
 from gannet.scores.networks.fashionnet import load_fashionnet, metadata
-from gannet.scores.networks.networks import INCEPTION_FILE, feature_network, inception_weights
-from gannet.scores.score_run import FeaturesMissing, Scorer, grid, score_run, to_bytes
-from gannet.scores.scorer import check_scoring
+from gannet.scores.networks.networks import INCEPTION_FILE, FeaturesMissing, feature_network, inception_weights
+from gannet.scores.score_run import grid, score_run
+from gannet.scores.scorer import Scorer, check_scoring, to_bytes
 from gannet.spec.run_spec import RunSpec, StopSpec
 from gannet.spec.score import ScoreSpec
 

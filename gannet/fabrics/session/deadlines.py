@@ -15,7 +15,7 @@ from gannet.node.config import ExchangeConfig
 # queues, and a false alarm costs a peer, while a late one costs only seconds.
 _PATIENCE = 5.0
 _CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may take as long as a cut lasted to notice that it has ended
-_LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
+LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
 _LIVE_ROUND_S = 600.0  # how long an operator may cut links before nodes give each other up
 _CHUNK_S = 0.05  # a chunk takes at most this long on its link, so that control and acknowledgements get in
 
@@ -108,7 +108,7 @@ def with_turns(
     return limits.model_copy(update={"pipe_bytes": max(1, int(pipe_bytes)), "turn_s": max(turn_s, 0.001)})
 
 
-def _is_cut(plans: Iterable[InterfacePlan]) -> bool:
+def is_cut(plans: Iterable[InterfacePlan]) -> bool:
     return any(path.loss_percent == 100 for plan in plans for path in plan.paths.values())
 
 
@@ -125,7 +125,7 @@ def limits_over_time(
     every = [_worst(plans) for _, plans in states]
     times = [at_s for at_s, _ in states]
     rates = [lossy_rate_bps(rate, delay_ms / 1000, loss_percent) for rate, delay_ms, loss_percent in every]
-    cut = [_is_cut(plans) for _, plans in states]
+    cut = [is_cut(plans) for _, plans in states]
     bits = _exchange_bits(message_bytes, world)
     open_s = longest_transfer_s(times, rates, bits)
     running = [0.0 if down else rate for rate, down in zip(rates, [*cut[:-1], False], strict=True)]

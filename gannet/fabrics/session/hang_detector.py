@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gannet.fabrics.session.deadlines import _LONGEST_BACKOFF_S, _is_cut, limits_of
+from gannet.fabrics.session.deadlines import LONGEST_BACKOFF_S, is_cut, limits_of
 from gannet.netem.links.plan import InterfacePlan
 from gannet.node.config import ExchangeConfig
 
@@ -17,7 +17,7 @@ def grace_of(
     `limits` are those that the nodes have, `plans` those that apply now, by rank: on slower links, a waiting node
     takes longer to report that it waits. None: links are cut, and a hanging node cannot be told from the others.
     """
-    if _is_cut(plans):
+    if is_cut(plans):
         return None
     slower_s = limits_of(plans, message_bytes, len(plans), compute_s).patience_s - limits.patience_s
     return limits.patience_s / 4 + max(0.0, slower_s)
@@ -64,7 +64,7 @@ class HangDetector:
             if self._grace_s is None:
                 self._cut_s = now_s if self._cut_s is None else self._cut_s
             elif self._cut_s is not None:
-                self._judging_s = max(self._judging_s, now_s + min(now_s - self._cut_s, _LONGEST_BACKOFF_S))
+                self._judging_s = max(self._judging_s, now_s + min(now_s - self._cut_s, LONGEST_BACKOFF_S))
                 self._cut_s = None
         if self._grace_s is None or now_s < self._judging_s:
             self._used = dict.fromkeys(self._used, 0.0)

@@ -1,4 +1,4 @@
-"""A virtual node waits for whichever of several messages comes first; see node.training.effects.ReceiveFirst."""
+"""A virtual node waits for the first of several messages; see gannet.node.training.effects.ReceiveFirst."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings of a check of a task."""
+"""What the checks of tasks share: how they build the task, and when two tensors are the same."""
 
 from __future__ import annotations
 

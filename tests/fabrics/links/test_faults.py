@@ -1,6 +1,6 @@
 """Faults of links while a run goes on: what the ledger is told, and what the others notice.
 
-What an agent does by itself is in netem/test_agent_faults.py.
+What an agent does by itself is in tests/netem/agent/test_agent_faults.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """PyTorch's DDP as a baseline: its means against NumPy, its bytes against the kernel's count, its end.
 
-Real gloo between real processes on the loopback; whole runs are in cluster/test_ddp_runs.py.
+Real gloo between real processes on the loopback; whole runs are in tests/fabrics/namespaces/test_ddp_runs.py.
 """
 
 from __future__ import annotations

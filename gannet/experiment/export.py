@@ -5,29 +5,24 @@ The exported model is the scored one: the mean of the nodes' parameters at the l
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
+from gannet.experiment.onnx_file import check_packages, write_onnx
+from gannet.ledger.atomic import whole_file
+from gannet.ledger.files import read_yaml, validate
 from gannet.ledger.snapshots import Snapshot, comparable
 from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
-from gannet.node.tasks.config import KdganConfig, TaskConfig, TaskSetting
-from gannet.node.tasks.gan.task import GanTask
-from gannet.node.tasks.kdgan.task import KdganTask
+from gannet.node.tasks.config import KdganConfig, TaskSetting
 
 FORMATS = (".safetensors", ".onnx")
-ONNX_OPSET = 17
 
 
 @dataclass(frozen=True)
@@ -48,31 +43,30 @@ class Exported:
 
 def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
     """Write a player of a finished run to `to`, whose suffix selects the format; default: the player that one would
-    deploy.
+    deploy. A missing folder above `to` is made.
 
     Raises FileNotFoundError or ValueError, with the fix, for a folder, a player or a format that does not exist.
     """
-    if to.suffix not in FORMATS:
+    suffix = to.suffix.lower()
+    if suffix not in FORMATS:
         raise ValueError(f"--to {to}: give a file that ends in {' or '.join(FORMATS)}")
-    if to.suffix == ".onnx" and find_spec("onnx") is None:
-        raise ValueError(
-            f"--to {to}: ONNX needs the package onnx: pip install 'gannet-testbed[export]', or export .safetensors"
-        )
+    if to.is_dir():
+        raise ValueError(f"--to {to}: this is a folder; give a file in it, such as {to / f'model{suffix}'}")
+    if suffix == ".onnx":
+        check_packages()
     spec = _read_spec(run_folder)
-    setting: TaskSetting = TypeAdapter(TaskSetting).validate_python(spec["task"])
-    data = DataConfig.model_validate(spec["data"])
-    method: AlgorithmConfig = TypeAdapter(AlgorithmConfig).validate_python(spec["algorithm"])
-    task = build_sampler(setting, data)
-    chosen = player or ("classifier" if isinstance(setting, KdganConfig) else next(iter(task.players)))
+    task = build_sampler(spec.task, spec.data)
+    chosen = player or ("classifier" if isinstance(spec.task, KdganConfig) else next(iter(task.players)))
     if chosen not in task.players:
         raise ValueError(f"--player {chosen}: this run has {', '.join(task.players)}")
-    step, x = last_mean(run_folder, task, method.traits.worker_player)
-    if to.suffix == ".onnx":
-        network, example, names = _network(task, chosen, data)
-        _write_onnx(network, task, x, example, names, to)
-    else:
-        note = {"player": chosen, "step": str(step), "run": str(spec["name"]), "arm": str(spec["arm"])}
-        to.write_bytes(save(tensors_of(task, x, chosen), note))
+    step, x = last_mean(run_folder, task, spec.algorithm.traits.worker_player)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(to) as partial:
+        if suffix == ".onnx":
+            write_onnx(spec.task, spec.data, x, chosen, partial)
+        else:
+            note = {"player": chosen, "step": str(step), "run": spec.name, "arm": spec.arm}
+            partial.write_bytes(save(tensors_of(task, x, chosen), note))
     where = task.players[chosen]
     return Exported(to, chosen, step, where.stop - where.start, to.stat().st_size)
 
@@ -99,7 +93,17 @@ def tensors_of(task: AnyTask, x: Tensor, player: str) -> dict[str, Tensor]:
     }
 
 
-def _read_spec(run_folder: Path) -> dict[str, Any]:
+class _Trained(BaseModel):
+    """What of a run's spec decides what a player is; the rest is not read."""
+
+    name: str = "run"
+    arm: str = ""
+    task: TaskSetting
+    data: DataConfig = DataConfig()  # games have none
+    algorithm: AlgorithmConfig
+
+
+def _read_spec(run_folder: Path) -> _Trained:
     file = run_folder / "spec.yaml"
     if not (run_folder / "snapshots").is_dir() or not file.is_file():
         inside = sorted(path.parent for path in run_folder.glob("*/seed-*/spec.yaml"))
@@ -107,37 +111,4 @@ def _read_spec(run_folder: Path) -> dict[str, Any]:
             f"give one of its runs, for example {inside[0]}" if inside else "give a run's folder, as `run` leaves it"
         )
         raise FileNotFoundError(f"{run_folder} is not a single run: {fix}")
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return found
-
-
-def _network(task: AnyTask, player: str, data: DataConfig) -> tuple[nn.Module, Tensor, tuple[str, str]]:
-    """(the player's module, an example input, the names of input and output)."""
-    if isinstance(task, KdganTask):
-        return task.networks[player], torch.zeros(2, *data.image_shape), ("images", "logits")
-    if isinstance(task, GanTask) and player == "generator":
-        return task.generator, torch.zeros(2, task.config.latent), ("noise", "images")
-    what = "a generator" if isinstance(task, GanTask) else f"task {TaskConfig().name} or kdgan"
-    raise ValueError(f"--player {player}: ONNX export knows {what} only; export .safetensors instead")
-
-
-def _write_onnx(
-    network: nn.Module, task: AnyTask, x: Tensor, example: Tensor, names: tuple[str, str], to: Path
-) -> None:
-    """Write the module for any batch size, with standard operators only."""
-    assert isinstance(task, KdganTask | GanTask)
-    task.model.load(x)
-    network.eval()
-    with warnings.catch_warnings():
-        # torch calls the exporter that needs no further package the old one
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network,
-            (example,),
-            str(to),
-            dynamo=False,
-            opset_version=ONNX_OPSET,
-            input_names=[names[0]],
-            output_names=[names[1]],
-            dynamic_axes={names[0]: {0: "n"}, names[1]: {0: "n"}},
-        )
+    return validate(_Trained, read_yaml(file)[1], file, None)

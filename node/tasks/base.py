@@ -137,13 +137,14 @@ def random_stream(seed: int, *key: int) -> torch.Generator:
 
 
 class FlatModel:
-    """Networks whose parameters, gradients and buffers are views of flat tensors.
+    """Networks, by player, whose parameters, gradients and buffers are views of flat tensors.
 
     Setting all parameters is then one copy, and reading all gradients needs none. Build the networks on the
     "meta" device: they get their storage here, and the global random generator is never touched.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+        self.networks = dict(networks)
         specs: list[TensorSpec] = []
         start = 0
 

@@ -107,8 +107,16 @@ def test_a_wrong_request_is_refused_with_the_fix(
     assert message in " ".join(done.output.split())
 
 
+@pytest.mark.parametrize("name", ["c.ONNX", "c.SafeTensors", "new/below/c.onnx"])
+def test_the_suffix_may_be_in_capitals_and_folders_above_the_file_are_made(tmp_path: Path, name: str) -> None:
+    folder, _ = finished(tmp_path, KDGAN)
+    done = CliRunner().invoke(app, ["export", str(folder), "--to", str(tmp_path / name)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / name).stat().st_size > 0
+
+
 def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished(tmp_path, KDGAN)
-    monkeypatch.setattr("gannet.experiment.export.find_spec", lambda name: None)
+    monkeypatch.setattr("gannet.experiment.onnx_file.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'gannet-testbed\[export\]'"):
         export(folder, tmp_path / "c.onnx")

@@ -26,7 +26,7 @@ def in_order(h: Tensor) -> Tensor:
 
 def on_grid(h: Tensor, pixels: int) -> Tensor:
     """First step of a generator: a linear layer's outputs (n, C·pixels²) as features (n, C, pixels, pixels)."""
-    return in_order(h.view(len(h), -1, pixels, pixels))
+    return in_order(torch.unflatten(h, 1, (-1, pixels, pixels)))  # no size of the batch, which a trace would keep
 
 
 def doublings(size: int) -> int:
@@ -85,7 +85,8 @@ class Norm(nn.Module):
         normal: Tensor = self.norm(h)
         if not labels:
             return normal
-        return torch.addcmul(self.shift[labels[0], :, None, None], self.gain[labels[0], :, None, None], normal)
+        gain, shift = (table[labels[0]][:, :, None, None] for table in (self.gain, self.shift))
+        return torch.addcmul(shift, gain, normal)
 
 
 def batch_norm(features: int, affine: bool = True, tracked: bool = False) -> nn.BatchNorm2d:

@@ -28,4 +28,7 @@ def spectral_norm(weight: Tensor) -> Tensor:
         first = F.normalize(gram.index_select(1, column.view(1)).squeeze(1), dim=0)
         second = F.normalize((matrix if tall else matrix.T) @ first, dim=0)
         left, right = (second, first) if tall else (first, second)
-    return left @ (matrix @ right)
+    norm = left @ (matrix @ right)
+    if torch.onnx.is_in_onnx_export():  # a number there: the file's weights are divided by it once
+        return torch.tensor(norm.item())
+    return norm

@@ -15,7 +15,7 @@ from torch import Tensor
 from gannet.experiment.onnx_file import check_packages, write_onnx
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.files import read_yaml, validate
-from gannet.ledger.snapshots import Snapshot, comparable
+from gannet.ledger.snapshots import Snapshot, comparable, snapshot_folders
 from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.tasks import build_sampler
@@ -73,11 +73,14 @@ def export(run_folder: Path, to: Path, player: str | None = None) -> Exported:
 
 def last_mean(run_folder: Path, task: AnyTask, worker_player: str | None) -> tuple[int, Tensor]:
     """(step, mean of the nodes' x) of the last snapshot. Raises ValueError when it is not finite."""
-    folders = sorted(run_folder.glob("snapshots/step-*"))
+    folders = snapshot_folders(run_folder)
     if not folders:
         raise FileNotFoundError(f"{run_folder / 'snapshots'}: nothing to export; did the run stop early?")
     snapshot = Snapshot.read_header(folders[-1])
-    x = comparable(snapshot.nodes(), task.players, worker_player).mean(0)
+    states = snapshot.nodes()
+    if wrong := {len(x) for x in states.values()} - {task.size}:
+        raise ValueError(f"{folders[-1]}: {max(wrong)} values, but this task has {task.size}")
+    x = comparable(states, task.players, worker_player).mean(0)
     if not x.isfinite().all():
         raise ValueError(f"{folders[-1]}: the parameters are not finite: this run has diverged")
     return snapshot.step, x

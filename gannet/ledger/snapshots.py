@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+
+from gannet.ledger.files import LedgerError
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,48 @@ class Snapshot:
 
     @classmethod
     def read_header(cls, folder: Path) -> Snapshot:
+        """Without the parameters. Raises LedgerError for a file that is cut short or no snapshot."""
         headers = []
-        for path in sorted(folder.glob("node-*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                headers.append(file.metadata())
+        for path in folder.glob("node-*.safetensors"):
+            with _whole(path), safe_open(path, framework="pt") as file:
+                found = file.metadata() or {}
+                headers.append((int(found["step"]), float(found["t_s"]), int(found["bytes"])))
         if not headers:
             raise FileNotFoundError(f"{folder}: no node-*.safetensors inside")
-        return cls(
-            folder=folder,
-            step=int(headers[0]["step"]),
-            t_s=sum(float(header["t_s"]) for header in headers) / len(headers),
-            bytes=sum(int(header["bytes"]) for header in headers),
-        )
+        steps, times_s, sent = zip(*headers, strict=True)
+        return cls(folder=folder, step=steps[0], t_s=sum(times_s) / len(times_s), bytes=sum(sent))
 
     def nodes(self) -> dict[int, Tensor]:
-        """The parameters of all nodes, (size,), by rank."""
-        paths = self.folder.glob("node-*.safetensors")
-        return {int(path.stem.removeprefix("node-")): load_file(path)["x"] for path in paths}
+        """The parameters of all nodes, (size,), by rank. Raises LedgerError for a file that is no snapshot."""
+        states = {}
+        for path in self.folder.glob("node-*.safetensors"):
+            with _whole(path):
+                states[int(path.stem.removeprefix("node-"))] = load_file(path)["x"]
+        return states
+
+
+def snapshot_folders(run: Path) -> list[Path]:
+    """The folders of a run's snapshots by step, without those that a killed run left empty. Raises LedgerError."""
+    found = {step_of(folder): folder for folder in (run / "snapshots").glob("step-*")}
+    return [folder for _, folder in sorted(found.items()) if any(folder.glob("node-*.safetensors"))]
+
+
+def step_of(folder: Path) -> int:
+    """The step in a name step-<number>: names do not sort as steps do, from step 1,000,000 on. Raises LedgerError."""
+    number = folder.name.removeprefix("step-")
+    if not number.isdecimal():
+        raise LedgerError(f"{folder}: it must be called step-<number>; move it away")
+    return int(number)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise LedgerError(
+            f"{path}: this is no whole snapshot ({error}); remove {path.parent} to use the run's other snapshots"
+        ) from error
 
 
 def comparable(states: Mapping[int, Tensor], players: Mapping[str, slice], worker_player: str | None) -> Tensor:

@@ -27,6 +27,7 @@ from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
+from gannet.ledger.snapshots import step_of
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import LAYERS, StepStats
 from gannet.spec.run_spec import RunSpec
@@ -79,7 +80,7 @@ class Ledger:
         )
         self._totals = _Totals(kept)
         for later in (self.folder / "snapshots").glob("step-*"):
-            if int(later.name.removeprefix("step-")) > resumed.step:
+            if step_of(later) > resumed.step:
                 shutil.rmtree(later)
         self._checkpoints.forget_after(resumed.step)
         certificate = self.folder / "certificate.json"
@@ -108,7 +109,7 @@ class Ledger:
         folder.mkdir(exist_ok=True)
         final = folder / f"node-{rank}.safetensors"
         metadata = {"step": str(step), "t_s": repr(t_s), "bytes": str(codec_bytes)}
-        with whole_file(final) as partial:
+        with whole_file(final, durable=True) as partial:
             save_file({"x": x.detach().cpu().contiguous()}, partial, metadata)
         return False
 
@@ -214,7 +215,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_yaml(path: Path, value: Any) -> None:
     """A YAML file in the order of the value's keys; multi-line texts are written as blocks."""
     text = yaml.dump(value, Dumper=_Readable, sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 class _Readable(yaml.SafeDumper):

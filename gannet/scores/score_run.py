@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, spread
+from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, snapshot_folders, spread
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import TaskSetting
@@ -42,7 +42,7 @@ def score_run(
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     sampler = build_sampler(task, scorer.data, scorer.device)
-    found = [Snapshot.read_header(folder) for folder in sorted(run_folder.glob("snapshots/step-*"))]
+    found = [Snapshot.read_header(folder) for folder in snapshot_folders(run_folder)]
     if not found:
         raise FileNotFoundError(f"{run_folder / 'snapshots'}: no snapshots to score; did the run stop early?")
     chosen = spread(found, points)

@@ -115,6 +115,40 @@ def test_the_suffix_may_be_in_capitals_and_folders_above_the_file_are_made(tmp_p
     assert (tmp_path / name).stat().st_size > 0
 
 
+def test_the_last_snapshot_is_the_one_of_the_highest_step(tmp_path: Path) -> None:
+    folder, mean = finished(tmp_path, KDGAN)
+    shots = folder / "snapshots"
+    for was, step in (("step-000005", 999_950), ("step-000010", 1_000_000)):
+        (shots / was).rename(shots / f"step-{step:06d}")
+        for file in (shots / f"step-{step:06d}").iterdir():
+            save_file(load_file(file), file, {"step": str(step), "t_s": "1.0", "bytes": "0"})
+    (shots / "step-1000050").mkdir()  # a killed run made it, and nothing in it
+    written = export(folder, tmp_path / "c.safetensors")
+    assert written.step == 1_000_000
+    task = build_sampler(KdganConfig(**KDGAN), DataConfig())
+    first = task.layout[0]
+    torch.testing.assert_close(
+        load_file(written.path)[first.name.removeprefix("classifier.")], mean[first.place].view(first.shape)
+    )
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "text", "no header", "other tensor"])
+def test_a_snapshot_that_is_not_whole_is_named(tmp_path: Path, harm: str) -> None:
+    folder, mean = finished(tmp_path, KDGAN)
+    file = folder / "snapshots" / "step-000010" / "node-1.safetensors"
+    if harm == "no header":
+        save_file({"x": mean}, file)
+    elif harm == "other tensor":
+        save_file({"y": mean}, file, {"step": "10", "t_s": "1.0", "bytes": "0"})
+    else:
+        whole = file.read_bytes()
+        file.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"not a snapshot"}[harm])
+    done = CliRunner().invoke(app, ["export", str(folder), "--to", str(tmp_path / "c.safetensors")])
+    assert done.exit_code == 2
+    assert len(done.output.splitlines()) == 1
+    assert f"{file}: this is no whole snapshot" in done.output
+
+
 def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished(tmp_path, KDGAN)
     monkeypatch.setattr("gannet.experiment.onnx_file.find_spec", lambda name: None)

@@ -67,8 +67,10 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
     import yaml
 
     from gannet.experiment.check_plugins import check_plugins
+    from gannet.experiment.comparable import check_comparable
 
     check_plugins(comparison)
+    check_comparable(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gannet.experiment.check_plugins import check_plugins
+from gannet.experiment.comparable import check_comparable
 from gannet.experiment.progress import LiveDisplay
 from gannet.experiment.resume import ResumePlan
 from gannet.experiment.runner import add_scores, begin_comparison, run_one
@@ -44,6 +45,8 @@ def execute(
     the remaining runs of an interrupted comparison.
     """
     check_plugins(comparison)
+    if plan is None:
+        check_comparable(comparison)
     for arm in comparison.arms.values():
         if arm.score is not None:  # a missing feature network must show before hours of training
             check_scoring(arm.task, arm.data, arm.score)
@@ -141,9 +144,12 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
     wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
     names its settings. A run whose spec has no score gets the defaults.
     """
-    found = sorted(folder.rglob("summary.json"))
+    found = sorted([*folder.glob("summary.json"), *folder.glob("*/seed-*/summary.json")])
     if not found:
-        raise FileNotFoundError(f"{folder}: no run with a summary.json to score again")
+        raise FileNotFoundError(
+            f"{folder}: no run with a summary.json to score again; give the folder of a comparison, or of a run in "
+            "it (<folder>/<arm>/seed-<n>)"
+        )
     runs, summaries = [], []
     for path in found:
         spec = RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8")))

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from gannet.experiment.comparable import check_comparable
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def dry_run(comparison: ComparisonSpec, console: Console) -> None:
     """Print the plan. Raises ValueError for a spec that a run would refuse."""
+    check_comparable(comparison)
     runs = len(comparison.arms) * len(comparison.seeds)
     console.print(
         f"{comparison.name}: {runs} {'run' if runs == 1 else 'runs'}, seeds {', '.join(map(str, comparison.seeds))}; "

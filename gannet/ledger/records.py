@@ -77,8 +77,9 @@ class Score(Record):
     """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
 
     `more`: further scores by name; the line has a list of their names, and each as a separate field. `features`: the
-    network they were taken on. `classes`: the share of the images by class. `consensus`: each player's consensus
-    distance, in the line a separate field.
+    network they were taken on. `basis`: what else the score was taken against, the data or the task's own measure, by
+    name. `classes`: the share of the images by class. `consensus`: each player's consensus distance, in the line a
+    separate field.
     """
 
     step: int
@@ -90,6 +91,7 @@ class Score(Record):
     of: str = "average"
     samples: int | None = None
     features: str = ""
+    basis: dict[str, Any] = {}
     more: dict[str, Diverging] = {}
     classes: dict[str, float] | None = None
     classes_found: Diverging = None

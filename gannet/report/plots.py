@@ -28,6 +28,7 @@ from gannet.report.figures import (
 )
 from gannet.report.results import ArmResult, Results, StepCost, node_costs, score_curve
 from gannet.report.sentences import short_score_name
+from gannet.report.yardstick import yardstick
 
 Curve = list[tuple[float, float]]
 LOG_FROM = 8.0
@@ -37,12 +38,13 @@ def quality(results: Results, against: str) -> Figure | None:
     """Score against "seconds" or "bytes": a line per arm, a band over its seeds, and the target."""
 
     def curve(run: Run) -> Curve:
-        return score_curve(run, against)
+        found = yardstick(run)
+        return score_curve(run, against) if found is not None and found.score_name == results.score_name else []
 
     divisor, unit = 1.0, "s"
     if against == "bytes":
         divisor, unit = byte_unit(max((x for run in results.comparison.runs for x, _ in curve(run)), default=0.0))
-    traces = arm_traces(results, lambda run: [(x / divisor, y) for x, y in curve(run)], unit)
+    traces = arm_traces(results, lambda run: [(x / divisor, y) for x, y in curve(run)], unit, scores=True)
     if not traces:
         return None
     scores = [y for run in results.comparison.runs for _, y in curve(run)]
@@ -104,12 +106,15 @@ def _axis_value(value: float, vertical: dict[str, Any]) -> float:
 
 
 def arm_traces(
-    results: Results, curve: Callable[[Run], Curve], unit: str, markers: bool = True
+    results: Results, curve: Callable[[Run], Curve], unit: str, markers: bool = True, scores: bool = False
 ) -> list[dict[str, Any]]:
-    """A line for each arm (the mean of its counted seeds, with their range as a band) and for each other run."""
+    """A line for each arm (the mean of its counted seeds, with their range as a band) and for each other run.
+
+    `scores`: the curve is one of scores, so that an arm's line is of its seeds that are scored alike.
+    """
     traces: list[dict[str, Any]] = []
     for arm in results.arms:
-        traces += _counted_traces(arm, curve, unit, markers)
+        traces += _counted_traces(arm, curve, unit, markers, scores)
         for run in (*arm.set_aside, *arm.unfinished):
             points = curve(run)
             if points:
@@ -120,12 +125,15 @@ def arm_traces(
     return traces
 
 
-def _counted_traces(arm: ArmResult, curve: Callable[[Run], Curve], unit: str, markers: bool) -> list[dict[str, Any]]:
-    curves = [points for run in arm.counted if (points := curve(run))]
+def _counted_traces(
+    arm: ArmResult, curve: Callable[[Run], Curve], unit: str, markers: bool, scores: bool
+) -> list[dict[str, Any]]:
+    apart = bool(arm.apart) and scores
+    curves = [points for run in ((arm.scored or arm.counted) if scores else arm.counted) if (points := curve(run))]
     if not curves:
         return []
     mean, low, high = band(curves) if len(curves) > 1 else (curves[0], [], [])
-    name = legend_name(arm.label, "" if arm.trusted else f" {UNTRUSTED}")
+    name = legend_name(arm.label, " (scored otherwise)" * apart + ("" if arm.trusted else f" {UNTRUSTED}"))
     line = _line(mean, name, arm.index, dash="solid" if arm.trusted else "dash", unit=unit, markers=markers)
     if not low:
         return [line]

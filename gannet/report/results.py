@@ -2,7 +2,8 @@
 tables (final score, seconds and bytes to a common target, cost of a step).
 
 Only finished runs count. If an arm has trusted runs, only those are counted and the others are set aside. An arm
-without a trusted run is measured all the same, but has trusted = False.
+without a trusted run is measured all the same, but has trusted = False. Scores count only where they are taken alike
+(see gannet.report.yardstick); all else of a run that is scored otherwise counts.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from statistics import fmean
 
 from gannet.ledger.reader import Arm, Comparison, Run
 from gannet.report.statistics import Better, Crossing, Estimate, Target, common_target, estimate, first_crossing
+from gannet.report.yardstick import Yardstick, common, told, yardstick
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class StepCost:
 @dataclass(frozen=True)
 class ArmResult:
     """An arm's measures over its counted runs; None where no counted run has the number. `step_s` is the mean over
-    steps: with an exchange every few steps only, a median would miss the exchanges."""
+    steps: with an exchange every few steps only, a median would miss the exchanges.
+
+    `scored`: the counted runs whose scores can be compared with other arms'. `apart`: how the arm is scored instead,
+    in words, where none can; its scores are then in `own_score` alone. `apart_runs`: the same for single runs."""
 
     arm: Arm
     index: int
@@ -49,7 +54,11 @@ class ArmResult:
     counted: tuple[Run, ...]
     set_aside: tuple[Run, ...]
     unfinished: tuple[Run, ...]
+    scored: tuple[Run, ...]
+    apart: str
+    apart_runs: tuple[tuple[Run, str], ...]
     final_score: Estimate | None
+    own_score: Estimate | None
     seconds_to_target: Estimate | None
     bytes_to_target: Estimate | None
     reached: int
@@ -101,19 +110,19 @@ class Results:
 
 def measure(comparison: Comparison) -> Results:
     """All numbers of a comparison. Only scores of the averaged model are used."""
-    first = next((score for run in comparison.runs for score in run.scores), None)
-    better: Better = first.better if first else "lower"
     chosen = {arm.name: _choose(arm) for arm in comparison.arms}
-    target = common_target(
-        {name: [score_curve(run) for run in counted] for name, (counted, _, _) in chosen.items()}, better
-    )
+    reference = _reference(comparison, [counted for counted, _, _ in chosen.values()])
+    better: Better = reference.better if reference else "lower"
+    alike = {name: _alike(counted, reference) for name, (counted, _, _) in chosen.items()}
+    target = common_target({name: [score_curve(run) for run in runs] for name, (runs, _) in alike.items()}, better)
     arms = []
     for index, arm in enumerate(comparison.arms):
         counted, set_aside, unfinished = chosen[arm.name]
-        crossings = _crossings(counted, target, against="seconds")
-        byte_crossings = _crossings(counted, target, against="bytes")
+        scored, others = alike[arm.name]
+        crossings = _crossings(scored, target, against="seconds")
+        byte_crossings = _crossings(scored, target, against="bytes")
         cost = step_cost(counted)
-        complete = bool(counted) and len(crossings) == len(counted)
+        complete = bool(scored) and len(crossings) == len(scored)
         arms.append(
             ArmResult(
                 arm=arm,
@@ -122,7 +131,11 @@ def measure(comparison: Comparison) -> Results:
                 counted=counted,
                 set_aside=set_aside,
                 unfinished=unfinished,
-                final_score=estimate([score for run in counted if (score := final_score(run)) is not None]),
+                scored=scored,
+                apart=others[0][1] if others and not scored else "",
+                apart_runs=others,
+                final_score=_final(scored),
+                own_score=_final(scored or [run for run, how in others if how == others[0][1]]),
                 # A mean over only the seeds that reached the target would flatter the arm.
                 seconds_to_target=estimate([c.x for c in crossings]) if complete else None,
                 bytes_to_target=estimate([c.x for c in byte_crossings]) if complete else None,
@@ -134,7 +147,7 @@ def measure(comparison: Comparison) -> Results:
                 cost=cost,
             )
         )
-    return Results(comparison, tuple(arms), target, first.score_name if first else "score", better)
+    return Results(comparison, tuple(arms), target, reference.score_name if reference else "score", better)
 
 
 def score_curve(run: Run, against: str = "seconds") -> list[tuple[float, float]]:
@@ -201,6 +214,33 @@ def _choose(arm: Arm) -> tuple[tuple[Run, ...], tuple[Run, ...], tuple[Run, ...]
     if not trusted:
         return tuple(finished), (), unfinished
     return trusted, tuple(run for run in finished if not run.trusted), unfinished
+
+
+def _reference(comparison: Comparison, counted: Sequence[Sequence[Run]]) -> Yardstick | None:
+    """The yardstick of most arms: of the trusted ones, if there are any; of any scored run where none counts."""
+    trusted = [runs for runs in counted if all(run.trusted for run in runs)]
+    for arms in (trusted, counted, [comparison.runs]):
+        if found := common([[one for run in runs if (one := yardstick(run))] for runs in arms]):
+            return found
+    return None
+
+
+def _alike(runs: Sequence[Run], reference: Yardstick | None) -> tuple[tuple[Run, ...], tuple[tuple[Run, str], ...]]:
+    """(the runs that are scored like `reference`, the runs that are scored otherwise and how)."""
+    alike, apart = [], []
+    for run in runs:
+        found = yardstick(run)
+        if found is None or reference is None:
+            continue
+        if differences := found.differences(reference):
+            apart.append((run, told(differences)))
+        else:
+            alike.append(run)
+    return tuple(alike), tuple(apart)
+
+
+def _final(runs: Sequence[Run]) -> Estimate | None:
+    return estimate([score for run in runs if (score := final_score(run)) is not None])
 
 
 def _crossings(runs: Sequence[Run], target: Target | None, against: str) -> list[Crossing]:

@@ -70,7 +70,7 @@ def final_estimates(arm: ArmResult, of: Sequence[Column]) -> list[Estimate | Non
     """Each score at the last snapshot, over the arm's counted runs."""
     found = []
     for column in of:
-        values = [_final(run, column) for run in arm.counted]
+        values = [_final(run, column) for run in arm.scored or arm.counted]
         found.append(estimate([value for value in values if value is not None]))
     return found
 
@@ -96,7 +96,7 @@ def over_time(results: Results) -> Figure | None:
     named = []
     for column in columns(results):
         if column.key:
-            traces = arm_traces(results, lambda run, column=column: _curve(run, column), "s")  # type: ignore[misc]
+            traces = arm_traces(results, lambda run, column=column: _curve(run, column), "s", scores=True)  # type: ignore[misc]
             if traces:
                 named.append((label(f"{short(column.title)} {column.arrow}".strip()), traces))
     return panels(named)

@@ -26,9 +26,8 @@ def sentence_parts(results: Results, verdict: Verdict) -> list[str]:
         parts.append(_capital(f"{start}{_claim(results, verdict)}."))
         if verdict.contrasts:
             parts.append(_seeds(verdict))
-    if verdict.zero:
-        names = words.listing([name(arm) for arm in verdict.zero])
-        did = "sent nothing" if verdict.measure.key == "bytes" else "met the target from the start"
+    for did in dict.fromkeys(_zero(arm, verdict.measure) for arm in verdict.zero):
+        names = words.listing([name(arm) for arm in verdict.zero if _zero(arm, verdict.measure) == did])
         parts.append(_capital(f"{names} {did}."))
     return parts + [
         f"{name(arm)} did even better ({_written(arm, verdict.measure)}), but does not count."
@@ -36,12 +35,29 @@ def sentence_parts(results: Results, verdict: Verdict) -> list[str]:
     ]
 
 
+def _zero(arm: ArmResult, measure: Measure) -> str:
+    """Why an arm has no ratio: "sent nothing", or it met the target at once, with all of its seeds or some."""
+    found = measure.of(arm)
+    assert found is not None
+    sent = arm.bytes_per_step or any(score.bytes for run in arm.scored for score in run.scores)
+    if measure.key == "bytes" and not sent:
+        return "sent nothing"
+    seeds = sum(value <= 0 for value in found.values)
+    share = "" if seeds == found.n else f" with {seeds} of {words.plural(found.n, 'seed')}"
+    return f"met the target {'before it sent anything' if measure.key == 'bytes' else 'from the start'}{share}"
+
+
 def headline(results: Results, conclusion: Conclusion) -> list[str]:
     """The conclusion in short: time to the target, or final quality if times cannot be ranked; claim first."""
     time_says = bool(conclusion.time.ranked or conclusion.time.zero)
-    return sentence_parts(
+    parts = sentence_parts(
         results, conclusion.time if time_says or not conclusion.quality.ranked else conclusion.quality
     )
+    apart = [arm.label for arm in results.arms if arm.apart]
+    if apart:
+        are = "is left out: it is" if len(apart) == 1 else "are left out: they are"
+        parts.append(f"{words.listing(apart)} {are} scored otherwise.")
+    return parts
 
 
 def context(results: Results) -> str:
@@ -94,8 +110,9 @@ def notes(results: Results) -> list[str]:
             reason = f": {run.summary.reason}" if run.summary.reason else ""
             where = f"at step {run.summary.steps:,}"
             found.append(f"{arm.label}, seed {run.seed}, {verb} {where} and is not counted{reason}.")
-        if results.target is not None and arm.reached < len(arm.counted):
-            seeds = f"only {arm.reached} of {words.plural(len(arm.counted), 'seed')}" if arm.reached else "no seed"
+        found += _scored_otherwise(arm)
+        if results.target is not None and arm.reached < len(arm.scored):
+            seeds = f"only {arm.reached} of {words.plural(len(arm.scored), 'seed')}" if arm.reached else "no seed"
             found.append(f"{arm.label} reached {goal(results)} with {seeds}, so its time and bytes are not ranked.")
         found += [
             f"{arm.label}, seed {run.seed}, diverged: its last model has values that are not finite."
@@ -108,6 +125,22 @@ def notes(results: Results) -> list[str]:
     lacking = dict.fromkeys(text for run in results.comparison.runs for text in run.summary.score_shortfalls)
     found += [f"Too few images for a score: {text}." for text in lacking]
     return [text if not text.endswith("..") else text[:-1] for text in found]
+
+
+def _scored_otherwise(arm: ArmResult) -> list[str]:
+    """Which of the arm's scores are not compared with the others', why, and what to do."""
+    if arm.apart:
+        return [f"{arm.label} is left out of the ranking: it is {arm.apart}.{_rescore(arm.apart)}"]
+    return [
+        f"{arm.label}, seed {run.seed}, is left out of the scores of its arm: it is {how}.{_rescore(how)}"
+        for run, how in arm.apart_runs
+    ]
+
+
+def _rescore(how: str) -> str:
+    """Scores of other numbers of images, or of another network, can be taken alike; those of other data cannot."""
+    again = " `gannet score FOLDER` with --samples and --features scores all runs alike."
+    return again if "generated images" in how or "features)" in how else ""
 
 
 def _claim(results: Results, verdict: Verdict) -> str:
@@ -125,6 +158,9 @@ def _claim(results: Results, verdict: Verdict) -> str:
         if gaps:
             return f"{done}, {gaps}"
         alone = "the only arm that did" if len(results.arms) > 1 else "no other arm to compare with"
+        others = [arm for arm in results.arms if arm is not first]
+        if any(arm.apart for arm in others) and not any(arm.scored for arm in others):
+            alone = "no other arm is scored alike"
         if len(results.arms) > 1 and verdict.shut_out:
             alone = "the only trusted arm that did"
         return f"{done} ({alone})"

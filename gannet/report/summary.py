@@ -97,8 +97,9 @@ def summarise(comparison: Comparison) -> dict[str, Any]:
     null), leader_trusted, confidence ("shown" | "indication" | "not shown" | "none"), contrasts [{first, other, kind
     ("ratio" | "difference"), effect, low, high, standing}]}, where a ratio is other ÷ first and a difference is how
     much better first is; arms [{name, label, trusted, reasons, counted (seeds), set_aside (seeds), unfinished
-    (seeds), final_score, final_scores {name of each score: estimate}, seconds_to_target, bytes_to_target, reached,
-    at_most, step_s (mean), step_p95_s, bytes_per_step, waiting_share, lower_bound_s, hidden_s, runs [summary.json as
+    (seeds), scored_otherwise (how, in words, and its scores are not ranked; or null), final_score (null if scored
+    otherwise), final_scores {name of each score: estimate}, seconds_to_target, bytes_to_target, reached, at_most,
+    step_s (mean), step_p95_s, bytes_per_step, waiting_share, lower_bound_s, hidden_s, runs [summary.json as
     it is]}]. An estimate is {mean, spread (standard deviation), stderr, low, high (95% t interval of the mean), n} or
     null.
     """
@@ -170,6 +171,7 @@ def _arm(arm: ArmResult, scores: Sequence[Column]) -> dict[str, Any]:
         "counted": [run.seed for run in arm.counted],
         "set_aside": [run.seed for run in arm.set_aside],
         "unfinished": [run.seed for run in arm.unfinished],
+        "scored_otherwise": arm.apart or None,
         "final_score": _estimate(arm.final_score),
         "final_scores": {
             column.title: _estimate(found) for column, found in zip(scores, final_estimates(arm, scores), strict=True)

@@ -58,7 +58,7 @@ def _arm_row(results: Results, conclusion: Conclusion, arm: ArmResult) -> ArmRow
     return ArmRow(
         arm=arm,
         how=describe_arm(arm),
-        score=estimate_cell(arm.final_score, words.number, _leads(conclusion.quality, arm)),
+        score=_score(arm, _leads(conclusion.quality, arm)),
         seconds=_target(results, arm, arm.seconds_to_target, words.seconds, _leads(conclusion.time, arm)),
         bytes=_target(results, arm, arm.bytes_to_target, words.size, _leads(conclusion.bytes, arm)),
         step=Number(words.seconds(arm.step_s), bound),
@@ -112,6 +112,12 @@ def estimate_cell(found: Estimate | None, write: Callable[[float | None], str], 
     return Number(write(found.mean), f"± {write(found.spread)}" if found.spread is not None else "one seed", leads)
 
 
+def _score(arm: ArmResult, leads: bool) -> Number:
+    if arm.apart and arm.own_score is not None:
+        return Number(words.number(arm.own_score.mean), "scored otherwise")
+    return estimate_cell(arm.final_score, words.number, leads)
+
+
 def _target(
     results: Results,
     arm: ArmResult,
@@ -119,10 +125,10 @@ def _target(
     write: Callable[[float | None], str],
     leads: bool,
 ) -> Number:
-    if results.target is None or not arm.counted:
+    if results.target is None or not arm.scored:
         return Number("–")
     if found is None:
-        return Number("not reached", f"in {len(arm.counted) - arm.reached} of {len(arm.counted)}")
+        return Number("not reached", f"in {len(arm.scored) - arm.reached} of {len(arm.scored)}")
     cell = estimate_cell(found, write, leads)
     return Number(f"≤ {cell.text}", cell.below, cell.leads) if arm.at_most else cell
 

@@ -18,6 +18,7 @@ from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, sn
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.config import TaskSetting
+from gannet.scores.basis import measured_basis
 from gannet.scores.scorer import AnyScorer, to_bytes
 
 GRID_COLUMNS, GRID_ROWS = 8, 8
@@ -43,6 +44,7 @@ def score_run(
         raise ValueError(f"points must be at least 1, got {points}")
     sampler = build_sampler(task, scorer.data, scorer.device)
     found = [Snapshot.read_header(folder) for folder in snapshot_folders(run_folder)]
+    basis = measured_basis(task, scorer.data, sampler)
     if not found:
         raise FileNotFoundError(f"{run_folder / 'snapshots'}: no snapshots to score; did the run stop early?")
     chosen = spread(found, points)
@@ -52,6 +54,7 @@ def score_run(
     with (run_folder / "scores.jsonl").open("w") as file:
         for done, snapshot in enumerate(chosen, start=1):
             line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", worker_player)
+            line["basis"] = basis
             file.write(json.dumps(line) + "\n")
             lines.append(line)
             if progress is not None:

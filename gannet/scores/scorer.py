@@ -16,7 +16,8 @@ from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
-from gannet.node.tasks.config import TaskConfig, TaskSetting
+from gannet.node.tasks.config import TaskSetting
+from gannet.scores.basis import scores_itself
 from gannet.scores.measures import Measures, classes_found, measurable
 from gannet.scores.names import MetricName
 from gannet.scores.networks.networks import FeaturesMissing, feature_network
@@ -145,9 +146,9 @@ def scorer_for(
     metrics: Sequence[MetricName] | None = ("frechet",),
 ) -> AnyScorer:
     """The scorer of a run: the task itself if it is able to score, else a Scorer of its images."""
-    if not isinstance(task, TaskConfig) and isinstance(
-        sampler := build_sampler(task, data, present(torch.device(device))), Evaluates
-    ):
+    sampler = build_sampler(task, data, present(torch.device(device)))
+    if scores_itself(task, sampler):
+        assert isinstance(sampler, Evaluates)
         return OwnScorer(sampler.score_name, data, device)
     return Scorer(data, samples, device, features, metrics)
 
@@ -155,9 +156,11 @@ def scorer_for(
 def check_scoring(task: TaskSetting, data: DataConfig, wish: ScoreSpec) -> None:
     """Raises FeaturesMissing, before training, if a run of that task could not be scored as requested."""
     device = present(torch.device(wish.device))
-    if not isinstance(task, TaskConfig) and isinstance(build_sampler(task, data), Evaluates):
-        if wish.metrics is not None or wish.features != "auto":
-            raise ValueError(f"task {task.name} scores itself: leave out score.metrics and score.features")
+    if scores_itself(task, build_sampler(task, data)):
+        own = ScoreSpec()  # a recorded spec has every field: only what is set otherwise has been asked for
+        asked = [name for name in ("samples", "metrics", "features") if getattr(wish, name) != getattr(own, name)]
+        if asked:
+            raise ValueError(f"task {task.name} scores itself: leave out score.{' and score.'.join(asked)}")
     else:
         measurable(feature_network(data, wish.features, device), wish.metrics)
 

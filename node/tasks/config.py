@@ -81,6 +81,11 @@ class TaskConfig(Settings):
         return self
 
     @property
+    def measured_by(self) -> dict[str, Any]:
+        """Nothing of its own: its images are compared with the data's."""
+        return {}
+
+    @property
     def generator_features(self) -> int:
         """The generator's width."""
         return self.generator_width or self.width
@@ -100,6 +105,11 @@ class GameConfig(Settings):
     noise: float = Field(default=0.0, ge=0, description="standard deviation of each gradient entry's noise")
     spread: float = Field(default=0.0, ge=0, description="size of the constant by which nodes' gradients differ")
     padding: int = Field(default=0, ge=0, description="further values without a gradient: messages of a larger model")
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """What the score of the task depends on: scores are comparable where it is equal."""
+        return {"dimension": self.dimension, "curvature": self.curvature}
 
     @property
     def players(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from gannet.cli.main import app
 from gannet.ledger.snapshots import consensus_distance
 from gannet.node.data.config import DataConfig
-from gannet.node.data.datasets import load_split
+from gannet.node.data.datasets import fingerprint, load_split
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import GameConfig, TaskConfig
@@ -248,6 +248,8 @@ def test_a_metric_that_cannot_be_had_is_an_error_and_the_customary_ones_leave_it
         ScoreSpec(metrics=("kid", "kid"))
     with pytest.raises(ValueError, match="task game scores itself"):
         check_scoring(GameConfig(name="game"), DATA, ScoreSpec(metrics=("kid",)))
+    with pytest.raises(ValueError, match=r"task game scores itself: leave out score\.samples"):
+        check_scoring(GameConfig(name="game"), DATA, ScoreSpec(samples=200))
     check_scoring(GameConfig(name="game"), DATA, ScoreSpec())
 
 
@@ -335,3 +337,27 @@ def test_a_mistake_in_the_score_command_is_one_clear_error(options: list[str], e
     done = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["score", str(tmp_path), *options])
     assert done.exit_code == 2 and expected in done.output
     assert not (tmp_path / "scores.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_an_arm_that_is_scored_again_otherwise_is_no_longer_ranked(tmp_path: Path) -> None:
+    for arm in ("one", "other"):
+        (tmp_path / arm).mkdir()
+        algorithm = CONFIG.validate_python({"name": "local"})
+        spec = RunSpec(task=TASK, algorithm=algorithm, stop=StopSpec(steps=10), nodes=1, arm=arm)
+        write_finished(tmp_path / arm / "seed-1", spec)
+        (tmp_path / arm / "seed-1" / "summary.json").write_text(
+            json.dumps({"arm": arm, "seed": 1, "status": "finished", "steps": 10, "trusted": True})
+        )
+    runner = CliRunner(env={"COLUMNS": "300"})
+    usual = ["--points", "1", "--metrics", "frechet", "--samples"]
+    done = runner.invoke(app, ["score", str(tmp_path), *usual, "100"])
+    assert done.exit_code == 0 and "left out" not in done.output
+    (line,) = [json.loads(text) for text in (tmp_path / "one/seed-1/scores.jsonl").read_text().splitlines()]
+    assert line["basis"]["data.sha256"] == fingerprint(DATA)["sha256"]
+    assert runner.invoke(app, ["score", str(tmp_path / "other" / "seed-1"), *usual, "200"]).exit_code == 0
+    done = runner.invoke(app, ["report", str(tmp_path)])
+    assert "other is left out of the ranking: it is scored on 200 generated images instead of 100" in done.output
+    assert "scored otherwise" in (tmp_path / "report.html").read_text()
+    done = runner.invoke(app, ["score", str(tmp_path / "one")])
+    assert done.exit_code == 2 and "give the folder of a comparison, or of a run in it" in done.output

@@ -42,19 +42,25 @@ class FeatureNetwork:
         return title("frechet", self.name)
 
 
+def resolved(data: DataConfig, features: FeatureName) -> FeatureName:
+    """`features`, or for "auto" the best network that there is here for this data set."""
+    if features != "auto":
+        return features
+    if _grey28(data):
+        return "fashionnet"
+    return "inception" if inception_weights() is not None else "efficientnet-lite0"
+
+
+def _grey28(data: DataConfig) -> bool:
+    return data.image_shape[:2] == (1, 28)
+
+
 def feature_network(data: DataConfig, features: FeatureName, device: torch.device) -> FeatureNetwork:
     """The network called `features`, or with "auto" the best one here for this data set."""
-    channels, height, _ = data.image_shape
-    grey28 = (channels, height) == (1, 28)
-    if features == "auto":
-        if grey28:
-            features = "fashionnet"
-        elif inception_weights() is not None:
-            features = "inception"
-        else:
-            features = "efficientnet-lite0"
+    features = resolved(data, features)
     if features == "fashionnet":
-        if not grey28:
+        if not _grey28(data):
+            channels, height, _ = data.image_shape
             raise FeaturesMissing(
                 "FashionNet reads grey images of 28 x 28 pixels; "
                 f"{data.name} here has {channels} x {height} x {height}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gannet.node.plugins import PythonSource
 
@@ -12,3 +12,8 @@ class PythonTaskConfig(PythonSource):
 
     what: ClassVar[str] = "task"
     group: ClassVar[str] = "gannet.tasks"
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """What the score of the task depends on, besides its data: the code that measures it."""
+        return {"file": f"{self.file} ({self.sha256[:8]})"} if self.sha256 else {"entry": self.entry}

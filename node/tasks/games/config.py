@@ -3,7 +3,7 @@ plane."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,11 @@ class MintyConfig(Settings):
     coupling: float = Field(default=1.0, description="b: size of the bilinear part")
     noise: float = Field(default=0.0, ge=0, description="σ of one sample's gradient; a minibatch has σ²/batch")
     start: float = Field(default=4.0, gt=0, description="‖x_0‖; a coordinate beyond 1 is not monotone there")
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """What the score of the task depends on: scores are comparable where it is equal."""
+        return {"dimension": self.dimension, "curvature": self.curvature, "coupling": self.coupling}
 
 
 class MixtureConfig(Settings):
@@ -39,3 +44,8 @@ class MixtureConfig(Settings):
     latent: int = Field(default=2, ge=1, description="length of the generator's noise vector")
     width: int = Field(default=64, ge=1, description="of the two hidden layers of each network")
     samples: int = Field(default=500, ge=100, le=5000, description="points that are generated to score a model")
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """As of the others."""
+        return {"modes": self.modes, "samples": self.samples}

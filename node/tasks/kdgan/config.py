@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -102,6 +102,11 @@ class KdganConfig(Settings):
     def players(self) -> tuple[str, ...]:
         """Their order in x."""
         return PLAYERS[self.method]
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """What the score of the task depends on, besides its data: scores are comparable where it is equal."""
+        return {"kind": self.kind}
 
     @property
     def share(self) -> float:

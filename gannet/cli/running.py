@@ -67,7 +67,7 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
     import yaml
 
     from gannet.experiment.check_plugins import check_plugins
-    from gannet.experiment.comparable import check_comparable
+    from gannet.scores.comparable import check_comparable
 
     check_plugins(comparison)
     check_comparable(comparison)

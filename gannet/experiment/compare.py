@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gannet.experiment.check_plugins import check_plugins
-from gannet.experiment.comparable import check_comparable
 from gannet.experiment.progress import LiveDisplay
 from gannet.experiment.resume import ResumePlan
 from gannet.experiment.runner import add_scores, begin_comparison, run_one
@@ -25,6 +24,7 @@ from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Summary
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
+from gannet.scores.comparable import check_comparable
 from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
 from gannet.spec.load import SpecError, explain
 from gannet.spec.run_spec import ComparisonSpec, RunSpec

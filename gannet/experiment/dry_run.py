@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from gannet.experiment.comparable import check_comparable
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
+from gannet.scores.comparable import check_comparable
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.comparable import check_comparable
+from gannet.scores.comparable import check_comparable
 from gannet.spec.load import SpecError, load_spec, shipped_specs
 from gannet.spec.select import one_run
 

@@ -21,7 +21,7 @@ async def ddp(worker: Worker, config: DdpConfig) -> AsyncGenerator[Step, None]:
     k = 0
     while True:
         g = await worker.gradient(x)
-        field, buffers = await AllReduce(g.field, g.buffers)
+        field, buffers = await AllReduce(g.field, g.buffers, g.active)
         for vector in vectors_of(config, worker.task.layout, k):
             worker.peers.codec_bytes += ring_sent_bytes(*vector, worker.rank, worker.world)
         x = oadam.step(x, g._replace(field=field, buffers=buffers))

@@ -6,7 +6,8 @@ Z_0 = X_0; for k = 1..N, on every worker with its own sample ξ:
     X_k = X_{k−1} W^t − η ĝ(ξ_k, Z_k)
 
 One mixed X_{k−1} W^t serves both lines, so an iteration costs one new gradient, one reused, and t
-exchanges of X.
+exchanges of X. Where players take turns, which the paper's do not, the gradient that Z_k reuses is each player's own
+last one, from whichever step it was, and X_k moves those whose turn it is.
 """
 
 from __future__ import annotations
@@ -26,17 +27,19 @@ async def dposg(worker: Worker, config: DposgConfig) -> AsyncGenerator[Step, Non
     """The state of a step is X_k; the gradient is taken at Z_k."""
     x = worker.start()
     last = worker.keep("gradient", LastGradient(worker.task))
-    g = last.g or await worker.gradient(x)  # ĝ(ξ_0, Z_0)
+    if last.g is None:
+        last.update(await worker.gradient(x))  # ĝ(ξ_0, Z_0)
     for step in worker.steps():
         mixed = await gossip(worker.peers, x, worker.neighbours, config.rounds)
-        z = _descend(worker, mixed, g, step - 1)
-        g = last.g = await worker.gradient(z)
+        z = _descend(worker, mixed, last.gradient, step - 1)
+        g = await worker.gradient(z)
+        last.update(g)
         x = _descend(worker, mixed, g, step - 1)
         yield Step(x, g.losses)
 
 
 def _descend(worker: Worker, x: Tensor, g: Gradient, step: int) -> Tensor:
-    """x − η ĝ for the players whose turn it is, η the player's learning rate after that many steps."""
+    """x − η ĝ for the gradient's active players, η the player's learning rate after that many steps."""
     optimizer, new = worker.config.optimizer, x.clone()
     for player in g.active:
         where = worker.task.players[player]

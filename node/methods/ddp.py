@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, prod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -19,9 +19,6 @@ from gannet.node.layout import BUFFERS, TensorSpec
 from gannet.node.methods.base import Method
 from gannet.node.methods.formulas import FlatVector, Group, Traffic
 from gannet.node.topologies.weights import Edge
-
-if TYPE_CHECKING:
-    from gannet.node.tasks.config import TaskSetting
 
 _LARGEST_SEGMENT_BYTES = 1 << 20
 _LEAST_COMPRESSION = 2  # PowerSGDState's min_compression_rate
@@ -32,7 +29,7 @@ class DdpConfig(Method):
 
     `hook`: its communication hook. "none" sends float32, "fp16" half precision, "powersgd" matrices P, Q of rank
     `powersgd_rank` with error feedback (Vogels et al., NeurIPS 2019), from step `start_powersgd_iter` (counted
-    from 0) on, and float32 before; the hook requires 2 at least.
+    from 0) on, and float32 before; the hook requires 2 at least. A player that sits out a step keeps its memory.
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ddp:ddp"
@@ -66,14 +63,6 @@ class DdpConfig(Method):
     def start(self) -> int:
         """Number of first steps that PowerSGD leaves uncompressed."""
         return self.start_powersgd_iter or 2
-
-    def check_task(self, task: TaskSetting) -> None:
-        """PowerSGD starts from the last step's Q; after a gradient that is all zero its Q stays zero."""
-        if self.hook == "powersgd" and task.name == "gan" and task.critic_steps > 1:
-            raise ValueError(
-                f"hook powersgd cannot pass over the generator at some steps, as critic_steps {task.critic_steps} "
-                "does: use critic_steps 1, or hook none or fp16"
-            )
 
     def check_codec(self, codec: CodecSetting) -> None:
         """The hook packs, not the codec."""

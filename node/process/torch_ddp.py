@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from math import prod
 from typing import Any, TypeVar
@@ -29,20 +29,19 @@ import torch
 import torch._dynamo  # DDP imports it: over a second, better spent now than while peers wait
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.layout import BUFFERS, TensorSpec
 from gannet.node.methods.ddp import DdpConfig
+from gannet.node.process.power_sgd import PowerSgd
 from gannet.node.training.effects import PeerLost
 from gannet.node.training.peers import CollectiveFailed
 
 T = TypeVar("T")
 _NEWS_S = 10.0  # for the controller to say which node is gone, once gloo has noticed that one is
-# Keeps PowerSGD from 0 ÷ 0 where a column of a gradient is all zero (PowerSGDState's own advice).
-_ORTHOGONALIZATION_EPSILON = 1e-8
 
 
 class DdpMean:
@@ -62,8 +61,13 @@ class DdpMean:
         on_wait: Callable[[int, int], None],
     ) -> None:
         self._config, self._rank, self._world, self._limits, self._on_wait = config, rank, world, limits, on_wait
-        shapes = [spec.shape for spec in layout if spec.player != BUFFERS]
+        specs = [spec for spec in layout if spec.player != BUFFERS]
+        shapes = [spec.shape for spec in specs]
+        self._movers = [spec.player for spec in specs]
         self._module = _Inner(shapes)
+        self._compressed: PowerSgd | None = None
+        if config.hook == "powersgd":
+            self._compressed = PowerSgd(config.rank, config.start, list(self._module.parameters()))
         self._sizes = [prod(shape) for shape in shapes]
         self._step, self._what = 0, ""
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
@@ -87,14 +91,15 @@ class DdpMean:
         self._what = f"gloo's group at {address} cannot be joined"
         self._call(lambda: self._connect(address))
 
-    def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def average(self, field: Tensor, buffers: Tensor | None, active: Collection[str]) -> tuple[Tensor, Tensor | None]:
         """The nodes' mean of `field` (flat float32) as the hook has it, and the exact one of `buffers`.
 
-        Raises CollectiveFailed when a node is missing, RunAborted when the controller ended the run.
+        `active`: the players that move, the same on all nodes; `field` is zero for the others. Raises
+        CollectiveFailed when a node is missing, RunAborted when the controller ended the run.
         """
         self._step += 1
         self._what = f"gloo's all-reduce of step {self._step} cannot be completed"
-        return self._call(lambda: self._reduce(field, buffers))
+        return self._call(lambda: self._reduce(field, buffers, active))
 
     def settle(self) -> None:
         """Return once all nodes have received all that was sent."""
@@ -188,28 +193,25 @@ class DdpMean:
         megabytes = 4 * sum(self._sizes) // 2**20 + 1
         # Every node has made the same module by itself: there is nothing to send around first.
         self._ddp = DistributedDataParallel(self._module, bucket_cap_mb=megabytes, init_sync=False)
-        state = powerSGD_hook.PowerSGDState(
-            None,
-            matrix_approximation_rank=self._config.rank,
-            start_powerSGD_iter=self._config.start,
-            orthogonalization_epsilon=_ORTHOGONALIZATION_EPSILON,
-        )
         if self._config.hook == "fp16":
             self._ddp.register_comm_hook(None, default_hooks.fp16_compress_hook)
-        elif self._config.hook == "powersgd":
-            self._ddp.register_comm_hook(state, powerSGD_hook.powerSGD_hook)
+        elif self._compressed is not None:
+            self._ddp.register_comm_hook(None, self._compressed.hook)
         for _ in range(2):  # at its second pass DDP lays its buckets out again, in the order it saw in the first
-            self._reduce(torch.zeros(sum(self._sizes)), None)
-        state.iter = 0
+            self._reduce(torch.zeros(sum(self._sizes)), None, self._movers)
+        if self._compressed is not None:
+            self._compressed.begin()
 
-    def _reduce(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _reduce(self, field: Tensor, buffers: Tensor | None, active: Collection[str]) -> tuple[Tensor, Tensor | None]:
         mean = statistics = None
         if buffers is not None:
             mean = buffers / self._world
             statistics = dist.all_reduce(mean, async_op=True)
         for parameter in self._module.parameters():
             parameter.grad = None
-        with torch.enable_grad():
+        idle = [number for number, player in enumerate(self._movers) if player not in active]
+        over = nullcontext() if self._compressed is None else self._compressed.passing_over(idle)
+        with over, torch.enable_grad():
             self._ddp(torch.split(field, self._sizes)).backward()
         gradients = [parameter.grad for parameter in self._module.parameters()]
         if statistics is not None:

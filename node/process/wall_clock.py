@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -43,7 +43,9 @@ class Exchange(Protocol):
 class Collective(Protocol):
     """A foreign library that averages gradients in place of the project's own exchange."""
 
-    def average(self, field: Tensor, buffers: Tensor | None) -> tuple[Tensor, Tensor | None]: ...
+    def average(
+        self, field: Tensor, buffers: Tensor | None, active: Collection[str]
+    ) -> tuple[Tensor, Tensor | None]: ...
 
 
 class WallClock:
@@ -97,8 +99,8 @@ class WallClock:
                 arrivals = self._exchange.collect(wait)
                 self._meter.wait_s += time.monotonic() - begin
                 return arrivals
-            case AllReduce(field, buffers) if self._collective is not None:
-                mean = self._collective.average(field, buffers)
+            case AllReduce(field, buffers, active) if self._collective is not None:
+                mean = self._collective.average(field, buffers, active)
                 self._meter.wait_s += time.monotonic() - begin
                 return mean
             case _:

@@ -127,8 +127,10 @@ class AllReduce(Effect["tuple[Tensor, Tensor | None]"]):
     """Have a collective that is not of this project average a gradient over all nodes (see
     gannet.node.process.torch_ddp).
 
-    `field` and `buffers` as in a Gradient; returns their means. Raises CollectiveFailed when a node is missing.
+    Fields as in a Gradient; returns the means of `field` and `buffers`. Raises CollectiveFailed when a node is
+    missing.
     """
 
     field: Tensor
     buffers: Tensor | None
+    active: tuple[str, ...]

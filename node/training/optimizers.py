@@ -151,11 +151,28 @@ def _adam_direction(g: Tensor, rate: float, p: _PlayerState, c: OptimizerConfig)
 
 
 class LastGradient:
-    """A gradient that the next step reuses, as a checkpoint holds it."""
+    """The gradient that the next step reuses, as a checkpoint holds it: of each player, that of its own last move."""
 
     def __init__(self, task: AnyTask) -> None:
+        self._where = task.players
         self._players = list(task.players)
         self.g: Gradient | None = None
+
+    @property
+    def gradient(self) -> Gradient:
+        """What `update` has made; its losses are the last step's."""
+        assert self.g is not None, "no gradient yet"
+        return self.g
+
+    def update(self, g: Gradient) -> None:
+        """Take in a new gradient: players that sat it out keep theirs."""
+        kept = [name for name in self.g.active if name not in g.active] if self.g is not None else []
+        if self.g is not None and kept:
+            field = g.field.clone()
+            for name in kept:
+                field[self._where[name]] = self.g.field[self._where[name]]
+            g = g._replace(field=field, active=(*kept, *g.active))
+        self.g = g
 
     def state(self) -> dict[str, Tensor]:
         """Field, active players, and buffers if there are any."""

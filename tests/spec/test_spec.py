@@ -112,10 +112,6 @@ MISTAKES = [
     ({"algorithm": {"name": "ddp", "hook": "bf16"}}, ["algorithm.hook", "'bf16'", "powersgd"]),
     ({"algorithm": {"name": "ddp", "powersgd_rank": 2}}, ["powersgd_rank belongs to hook powersgd"]),
     ({"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 1}}, ["start_powersgd_iter", "2"]),
-    (
-        {"algorithm": {"name": "ddp", "hook": "powersgd"}, "task": {"critic_steps": 5}},
-        ["powersgd", "critic_steps 5", "hook none"],
-    ),
     ({"fabric": "virtual", "pace_ms": 5, "links": "3g-lossy"}, ["3g-lossy", "rate and delay only"]),
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -85,3 +85,25 @@ class Wide(BilinearGame):
 
     def gradient(self, x: Tensor) -> Gradient:
         return Gradient(torch.zeros(self.size), ("generator", "discriminator"), None, {})
+
+
+class TurnsGame(MatrixGame):
+    """The matrix game in which players move in turn: `turns[k % len(turns)]` at the k-th gradient."""
+
+    def __init__(self, rank: int, turns: Sequence[tuple[str, ...]], noise: float = 0.0, spread: float = 0.0):
+        super().__init__(rank, noise, spread=spread)
+        self.turns, self._calls = turns, 0
+
+    def gradient(self, x: Tensor) -> Gradient:
+        g = super().gradient(x)
+        active, self._calls = self.turns[self._calls % len(self.turns)], self._calls + 1
+        for player, where in self.players.items():
+            if player not in active:
+                g.field[where] = 0
+        return g._replace(active=active, losses={player: g.losses[player] for player in active})
+
+    def state(self) -> dict[str, Tensor]:
+        return {"calls": torch.tensor(self._calls)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._calls = int(state["calls"])

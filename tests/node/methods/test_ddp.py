@@ -38,6 +38,7 @@ LAYOUT = (
     TensorSpec("discriminator.bias", BIAS, 2160, "discriminator"),
     TensorSpec("generator.running_mean", (9,), 2210, BUFFERS),
 )
+BOTH = ("generator", "discriminator")
 HEADER_BYTES = 48  # gloo's, of every message
 
 
@@ -81,7 +82,7 @@ def train_with(rank: int, world: int, address: str, config: DdpConfig) -> tuple[
     settling = received_bytes(port) - begin
     for step in range(STEPS):
         begin = received_bytes(port)
-        field, buffers = mean.average(torch.from_numpy(gradient(rank, step)), torch.full((9,), float(rank)))
+        field, buffers = mean.average(torch.from_numpy(gradient(rank, step)), torch.full((9,), float(rank)), BOTH)
         mean.settle()
         counts.append(received_bytes(port) - begin - settling)
         means.append((field.numpy(), buffers.numpy()))
@@ -187,7 +188,7 @@ def test_the_virtual_fabric_says_that_it_cannot() -> None:
 def bereft(rank: int, world: int, address: str, how: str) -> tuple[str, str, float, list[tuple[int, int]]]:
     """One average of all, then rank 2 is not there any more; what the others say, and after how long."""
     mean, waits = member(rank, world, address, settings())
-    mean.average(torch.from_numpy(gradient(rank, 0)), None)
+    mean.average(torch.from_numpy(gradient(rank, 0)), None, BOTH)
     deadline_s = 1.5 if how == "silence" else 50.0
     mean._limits = ExchangeConfig(chunk_deadline_s=0.2, patience_s=0.2, round_deadline_s=deadline_s)
     if rank == 2:
@@ -209,7 +210,7 @@ def bereft(rank: int, world: int, address: str, how: str) -> tuple[str, str, flo
         threading.Thread(target=tell, daemon=True).start()
     begin = time.monotonic()
     try:
-        mean.average(torch.from_numpy(gradient(rank, 1)), None)
+        mean.average(torch.from_numpy(gradient(rank, 1)), None, BOTH)
     except (CollectiveFailed, RunAborted) as error:
         took_s = time.monotonic() - begin
         mean.close()

@@ -20,6 +20,7 @@ from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
 from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
+from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Summary
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
@@ -50,9 +51,11 @@ def execute(
     for arm in comparison.arms.values():
         if arm.score is not None:  # a missing feature network must show before hours of training
             check_scoring(arm.task, arm.data, arm.score)
+    runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
+    for note in dict.fromkeys(note for spec in runs for note in (data_of(spec) or {}).get("notes", ())):
+        console.print(f"data: {note}", style="yellow", markup=False)
     if plan is None:
         begin_comparison(comparison, folder)
-    runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
     resumed = plan.resumed if plan else frozenset()
     display = DisplayTee(terminal, *observers)
     summaries: list[Summary] = []

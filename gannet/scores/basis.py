@@ -24,6 +24,8 @@ def basis_of(task: TaskSetting, data: DataConfig, sampler: AnyTask) -> dict[str,
         found = {"task.name": "gan"}  # whatever made the images
     if needs_data(task) and (not itself or getattr(sampler, "uses_data", True)):
         found |= {"data.name": data.name, "data.image_size": data.image_shape[1], "data.compose": data.compose}
+        if data.name == "image-folder":  # its SHA-256 is of the files, not of the pixels
+            found |= {"data.value_range": data.value_range, "data.unreadable": data.unreadable}
     return found
 
 

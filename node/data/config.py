@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -29,6 +30,16 @@ class DataConfig(Settings):
         multiple_of=4,
         description="side length in pixels; unset: 28 for grey, 32 for colour",
     )
+    value_range: tuple[float, float] | Literal["file"] | None = Field(
+        default=None,
+        description="image-folder: the pixel values that become black and white in grey images of more than 8 bits, "
+        "[low, high] for all files or file for each file's own; unset: the range of the files' format, which 16-bit "
+        "files have and 32-bit and floating-point files have not",
+    )
+    unreadable: Literal["error", "skip"] = Field(
+        default="error",
+        description="image-folder: whether a file that cannot be read ends the run before it begins, or is left out",
+    )
     compose: int | None = Field(
         default=None,
         ge=1,
@@ -54,6 +65,11 @@ class DataConfig(Settings):
         elif self.from_npz and (self.name == "image-folder" or self.download):
             why = "a folder, not an .npz file" if self.name == "image-folder" else "a folder if it is to download"
             raise ValueError(f"{self.name} needs root to be {why} (got {self.root!r})")
+        if self.name != "image-folder" and (self.value_range is not None or self.unreadable != "error"):
+            field = "value_range" if self.value_range is not None else "unreadable"
+            raise ValueError(f"{field} belongs to name: image-folder; leave it out for {self.name}")
+        if isinstance(self.value_range, tuple) and not -inf < self.value_range[0] < self.value_range[1] < inf:
+            raise ValueError(f"value_range: two numbers, the lower first (got {list(self.value_range)})")
         if self.sharding == "dirichlet" and self.alpha is None:
             raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
         if self.sharding != "dirichlet" and self.alpha is not None:

@@ -25,10 +25,12 @@ from torch import Tensor
 
 from gannet.node.data.composed import compose
 from gannet.node.data.config import DataConfig
+from gannet.node.data.image_folder import ImageFolder, list_folder, read_images, survey
 from gannet.node.data.shard import Shard
 from gannet.node.data.sharding import partition
 
 EMBEDDED_SHA256 = "1064eff4cef408fe773c6040772d7cb7c114c2d2b60accb705d268cbecb8d44e"
+_UNREADABLE_NAMED = 100
 IDX_NAMES = {True: "train", False: "t10k"}
 
 
@@ -37,7 +39,7 @@ def load_shard(config: DataConfig, rank: int, world: int, seed: int) -> Shard:
     if not 0 <= rank < world:
         raise ValueError(f"rank must be in 0 to {world - 1}, got {rank}")
     source = _source(config, train=True)
-    shares = partition(source.labels, world, config.sharding, config.alpha, seed, config.classes_per_node)
+    shares = _shares(source.labels, config, world, seed)
     return _composed(_select(source, shares[rank], config), config, seed)
 
 
@@ -56,45 +58,89 @@ def _composed(shard: Shard, config: DataConfig, seed: int) -> Shard:
     return compose(shard, config.compose, seed)
 
 
-def fingerprint(config: DataConfig) -> dict[str, Any]:
-    """Number, labels and identity of the training images: a SHA-256 of their bytes and labels in order.
+@dataclass(frozen=True)
+class Inspected:
+    """Training data as read once, before training. `facts`: their fingerprint, and notes that a user should read.
 
-    The hash is that of the images before scaling, independent of the files' format; for an image folder, that of its
-    files' names and bytes.
+    `labels`: of every image; `readable`: whether it can be read, which only files of an image folder may not be.
+    """
+
+    facts: dict[str, Any]
+    labels: NDArray[np.int64]
+    readable: NDArray[np.bool_]
+
+
+def inspect(config: DataConfig) -> Inspected:
+    """Read all training images. Raises ValueError or FileNotFoundError for what cannot be trained on.
+
+    facts: number, labels and identity of the images: a SHA-256 of their bytes and labels in order. It is that of the
+    images before scaling, independent of the files' format; for an image folder, that of its files' names and bytes.
     """
     source = _source(config, train=True)
     digest = hashlib.sha256()
+    readable = np.ones(len(source.labels), dtype=np.bool_)
+    facts: dict[str, Any] = {}
     if isinstance(source.images, np.ndarray):
         digest.update(f"uint8 {source.images.shape}".encode())
         digest.update(source.images.tobytes())
     else:
-        root = Path(source.images.root)
-        for path in sorted(Path(path) for path, _ in source.images.samples):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        folder = source.images
+        found = survey(folder, config)
+        readable = found.readable
+        if found.unreadable:
+            facts = {"left_out": len(found.unreadable), "unreadable": dict(found.unreadable[:_UNREADABLE_NAMED])}
+        if found.notes:
+            facts |= {"notes": list(found.notes)}
+        for path in sorted(folder.files):
+            name = str(path.relative_to(folder.root))
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     digest.update(source.labels.astype("<i8").tobytes())
-    labels, counts = np.unique(source.labels, return_counts=True)
-    found = {str(label): int(count) for label, count in zip(labels, counts, strict=True)}
-    return {"name": config.name, "images": len(source.labels), "labels": found, "sha256": digest.hexdigest()}
+    known = {"name": config.name, "images": int(readable.sum()), "labels": _counted(source.labels[readable])}
+    return Inspected({**known, "sha256": digest.hexdigest(), **facts}, source.labels, readable)
+
+
+def fingerprint(config: DataConfig) -> dict[str, Any]:
+    """The `facts` of `inspect`: runs with equal ones saw the same images and labels."""
+    return inspect(config).facts
+
+
+def labels_by_node(data: Inspected, config: DataConfig, world: int, seed: int) -> list[dict[str, int]]:
+    """How many readable images of each label the nodes' shards have. Raises ValueError if one has too few."""
+    shares = _shares(data.labels, config, world, seed)
+    held = [data.labels[share[data.readable[share]]] for share in shares]
+    if short := [rank for rank, labels in enumerate(held) if not len(labels)]:
+        raise ValueError(
+            f"data: none of the images of node {short[0]} can be read: repair the files, or use fewer nodes"
+        )
+    return [_counted(labels) for labels in held]
+
+
+def _shares(labels: NDArray[np.int64], config: DataConfig, world: int, seed: int) -> list[NDArray[np.int64]]:
+    return partition(labels, world, config.sharding, config.alpha, seed, config.classes_per_node)
+
+
+def _counted(labels: NDArray[np.int64]) -> dict[str, int]:
+    found, counts = np.unique(labels, return_counts=True)
+    return {str(label): int(count) for label, count in zip(found, counts, strict=True)}
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A data set before selection: uint8 (n, H, W[, C]), or a torchvision folder whose files stay on disk."""
+    """A data set before selection: uint8 (n, H, W[, C]), or a folder whose files stay on disk."""
 
-    images: Any
+    images: NDArray[np.uint8] | ImageFolder
     labels: NDArray[np.int64]
 
 
 def _select(source: _Source, index: NDArray[np.int64], config: DataConfig) -> Shard:
-    channels, size, _ = config.image_shape
+    size = config.image_shape[1]
     if isinstance(source.images, np.ndarray):
         chosen = torch.from_numpy(source.images[index])
         images = chosen.unsqueeze(1) if chosen.dim() == 3 else chosen.permute(0, 3, 1, 2)
         images = _resize(images.contiguous(), size)
     else:
-        images = torch.empty(len(index), channels, size, size, dtype=torch.uint8)
-        for place, number in enumerate(index):
-            images[place] = _read_image(source.images, int(number), size)
+        images, labels = read_images(source.images, index, config)
+        return Shard(images, torch.from_numpy(labels))
     return Shard(images, torch.from_numpy(source.labels[index]))
 
 
@@ -109,7 +155,8 @@ def _source(config: DataConfig, train: bool) -> _Source:
     if config.name == "image-folder":
         if not train:
             raise ValueError("data.name: image-folder has only training images, no test split")
-        return _folder(root)
+        folder = list_folder(root)
+        return _Source(folder, folder.labels)
     if config.name in ("mnist", "fashion-mnist") and _idx_path(root, train, "images-idx3").is_file():
         return _idx(root, train)
     return _torchvision(config, root, train)
@@ -186,27 +233,6 @@ def _torchvision(config: DataConfig, root: Path, train: bool) -> _Source:
             ".npz file, or set data.download: true"
         ) from error
     return _Source(np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
-
-
-def _folder(root: Path) -> _Source:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(str(root))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"data.root: {error}; image-folder needs root/<class>/<image>") from error
-    return _Source(found, np.asarray(found.targets, dtype=np.int64))
-
-
-def _read_image(folder: Any, number: int, size: int) -> Tensor:
-    """One RGB image (3, size, size): the shorter side scaled to size, then cropped to the centre."""
-    from torchvision.transforms.v2 import functional as transform
-
-    path, _ = folder.samples[number]
-    image = transform.pil_to_tensor(folder.loader(path))
-    image = transform.resize(image, [size], antialias=True)
-    cropped: Tensor = transform.center_crop(image, [size, size])
-    return cropped
 
 
 def _resize(images: Tensor, size: int) -> Tensor:

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 VARIABLE = "GANNET_LOG"
 _FOR_CHILDREN = "GANNET_LOGGING"
+_GRPC_LEVEL = "GRPC_VERBOSITY"
 _QUOTED = re.compile(r"\s+\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ run=")
 
 
@@ -70,13 +71,23 @@ def configure(default: str, level: str | None = None) -> None:
     if level is not None:
         setting = LogSetting(level, setting.as_json)
         os.environ[VARIABLE] = setting.text()
+    os.environ.update(_of_grpc(setting))
     logging.config.dictConfig(_configuration(setting, default))
     logging.captureWarnings(True)
 
 
 def for_child(default: str, run: str | None = None, rank: int | None = None) -> dict[str, str]:
     """Environment for a process of gannet.node or gannet.netem, to log as this one. Raises LogSettingError."""
-    return {_FOR_CHILDREN: json.dumps(_configuration(log_setting(), default, run, rank))}
+    setting = log_setting()
+    return {_FOR_CHILDREN: json.dumps(_configuration(setting, default, run, rank)), **_of_grpc(setting)}
+
+
+def _of_grpc(setting: LogSetting) -> dict[str, str]:
+    """What keeps gRPC's core quiet unless the user wants to hear it: it writes lines of its own form past logging.
+
+    Without it even a peer's closed connection, expected at the end of each run, is a line.
+    """
+    return {_GRPC_LEVEL: os.environ.get(_GRPC_LEVEL, "NONE" if setting.as_json else "ERROR")}
 
 
 def _configuration(

@@ -33,11 +33,39 @@ except KeyError:
     log.exception("two\\nlines")
 warnings.warn("old")
 """
+# An HTTP/2 peer says GOAWAY, as one that ends its process does; gRPC's core writes a line on it by itself.
+GOAWAY = r"""
+import socket, struct, threading
+from gannet import logs
+
+logs.configure("info")
+import grpc
+
+listening = socket.create_server(("127.0.0.1", 0))
+address = "127.0.0.1:%d" % listening.getsockname()[1]
+
+def peer():
+    connection, _ = listening.accept()
+    listening.close()
+    connection.recv(4096)
+    connection.sendall(b"\0\0\0\4" + bytes(5))  # SETTINGS, empty
+    connection.sendall(b"\0\0\x0c\7" + bytes(5) + struct.pack(">II", 0, 2) + b"gone")
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(4096):
+        pass
+
+threading.Thread(target=peer, daemon=True).start()
+try:
+    grpc.insecure_channel(address).unary_unary("/some/method")(b"", timeout=30)
+except grpc.RpcError as error:
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+"""
 LINE = re.compile(r"(\S+) (DEBUG|INFO|WARNING|ERROR) run=(\S+) rank=(\S+) ([\w.]+): (.*)")
 
 
-def logged(setting: str | None = None, *arguments: str, program: str = PROGRAM) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GANNET_LOG")}
+def logged(setting: str | None = None, *arguments: str, program: str = PROGRAM, **variables: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GANNET_LOG", "GRPC_V"))}
+    environment |= variables
     environment |= {} if setting is None else {"GANNET_LOG": setting}
     argv = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
@@ -120,6 +148,12 @@ assert os.environ["GANNET_LOG"] == "error,json"
 """
     (line,) = objects(logged("json", program=program))
     assert (line["level"], line["run"], line["rank"], line["message"]) == ("error", "mine", 3, "yes")
+
+
+@pytest.mark.parametrize("setting", ["debug", "info,json"])
+def test_grpc_writes_no_lines_of_its_own_form_unless_asked(setting: str) -> None:
+    assert logged(setting, program=GOAWAY) == ""
+    assert "Got goaway" in logged(setting, program=GOAWAY, GRPC_VERBOSITY="INFO")
 
 
 @pytest.mark.parametrize("text", ["loud", "info,xml", "json,info", "info,json,json", "info;json", ","])

@@ -118,7 +118,6 @@ def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller:
         "--mesh-device", mesh_device, "--metrics", f"{mgmt}:{layout.METRICS_PORT}",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": "/tmp", "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-    environment.setdefault("GRPC_VERBOSITY", "ERROR")  # peers closing connections at the end of a run is expected
     environment["MALLOC_TRIM_THRESHOLD_"] = str(
         10**9
     )  # as in gannet.fabrics.namespaces.fork_client: keep a step's memory

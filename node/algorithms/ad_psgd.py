@@ -69,7 +69,7 @@ class Pairs:
         if not self._asks or self.question is not None or not partners:
             return
         partner = partners[int(torch.randint(len(partners), (1,), generator=self._random))]
-        payload = self._peers.codec.encode(x)
+        payload = self._peers.encode(x)
         sent = self._peers.codec.decode(payload)  # the bits that arrive
         self.question = Question(partner, self._peers.next_round(), step, sent)
         await self._send(partner, self.question.number, Lane.QUESTION, payload)
@@ -111,7 +111,7 @@ class Pairs:
             self._peers.missing.add(source)
             return x
         if lane == Lane.QUESTION and not self._asks:
-            answer = self._peers.codec.encode(x)
+            answer = self._peers.encode(x)
             await self._send(source, number, Lane.ANSWER, answer)
             return x + (theirs - self._peers.codec.decode(answer)) / 2
         question = self.question

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.methods.segments import Segment, ring_segments, server_segments
-from gannet.node.training.effects import PeerLost, Receive, Tag
+from gannet.node.training.effects import MessageRefused, PeerLost, Receive, Tag
 from gannet.node.training.peers import CollectiveFailed, Mixing, Peers
 
 # In a server average: enough to fill a worker's share of the path with the segment size of
@@ -30,7 +30,7 @@ class GossipRound:
         """Send x (flat float32) to the out-neighbours."""
         await self._peers.begin_round(self._tag.round, self._neighbours)
         if self._neighbours.outgoing:
-            payload = self._peers.codec.encode(self._x)
+            payload = self._peers.encode(self._x)
             rank, world = self._peers.rank, self._peers.world
             # Starting with the next rank, so that no two nodes begin with the same neighbour and crowd its downlink.
             for to in sorted(self._neighbours.outgoing, key=lambda to: (to - rank) % world):
@@ -84,7 +84,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 mean[segment.place] = (await _or_fail(peers, server, tag, segment, "server average"))[1]
             if position <= last:
                 tag = segments[position].tag(number, position)
-                payload = peers.codec_of(tag).encode(x[segments[position].place])
+                payload = peers.encode(x[segments[position].place], tag)
                 await peers.send(server, tag, payload, position == last)
         return mean
     workers = [rank for rank in range(peers.world) if rank != server]
@@ -100,7 +100,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 present += 1
             except PeerLost:
                 absent.add(rank)
-        payload = peers.codec_of(tag).encode(total / present)
+        payload = peers.encode(total / present, tag)
         for rank in workers:
             await peers.send(rank, tag, payload, position == len(segments) - 1)
         mean[segment.place] = peers.codec_of(tag).decode(payload)  # bit-equal to the workers' result
@@ -116,7 +116,9 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
     transfer, instead of the sum of both for each hop.
 
     A lossy codec encodes every partial sum again, M−1 times, and the mean once: the owner's payload is forwarded
-    unchanged, so that all nodes have the same bits. The last `raw` values are sent as float32.
+    unchanged, so that all nodes have the same bits. A partial sum of k values travels divided by the lowest power of
+    two that is no less than k: it is then no larger than the largest of the values, so that where the codec can hold
+    those of each node it can hold their sums. The last `raw` values are sent as float32.
     """
     world, rank = peers.world, peers.rank
     if world == 1:
@@ -131,7 +133,7 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
         position = hop * per_hop + index
         tag = segment.tag(number, position)
         if payload is None:
-            payload = peers.codec_of(tag).encode(total[segment.place])
+            payload = peers.encode(total[segment.place] / _scale(hop), tag)
         await peers.send(right, tag, payload, position == hops * per_hop - 1)
 
     for index, segment in enumerate(segments[rank]):
@@ -141,15 +143,20 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
             tag = segment.tag(number, hop * per_hop + index)
             payload, values = await _or_fail(peers, left, tag, segment, "ring all-reduce")
             if hop < world - 1:
-                total[segment.place] += values
+                total[segment.place].add_(values, alpha=_scale(hop))
             else:
                 total[segment.place] = values
             if hop == world - 2:  # this node now owns the sum: use what the others will decode
-                payload = peers.codec_of(tag).encode(total[segment.place] / world)
+                payload = peers.encode(total[segment.place] / world, tag)
                 total[segment.place] = peers.codec_of(tag).decode(payload)
             if hop < hops - 1:
                 await pass_on(hop + 1, index, segment, None if hop < world - 2 else payload)
     return total
+
+
+def _scale(hop: int) -> int:
+    """Divisor of the partial sum that a hop carries, of hop + 1 values: a power of two, which changes no digit."""
+    return 1 << hop.bit_length()
 
 
 async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: str) -> tuple[memoryview, Tensor]:
@@ -157,6 +164,10 @@ async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: 
     try:
         payload = await Receive(source, tag)
         return payload, peers.decode(source, tag, payload, segment.place.stop - segment.place.start)
+    except MessageRefused as refused:
+        raise CollectiveFailed(
+            f"{what} of round {tag.round} cannot be completed: from rank {refused.rank} came a {refused.reason}"
+        ) from refused
     except PeerLost as lost:
         raise CollectiveFailed(
             f"{what} of round {tag.round} cannot be completed without rank {lost.rank} ({lost.reason}); "

@@ -50,7 +50,7 @@ class Channel:
         coarse = packed[: self._coarse] if feedback is None else feedback.corrected(packed[: self._coarse])
         payloads: list[tuple[Tag, memoryview]] = []
         if self._coarse:
-            payloads.append((Tag(number, 0), self.codec.encode(coarse)))
+            payloads.append((Tag(number, 0), self._peers.encode(coarse)))
         if self._raw:
             payloads.append((Tag(number, 1 | RAW_SEGMENT), self._peers.raw_codec.encode(packed[self._coarse :])))
         for to in sorted(here.outgoing, key=lambda to: (to - self._peers.rank) % self._peers.world):
@@ -58,7 +58,7 @@ class Channel:
                 await self._peers.send(to, tag, payload, last=tag == payloads[-1][0])
         # Decoded only after everything is sent: the result is needed once the neighbours' messages have arrived.
         values = [(self._peers.raw_codec if tag.segment else self.codec).decode(payload) for tag, payload in payloads]
-        if feedback is not None and self._coarse and self.codec.finite(payloads[0][1]):
+        if feedback is not None and self._coarse:
             feedback.remember(coarse, values[0])
         return self._split.unpack(torch.cat(values))
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from gannet.node.plugins import PluginError, PluginMistake, told
 from gannet.node.training import effects
 from gannet.node.training.effects import PeerLost
-from gannet.node.training.peers import CollectiveFailed
-from gannet.node.training.worker import Diverged, Step, Worker
+from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
+from gannet.node.training.worker import Step, Worker
 
 UNCAUGHT = "catch PeerLost to train on without a lost peer"
 
@@ -41,7 +41,7 @@ async def checked(
             f"run ended by itself after step {made}: loop over worker.steps(), which has no end; the run's stop "
             "condition ends it"
         )
-    except (PluginError, CollectiveFailed, Diverged):
+    except (PluginError, CollectiveFailed, Diverged, OutOfRange):
         raise
     except PeerLost as lost:
         raise CollectiveFailed(f"{told(lost, title)}; {UNCAUGHT}") from lost

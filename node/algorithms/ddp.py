@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from gannet.node.codecs.finite import all_finite
 from gannet.node.methods.ddp import DdpConfig, ring_sent_bytes, vectors_of
 from gannet.node.training.effects import AllReduce
 from gannet.node.training.optimizers import OAdam
+from gannet.node.training.peers import OutOfRange
 from gannet.node.training.worker import Step, Worker
 
 
@@ -22,6 +24,12 @@ async def ddp(worker: Worker, config: DdpConfig) -> AsyncGenerator[Step, None]:
     while True:
         g = await worker.gradient(x)
         field, buffers = await AllReduce(g.field, g.buffers, g.active)
+        if not all_finite(field):  # this node's own was finite
+            raise OutOfRange(
+                f"rank {worker.rank}: the mean gradient of step {k + 1} is not finite, though the node's own is: "
+                f"hook {config.hook} cannot hold some node's values: use hook none, or a lower learning rate if they "
+                "grow"
+            )
         for vector in vectors_of(config, worker.task.layout, k):
             worker.peers.codec_bytes += ring_sent_bytes(*vector, worker.rank, worker.world)
         x = oadam.step(x, g._replace(field=field, buffers=buffers))

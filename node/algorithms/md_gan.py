@@ -31,7 +31,7 @@ from torch import Tensor
 
 from gannet.node.methods.md_gan import MdGanConfig
 from gannet.node.tasks.base import SplitTask
-from gannet.node.training.effects import Compute, PeerLost, Tag
+from gannet.node.training.effects import Compute, MessageRefused, PeerLost, Tag
 from gannet.node.training.optimizers import OAdam
 from gannet.node.training.peers import CollectiveFailed
 from gannet.node.training.worker import Step, Worker
@@ -54,7 +54,7 @@ async def _generate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[Step,
     for step in worker.steps():
         number = peers.next_round()
         made = await Compute(partial(task.fakes, x, count), PART_OF_PACE)
-        payloads = [peers.codec.encode(samples) for samples in made]
+        payloads = [peers.encode(samples) for samples in made]
         for segment in range(segments):  # X_d to all before any X_g: workers that train on X_d need no X_g yet
             for n, rank in enumerate(workers):
                 await peers.send(
@@ -93,7 +93,7 @@ async def _discriminate(worker: Worker, config: MdGanConfig) -> AsyncGenerator[S
         except PeerLost as lost:
             _fail(number, lost)
         slopes, loss = await Compute(partial(task.slopes, x, climbed), PART_OF_PACE)
-        await peers.send(SERVER, Tag(number, 0), peers.codec.encode(slopes))
+        await peers.send(SERVER, Tag(number, 0), peers.encode(slopes))
         if config.swap_every and step % config.swap_every == 0:
             x = await _swap(worker, x)
         yield Step(x, {**g.losses, "generator": loss})
@@ -108,7 +108,7 @@ async def _swap(worker: Worker, x: Tensor) -> Tensor:
     to, source = int(order[(place + 1) % len(order)]), int(order[place - 1])
     if to == worker.rank:
         return x
-    await peers.send(to, Tag(number, 0), peers.codec.encode(x[where]))
+    await peers.send(to, Tag(number, 0), peers.encode(x[where]))
     new = x.clone()
     try:
         new[where] = await peers.receive(source, Tag(number, 0), where.stop - where.start)
@@ -118,6 +118,10 @@ async def _swap(worker: Worker, x: Tensor) -> Tensor:
 
 
 def _fail(number: int, lost: PeerLost) -> NoReturn:
+    if isinstance(lost, MessageRefused):
+        raise CollectiveFailed(
+            f"md-gan's round {number} cannot be completed: from rank {lost.rank} came a {lost.reason}"
+        ) from lost
     raise CollectiveFailed(
         f"md-gan's round {number} cannot be completed without rank {lost.rank} ({lost.reason}), which has the "
         "generator; a gossip algorithm (dp-oadam, dposg) continues without a lost peer"

@@ -103,7 +103,7 @@ class LowRankGossip:
         rest = shapes.rest_of(x) if iteration == 0 and shapes.rest else None
         own: dict[int, Tensor] = {}
         for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
-            payload = _NOTHING if to in self._gone else peers.codec.encode(self._edge(to).products(x))
+            payload = _NOTHING if to in self._gone else peers.encode(self._edge(to).products(x))
             own[to] = peers.codec.decode(payload)  # rounded as it is over there
             await peers.send(to, tag, payload, last and rest is None)
             if rest is not None:

@@ -52,7 +52,7 @@ class PushSum:
         p = 1.0 / (1 + len(here.outgoing))
         share, share_weight = self.x * p, np.float32(self.weight * p)
         for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
-            await peers.send(to, Tag(number, 0), peers.codec.encode(share), last=False)
+            await peers.send(to, Tag(number, 0), peers.encode(share), last=False)
             await peers.send(to, Tag(number, 1 | RAW_SEGMENT), peers.raw_codec.encode(torch.tensor([share_weight])))
         x, weight = share.clone(), self.weight - len(here.outgoing) * float(share_weight)
         for source in here.incoming:

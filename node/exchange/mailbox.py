@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gannet.node.codecs import Codec, float32_codec
-from gannet.node.training.effects import RAW_SEGMENT, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, MessageRefused, PeerLost, Tag
 
 
 class Verdict(Enum):
@@ -118,7 +118,7 @@ class Mailbox:
         try:
             self._check_payload(header, payload, zlib.crc32(payload) if crc32 is None else crc32)
         except Refusal as refusal:
-            self._settle(key, PeerLost(header.sender, f"message refused: {refusal}"))
+            self._settle(key, MessageRefused(header.sender, f"message refused: {refusal}"))
             raise
         self._settle(key, payload)
 

@@ -36,8 +36,8 @@ from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
 from gannet.node.training.loop import progress, train
 from gannet.node.training.meter import Meter, StepStats
-from gannet.node.training.peers import CollectiveFailed
-from gannet.node.training.worker import Diverged, Worker
+from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
+from gannet.node.training.worker import Worker
 from gannet.node.wire import control_pb2
 from gannet.node.wire.step import to_message
 
@@ -109,7 +109,7 @@ class _Life:
                 self._metrics.diverged()
             reason = str(error) or type(error).__name__
             # Where the reason alone may not be enough, the traceback goes into the node's log.
-            expected = isinstance(error, (CollectiveFailed, Diverged))
+            expected = isinstance(error, (CollectiveFailed, Diverged, OutOfRange))
             log.error("failed after step %d: %s", self._steps, reason, exc_info=not expected)
             self._line.post(failed=control_pb2.Failed(reason=reason, step=self._steps))
             self._linger()

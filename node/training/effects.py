@@ -42,6 +42,10 @@ class PeerLost(Exception):
         self.reason = reason
 
 
+class MessageRefused(PeerLost):
+    """The peer is there, but its message cannot be used."""
+
+
 class Effect(Generic[T]):
     """Base of the effects: awaiting one hands it to the fabric and returns the fabric's answer."""
 

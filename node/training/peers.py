@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gannet.node.codecs import Codec, float32_codec
+from gannet.node.codecs.finite import all_finite
 from gannet.node.topologies.topology import Neighbourhood
-from gannet.node.training.effects import RAW_SEGMENT, BeginRound, PeerLost, Receive, Send, Tag
+from gannet.node.training.effects import RAW_SEGMENT, BeginRound, MessageRefused, Receive, Send, Tag
 
 # A node's neighbours in a gossip round, by the round's number.
 Mixing = Callable[[int], Neighbourhood]
@@ -17,6 +18,14 @@ Mixing = Callable[[int], Neighbourhood]
 
 class CollectiveFailed(Exception):
     """A centralized average that cannot be completed without the lost peer."""
+
+
+class Diverged(Exception):
+    """The parameters or the gradient are no longer finite."""
+
+
+class OutOfRange(Exception):
+    """Finite values that are too large for the codec or the hook that was to pack them."""
 
 
 @dataclass
@@ -50,6 +59,24 @@ class Peers:
         self._gossiped = number, frozenset(here.outgoing)
         await BeginRound(number, tuple(here.incoming), tuple(sorted(after)))
 
+    def encode(self, values: Tensor, tag: Tag | None = None) -> memoryview:
+        """Payload of `values` for that segment, or for any that the exchange's codec packs.
+
+        Raises Diverged or OutOfRange where it would not be finite: every receiver would refuse it, and take this node
+        for lost.
+        """
+        codec = self.codec if tag is None else self.codec_of(tag)
+        payload = codec.encode(values)
+        if not codec.finite(payload):
+            if not all_finite(values):
+                raise Diverged(f"rank {self.rank}: values to be sent in round {self.round} are not finite")
+            largest = float(values.abs().max())
+            raise OutOfRange(
+                f"rank {self.rank}: codec {codec.name} cannot hold {largest:.6g}, the largest of the values to be "
+                f"sent in round {self.round}: use codec bf16 or fp32, or a lower learning rate if the values grow"
+            )
+        return payload
+
     async def send(self, to: int, tag: Tag, payload: memoryview, last: bool = True) -> None:
         """Hand an encoded payload to the network."""
         self.codec_bytes += len(payload)
@@ -67,5 +94,5 @@ class Peers:
         """The `count` values of a payload that came, or PeerLost."""
         values = self.codec_of(tag).decode(payload)
         if len(values) != count:
-            raise PeerLost(source, f"message of {len(values)} values where {count} were expected")
+            raise MessageRefused(source, f"message of {len(values)} values where {count} were expected")
         return values

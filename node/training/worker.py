@@ -29,14 +29,10 @@ from gannet.node.topologies.topology import Neighbourhood, Topology
 from gannet.node.traffic.exchange import in_turns, largest_payload, rounds_ahead
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
 from gannet.node.training.effects import Compute
-from gannet.node.training.peers import Peers
+from gannet.node.training.peers import Diverged, Peers
 from gannet.node.training.player_peers import PlayersPeers
 
 Kept = TypeVar("Kept", bound=Keeps)
-
-
-class Diverged(Exception):
-    """The parameters or the gradient are no longer finite."""
 
 
 @dataclass(frozen=True)

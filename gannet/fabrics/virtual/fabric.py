@@ -44,8 +44,8 @@ from gannet.node.training.effects import (
     Tag,
 )
 from gannet.node.training.meter import StepStats
-from gannet.node.training.peers import CollectiveFailed
-from gannet.node.training.worker import Diverged, Worker
+from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
+from gannet.node.training.worker import Worker
 
 
 class _Ended(Exception):
@@ -137,7 +137,7 @@ class _Simulation:
                 node.done = node.ended = True
                 self._active -= 1
                 return
-            except (CollectiveFailed, Diverged) as error:
+            except (CollectiveFailed, Diverged, OutOfRange) as error:
                 self.failure = f"node {node.rank}: {error}"
                 node.ended = True
                 return

@@ -15,7 +15,8 @@ from gannet.node.tasks.base import Gradient
 from gannet.node.training.effects import PeerLost, Tag
 from gannet.node.training.loop import train
 from gannet.node.training.meter import Meter, StepStats
-from gannet.node.training.worker import Diverged, Worker, device_of
+from gannet.node.training.peers import Diverged
+from gannet.node.training.worker import Worker, device_of
 from tests.support.games import BilinearGame
 
 

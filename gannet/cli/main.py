@@ -139,12 +139,14 @@ def report(
     rescore: Annotated[bool, typer.Option(help="Re-score the snapshots first.")] = False,
 ) -> None:
     """Write the report of a finished comparison or run again."""
-    from gannet.experiment.compare import report_on
+    from gannet.experiment.compare import report_on, score_again
 
     with errors_as_messages():
-        path = report_on(folder, console, rescore)
+        faults = score_again(folder, console) if rescore else 0
+        path = report_on(folder, console)
         if path.parent != folder:
             console.print(f"report: {path}", markup=False)
+    raise typer.Exit(1 if faults else 0)
 
 
 @app.command(epilog="Example: [bold]gannet score runs/demo-20260102-120000 --samples 10000 --device cuda:1[/bold]")
@@ -170,10 +172,11 @@ def score(
     if metrics is not None:
         wishes["metrics"] = [name.strip() for name in metrics.split(",")]
     with errors_as_messages():
-        score_again(folder, console, wishes)
+        faults = score_again(folder, console, wishes)
         path = report_on(folder, console)
         if path.parent != folder:
             console.print(f"report: {path}", markup=False)
+    raise typer.Exit(1 if faults else 0)
 
 
 @app.command(epilog="Example: [bold]gannet export runs/kdgan-…/kdgan/seed-1 --to classifier.onnx[/bold]")

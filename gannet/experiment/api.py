@@ -50,7 +50,8 @@ def run(
 
     `spec`: from `load_spec`, or what `load_spec` takes. `arm` must be given where the spec has several; `seed` is by
     default the spec's first. `out`: a folder that does not exist or is empty; default runs/<name>-<time>. `quiet`:
-    do not print progress. Raises SpecError, FileExistsError and RunError; KeyboardInterrupt once the run has stopped.
+    do not print progress. Raises SpecError, FileExistsError and RunError, also for a run that could not be scored;
+    KeyboardInterrupt once the run has stopped.
     """
     return _execute(one_run(_loaded(spec), arm, seed), out, quiet).runs[0]
 
@@ -85,6 +86,11 @@ def _execute(spec: ComparisonSpec, out: str | Path | None, quiet: bool) -> Compa
         f"{each.arm}, seed {each.seed}: {each.summary.status}: {each.summary.reason or 'no reason was recorded'}"
         for each in found.runs
         if not each.finished
+    ]
+    failed += [
+        f"{each.arm}, seed {each.seed}: could not be scored: {each.summary.score_fault}"
+        for each in found.runs
+        if each.summary.score_fault
     ]
     if status or failed or len(found.runs) < expected:
         finished = sum(each.finished for each in found.runs)

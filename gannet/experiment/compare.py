@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,14 +23,18 @@ from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
 from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.files import read_json, validate
-from gannet.ledger.records import Summary
+from gannet.ledger.records import Summary, to_json
+from gannet.ledger.writer import write_json
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.comparable import check_comparable
-from gannet.scores.scorer import AnyScorer, check_scoring, scorer_for
+from gannet.scores.score_run import in_words
+from gannet.scores.scorer import AnyScorer, check_scoring, check_wish, scorer_for
 from gannet.spec.load import SpecError, explain
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.spec.score import ScoreSpec
+
+log = logging.getLogger(__name__)
 
 
 def execute(
@@ -40,7 +45,7 @@ def execute(
     observers: Sequence[Display] = (),
     plan: ResumePlan | None = None,
 ) -> bool:
-    """Train, score and report into `folder`. True: every run finished.
+    """Train, score and report into `folder`. True: every run finished, and was scored where its spec asks for it.
 
     `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows. `plan`:
     the remaining runs of an interrupted comparison.
@@ -59,6 +64,7 @@ def execute(
     resumed = plan.resumed if plan else frozenset()
     display = DisplayTee(terminal, *observers)
     summaries: list[Summary] = []
+    faults = 0
     with ExitStack() as stack:
         fabrics = dict(more_fabrics or {})
         for kind in dict.fromkeys(spec.fabric_kind for spec in runs):
@@ -79,11 +85,16 @@ def execute(
                     break
         finally:  # whatever stopped a run, earlier runs are scored
             terminal.close()
-            if summaries:
-                score_all(folder, runs[: len(summaries)], summaries, console)
-                report_on(folder, console)
-            sandbox.own_as_caller(folder)
-    return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs)
+            try:
+                if summaries:
+                    faults = score_all(folder, runs[: len(summaries)], summaries, console)
+            finally:
+                try:
+                    if summaries:
+                        report_on(folder, console)
+                finally:
+                    sandbox.own_as_caller(folder)
+    return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs) and not faults
 
 
 def run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -97,12 +108,17 @@ def score_all(
     summaries: list[Summary],
     console: Console,
     folders: list[Path] | None = None,
-) -> None:
-    """Score every run's snapshots, after all training. `folders`: of the runs, by default those in `folder`."""
+) -> int:
+    """Score every run's snapshots, after all training; returns the number of runs with a fault in it.
+
+    `folders`: of the runs, by default those in `folder`. A run that cannot be scored says why in its summary, and the
+    others are scored.
+    """
     places = folders or [run_folder(folder, spec) for spec in runs]
     everything = zip(runs, summaries, places, strict=True)
     wanted = [(s, m, p) for s, m, p in everything if s.score is not None and m.steps]
     scorers: dict[str, AnyScorer] = {}
+    faults = 0
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("scoring", total=sum(s.score.points for s, *_ in wanted if s.score))
         for number, (spec, summary, place) in enumerate(wanted):
@@ -110,23 +126,32 @@ def score_all(
             key = f"{spec.task.name} {spec.data!r} {spec.score!r}" + (
                 "" if spec.task.name == "gan" else repr(spec.task)
             )
-            if key not in scorers:
-                wish = spec.score
-                scorers[key] = scorer_for(
-                    spec.task, spec.data, wish.samples, wish.device, wish.features, wish.metrics
-                )
             before, points = sum(s.score.points for s, *_ in wanted[:number] if s.score), spec.score.points
 
             def advance(done: int, total: int, before: int = before, points: int = points) -> None:
                 progress.update(task, completed=before + points * done / total)
 
-            add_scores(spec, place, summary, scorers[key], advance)
+            try:
+                if key not in scorers:
+                    wish = spec.score
+                    scorers[key] = scorer_for(
+                        spec.task, spec.data, wish.samples, wish.device, wish.features, wish.metrics
+                    )
+                fault = add_scores(spec, place, summary, scorers[key], advance)
+            except Exception as error:
+                log.info("%s: scoring failed", place, exc_info=True)
+                fault = in_words(error)
+                write_json(place / "summary.json", to_json(summary.model_copy(update={"score_fault": fault})))
+            if fault:
+                faults += 1
+                console.print(
+                    f"{spec.title}, seed {spec.seed}, could not be scored: {fault}", style="yellow", markup=False
+                )
+    return faults
 
 
-def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
+def report_on(folder: Path, console: Console) -> Path:
     """Write the report of a comparison's or a run's folder and show its table; returns the report's path."""
-    if rescore:
-        score_again(folder, console)
     if (folder / "steps.jsonl").exists():
         run = read_run(folder)
         for text in run.summary.score_shortfalls:
@@ -134,18 +159,19 @@ def report_on(folder: Path, console: Console, rescore: bool = False) -> Path:
         return write_run_report(run)
     comparison = read_comparison(folder)
     write_summary(comparison)
-    path = write_report(comparison)
     console.print(comparison_table(comparison))
     console.print(conclusion_text(comparison))
+    path = write_report(comparison)
     console.print(f"\nreport: {path}", markup=False)
     return path
 
 
-def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None = None) -> None:
+def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None = None) -> int:
     """Score the snapshots of every run in the folder of a comparison or of a run again.
 
     wishes: fields of `score` that replace those of the runs' specs, which stay as they are: each line of scores.jsonl
-    names its settings. A run whose spec has no score gets the defaults.
+    names its settings. A run whose spec has no score gets the defaults. Returns as `score_all`; ValueError for what
+    cannot be scored so.
     """
     found = sorted([*folder.glob("summary.json"), *folder.glob("*/seed-*/summary.json")])
     if not found:
@@ -158,9 +184,11 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
         spec = RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
         if wishes is not None:
             spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
+        if spec.score is not None:
+            check_wish(spec.task, spec.data, spec.score)
         runs.append(spec)
         summaries.append(validate(Summary, read_json(path) or {}, path, None))
-    score_all(folder, runs, summaries, console, [path.parent for path in found])
+    return score_all(folder, runs, summaries, console, [path.parent for path in found])
 
 
 def wished(score: ScoreSpec, wishes: Mapping[str, Any]) -> ScoreSpec:

@@ -59,19 +59,24 @@ def add_scores(
     summary: Summary,
     scorer: AnyScorer,
     progress: Callable[[int, int], None],
-) -> None:
-    """Score the run's snapshots, off the clock, and add the figures to its summary."""
+) -> str:
+    """Score the run's snapshots, off the clock, and add the figures to its summary; returns its `score_fault`."""
     if spec.score is None or not any((folder / "snapshots").iterdir()):
-        return
-    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, spec.algorithm.traits.worker_player)
+        return ""
+    faults: list[str] = []
+    player = spec.algorithm.traits.worker_player
+    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, player, faults)
+    fault = f"{len(faults)} of its snapshots: {faults[0]}" if faults else ""
     if lines:
         found = {
             "final_score": lines[-1]["score"],
             "best_score": min((s for line in lines if (s := line["score"]) is not None), default=None),
             "score_name": lines[-1]["score_name"],
             "score_shortfalls": tuple(scorer.shortfalls),
+            "score_fault": fault,
         }
         write_json(folder / "summary.json", to_json(summary.model_copy(update=found)))
+    return fault
 
 
 def begin_comparison(comparison: ComparisonSpec, folder: Path) -> None:

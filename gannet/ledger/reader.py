@@ -117,14 +117,16 @@ class Comparison:
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """Read a comparison folder (<arm>/seed-<s>/ below it). Raises LedgerError when it holds no run or is
-    malformed."""
+    """Read a comparison folder (<arm>/seed-<s>/ below it). Raises LedgerError when it holds no run.
+
+    A run whose folder is malformed is one that failed, and its reason says what is wrong with it.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise LedgerError(f"{folder}: no such folder; give the folder of a comparison (it holds <arm>/seed-<n>/)")
     spec_text, spec = read_yaml(folder / "spec.yaml")
     found = {
-        arm_folder.name: tuple(read_run(seed_folder) for seed_folder in seeds)
+        arm_folder.name: tuple(_read_or_told(seed_folder) for seed_folder in seeds)
         for arm_folder in sorted(child for child in folder.iterdir() if child.is_dir())
         if (seeds := _seed_folders(arm_folder))
     }
@@ -143,6 +145,28 @@ def read_comparison(folder: Path) -> Comparison:
         spec_text=spec_text,
         arms=tuple(Arm(name, found.get(name, ())) for name in names),
     )
+
+
+def _read_or_told(folder: Path) -> Run:
+    try:
+        return read_run(folder)
+    except LedgerError as error:
+        reason = f"its folder cannot be read: {error}"
+        raw: dict[str, Any] = {"status": "failed", "reason": reason}
+        nothing: dict[str, Any] = dict.fromkeys(("steps", "scores", "links", "events", "images"), ())
+        return Run(
+            folder=folder,
+            arm=folder.parent.name,
+            seed=int(folder.name.removeprefix("seed-")),
+            summary=Summary.model_validate(raw),
+            summary_raw=raw,
+            certificate=None,
+            environment=Environment(),
+            spec={},
+            spec_text="",
+            notes=(reason,),
+            **nothing,
+        )
 
 
 def read_run(folder: Path) -> Run:

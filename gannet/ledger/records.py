@@ -77,9 +77,9 @@ class Score(Record):
     """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
 
     `more`: further scores by name; the line has a list of their names, and each as a separate field. `features`: the
-    network they were taken on. `basis`: what else the score was taken against, the data or the task's own measure, by
-    name. `classes`: the share of the images by class. `consensus`: each player's consensus distance, in the line a
-    separate field.
+    network they were taken on. `fault`: why there is no score though the model is finite. `basis`: what else the
+    score was taken against, the data or the task's own measure, by name. `classes`: the share of the images by class.
+    `consensus`: each player's consensus distance, in the line a separate field.
     """
 
     step: int
@@ -91,6 +91,7 @@ class Score(Record):
     of: str = "average"
     samples: int | None = None
     features: str = ""
+    fault: str = ""
     basis: dict[str, Any] = {}
     more: dict[str, Diverging] = {}
     classes: dict[str, float] | None = None
@@ -212,6 +213,7 @@ class Summary(Record):
     best_score: Diverging = None
     score_name: str | None = None
     score_shortfalls: tuple[str, ...] = ()
+    score_fault: str = ""  # why it, or some of its snapshots, could not be scored
 
 
 class Continuation(Record):

@@ -111,13 +111,14 @@ def notes(results: Results) -> list[str]:
             where = f"at step {run.summary.steps:,}"
             found.append(f"{arm.label}, seed {run.seed}, {verb} {where} and is not counted{reason}.")
         found += _scored_otherwise(arm)
+        found += _without_score(arm, scored=any(other.scored for other in results.arms))
         if results.target is not None and arm.reached < len(arm.scored):
             seeds = f"only {arm.reached} of {words.plural(len(arm.scored), 'seed')}" if arm.reached else "no seed"
             found.append(f"{arm.label} reached {goal(results)} with {seeds}, so its time and bytes are not ranked.")
         found += [
             f"{arm.label}, seed {run.seed}, diverged: its last model has values that are not finite."
             for run in arm.counted
-            if run.scores and final_score(run) is None
+            if run.scores and final_score(run) is None and not run.scores[-1].fault
         ]
         if arm.at_most:
             found.append(f"{arm.label} met the target at its first snapshot: its time and bytes are upper bounds.")
@@ -135,6 +136,14 @@ def _scored_otherwise(arm: ArmResult) -> list[str]:
         f"{arm.label}, seed {run.seed}, is left out of the scores of its arm: it is {how}.{_rescore(how)}"
         for run, how in arm.apart_runs
     ]
+
+
+def _without_score(arm: ArmResult, scored: bool) -> list[str]:
+    """Which of the arm's runs lack scores, and why; `scored`: other runs have them."""
+    faulty = [run for run in arm.arm.runs if run.summary.score_fault]
+    found = [f"{arm.label}, seed {run.seed}, could not be scored: {run.summary.score_fault}." for run in faulty]
+    lacking = [run for run in arm.counted if scored and not run.scores and not run.summary.score_fault]
+    return found + [f"{arm.label}, seed {run.seed}, has no score and is not ranked." for run in lacking]
 
 
 def _rescore(how: str) -> str:

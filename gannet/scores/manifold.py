@@ -19,6 +19,8 @@ from torch import Tensor
 
 NEIGHBOURS = 3
 NAEEM_NEIGHBOURS = 5
+LEAST_POINTS = 1 + max(NEIGHBOURS, NAEEM_NEIGHBOURS)
+"""Of each kind, so that every point has as many neighbours."""
 ROWS = 1000
 """Rows of a distance matrix that are held in memory at a time."""
 

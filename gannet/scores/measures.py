@@ -8,23 +8,39 @@ import torch
 from torch import Tensor
 
 from gannet.scores.extract import DRAW_SEED, FrechetToData, classifier_score, kernel_distance
-from gannet.scores.manifold import overlap
+from gannet.scores.manifold import LEAST_POINTS, overlap
 from gannet.scores.names import CUSTOMARY, MetricName
 from gannet.scores.networks.networks import FeatureNetwork, FeaturesMissing
 from gannet.scores.sample_size import shortfalls
 
-AMONG_NEIGHBOURS = ("precision", "recall", "density", "coverage")
+AMONG_NEIGHBOURS: tuple[MetricName, ...] = ("precision", "recall", "density", "coverage")
+LEAST_IMAGES: dict[MetricName, int] = {"frechet": 2, "kid": 2, **dict.fromkeys(AMONG_NEIGHBOURS, LEAST_POINTS)}
+"""The numbers of real images that metrics need, as far as they are defined by fewer than a metric says much about."""
+
 FOUND = 0.1
 """A class counts as found if the images contain at least this fraction of an equal share of it."""
 
 
-def measurable(network: FeatureNetwork, wanted: Sequence[MetricName] | None) -> tuple[MetricName, ...]:
-    """The metrics to measure: those wanted, or, with None, the usual ones that this network supports.
+def measurable(
+    network: FeatureNetwork, wanted: Sequence[MetricName] | None, real: int | None = None
+) -> tuple[MetricName, ...]:
+    """The metrics to measure: those wanted, or, with None, the usual ones that network and data support.
 
-    The Fréchet distance, which decides, is always first. Raises FeaturesMissing for a metric that is not available.
+    `real`: the number of real images; None: not known. The Fréchet distance, which decides, is always first. Raises
+    FeaturesMissing for a metric that is not available.
     """
+    if real is not None and real < LEAST_IMAGES["frechet"]:
+        raise FeaturesMissing(f"score: {real} image is not enough to compare with: set score: null, or use more data")
+    few = [name for name, least in LEAST_IMAGES.items() if real is not None and real < least]
     if wanted is None:
-        return tuple(name for name in CUSTOMARY if name != "inception-score" or network.classify is not None)
+        known = (name for name in CUSTOMARY if name != "inception-score" or network.classify is not None)
+        return tuple(name for name in known if name not in few)
+    if lacking := [name for name in wanted if name in few]:
+        least = max(LEAST_IMAGES[name] for name in lacking)
+        raise FeaturesMissing(
+            f"metrics: {', '.join(lacking)} need at least {least} real images, and the data have {real}: leave them "
+            "out, or use more data"
+        )
     if "inception-score" in wanted and network.classify is None:
         raise FeaturesMissing(
             f"metrics: inception-score needs a classifier of these images, and {network.name} does not "

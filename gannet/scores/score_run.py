@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from gannet.ledger.atomic import whole_file
 from gannet.ledger.snapshots import Snapshot, comparable, consensus_distance, snapshot_folders, spread
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask
@@ -32,6 +33,7 @@ def score_run(
     points: int = 12,
     progress: Callable[[int, int], None] | None = None,
     worker_player: str | None = None,
+    faults: list[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Score at most `points` snapshots of a finished run, evenly spaced in time, including the first and the last.
 
@@ -39,52 +41,84 @@ def score_run(
     consensus distances, (1/M) sum_i |x_i - x_mean|^2. The x_i are those of `comparable`; `worker_player`: see Method.
     Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; calls progress(done,
     total). A model that is not finite has the score None.
+
+    `faults` collects why single snapshots could not be scored: the others are. Without it, and where none can be
+    scored, the first error is raised, and scores.jsonl stays as it was.
     """
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     sampler = build_sampler(task, scorer.data, scorer.device)
-    found = [Snapshot.read_header(folder) for folder in snapshot_folders(run_folder)]
+    folders, errors, found = snapshot_folders(run_folder), [], []
+    for folder in folders:
+        try:
+            found.append(Snapshot.read_header(folder))
+        except Exception as error:
+            if faults is None or folder == folders[-1]:  # without the last snapshot there is no final score
+                raise
+            errors.append(error)
     basis = measured_basis(task, scorer.data, sampler)
     if not found:
         raise FileNotFoundError(f"{run_folder / 'snapshots'}: no snapshots to score; did the run stop early?")
     chosen = spread(found, points)
     images = run_folder / "images"
     images.mkdir(exist_ok=True)
-    lines = []
-    with (run_folder / "scores.jsonl").open("w") as file:
-        for done, snapshot in enumerate(chosen, start=1):
-            line = _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", worker_player)
-            line["basis"] = basis
-            file.write(json.dumps(line) + "\n")
-            lines.append(line)
-            if progress is not None:
-                progress(done, len(chosen))
+    lines: list[dict[str, Any]] = []
+    for done, snapshot in enumerate(chosen, start=1):
+        line = _line(snapshot, scorer, basis)
+        try:
+            line |= _score_snapshot(snapshot, sampler, scorer, images / f"{snapshot.folder.name}.png", worker_player)
+        except Exception as error:
+            if faults is None:
+                raise
+            errors.append(error)
+            line["fault"] = in_words(error)
+        lines.append(line)
+        if progress is not None:
+            progress(done, len(chosen))
+    if lines and all("fault" in line for line in lines):
+        raise errors[-1]
+    if faults is not None:
+        faults += map(in_words, errors)
+    with whole_file(run_folder / "scores.jsonl") as partial:
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
+
+
+def in_words(error: Exception) -> str:
+    """An error for a table or a note; of one that was not raised for a user, its type says the most."""
+    text = " ".join(str(error).split())
+    return text if text and isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+def _line(snapshot: Snapshot, scorer: AnyScorer, basis: dict[str, Any]) -> dict[str, Any]:
+    """The line of a snapshot that has no score yet."""
+    return {
+        "step": snapshot.step,
+        "t_s": snapshot.t_s,
+        "bytes": snapshot.bytes,
+        "of": "average",
+        "score_name": scorer.name,
+        "samples": scorer.samples,
+        "features": scorer.features,
+        "basis": basis,
+        "score": None,
+        "classes_found": None,
+        "more": [],
+        "classes": None,
+    }
 
 
 def _score_snapshot(
     snapshot: Snapshot, sampler: AnyTask, scorer: AnyScorer, image: Path, worker_player: str | None
 ) -> dict[str, Any]:
+    """The fields of its line that come from its model."""
     states = snapshot.nodes()
     sizes = {len(x) for x in states.values()}
     if sizes != {sampler.size}:
         raise ValueError(f"{snapshot.folder}: {max(sizes)} values, but this task has {sampler.size}")
     x = comparable(states, sampler.players, worker_player)
     mean = x.mean(0)
-    line: dict[str, Any] = {
-        "step": snapshot.step,
-        "t_s": snapshot.t_s,
-        "bytes": snapshot.bytes,
-        "of": "average",
-        "nodes": len(x),
-        "score_name": scorer.name,
-        "samples": scorer.samples,
-        "features": scorer.features,
-        "score": None,
-        "classes_found": None,
-        "more": [],
-        "classes": None,
-    }
+    line: dict[str, Any] = {"nodes": len(x)}
     for player, where in sampler.players.items():
         line[f"consensus_{player}"] = consensus_distance(x[:, where])
     if mean.isfinite().all():

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gannet.ledger.data_fingerprint import facts_of
 from gannet.node.data.config import DataConfig
 from gannet.node.data.datasets import load_split
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
 from gannet.node.tasks.config import TaskSetting
 from gannet.scores.basis import scores_itself
-from gannet.scores.measures import Measures, classes_found, measurable
-from gannet.scores.names import MetricName
+from gannet.scores.measures import LEAST_IMAGES, Measures, classes_found, measurable
+from gannet.scores.names import CUSTOMARY, MetricName
 from gannet.scores.networks.networks import FeaturesMissing, feature_network
 from gannet.spec.score import FeatureName, ScoreSpec
 
@@ -67,8 +68,11 @@ class Scorer:
         self.samples = samples
         self.device = present(torch.device(device))
         self.network = feature_network(data, features, self.device)
-        chosen = measurable(self.network, metrics)
-        real = torch.cat(list(self._features(load_split(data, limit=REFERENCE_IMAGES).images)))
+        images = load_split(data, limit=REFERENCE_IMAGES).images
+        chosen = measurable(self.network, metrics, len(images))
+        self._real = len(images)
+        self._left_out = [name for name in CUSTOMARY if metrics is None and LEAST_IMAGES.get(name, 0) > self._real]
+        real = torch.cat(list(self._features(images)))
         self._measures = Measures(self.network, real, chosen)
 
     @property
@@ -87,7 +91,12 @@ class Scorer:
     @property
     def shortfalls(self) -> tuple[str, ...]:
         """Why `samples` or the data are too few for the metrics, one sentence each."""
-        return self._measures.shortfalls(self.samples)
+        found = self._measures.shortfalls(self.samples)
+        if not self._left_out:
+            return found
+        least = max(LEAST_IMAGES[name] for name in self._left_out)
+        names = ", ".join(self._left_out)
+        return (*found, f"{names}: left out, since they need at least {least} real images, not {self._real}")
 
     def judge(self, sampler: AnyTask, x: Tensor) -> tuple[Score, Evaluation]:
         """Score the images that the generator in x generates."""
@@ -154,7 +163,24 @@ def scorer_for(
 
 
 def check_scoring(task: TaskSetting, data: DataConfig, wish: ScoreSpec) -> None:
-    """Raises FeaturesMissing, before training, if a run of that task could not be scored as requested."""
+    """Raises ValueError or FileNotFoundError, before training, if such a run could not be scored as requested.
+
+    Reads what scoring reads: the data must be on this machine, and enough for the metrics; a task that scores itself
+    scores its start.
+    """
+    check_wish(task, data, wish)
+    device = torch.device(wish.device)
+    sampler = build_sampler(task, data, device)
+    if scores_itself(task, sampler):
+        assert isinstance(sampler, Evaluates)
+        sampler.evaluate(sampler.initial())
+    else:
+        network = feature_network(data, wish.features, device)
+        measurable(network, wish.metrics, min(facts_of(data)["images"], REFERENCE_IMAGES))
+
+
+def check_wish(task: TaskSetting, data: DataConfig, wish: ScoreSpec) -> None:
+    """Raises ValueError if this machine and its feature networks cannot score such a task as requested."""
     device = present(torch.device(wish.device))
     if scores_itself(task, build_sampler(task, data)):
         own = ScoreSpec()  # a recorded spec has every field: only what is set otherwise has been asked for

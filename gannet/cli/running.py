@@ -66,7 +66,7 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
 def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
     import yaml
 
-    from gannet.experiment.check_plugins import check_plugins
+    from gannet.experiment.checks import check_plugins
     from gannet.scores.comparable import check_comparable
 
     check_plugins(comparison)

@@ -13,15 +13,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
-from gannet.experiment.check_plugins import check_plugins
+from gannet.experiment.checks import as_lines, mistakes_in, show_data
 from gannet.experiment.progress import LiveDisplay
-from gannet.experiment.resume import ResumePlan
-from gannet.experiment.runner import add_scores, begin_comparison, run_one
+from gannet.experiment.resume import ResumePlan, set_aside
+from gannet.experiment.runner import add_scores, begin_comparison, failed_run, run_one
 from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
 from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
-from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import write_json
@@ -29,7 +28,7 @@ from gannet.report import comparison_table, read_comparison, read_run, write_rep
 from gannet.report.summary import conclusion_text
 from gannet.scores.comparable import check_comparable
 from gannet.scores.score_run import in_words
-from gannet.scores.scorer import AnyScorer, check_scoring, check_wish, scorer_for
+from gannet.scores.scorer import AnyScorer, check_wish, scorer_for
 from gannet.spec.load import SpecError, explain
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.spec.score import ScoreSpec
@@ -50,18 +49,17 @@ def execute(
     `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows. `plan`:
     the remaining runs of an interrupted comparison.
     """
-    check_plugins(comparison)
+    runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
+    resumed = plan.resumed if plan else frozenset()
+    places = {(spec.arm, spec.seed): run_folder(folder, spec) for spec in runs}
+    mistakes = mistakes_in(runs, {run: place for run, place in places.items() if place in resumed})
+    if mistakes and (plan is None or len(mistakes) == len(runs)):  # of a resumed comparison, the others are made
+        raise SpecError(as_lines(mistakes, runs))
     if plan is None:
         check_comparable(comparison)
-    for arm in comparison.arms.values():
-        if arm.score is not None:  # a missing feature network must show before hours of training
-            check_scoring(arm.task, arm.data, arm.score)
-    runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
-    for note in dict.fromkeys(note for spec in runs for note in (data_of(spec) or {}).get("notes", ())):
-        console.print(f"data: {note}", style="yellow", markup=False)
+    show_data([spec for spec in runs if (spec.arm, spec.seed) not in mistakes], console)
     if plan is None:
         begin_comparison(comparison, folder)
-    resumed = plan.resumed if plan else frozenset()
     display = DisplayTee(terminal, *observers)
     summaries: list[Summary] = []
     faults = 0
@@ -76,8 +74,15 @@ def execute(
         try:
             for number, spec in enumerate(runs, start=1):
                 display.begin(spec, number, len(runs))
-                place = run_folder(folder, spec)
-                summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
+                place = places[spec.arm, spec.seed]
+                if plan is not None and place in plan.again:
+                    set_aside(folder, place)
+                try:
+                    if found := mistakes.get((spec.arm, spec.seed)):
+                        raise SpecError("; ".join(found))
+                    summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
+                except Exception as error:  # it ends this run, and no other
+                    summary = failed_run(spec, place, error)
                 display.end(summary)
                 summaries.append(summary)
                 if summary.status == "stopped":

@@ -6,6 +6,7 @@ the run folder (see Ledger): the same steps are made again, with the same bits.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +23,16 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 @dataclass(frozen=True)
 class ResumePlan:
-    """The remaining runs of a comparison in `folder`: `resumed` are resumed, the others have not begun."""
+    """The remaining runs of a comparison in `folder`.
+
+    `resumed` are resumed; `again` have no checkpoint and begin again; the others have not begun.
+    """
 
     comparison: ComparisonSpec
     folder: Path
     left: tuple[RunSpec, ...]
     resumed: frozenset[Path]
+    again: frozenset[Path] = frozenset()
 
 
 def resume_plan(folder: Path) -> ResumePlan:
@@ -35,17 +40,29 @@ def resume_plan(folder: Path) -> ResumePlan:
     comparison, root = _comparison_in(folder.absolute())
     left: list[RunSpec] = []
     resumed: set[Path] = set()
+    again: set[Path] = set()
     for spec in comparison.runs():
         place = root / spec.arm / f"seed-{spec.seed}"
         if _status(place) == "finished":
             continue
         left.append(spec)
-        if (place / "steps.jsonl").exists():
-            _newest(place, spec.nodes)
+        if CheckpointFolder(place, spec.nodes).whole():
             resumed.add(place)
+        elif place.exists():
+            if (folder / "steps.jsonl").exists() and (place / "steps.jsonl").stat().st_size:
+                _newest(place, spec.nodes)  # the one run that was asked for has steps and no checkpoint: an error
+            again.add(place)
     if not left:
         raise ValueError(f"{folder}: nothing to resume, every run has finished")
-    return ResumePlan(comparison, root, tuple(left), frozenset(resumed))
+    return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again))
+
+
+def set_aside(folder: Path, run: Path) -> Path:
+    """Move the folder of a run that begins again, so that it is not lost: to set-aside/<arm>/seed-<s>-<n>."""
+    place = folder / "set-aside" / run.parent.name
+    place.mkdir(parents=True, exist_ok=True)
+    numbers = itertools.count(1)
+    return run.rename(next(to for n in numbers if not (to := place / f"{run.name}-{n}").exists()))
 
 
 def resumed_job(job: Job, run: Path) -> Job:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from gannet.experiment.resume import resumed_job
 from gannet.experiment.sinks import Display, ScoreGoal, Tee
 from gannet.experiment.summary import environment, summarise_run
 from gannet.fabrics.job import Fabric, Outcome, Sink
-from gannet.ledger.data_fingerprint import data_of
-from gannet.ledger.records import Summary, to_json
+from gannet.ledger.data_fingerprint import data_of, labels_held
+from gannet.ledger.files import lines
+from gannet.ledger.records import Shards, Summary, to_json
 from gannet.ledger.writer import Ledger, write_json, write_yaml
 from gannet.node.log_labels import label
-from gannet.scores.score_run import score_run
+from gannet.scores.score_run import in_words, score_run
 from gannet.scores.scorer import AnyScorer
+from gannet.spec.load import SpecError
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
@@ -35,6 +38,9 @@ def run_one(
             display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
+    write_json(folder / "environment.json", environment(spec.fabric, data, {}).facts())
+    if (held := labels_held(spec)) is not None:
+        write_json(folder / "shards.json", to_json(Shards(labels_by_node=tuple(held))))
     sinks: list[Sink] = [ledger, *([display] if display else [])]
     if spec.stop.score is not None:
         sinks.append(ScoreGoal(spec))
@@ -53,6 +59,32 @@ def run_one(
     return summary
 
 
+def failed_run(spec: RunSpec, folder: Path, error: Exception) -> Summary:
+    """The summary of a run that `error` ended, which is also in its folder, with the traceback in error.txt."""
+    reason = str(error) if isinstance(error, SpecError) else in_words(error)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    if not (folder / "spec.yaml").exists():
+        write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
+    made = [(line["step"], line["t_s"]) for _, line in lines(folder / "steps.jsonl", [], cut_allowed=True)]
+    summary = Summary(
+        arm=spec.arm,
+        label=spec.title,
+        seed=spec.seed,
+        status="failed",
+        reason=reason,
+        nodes=spec.nodes,
+        algorithm=spec.algorithm.title,
+        codec=str(spec.codec),
+        links=spec.links.describe(),
+        steps=max((step for step, _ in made), default=0),
+        seconds=max((t_s for _, t_s in made), default=0.0),
+        reasons=(f"the run failed: {reason}",),
+    )
+    write_json(folder / "summary.json", to_json(summary))
+    return summary
+
+
 def add_scores(
     spec: RunSpec,
     folder: Path,
@@ -65,13 +97,13 @@ def add_scores(
         return ""
     faults: list[str] = []
     player = spec.algorithm.traits.worker_player
-    lines = score_run(folder, spec.task, scorer, spec.score.points, progress, player, faults)
+    scored = score_run(folder, spec.task, scorer, spec.score.points, progress, player, faults)
     fault = f"{len(faults)} of its snapshots: {faults[0]}" if faults else ""
-    if lines:
+    if scored:
         found = {
-            "final_score": lines[-1]["score"],
-            "best_score": min((s for line in lines if (s := line["score"]) is not None), default=None),
-            "score_name": lines[-1]["score_name"],
+            "final_score": scored[-1]["score"],
+            "best_score": min((s for line in scored if (s := line["score"]) is not None), default=None),
+            "score_name": scored[-1]["score_name"],
             "score_shortfalls": tuple(scorer.shortfalls),
             "score_fault": fault,
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gannet.node.data.config import DataConfig
-from gannet.node.data.datasets import Inspected, inspect
+from gannet.node.data.datasets import Inspected, inspect, labels_by_node
 from gannet.node.tasks import needs_data
 from gannet.spec.run_spec import RunSpec
 
@@ -27,6 +27,27 @@ def data_of(spec: RunSpec) -> dict[str, Any] | None:
         return {"name": spec.data.name, "sha256": None, "why": str(error)}
 
 
+def labels_held(spec: RunSpec) -> list[dict[str, int]] | None:
+    """By node, how many images of each label it trains on; {} for a server that has none.
+
+    None where the task needs no data, or nodes in containers have data that this machine lacks. Raises ValueError for
+    a node that would have too few.
+    """
+    if not needs_data(spec.task):
+        return None
+    try:
+        data = inspected(spec.data)
+    except FileNotFoundError:
+        if not spec.fabric_kind.in_containers:
+            raise
+        return None
+    method = spec.algorithm.traits
+    served = method.worker_player is not None  # by node 0, which trains on no data
+    places = [method.shard_of(rank, spec.nodes) for rank in range(spec.nodes)]
+    held = labels_by_node(data, spec.data, places[0][1], spec.seed)
+    return [{} if served and rank == 0 else held[share] for rank, (share, _) in enumerate(places)]
+
+
 def facts_of(data: DataConfig) -> dict[str, Any]:
     """The training images' number, labels and SHA-256, read once in a process. Raises as they are read."""
     return inspected(data).facts
@@ -38,7 +59,7 @@ def inspected(data: DataConfig) -> Inspected:
     Read before any node starts, so that missing or damaged data are noticed in time, and fetched once if wanted.
     Raises FileNotFoundError and ValueError.
     """
-    whole = {"sharding": "iid", "alpha": None, "classes_per_node": None}
+    whole = {"sharding": "iid", "alpha": None, "classes_per_node": None, "min_per_node": None}
     return _inspected(data.model_copy(update=whole), _state(data))
 
 

@@ -228,6 +228,12 @@ class Continuation(Record):
     reasons_before: tuple[str, ...] = ()
 
 
+class Shards(Record):
+    """How the training data are distributed (shards.json): by node, the number of its images of each label."""
+
+    labels_by_node: tuple[dict[str, int], ...]
+
+
 class Host(Record):
     """The machine that a run was driven from."""
 

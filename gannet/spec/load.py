@@ -17,6 +17,7 @@ from gannet.spec.overrides import merge, nest, parse
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
 from gannet.spec.run_spec import SPEC_FOLDER, ComparisonSpec, RunSpec
 
+SEEDS = 2**31
 Overrides = Mapping[str, Any] | Sequence[str]
 
 # Names that pydantic puts into the place of an error where a field may be of several kinds.
@@ -144,8 +145,10 @@ def _seeds(base: dict[str, Any], where: str) -> list[int]:
     if seeds is None:
         seeds = [1 if single is None else single]
     valid = isinstance(seeds, list) and bool(seeds)
-    if not valid or any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in seeds):
-        raise SpecError(f"{where}: seeds: a list of whole numbers from 0, for example [1, 2, 3] (got {seeds!r})")
+    if not valid or any(isinstance(s, bool) or not isinstance(s, int) or not 0 <= s < SEEDS for s in seeds):
+        raise SpecError(
+            f"{where}: seeds: a list of whole numbers from 0 to {SEEDS - 1}, for example [1, 2, 3] (got {seeds!r})"
+        )
     if len(set(seeds)) != len(seeds):
         raise SpecError(f"{where}: seeds: each seed once (got {seeds!r}); runs with equal seeds are equal")
     return list(seeds)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gannet.spec.load import SpecError
+from gannet.spec.load import SEEDS, SpecError
 from gannet.spec.run_spec import ComparisonSpec
-
-_SEEDS = 2**31
 
 
 def one_run(spec: ComparisonSpec, arm: str | None = None, seed: int | None = None) -> ComparisonSpec:
@@ -15,8 +13,8 @@ def one_run(spec: ComparisonSpec, arm: str | None = None, seed: int | None = Non
     if arm is None and len(spec.arms) > 1:
         raise SpecError(f"{spec.name} has several arms: choose one ({', '.join(spec.arms)}), or compare them")
     chosen = some_arms(spec, list(spec.arms) if arm is None else [arm])
-    if seed is not None and not 0 <= seed < _SEEDS:
-        raise SpecError(f"seed {seed}: a whole number from 0 to {_SEEDS - 1}")
+    if seed is not None and not 0 <= seed < SEEDS:
+        raise SpecError(f"seed {seed}: a whole number from 0 to {SEEDS - 1}")
     return chosen.model_copy(update={"seeds": spec.seeds[:1] if seed is None else (seed,)})
 
 

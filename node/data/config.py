@@ -51,6 +51,12 @@ class DataConfig(Settings):
     alpha: float | None = Field(
         default=None, gt=0, description="Dirichlet concentration; with a smaller one each node has fewer labels"
     )
+    min_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        description="draw the shares of sharding: dirichlet again until every node has this many images; unset: they "
+        "are drawn once, and it is an error if a node has none",
+    )
     classes_per_node: int | None = Field(
         default=None, ge=1, description="number of labels per node, with sharding: class"
     )
@@ -74,6 +80,8 @@ class DataConfig(Settings):
             raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")
         if self.sharding != "dirichlet" and self.alpha is not None:
             raise ValueError(f"alpha belongs to sharding: dirichlet; leave it out for {self.sharding}")
+        if self.sharding != "dirichlet" and self.min_per_node is not None:
+            raise ValueError(f"min_per_node belongs to sharding: dirichlet; leave it out for {self.sharding}")
         if self.sharding == "class" and self.classes_per_node is None:
             raise ValueError("sharding: class needs classes_per_node, for example classes_per_node: 2")
         if self.sharding != "class" and self.classes_per_node is not None:

@@ -108,15 +108,17 @@ def labels_by_node(data: Inspected, config: DataConfig, world: int, seed: int) -
     """How many readable images of each label the nodes' shards have. Raises ValueError if one has too few."""
     shares = _shares(data.labels, config, world, seed)
     held = [data.labels[share[data.readable[share]]] for share in shares]
-    if short := [rank for rank, labels in enumerate(held) if not len(labels)]:
+    least = config.min_per_node or 1
+    if short := [rank for rank, labels in enumerate(held) if len(labels) < least]:
         raise ValueError(
-            f"data: none of the images of node {short[0]} can be read: repair the files, or use fewer nodes"
+            f"data: of the images of node {short[0]}, {len(held[short[0]])} can be read, and it needs {least}: "
+            "repair the files, or use fewer nodes"
         )
     return [_counted(labels) for labels in held]
 
 
 def _shares(labels: NDArray[np.int64], config: DataConfig, world: int, seed: int) -> list[NDArray[np.int64]]:
-    return partition(labels, world, config.sharding, config.alpha, seed, config.classes_per_node)
+    return partition(labels, world, config.sharding, config.alpha, seed, config.classes_per_node, config.min_per_node)
 
 
 def _counted(labels: NDArray[np.int64]) -> dict[str, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+_MOST_DRAWS = 1000
 
 
 def partition(
@@ -17,6 +19,7 @@ def partition(
     alpha: float | None,
     seed: int,
     classes_per_node: int | None = None,
+    least: int | None = None,
 ) -> list[Indices]:
     """`world` sorted index arrays that together contain every sample exactly once.
 
@@ -26,7 +29,10 @@ def partition(
     in turn in a shuffled order, so that the labels' numbers of nodes differ by at most one; a label's samples are
     split evenly among its nodes.
 
-    Raises ValueError if a share would be empty or a label would have no node.
+    `least`, for dirichlet: all shares are drawn again, from the same random stream, until each has at least that
+    number of samples, as in the code of NIID-Bench (Li et al., arXiv 2102.02079).
+
+    Raises ValueError if a share would be empty, or smaller than `least`, or a label would have no node.
     """
     if world < 1:
         raise ValueError(f"world must be at least 1, got {world}")
@@ -39,14 +45,35 @@ def partition(
         raise ValueError("sharding: dirichlet needs alpha")
     else:
         shares = _dirichlet(labels, world, alpha, random)
+        if least is not None:
+            shares = _at_least(least, shares, lambda: _dirichlet(labels, world, alpha, random))
     empty = [rank for rank, share in enumerate(shares) if not len(share)]
     if empty:
         raise ValueError(
             f"{sharding} sharding of {len(labels)} samples leaves {len(empty)} of {world} nodes without data "
             f"(the first is node {empty[0]}): use fewer nodes, "
-            f"{'another seed' if sharding != 'dirichlet' else 'a larger alpha or another seed'}"
+            f"{'another seed' if sharding != 'dirichlet' else 'a larger alpha, another seed, or min_per_node'}"
         )
     return [np.sort(share) for share in shares]
+
+
+def _at_least(least: int, shares: list[Indices], draw: Callable[[], list[Indices]]) -> list[Indices]:
+    """The first of these shares and those drawn that has `least` samples everywhere."""
+    total, world = sum(map(len, shares)), len(shares)
+    if total < least * world:
+        raise ValueError(
+            f"min_per_node: {world} nodes with {least:,} samples each need {least * world:,}, and there are {total:,}"
+        )
+    best = 0
+    for _ in range(_MOST_DRAWS):
+        smallest = min(map(len, shares))
+        if smallest >= least:
+            return shares
+        best, shares = max(best, smallest), draw()
+    raise ValueError(
+        f"min_per_node: in {_MOST_DRAWS:,} draws the smallest share had at most {best:,} samples, not {least:,}: "
+        "use a larger alpha, fewer nodes, or a smaller min_per_node"
+    )
 
 
 def _dirichlet(labels: NDArray[np.integer], world: int, alpha: float, random: np.random.Generator) -> list[Indices]:

@@ -6,6 +6,7 @@ does not import torch, so a spec can be checked without waiting for it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -14,7 +15,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.settings import Settings
 from gannet.node.tasks.custom.config import PythonTaskConfig
 from gannet.node.tasks.games.config import MintyConfig, MixtureConfig
-from gannet.node.tasks.kdgan.config import KdganConfig
+from gannet.node.tasks.kdgan.config import KdganConfig, share_of
 
 __all__ = [
     "TASK_NAMES",
@@ -132,6 +133,25 @@ TaskSetting = Annotated[
     Discriminator(_kind),
 ]
 TASK_NAMES = ("gan", "game", "minty", "mixture", "kdgan", "python")
+
+
+def check_labels(task: TaskSetting, held: Sequence[Mapping[str, int]]) -> None:
+    """Raise ValueError when the task cannot train on shards with these numbers of images by label, one a node."""
+    if isinstance(task, TaskConfig | KdganConfig) and task.classes is not None:
+        found = sorted({int(label) for labels in held for label in labels})
+        if found and not 0 <= found[0] <= found[-1] < task.classes:
+            raise ValueError(
+                f"task.classes is {task.classes}, but the data has labels from {found[0]} to {found[-1]}: set "
+                f"task.classes: {found[-1] + 1}"
+            )
+    if isinstance(task, KdganConfig) and task.labels is not None:
+        for rank, labels in enumerate(held):
+            count, there = share_of(task.labels, rank, len(held)), sum(labels.values())
+            if not 1 <= count <= there:
+                raise ValueError(
+                    f"task.labels: {task.labels} labelled images are {count} on node {rank}, whose shard has "
+                    f"{there}: each node needs one, and has no more than its shard"
+                )
 
 
 def check_data(task: TaskSetting, data: DataConfig) -> None:

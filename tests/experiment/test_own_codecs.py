@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.check_plugins import check_plugins
+from gannet.experiment.checks import check_plugins
 from gannet.experiment.job import job_of
 from gannet.ledger.reader import read_run
 from gannet.node.codecs import build_codec

@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.check_plugins import check_plugins
+from gannet.experiment.checks import check_plugins
 from gannet.experiment.compare import execute
 from gannet.experiment.job import job_of
 from gannet.node.config import NodeConfig

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.check_plugins import check_plugins
+from gannet.experiment.checks import check_plugins
 from gannet.experiment.job import job_of
 from gannet.ledger.reader import read_run
 from gannet.node.config import NodeConfig

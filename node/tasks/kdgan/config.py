@@ -22,6 +22,11 @@ Network = Literal["mlp", "lenet"]
 MAX_TAGS = 62
 
 
+def share_of(count: int, rank: int, world: int) -> int:
+    """Node `rank`'s part of `count`; parts differ by one at most."""
+    return count // world + (rank < count % world)
+
+
 class KdganConfig(Settings):
     """KDGAN, or a method that it is held against. Arms share settings: a method leaves alone what it cannot use.
 

@@ -30,11 +30,6 @@ def choose_labelled(labels: Tensor, count: int, seed: int) -> Tensor:
     return torch.from_numpy(np.sort(shuffled[order][:count]))
 
 
-def share_of(count: int, rank: int, world: int) -> int:
-    """Node `rank`'s part of `count`; parts differ by one at most."""
-    return count // world + (rank < count % world)
-
-
 def tag_matrix(masks: Tensor, classes: int) -> Tensor:
     """Label sets, int64 (n,) with bit k for tag k, as booleans (n, classes)."""
     return (masks.unsqueeze(1) >> torch.arange(classes)) % 2 == 1

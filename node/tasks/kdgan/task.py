@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gannet.node.data.shard import Shard
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
 from gannet.node.tasks.kdgan.augment import augment
-from gannet.node.tasks.kdgan.config import CLASSIFIER, DISCRIMINATOR, TEACHER, KdganConfig
-from gannet.node.tasks.kdgan.labels import choose_labelled, label_vectors, share_of
+from gannet.node.tasks.kdgan.config import CLASSIFIER, DISCRIMINATOR, TEACHER, KdganConfig, share_of
+from gannet.node.tasks.kdgan.labels import choose_labelled, label_vectors
 from gannet.node.tasks.kdgan.losses import (
     discriminator_loss,
     distillation,

@@ -225,7 +225,7 @@ def test_a_shard_of_damaged_files_only_is_found_before_training(tmp_path: Path) 
     config = folder_of(tmp_path, a=4).model_copy(update={"unreadable": "skip"})
     for number in range(3):
         (tmp_path / "a" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"none of the images of node . can be read"):
+    with pytest.raises(ValueError, match=r"of the images of node ., 0 can be read"):
         labels_by_node(inspect(config), config, 4, 1)
 
 
@@ -296,6 +296,7 @@ def test_16_bit_colour_has_no_other_range(tmp_path: Path) -> None:
         ({"unreadable": "skip"}, "unreadable belongs to name: image-folder"),
         ({"name": "image-folder", "root": "x", "value_range": [5, 5]}, "the lower first"),
         ({"name": "image-folder", "root": "x", "value_range": [0, float("inf")]}, "two numbers"),
+        ({"min_per_node": 3}, "min_per_node belongs to sharding: dirichlet"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(values: dict[str, Any], said: str) -> None:

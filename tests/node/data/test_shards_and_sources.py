@@ -89,6 +89,34 @@ def test_a_nodes_task_holds_its_shard_and_nothing_else(sharding: dict[str, Any],
     assert together == Counter(image.numpy().tobytes() for image in whole)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 8), st.integers(1, 12), st.integers(0, 1000))
+def test_shares_are_drawn_again_until_each_is_large_enough(world: int, least: int, seed: int) -> None:
+    """The first of the draws of one random stream that is good enough: rejection sampling, written out."""
+    labels = np.arange(200) % 10
+    found = partition(labels, world, "dirichlet", 0.1, seed, None, least)
+    assert min(map(len, found)) >= least and sorted(np.concatenate(found)) == list(range(200))
+    random = np.random.default_rng([seed, world])
+    while True:
+        drawn: list[list[int]] = [[] for _ in range(world)]
+        for label in range(10):
+            members = random.permutation(np.flatnonzero(labels == label))
+            edges = np.cumsum(random.dirichlet([0.1] * world))[:-1] * 20
+            for share, part in zip(drawn, np.split(members, np.rint(edges).astype(int)), strict=True):
+                share.extend(part.tolist())
+        if min(map(len, drawn)) >= least:
+            break
+    assert [sorted(share) for share in drawn] == [share.tolist() for share in found]
+
+
+def test_what_no_draw_can_give_is_an_error() -> None:
+    labels = np.arange(200) % 10
+    with pytest.raises(ValueError, match="8 nodes with 26 samples each need 208, and there are 200"):
+        partition(labels, 8, "dirichlet", 0.1, 1, None, 26)
+    with pytest.raises(ValueError, match=r"in 1,000 draws the smallest share had at most \d+ samples, not 25"):
+        partition(labels, 8, "dirichlet", 0.1, 1, None, 25)
+
+
 def write_npz(path: Path, shape: tuple[int, ...] = (32, 32, 3), **changes: Any) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     arrays = {

@@ -7,7 +7,9 @@ is the distance to its k-th nearest neighbour among the other x; likewise B(y_j)
     density   = mean over j of #{i: y_j in B(x_i)}/k coverage = share of the x_i with some y_j in B(x_i)  k = 5
 
 (Kynkäänniemi et al. 2019, "Improved precision and recall metric"; Naeem et al. 2020, "Reliable fidelity and
-diversity metrics", k as each paper recommends). Balls are closed. All four depend on the number of points.
+diversity metrics", k as each paper recommends). Balls are closed for precision and recall and open for density and
+coverage, as in each paper's own code: the points themselves have a density of 1. All four depend on the number of
+points.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def overlap(
         here = slice(start, start + ROWS)
         distance = torch.cdist(x[here], y)
         in_real |= (distance <= near_x[here, :1]).any(0)
-        wide = distance <= near_x[here, 1:]
+        wide = distance < near_x[here, 1:]
         in_wide += wide.sum(0)
         covered.append(wide.any(1))
         in_generated.append((distance <= near_y.T).any(1))

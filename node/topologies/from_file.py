@@ -20,6 +20,7 @@ from gannet.node.topologies.setting import TopologySetting
 from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached, takes_turns
 
 TOLERANCE = 1e-6  # of a sum that should be 1: six digits are often all that a file gives
+_ROUNDING = 1e-5  # weight on oneself that rounding leaves where the others should sum to 1, as three times 0.333333
 _POLISH = 50
 _WHOLE = re.compile(r"\d+")
 
@@ -109,7 +110,8 @@ def _edge_list(lines: Sequence[Sequence[str]], where: str) -> list[Row]:
     for i, row in enumerate(weights):
         if (rest := 1.0 - sum(row.values())) < -TOLERANCE:
             raise ValueError(f"{where}: the weights of node {i} sum to {1 - rest:.6g}, which is more than 1")
-        row[i] = max(0.0, rest)
+        if rest > 0:
+            row[i] = rest
     return list(weights)
 
 
@@ -156,5 +158,8 @@ def _check_connected(rows: Sequence[Row], where: str) -> None:
             f"{' …' * (len(missing) > 8)} and node 0 never hear of each other"
         )
     # Connected, it averages unless the nodes only take turns; weight on oneself anywhere rules that out.
-    if not any(row.get(i, 0.0) for i, row in enumerate(rows)) and takes_turns(rows):
-        raise ValueError(f"{where}: never averages, the nodes only trade places: give some node weight on itself")
+    if takes_turns([[j for j, weight in row.items() if j != i or weight > _ROUNDING] for i, row in enumerate(rows)]):
+        raise ValueError(
+            f"{where}: never averages, the nodes only trade places: give some node weight on itself (in an edge "
+            "list by weights that sum to less than 1: the rest stays on the node)"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, gcd
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -124,7 +124,7 @@ def reached(graph: Adjacency, start: int = 0) -> set[int]:
     return seen
 
 
-def takes_turns(rows: Sequence[Row]) -> bool:
+def takes_turns(rows: Sequence[Collection[int]]) -> bool:
     """Whether all cycles of a connected graph have a common divisor above one (a periodic Markov chain)."""
     depth, border = {0: 0}, [0]
     while border:

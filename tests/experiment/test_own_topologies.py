@@ -180,6 +180,10 @@ def test_what_nodes_mix_is_w_times_x(rounds: list[np.ndarray]) -> None:
             weights("np.eye(4)[[1, 2, 3, 0] if number == 1 else [3, 0, 1, 2]]", 2),
             r"mine\.py: never averages, the nodes only trade places",
         ),
+        (  # what is left over of 1 by rounding is no weight
+            weights("np.eye(4)[[1, 2, 3, 0]] * (1 - 1e-16) + 1e-16 * np.eye(4)"),
+            r"mine\.py: never averages, the nodes only trade places",
+        ),
         (weights("np.ones((4, 4)) / 4", 0), r"mine\.py: period is a whole number from 1 to 64, not 0"),
         (weights("np.ones((4, 4)) / 4", 65), r"mine\.py: period is a whole number from 1 to 64, not 65"),
         (weights("np.ones((4, 4)) / 4", 2.0), r"mine\.py: period is a whole number from 1 to 64, not 2\.0"),

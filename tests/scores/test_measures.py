@@ -105,8 +105,8 @@ def literal_overlap(x: NDArray[np.float64], y: NDArray[np.float64], k: int, wide
     wide_x = [radius(x, i, wide) for i in range(len(x))]
     precision = np.mean([any(math.dist(a, x[i]) <= near_x[i] for i in range(len(x))) for a in y])
     recall = np.mean([any(math.dist(a, y[j]) <= near_y[j] for j in range(len(y))) for a in x])
-    density = np.mean([sum(math.dist(a, x[i]) <= wide_x[i] for i in range(len(x))) for a in y]) / wide
-    coverage = np.mean([any(math.dist(a, x[i]) <= wide_x[i] for a in y) for i in range(len(x))])
+    density = np.mean([sum(math.dist(a, x[i]) < wide_x[i] for i in range(len(x))) for a in y]) / wide
+    coverage = np.mean([any(math.dist(a, x[i]) < wide_x[i] for a in y) for i in range(len(x))])
     return [float(value) for value in (precision, recall, density, coverage)]
 
 
@@ -137,6 +137,7 @@ def test_overlap_of_the_same_points_of_far_ones_and_of_a_collapsed_generator() -
     x = torch.randn(80, 4, generator=random(1))
     same = overlap(x, x)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    assert same.density == pytest.approx(1)  # each point lies in its own ball, and in those of 4 others on average
     far = overlap(x, x + 1000)
     assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
     one = overlap(x, x[:1].repeat(80, 1) + 1e-3)  # a single good image, again and again

@@ -22,6 +22,7 @@ from gannet.node.data.shard import Shard
 from gannet.node.plugins import PluginMistake
 from gannet.node.settings import NoSettings, Settings
 from gannet.node.tasks.base import Evaluation, FlatModel, Gradient, fetch, random_stream, stage
+from gannet.node.tasks.custom.norms import settle_spectral_norms, take_counters
 
 INITIAL_STREAM, TRAINING_STREAM, SCORING_STREAM = range(3)
 
@@ -86,7 +87,8 @@ class Task:
         self._random = random_stream(context.seed, TRAINING_STREAM, context.rank)
         with _seeded(random_stream(context.seed, INITIAL_STREAM), self.device):
             networks = self.networks()
-        self._initial = _checked(networks)
+        self._counters: list[Tensor] = []
+        self._initial = _checked(networks, self._counters)
         self.model = FlatModel(networks, self.device)
         self.layout, self.players, self.buffers = self.model.layout, self.model.players, self.model.buffers
         self.size = self.model.size
@@ -192,12 +194,15 @@ class Task:
 
     def state(self) -> dict[str, Tensor]:
         """A task with more memory than its networks adds it here and takes it back in `load_state`."""
-        return {"random": self._random.get_state(), "calls": torch.tensor(self.calls)}
+        counted = {"batches": torch.stack(self._counters)} if self._counters else {}
+        return {"random": self._random.get_state(), "calls": torch.tensor(self.calls), **counted}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Back to a position that `state` gave."""
         self._random.set_state(state["random"])
         self.calls = int(state["calls"])
+        for counter, value in zip(self._counters, state["batches"] if self._counters else (), strict=True):
+            counter.copy_(value)
 
     @property
     def _has_buffers(self) -> bool:
@@ -232,6 +237,7 @@ class Task:
         try:
             self.model.load(x)
             self._mode(training=False)
+            settle_spectral_norms(self._networks.values())
             with torch.no_grad(), _seeded(self._random, self.device):
                 yield
         finally:
@@ -254,8 +260,11 @@ def _seeded(stream: torch.Generator, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _checked(networks: Any) -> dict[str, Tensor]:
-    """The values of all parameters and buffers by their name in the layout. Raises TaskMistake."""
+def _checked(networks: Any, counters: list[Tensor]) -> dict[str, Tensor]:
+    """The values of all parameters and buffers by their name in the layout; `counters` gets those of batches.
+
+    Raises TaskMistake.
+    """
     if not isinstance(networks, dict) or not networks or not all(isinstance(n, nn.Module) for n in networks.values()):
         raise TaskMistake(f"networks() must give a dict with a module of each player, got {networks!r:.80}")
     values: dict[str, Tensor] = {}
@@ -263,9 +272,7 @@ def _checked(networks: Any) -> dict[str, Tensor]:
     for player, network in networks.items():
         if not isinstance(player, str) or not player.isidentifier() or player == "buffers":
             raise TaskMistake(f"networks() names a player {player!r}: use a plain name, such as generator")
-        for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase):
-                module.num_batches_tracked = None  # a counter would have no mean between nodes
+        counters += take_counters(network)
         named = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
         if not any(isinstance(tensor, nn.Parameter) for _, tensor in named):
             raise TaskMistake(f"player {player} has no parameters: leave it out, or give it some")

@@ -72,8 +72,9 @@ def _numbers(given: Any, world: int, where: str) -> Matrix:
 
 
 def _check_averages(rounds: list[list[Row]], title: str) -> None:
-    """Whether a period of rounds, again and again, brings all nodes to their average."""
+    """Whether a period of rounds, again and again, brings all nodes to their average; weights of rounding apart."""
     world = len(rounds[0])
+    rounds = [[{j: weight for j, weight in row.items() if weight > TOLERANCE} for row in rows] for rows in rounds]
     ever = [{j for rows in rounds for j in rows[i]} for i in range(world)]
     if missing := sorted(set(range(world)) - reached(ever)):
         raise PluginError(

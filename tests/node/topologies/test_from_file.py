@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,35 @@ def test_a_directed_graph_that_is_exact_after_two_rounds() -> None:
         ("nan 0.5\n0.5 0.5\n", 2, "weights lie between 0 and 1"),
         ("0.5 x\n0.5 0.5\n", 2, "'x' is no number"),
         ("0.0 1.0 0\n0 0 1.0\n1.0 0 0\n", 3, "only trade places"),
+        ("0 1 0.5\n1 2 0.5\n2 3 0.5\n3 0 0.5\n", 4, "only trade places.*weights that sum to less than 1"),
+        ("0 1 1\n", 2, "only trade places"),
+        ("0 0.5 0 0.5\n0.5 0 0.5 0\n0 0.5 0 0.5\n0.5 0 0.5 0\n", 4, "only trade places"),
         ("0 999999999\n", 2, "too large"),
     ],
 )
 def test_what_is_no_topology_says_why(tmp_path: Path, text: str, world: int, words: str) -> None:
     with pytest.raises(ValueError, match=rf"graph\.txt: .*{words}"):
         from_text(tmp_path, text, world)
+
+
+@pytest.mark.parametrize("third", ["0.333333", "0.3333333333333333", "0.3333", "0.25"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_weights_are_taken_where_their_eigenvalues_say_that_they_average(
+    tmp_path: Path, third: str, parts: int
+) -> None:
+    """Each of three nodes with each of three others (-1 is an eigenvalue), or of four with one another (-1/3)."""
+    pairs = [(i, j) for i in range(3) for j in range(3, 6)] if parts == 2 else list(combinations(range(4), 2))
+    world = 6 if parts == 2 else 4
+    text = "".join(f"{i} {j} {third}\n" for i, j in pairs)
+    w = np.zeros((world, world))
+    for i, j in pairs:
+        w[i, j] = w[j, i] = float(third)
+    rate = np.sort(np.abs(np.linalg.eigvalsh(w + np.diag(1 - w.sum(axis=1)))))[-2]
+    if rate > 1 - 1e-5:
+        with pytest.raises(ValueError, match="only trade places"):
+            from_text(tmp_path, text, world)
+    else:
+        np.testing.assert_allclose(consensus_rate(from_text(tmp_path, text, world)), rate, atol=1e-6)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

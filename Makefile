@@ -9,6 +9,7 @@ SYSTEM_PACKAGES := iproute2 iptables util-linux python3-venv
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
 PROCESSORS := $(shell nproc)
+PURE := not real and not emulated
 
 .PHONY: demo test test-fast bench lint proto dashboards system clean help
 
@@ -21,12 +22,16 @@ demo: system $(VENV)/.installed  ## run the comparison of the README: about six 
 test: system $(VENV)/.dev  ## run all tests: some forty minutes on two processors with nothing else to do
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
 	@status=0; \
-	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real" --durations=25 || status=1; \
+	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "$(PURE)" --durations=25 || status=1; \
+	log=$$(mktemp); \
+	chrt --idle 0 $(BIN)/python -m pytest -m emulated --durations=25 >$$log 2>&1 & emulated=$$!; \
 	$(BIN)/python -m pytest -m real --durations=25 || status=1; \
+	wait $$emulated || status=1; \
+	cat $$log; rm $$log; \
 	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the pure tests: no links, containers, emulated machines or runs of real processes
-	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "not real and not slow" --durations=25
+	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "$(PURE) and not slow" --durations=25
 
 bench: system $(VENV)/.dev  ## run the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

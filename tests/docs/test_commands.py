@@ -52,7 +52,11 @@ ELSEWHERE = {
 }
 BY_HAND = {
     "make demo": [".venv/bin/gannet demo"],
-    "make test": [r'.venv/bin/python -m pytest -n \d+ .*-m "not real"', ".venv/bin/python -m pytest -m real "],
+    "make test": [
+        r'.venv/bin/python -m pytest -n \d+ .*-m "not real and not emulated"',
+        "chrt --idle 0 .venv/bin/python -m pytest -m emulated ",
+        ".venv/bin/python -m pytest -m real ",
+    ],
 }
 
 

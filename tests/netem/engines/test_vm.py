@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.real("emulated")
+pytestmark = pytest.mark.emulated
 
 ROOT = Path(__file__).parents[3]
 VM = ROOT / "tests/netem/vm/netem-vm"

@@ -13,7 +13,7 @@ import json
 import linecache
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from hashlib import sha256
 from importlib.metadata import entry_points
@@ -158,8 +158,7 @@ def only_subclass_in(module: ModuleType, base: type[T], what: str, otherwise: st
     if not leaves:
         function = f", or a function {otherwise}" if otherwise else ""
         raise PluginError(
-            f"{file}:1: there is no {what} in it: define a class derived from "
-            f"{base.__module__}.{base.__qualname__}{function}"
+            f"{file}:1: there is no {what} in it: define a class derived from gannet.{base.__name__}{function}"
         )
     if len(leaves) > 1:
         names = " and ".join(kind.__name__ for kind in leaves)
@@ -193,6 +192,21 @@ def find(source: PythonSource, base: type[Any], what: str, arguments: tuple[str,
     return only_subclass_in(module, base, what, f"build({', '.join(arguments)})")
 
 
+def built(source: PythonSource, base: type[Any], what: str, wanted: Iterable[str], **arguments: Any) -> Any:
+    """What the plugin's builder makes of `arguments`: something with all attributes that are `wanted`.
+
+    Raises PluginError for a builder that cannot be called so, for what it raises, and for what lacks an attribute.
+    """
+    make = telling(find(source, base, what, tuple(arguments)), source.title)
+    found = make(*arguments.values())
+    if missing := [name for name in wanted if not hasattr(found, name)]:
+        raise PluginError(
+            f"{source.title}: build gave {type(found).__name__}, which is no {what}: it has no {', '.join(missing)}; "
+            f"derive it from gannet.{base.__name__}"
+        )
+    return found
+
+
 def checked(build: Any, title: str, arguments: tuple[str, ...]) -> Callable[..., Any]:
     """`build`, if it can be called with `arguments` by position. Raises PluginError otherwise."""
     call = f"build({', '.join(arguments)})"
@@ -222,7 +236,7 @@ def telling(method: Callable[P, T], title: str) -> Callable[P, T]:
     def told_of(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(*args, **kwargs)
-        except (PluginError, PluginMistake):  # they name it already
+        except PluginError:  # it names the line already
             raise
         except Exception as error:
             raise PluginError(told(error, title)) from error

@@ -12,35 +12,24 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from gannet.node.codecs.custom.base import Codec
 from gannet.node.codecs.dither import flat
 from gannet.node.codecs.lazy import torch
-from gannet.node.plugins import PluginError, PythonSource, find, telling, told
+from gannet.node.plugins import PluginError, PythonSource, built, telling
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_WANTED = ("unbiased", "casts", "variance", "grain", "raw_below", "wire_bytes", "encode", "decode", "finite", "state",
+_WANTED = ("casts", "variance", "grain", "raw_below", "wire_bytes", "encode", "decode", "finite", "state",
            "load_state")  # fmt: skip
 
 
 def build_own(source: PythonSource, seed: int, rank: int) -> GuardedCodec:
     """The codec that the file or entry point makes. Raises PluginError."""
-    builder = find(source, Codec, "codec", ("settings", "seed", "rank"))
-    try:
-        codec = builder(dict(source.settings), seed, rank)
-    except PluginError:
-        raise
-    except Exception as error:
-        raise PluginError(told(error, source.title)) from error
-    if missing := [name for name in _WANTED if not hasattr(codec, name)]:
-        if missing == ["unbiased"]:
-            raise PluginError(
-                f"{source.title}: {type(codec).__name__} does not say whether it is biased: give it unbiased = True, "
-                "or unbiased = False"
-            )
+    codec = built(source, Codec, "codec", _WANTED, settings=dict(source.settings), seed=seed, rank=rank)
+    if not hasattr(codec, "unbiased"):
         raise PluginError(
-            f"{source.title}: build gave {type(codec).__name__}, which is no codec: it has no {', '.join(missing)}; "
-            "derive it from gannet.Codec"
+            f"{source.title}: {type(codec).__name__} does not say whether it is biased: give it unbiased = True, "
+            "or unbiased = False"
         )
     return GuardedCodec(codec, source)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gannet.node.plugins import Finding
+from gannet.node.plugins import Finding, PluginError
 from gannet.node.tasks.base import AnyTask, Evaluates, Evaluation
 from gannet.node.tasks.custom.base import Task, TaskMistake
 from gannet.node.tasks.custom.findings import same_bits
@@ -66,7 +66,7 @@ def _told(scored: AnyTask, x: Tensor) -> Evaluation | Finding | None:
         return None
     try:
         told = scored.evaluate(x)
-    except TaskMistake as error:
+    except (TaskMistake, PluginError) as error:
         return Finding("evaluate", str(error), "see measure()")
     figures = [told.score, *told.more.values()] if isinstance(told, Evaluation) else []
     if not figures or not all(isinstance(each, int | float) and math.isfinite(each) for each in figures):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from gannet.node.plugins import PluginError, find, telling, told
+from gannet.node.plugins import built, telling
 from gannet.node.tasks.base import AnyTask
 from gannet.node.tasks.custom.base import Context, Task
 from gannet.node.tasks.custom.config import PythonTaskConfig
@@ -14,19 +14,8 @@ _CALLED = ("initial", "gradient", "generate", "evaluate")
 
 def build_custom(config: PythonTaskConfig, context: Context) -> AnyTask:
     """The task that the file or entry point makes. Raises PluginError."""
-    builder = find(config, Task, "task", ("settings", "context"))
-    try:
-        task: AnyTask = builder(dict(config.settings), context)
-    except PluginError:
-        raise
-    except Exception as error:
-        raise PluginError(told(error, config.title)) from error
     wanted = ("layout", "players", "buffers", "size", "initial", "gradient", "state", "load_state", "generate")
-    if missing := [name for name in wanted if not hasattr(task, name)]:
-        raise PluginError(
-            f"{config.title}: build gave {type(task).__name__}, which is no task: it has no {', '.join(missing)}; "
-            "derive it from gannet.Task"
-        )
+    task: AnyTask = built(config, Task, "task", wanted, settings=dict(config.settings), context=context)
     for name in _CALLED:
         if (method := getattr(task, name, None)) is not None:
             with suppress(AttributeError):  # an object whose attributes are fixed tells without its line

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gannet.node.plugins import PluginError, PythonSource, find, telling, told
+from gannet.node.plugins import PluginError, PythonSource, built, telling
 from gannet.node.topologies.custom.base import Graph
 from gannet.node.topologies.weights import Matrix, Periodic, Row, reached, takes_turns
 
@@ -20,18 +20,7 @@ LONGEST = 64  # rounds of a period: finding what nodes are sure to wait for take
 
 def own_schedule(source: PythonSource, world: int) -> Periodic:
     """The rounds that the file or entry point gives for `world` nodes. Raises PluginError."""
-    builder = find(source, Graph, "topology", ("settings", "world"))
-    try:
-        graph = builder(dict(source.settings), world)
-    except PluginError:
-        raise
-    except Exception as error:
-        raise PluginError(told(error, source.title)) from error
-    if missing := [name for name in ("period", "matrix") if not hasattr(graph, name)]:
-        raise PluginError(
-            f"{source.title}: build gave {type(graph).__name__}, which is no topology: it has no "
-            f"{', '.join(missing)}; derive it from gannet.Graph"
-        )
+    graph = built(source, Graph, "topology", ("period", "matrix"), settings=dict(source.settings), world=world)
     period = graph.period
     if not isinstance(period, (int, np.integer)) or isinstance(period, bool) or not 1 <= period <= LONGEST:
         raise PluginError(f"{source.title}: period is a whole number from 1 to {LONGEST}, not {period!r}")

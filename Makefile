@@ -36,10 +36,11 @@ test-fast: $(VENV)/.dev  ## run the pure tests: no links, containers, emulated m
 bench: system $(VENV)/.dev  ## run the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
 
-lint: $(VENV)/.dev  ## run ruff and mypy
+lint: $(VENV)/.dev  ## run ruff and mypy, and compare declared dependencies with imported ones
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
 
 proto: $(VENV)/.dev  ## regenerate the Python of proto/*.proto after a change there
 	$(BIN)/python -m grpc_tools.protoc -Igannet/node/wire=proto --python_out=. --pyi_out=. --grpc_python_out=. \

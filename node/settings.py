@@ -22,5 +22,24 @@ class Settings(BaseModel):
         return values
 
 
+class TaskSettings(Settings):
+    """The settings of a task, and what they declare to those who know no task by its name."""
+
+    @property
+    def measured_by(self) -> dict[str, Any]:
+        """What a score that the task takes itself depends on, besides its data; scores compare where it is equal."""
+        return {}
+
+    @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        """Settings that do nothing in a run that ends early: by name, the step at which they first act, and how."""
+        return {}
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Notes on settings that are set and do nothing next to the others."""
+        return ()
+
+
 class NoSettings(Settings):
     """Settings of a choice that has none."""

@@ -26,10 +26,11 @@ from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import write_json
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
-from gannet.scores.comparable import check_comparable
+from gannet.scores.comparable import unlike_arms
 from gannet.scores.score_run import in_words
 from gannet.scores.scorer import AnyScorer, check_wish, scorer_for
 from gannet.spec.load import SpecError, explain
+from gannet.spec.notes import comparison_notes
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.spec.score import ScoreSpec
 
@@ -53,11 +54,12 @@ def execute(
     resumed = plan.resumed if plan else frozenset()
     places = {(spec.arm, spec.seed): run_folder(folder, spec) for spec in runs}
     mistakes = mistakes_in(runs, {run: place for run, place in places.items() if place in resumed})
-    if mistakes and (plan is None or len(mistakes) == len(runs)):  # of a resumed comparison, the others are made
-        raise SpecError(as_lines(mistakes, runs))
-    if plan is None:
-        check_comparable(comparison)
+    unlike = unlike_arms(comparison) if plan is None else ""
+    if unlike or (mistakes and (plan is None or len(mistakes) == len(runs))):  # a resumed comparison makes the others
+        raise SpecError("\n".join(filter(None, (unlike, as_lines(mistakes, runs)))))
     show_data([spec for spec in runs if (spec.arm, spec.seed) not in mistakes], console)
+    for note in comparison_notes(comparison):
+        console.print(f"note: {note}", style="yellow", markup=False)
     if plan is None:
         begin_comparison(comparison, folder)
     display = DisplayTee(terminal, *observers)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
 from gannet.scores.comparable import check_comparable
+from gannet.spec.notes import comparison_notes
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
@@ -31,6 +32,8 @@ def dry_run(comparison: ComparisonSpec, console: Console) -> None:
     for arm, (spec, cost) in costs.items():
         for line in lines(spec, cost):
             console.print(f"{arm}: {line}" if len(costs) > 1 else line, markup=False, soft_wrap=True)
+    for note in comparison_notes(comparison):
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print()
     console.print(NOTES, style="dim", markup=False)
 

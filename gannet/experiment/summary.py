@@ -23,6 +23,7 @@ from gannet.node.topologies.rates import consensus_rate
 from gannet.node.topologies.topology import Topology
 from gannet.node.traffic.players import bytes_per_step, traffic_by_player
 from gannet.node.training.meter import LAYERS
+from gannet.spec.notes import idle_settings
 from gannet.spec.run_spec import RunSpec
 from gannet.version import version as gannet_version
 
@@ -79,6 +80,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
         missing_messages=ledger.missing,
         refused=dict(ledger.refusals),
         memory_mb=tuple(round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)),
+        notes=tuple(idle_settings(spec)),
         trusted=outcome.status == "finished" and not reasons,
         reasons=tuple(reasons),
     )

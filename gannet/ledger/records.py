@@ -207,6 +207,7 @@ class Summary(Record):
     missing_messages: int = 0
     refused: dict[str, int] = {}
     memory_mb: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()  # on settings that did nothing
     trusted: bool = False
     reasons: tuple[str, ...] = ()
     final_score: Diverging = None

@@ -7,6 +7,7 @@ from gannet.ledger.reader import Run
 from gannet.report import formatting as words
 from gannet.report.results import ArmResult, Results, final_score
 from gannet.report.verdicts import Conclusion, Contrast, Measure, Verdict
+from gannet.spec.notes import different_ends
 
 
 def sentence(results: Results, verdict: Verdict) -> str:
@@ -122,10 +123,23 @@ def notes(results: Results) -> list[str]:
         ]
         if arm.at_most:
             found.append(f"{arm.label} met the target at its first snapshot: its time and bytes are upper bounds.")
+    found += _settings(results)
     # All arms are scored in the same way, so most share a shortfall: it is reported once.
     lacking = dict.fromkeys(text for run in results.comparison.runs for text in run.summary.score_shortfalls)
     found += [f"Too few images for a score: {text}." for text in lacking]
     return [text if not text.endswith("..") else text[:-1] for text in found]
+
+
+def _settings(results: Results) -> list[str]:
+    """Notes on settings that did nothing, and on arms that ended differently; see gannet.spec.notes."""
+    each = {arm.label: [note for run in arm.arm.runs for note in run.summary.notes] for arm in results.arms}
+    found = []
+    for note in dict.fromkeys(note for notes in each.values() for note in notes):
+        whose = [label for label, notes in each.items() if note in notes]
+        found.append(f"{'' if len(whose) == len(each) else words.listing(whose) + ': '}{note}.")
+    specs = {arm.label: arm.shown.spec for arm in results.arms if arm.shown is not None}
+    stops = {label: spec["stop"] for label, spec in specs.items() if isinstance(spec.get("stop"), dict)}
+    return found + [f"{note}." for note in different_ends(stops)]
 
 
 def _scored_otherwise(arm: ArmResult) -> list[str]:

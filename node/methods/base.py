@@ -125,6 +125,11 @@ class Method(AlgorithmSetting):
         return 1
 
     @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        """Settings that do nothing in a run that ends early: by name, the step at which they first act, and how."""
+        return {"every": (self.exchange_every, "nodes exchange")} if self.exchange_every > 1 else {}
+
+    @property
     def gossip_rounds(self) -> int:
         """Rounds of gossip in one exchange."""
         return 1

@@ -64,6 +64,12 @@ class DdpConfig(Method):
         """Number of first steps that PowerSGD leaves uncompressed."""
         return self.start_powersgd_iter or 2
 
+    @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        if self.hook != "powersgd":
+            return {}
+        return {"start_powersgd_iter": (self.start + 1, "PowerSGD compresses")}
+
     def check_codec(self, codec: CodecSetting) -> None:
         """The hook packs, not the codec."""
         if not codec_config(codec).traits.exact:

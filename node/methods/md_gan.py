@@ -43,6 +43,10 @@ class MdGanConfig(Method):
         return self.batches or max(1, floor(log(world - 1)))
 
     @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        return {} if self.swap_every is None else {"swap_every": (self.swap_every, "discriminators change places")}
+
+    @property
     def paces_per_step(self) -> int:
         return self.local_steps
 

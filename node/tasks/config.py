@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from gannet.node.data.config import DataConfig
-from gannet.node.settings import Settings
+from gannet.node.settings import Settings, TaskSettings
 from gannet.node.tasks.custom.config import PythonTaskConfig
 from gannet.node.tasks.games.config import MintyConfig, MixtureConfig
 from gannet.node.tasks.kdgan.config import KdganConfig, share_of
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class TaskConfig(Settings):
+class TaskConfig(TaskSettings):
     """A GAN: two networks and the losses they play for."""
 
     name: Literal["gan"] = "gan"
@@ -82,9 +82,17 @@ class TaskConfig(Settings):
         return self
 
     @property
-    def measured_by(self) -> dict[str, Any]:
-        """Nothing of its own: its images are compared with the data's."""
-        return {}
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        return {"critic_steps": (self.critic_steps, "the generator moves")} if self.critic_steps > 1 else {}
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        normal, found = type(self).model_fields, []
+        if self.loss != "wgan-gp" and self.gradient_penalty != normal["gradient_penalty"].default:
+            found.append(f"task.gradient_penalty: does nothing with loss {self.loss}, only with wgan-gp")
+        if self.generator_norm == "none" and self.batch_norm_buffers != normal["batch_norm_buffers"].default:
+            found.append("task.batch_norm_buffers: there are none with generator_norm: none")
+        return tuple(found)
 
     @property
     def generator_features(self) -> int:
@@ -97,7 +105,7 @@ class TaskConfig(Settings):
         return ("generator", "discriminator")
 
 
-class GameConfig(Settings):
+class GameConfig(TaskSettings):
     """A small min-max game instead of a GAN, whose saddle point is known; it needs no data."""
 
     name: Literal["game"]
@@ -109,7 +117,6 @@ class GameConfig(Settings):
 
     @property
     def measured_by(self) -> dict[str, Any]:
-        """What the score of the task depends on: scores are comparable where it is equal."""
         return {"dimension": self.dimension, "curvature": self.curvature}
 
     @property
@@ -139,7 +146,7 @@ def check_labels(task: TaskSetting, held: Sequence[Mapping[str, int]]) -> None:
     """Raise ValueError when the task cannot train on shards with these numbers of images by label, one a node."""
     if isinstance(task, TaskConfig | KdganConfig) and task.classes is not None:
         found = sorted({int(label) for labels in held for label in labels})
-        if found and not 0 <= found[0] <= found[-1] < task.classes:
+        if found and (found[0] < 0 or found[-1] + 1 != task.classes):  # one without images would never be learnt
             raise ValueError(
                 f"task.classes is {task.classes}, but the data has labels from {found[0]} to {found[-1]}: set "
                 f"task.classes: {found[-1] + 1}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from gannet.node.plugins import PythonSource
+from gannet.node.settings import TaskSettings
 
 
-class PythonTaskConfig(PythonSource):
+class PythonTaskConfig(PythonSource, TaskSettings):
     """A task of one's own. See docs/own-task.md."""
 
     what: ClassVar[str] = "task"
@@ -15,5 +16,5 @@ class PythonTaskConfig(PythonSource):
 
     @property
     def measured_by(self) -> dict[str, Any]:
-        """What the score of the task depends on, besides its data: the code that measures it."""
+        """The code that measures it."""
         return {"file": f"{self.file} ({self.sha256[:8]})"} if self.sha256 else {"entry": self.entry}

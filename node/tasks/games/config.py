@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from gannet.node.settings import Settings
+from gannet.node.settings import TaskSettings
 
 
-class MintyConfig(Settings):
+class MintyConfig(TaskSettings):
     """A game that is not monotone but has a Minty solution (node/tasks/games/minty.py); it needs no data."""
 
     name: Literal["minty"]
@@ -22,11 +22,10 @@ class MintyConfig(Settings):
 
     @property
     def measured_by(self) -> dict[str, Any]:
-        """What the score of the task depends on: scores are comparable where it is equal."""
         return {"dimension": self.dimension, "curvature": self.curvature, "coupling": self.coupling}
 
 
-class MixtureConfig(Settings):
+class MixtureConfig(TaskSettings):
     """A GAN whose data are points of a mixture of Gaussians in the plane, so that lost modes can be counted.
 
     As in VEEGAN (Srivastava et al. 2017) and PacGAN (Lin et al. 2018); the networks are smaller here.
@@ -47,5 +46,4 @@ class MixtureConfig(Settings):
 
     @property
     def measured_by(self) -> dict[str, Any]:
-        """As of the others."""
         return {"modes": self.modes, "samples": self.samples}

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gannet.node.settings import Settings
+from gannet.node.settings import TaskSettings
 
 CLASSIFIER, TEACHER, DISCRIMINATOR = "classifier", "teacher", "discriminator"
 Method = Literal["kdgan", "classifier", "mimic", "distn", "nagan"]
@@ -27,7 +27,7 @@ def share_of(count: int, rank: int, world: int) -> int:
     return count // world + (rank < count % world)
 
 
-class KdganConfig(Settings):
+class KdganConfig(TaskSettings):
     """KDGAN, or a method that it is held against. Arms share settings: a method leaves alone what it cannot use.
 
     A light classifier C, a teacher T and a discriminator D; the value function's α, β, γ; who moves when.
@@ -109,8 +109,14 @@ class KdganConfig(Settings):
         return PLAYERS[self.method]
 
     @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        """What follows the pretraining; method classifier goes on as before."""
+        if self.method == "classifier" or not self.pretrain_steps:
+            return {}
+        return {"pretrain_steps": (self.pretrain_steps + 1, "what method " + self.method + " is begins")}
+
+    @property
     def measured_by(self) -> dict[str, Any]:
-        """What the score of the task depends on, besides its data: scores are comparable where it is equal."""
         return {"kind": self.kind}
 
     @property

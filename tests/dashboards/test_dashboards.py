@@ -118,7 +118,7 @@ def test_queries_and_rules_name_only_metrics_that_are_declared() -> None:
             asked |= {rule.get("record") or rule["alert"]: check.metrics_in(rule["expr"]) for rule in group["rules"]}
     assert {where: names - known for where, names in asked.items() if names - known} == {}
     without = [where for where, names in asked.items() if not names]
-    assert without == ["trust: Alerts firing (A)", "GannetControllerDown"]
+    assert without == ["trust: Alerts firing (A)", "GannetControllerDown", "GannetNodesGone"]
 
 
 def test_every_metric_is_shown_or_watched_somewhere() -> None:

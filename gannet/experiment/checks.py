@@ -6,6 +6,7 @@ A user's own Python code is built once, data are read, shards planned, scores' n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from gannet.node.plugins import PluginError
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig, check_labels
 from gannet.node.tasks.custom.base import Task
+from gannet.scores.networks.networks import FeaturesMissing
 from gannet.scores.score_run import in_words
-from gannet.scores.scorer import check_scoring
+from gannet.scores.scorer import check_scoring, check_wish
 from gannet.spec.load import SpecError
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -55,6 +57,12 @@ def mistakes_in(
         if mistakes:
             found[spec.arm, spec.seed] = mistakes
     return found
+
+
+def mistakes_of_spec(runs: Sequence[RunSpec]) -> dict[tuple[str, int], tuple[str, ...]]:
+    """As `mistakes_in`, as far as neither data nor a device nor a feature network is needed to know."""
+    each = {(spec.arm, spec.seed): tuple(_mistakes(spec, (_check_plugins, _check_wish, _check_job))) for spec in runs}
+    return {run: mistakes for run, mistakes in each.items() if mistakes}
 
 
 def as_lines(mistakes: Mapping[tuple[str, int], tuple[str, ...]], runs: Sequence[RunSpec]) -> str:
@@ -93,6 +101,12 @@ def _check_plugins(spec: RunSpec) -> None:
 def _check_score(spec: RunSpec) -> None:
     if spec.score is not None:  # a missing feature network must show before hours of training
         check_scoring(spec.task, spec.data, spec.score)
+
+
+def _check_wish(spec: RunSpec) -> None:
+    if spec.score is not None:
+        with suppress(FeaturesMissing):  # another machine may have what this one lacks
+            check_wish(spec.task, spec.data, spec.score.model_copy(update={"device": "cpu"}))
 
 
 def _check_data(spec: RunSpec) -> None:

@@ -1,5 +1,7 @@
 """A dry run: the plan of a comparison, from its spec alone; it needs no data, GPU, links or nodes.
 
+It refuses what a run refuses, unless only data, a device or a feature network tell.
+
 Every network is built and one gradient of each arm taken, both in shapes only, so that a spec whose task cannot work
 fails here and not on a GPU that the user has waited for.
 """
@@ -10,19 +12,26 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from gannet.experiment.checks import as_lines, mistakes_of_spec
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
-from gannet.scores.comparable import check_comparable
+from gannet.scores.comparable import unlike_arms
+from gannet.spec.load import SpecError
 from gannet.spec.notes import comparison_notes
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def dry_run(comparison: ComparisonSpec, console: Console) -> None:
-    """Print the plan. Raises ValueError for a spec that a run would refuse."""
-    check_comparable(comparison)
+    """Print the plan. Raises SpecError with all that a run would refuse, but what only data or a device tell."""
+    once = comparison.model_copy(update={"seeds": comparison.seeds[:1]}).runs()
+    mistakes = as_lines(mistakes_of_spec(once), once)
+    if unlike := unlike_arms(comparison):
+        mistakes = f"{unlike}\n{mistakes}".strip()
+    if mistakes:
+        raise SpecError(mistakes)
     runs = len(comparison.arms) * len(comparison.seeds)
     console.print(
         f"{comparison.name}: {runs} {'run' if runs == 1 else 'runs'}, seeds {', '.join(map(str, comparison.seeds))}; "
-        "dry run, nothing is trained and no data is read",
+        "dry run, nothing is trained",
         markup=False,
     )
     costs = {arm: (spec, cost_of(spec)) for arm, spec in comparison.arms.items()}
@@ -42,7 +51,8 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
     """The arm's runs, a line each."""
     yield (
         f"{spec.nodes} {'node' if spec.nodes == 1 else 'nodes'} on fabric {spec.fabric}, device {spec.device}, "
-        f"algorithm {spec.algorithm.title}, codec {spec.codec}, links {spec.links.describe()}"
+        f"algorithm {spec.say(lambda part: part.algorithm.title)}, codec {spec.say(lambda part: part.codec)}, "
+        f"links {spec.links.describe()}"
     )
     o = spec.optimizer
     rates = f"learning rate {o.learning_rate:g}" + (
@@ -56,7 +66,7 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
         moves = f" ({spec.stop.steps // critic_steps:,} of the generator)" if critic_steps > 1 else ""
         yield (
             f"ends after {spec.stop.steps:,} steps{moves}: {spec.stop.steps * cost.flops / 1e15:.3g} PFLOP and "
-            f"{spec.stop.steps * cost.sent_bytes / 1e9:.3g} GB sent, each node"
+            f"{cost.sent_in(spec.stop.steps) / 1e9:.3g} GB sent, each node"
         )
     if spec.stop.seconds is not None:
         yield f"ends after {spec.stop.seconds:g} s of training"

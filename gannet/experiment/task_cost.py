@@ -17,12 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gannet.experiment.job import job_of
-from gannet.node.codecs.split import Split
+from gannet.node.data.datasets import load_shard
 from gannet.node.data.shard import Shard
+from gannet.node.players.config import REST, parts_of
+from gannet.node.players.parts import players_in
 from gannet.node.tasks import build_sampler, build_task, needs_data
 from gannet.node.tasks.base import AnyTask
-from gannet.node.tasks.config import TaskConfig
-from gannet.node.traffic.exchange import exchange_traffic
+from gannet.node.tasks.config import KdganConfig, TaskConfig
+from gannet.node.traffic.players import traffic_by_player
 from gannet.spec.run_spec import RunSpec
 
 FLOAT_BYTES = 4
@@ -36,7 +38,8 @@ class Cost:
     sent_bytes: payloads that a node sends per step, the mean over nodes; busiest_bytes: of the node that sends most.
     flops: of matrix products and convolutions in a step's gradient (a multiplication and an addition are two), the
     mean over a round of critic steps. state_bytes: x, the model's copy of it, its gradient and optimistic Adam's
-    vectors. kept_bytes: all that the forward passes keep for the backward passes.
+    vectors. kept_bytes: all that the forward passes keep for the backward passes. exchanges: of each player that is
+    exchanged by itself, the steps from one exchange to the next, and its part of sent_bytes.
     """
 
     players: dict[str, int]
@@ -47,43 +50,76 @@ class Cost:
     flops: float
     state_bytes: int
     kept_bytes: int
+    exchanges: tuple[tuple[int, float], ...]
 
     @property
     def parameters(self) -> int:
         """The parameters of all players."""
         return sum(self.players.values())
 
+    def sent_in(self, steps: int) -> float:
+        """Bytes that a node sends in so many steps, the mean over nodes: nothing after the last exchange."""
+        return sum(steps // every * every * sent for every, sent in self.exchanges)
+
 
 def cost_of(spec: RunSpec) -> Cost:
     """The cost of a step of that run."""
     sampler = build_sampler(spec.task, spec.data)
     config = job_of(spec).config
-    raw = Split(sampler.layout, spec.codec).raw
-    traffic = exchange_traffic(config, spec.nodes, sampler.size, raw, sampler.layout)
-    flops, kept = gradient_cost(dry_task(spec), getattr(spec.task, "critic_steps", 1))
+    flops, kept = _gradient_of(spec, getattr(spec.task, "critic_steps", 1))
+    parts = parts_of(spec, players_in(sampler.layout)) or {REST: spec}
+    by_player = traffic_by_player(config, spec.nodes, sampler.layout)
+    each = [[sent / traffic.every for sent in traffic.sent] for traffic in by_player.values() if traffic.sent]
+    of_nodes = [sum(player) for player in zip(*each, strict=True)]  # bytes that a node sends a step, by rank
     players = {name: part.stop - part.start for name, part in sampler.players.items()}
     parameters = sum(players.values())
     return Cost(
         players=players,
         buffers=sampler.buffers.stop - sampler.buffers.start,
         batch=spec.batch,
-        sent_bytes=sum(traffic.sent) / spec.nodes / traffic.every if traffic.sent else 0.0,
-        busiest_bytes=max(traffic.sent, default=0) / traffic.every,
+        sent_bytes=sum(of_nodes) / spec.nodes,
+        busiest_bytes=max(of_nodes, default=0.0),
         flops=flops,
         state_bytes=FLOAT_BYTES * (2 * sampler.size + (1 + OADAM_VECTORS) * parameters),
         kept_bytes=kept,
+        exchanges=tuple(
+            (parts[player].algorithm.traits.exchange_every, sum(traffic.sent) / spec.nodes / traffic.every)
+            for player, traffic in by_player.items()
+        ),
     )
 
 
+def _gradient_of(spec: RunSpec, calls: int) -> tuple[float, int]:
+    """`gradient_cost` on made-up data; on the node's own where the task refuses these and its own are here."""
+    try:
+        return gradient_cost(dry_task(spec), calls)
+    except Exception:
+        if isinstance(spec.task, TaskConfig) or not needs_data(spec.task):
+            raise
+        try:
+            shard = load_shard(spec.data, *spec.algorithm.traits.shard_of(0, spec.nodes), spec.seed)
+        except FileNotFoundError:
+            shard = None
+        if shard is None:
+            raise
+    return gradient_cost(build_task(spec.task, shard, 0, spec.nodes, spec.seed, spec.batch, "cpu"), calls)
+
+
 def dry_task(spec: RunSpec) -> AnyTask:
-    """The task with made-up data: a GAN on the meta device; others, which may read values, on the CPU."""
-    shard = None
-    if needs_data(spec.task):
+    """The task with made-up data: a GAN on the meta device; others, which may read values, on the CPU.
+
+    As many images as a gradient wants, whatever number of them the spec asks to be labelled.
+    """
+    shard, task = None, spec.task
+    if needs_data(task):
         count = max(100, spec.batch)
-        labels = torch.arange(count) % (getattr(spec.task, "classes", None) or 10)
+        labels = torch.arange(count) % (getattr(task, "classes", None) or 10)
+        if isinstance(task, KdganConfig):
+            task = task.model_copy(update={"labels": None})
+            labels = 1 << labels if task.kind == "tagging" else labels
         shard = Shard(torch.zeros(count, *spec.data.image_shape, dtype=torch.uint8), labels)
-    device = "meta" if isinstance(spec.task, TaskConfig) else "cpu"
-    return build_task(spec.task, shard, 0, spec.nodes, spec.seed, spec.batch, device)
+    device = "meta" if isinstance(task, TaskConfig) else "cpu"
+    return build_task(task, shard, 0, spec.nodes, spec.seed, spec.batch, device)
 
 
 class Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gannet.fabrics.job import LinkChange
 from gannet.netem.links.fields import FATES
-from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.profile import PROFILE_FIELDS, LinkProfile, load_profile
 from gannet.netem.links.regions import (
     LinkMatrix,
     MatrixError,
@@ -55,6 +55,8 @@ class RegionsSpec(Settings):
 class LinksSpec(Settings):
     """The links of a run: `profile` for all, replaced for single `nodes` and directed `edges`; and their changes.
 
+    A profile's own fields may stand in the place of `profile`: {rate: 10Mbit, delay_ms: 25}.
+
     `regions`, or `delays_ms` and `losses_percent` (by rank: sender's row, receiver's column; or `delays` and
     `losses`, the paths of CSV files), give delay and loss between each pair of nodes; rates stay the nodes', and
     `edges` take precedence.
@@ -77,6 +79,20 @@ class LinksSpec(Settings):
         if not isinstance(value, Mapping):
             return value
         given = dict(value)
+        fields = [key for key in given if key in PROFILE_FIELDS]
+        known = (*cls.model_fields, "delays", "losses")
+        if strange := [str(key) for key in given if key not in (*known, *fields)]:
+            raise ValueError(
+                f"unknown {', '.join(strange)}; allowed: {', '.join(known)}, and in place of profile its fields: "
+                f"{', '.join(sorted(PROFILE_FIELDS))}"
+            )
+        if fields and given.get("profile") is not None:
+            raise ValueError(
+                f"profile and {', '.join(fields)} say twice what the links are: keep the profile, or give all of its "
+                "fields in its place"
+            )
+        if fields:
+            given["profile"] = {key: given.pop(key) for key in fields}
         for short, field in (("delays", "delays_ms"), ("losses", "losses_percent")):
             if short in given:
                 if given.get(field) is not None:

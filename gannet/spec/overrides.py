@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from gannet.netem.links.profile import PROFILE_FIELDS
+
 
 class _OneOfEachKey(yaml.SafeLoader):
     """Refuses a key that appears twice: the second would silently replace the first."""
@@ -44,6 +46,9 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
+        if key == "links" and isinstance(value, Mapping) and isinstance(old, Mapping) and "profile" in value:
+            # A profile takes the place of a profile's fields.
+            old = {name: each for name, each in old.items() if name not in PROFILE_FIELDS}
         if (
             isinstance(value, Mapping)
             and isinstance(old, Mapping)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, PositiveInt, model_validator
 
 from gannet.netem.links import schedule
-from gannet.netem.links.profile import LinkProfile, load_profile
+from gannet.netem.links.profile import LinkProfile, load_profile, profile_of
 from gannet.netem.links.schedule import Layer, ScheduleError
 from gannet.netem.links.state import links_of
 from gannet.netem.links.trace import Trace
@@ -21,6 +21,10 @@ from gannet.node.tasks.config import Settings
 
 
 def _profile(value: Any) -> Any:
+    """A profile by its name or its file, or of fields; these are its name, unless they have one."""
+    if isinstance(value, Mapping):
+        words = (f"{key} {each}" for key, each in value.items() if isinstance(each, str | int | float))
+        return profile_of({"name": ", ".join(words) or "custom", **value})
     return load_profile(value) if isinstance(value, str) else value
 
 

@@ -224,6 +224,10 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
         return self.loss_percent if self.gilbert_elliott is None else self.gilbert_elliott.loss_percent
 
 
+PROFILE_FIELDS = frozenset({*LinkProfile.model_fields, *SHORTHANDS})
+"""The names by which a profile's fields are given, short ones too."""
+
+
 def list_profiles() -> list[str]:
     """Names of the shipped profiles, sorted."""
     return sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml"))
@@ -250,11 +254,16 @@ def load_profile(name_or_path: str | Path) -> LinkProfile:
         data = read_mapping(path, "rate: 10Mbit")
     except DocumentError as error:
         raise ProfileError(str(error)) from error
+    return profile_of({"name": path.stem, **data}, f"{path}: ")
+
+
+def profile_of(data: Mapping[str, Any], where: str = "") -> LinkProfile:
+    """The profile of these fields. Raises ProfileError with each wrong one as it is written there, after `where`."""
     try:
-        return LinkProfile.model_validate({"name": path.stem, **data})
+        return LinkProfile.model_validate(data)
     except ValidationError as error:
         told = dict.fromkeys(_complaint(each, data) for each in error.errors())
-        raise ProfileError(f"{path}: " + "; ".join(told)) from error
+        raise ProfileError(where + "; ".join(told)) from error
 
 
 def _find(text: str) -> Path:

@@ -219,3 +219,42 @@ def test_the_virtual_fabric_says_what_it_has_no_model_of() -> None:
     with pytest.raises(SpecError, match="rate and delay only, and starlink has loss 20%"):
         run(trace, **virtual)
     assert run({"schedule": [{"at_s": 1, "isolate": [1]}, {"at_s": 2, "trace": "lte-drive"}]}, **virtual)
+
+
+def test_a_profile_s_fields_may_stand_in_its_place() -> None:
+    fields = {"rate": "10Mbit", "delay_ms": 50, "jitter_ms": 2, "loss_percent": 0.5}
+    found = run({**fields, "nodes": {1: "lte"}, "edges": {"0>1": {"delay_ms": 7}}}).links
+    assert found.profile == run({"profile": fields}).links.profile
+    assert (found.profile.up_bps, found.profile.down_delay_ms, found.profile.loss_percent) == (10_000_000, 50.0, 0.5)
+    assert found.nodes == {1: load_profile("lte")} and found.edges[0, 1].delay_ms == 7
+    assert found.describe() == (
+        "rate 10Mbit, delay_ms 50, jitter_ms 2, loss_percent 0.5, node 1: lte, 0→1: delay_ms 7"
+    )
+    assert RunSpec.model_validate(run(fields).model_dump(mode="json")).links == run(fields).links
+
+
+def test_arms_change_fields_and_replace_them_by_a_profile() -> None:
+    links = {"as it is": {}, "far": {"delay_ms": 200}, "lte": "lte", "named": {"profile": "lte"}}
+    arms = {name: {"links": each} for name, each in links.items()}
+    found = resolve({**BASE, "links": {"rate": "10Mbit", "delay_ms": 50}, "arms": arms}, "my.yaml").arms
+    assert [(arm.links.profile.up_bps, arm.links.profile.delay_ms) for arm in found.values()][:2] == [
+        (10_000_000, 50.0),
+        (10_000_000, 200.0),
+    ]
+    assert found["lte"].links == found["named"].links and found["lte"].links.profile == load_profile("lte")
+
+
+@pytest.mark.parametrize(
+    ("links", "expected"),
+    [
+        ({"rate": "10MB"}, r"links\.profile: rate: '10MB' is not a rate"),
+        ({"rate": "10Mbit", "delay": 5}, r"links: unknown delay; allowed: profile, .*delay_ms"),
+        ({"profile": "lte", "delay_ms": 5}, "links: profile and delay_ms say twice what the links are"),
+        ({"nodes": {1: {"delay_ms": -1}}}, r"links\.nodes\.1: delay_ms: "),
+        ({"profile": {"delays": 1}}, r"links\.profile: 'delays' is no field: did you mean delay_ms"),
+    ],
+)
+def test_a_mistake_in_fields_is_named_as_it_is_written(links: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SpecError, match=expected) as error:
+        run(links)
+    assert len(str(error.value).splitlines()) == 1

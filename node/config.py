@@ -112,6 +112,9 @@ class NodeConfig(TrainingSettings):
     """A worker's whole configuration; identical on all nodes of a run."""
 
     run: str
+    origin: dict[str, str] = Field(
+        default_factory=dict, description="what the run's bits depend on besides settings, for its checkpoints"
+    )
     max_steps: PositiveInt | None = None
     exchange: ExchangeConfig = ExchangeConfig()
 

@@ -117,12 +117,19 @@ def compare(
 @app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")
 def resume(
     folder: Annotated[Path, typer.Argument(help="The folder of an interrupted comparison or run.")],
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="Resume although data, versions or the processor are others than before; the report then says so.",
+        ),
+    ] = False,
 ) -> None:
     """Resume from the latest checkpoint (checkpoint_every in the spec), bit for bit as if never interrupted."""
     from gannet.experiment.resume import resume_plan
 
     with errors_as_messages():
-        plan = resume_plan(folder)
+        plan = resume_plan(folder, allow_changes)
     execute_spec(plan.comparison, plan.folder, plan)
 
 

@@ -126,6 +126,12 @@ def _check_shards(spec: RunSpec) -> None:
 
 def _check_checkpoints(place: Path, spec: RunSpec) -> None:
     resumed_job(job_of(spec), place)
+    for name, text in spec.python_files.items():
+        if (copy := place / name).is_file() and copy.read_text(encoding="utf-8") != text:
+            raise ValueError(
+                f"{copy}: edited since the run began, without effect: a run resumes with the text that it began with "
+                "(in its spec.yaml); restore the file, or begin a new run"
+            )
 
 
 def show_data(runs: Sequence[RunSpec], console: Console) -> None:

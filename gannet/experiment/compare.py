@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from gannet.experiment.checks import as_lines, mistakes_in, show_data
 from gannet.experiment.progress import LiveDisplay
-from gannet.experiment.resume import ResumePlan, set_aside
+from gannet.experiment.resume import ALLOW, ResumePlan, changes_since, set_aside
 from gannet.experiment.runner import add_scores, begin_comparison, failed_run, run_one
 from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
@@ -53,6 +53,9 @@ def execute(
     runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
     resumed = plan.resumed if plan else frozenset()
     places = {(spec.arm, spec.seed): run_folder(folder, spec) for spec in runs}
+    changes = changes_since(plan) if plan else {}
+    if plan is not None and changes and not plan.allow_changes:
+        raise SpecError(f"{as_lines(changes, runs)}\n{ALLOW}")
     mistakes = mistakes_in(runs, {run: place for run, place in places.items() if place in resumed})
     unlike = unlike_arms(comparison) if plan is None else ""
     if unlike or (mistakes and (plan is None or len(mistakes) == len(runs))):  # a resumed comparison makes the others
@@ -82,7 +85,8 @@ def execute(
                 try:
                     if found := mistakes.get((spec.arm, spec.seed)):
                         raise SpecError("; ".join(found))
-                    summary = run_one(spec, place, fabrics[spec.fabric], display, place in resumed)
+                    fabric, changed = fabrics[spec.fabric], changes.get((spec.arm, spec.seed))
+                    summary = run_one(spec, place, fabric, display, place in resumed, changed)
                 except Exception as error:  # it ends this run, and no other
                     summary = failed_run(spec, place, error)
                 display.end(summary)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.load import SpecError, explain, load_spec
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
+
+ALLOW = "resume with what was there, or with --allow-changes, which the report says of the run"
+_UNRECORDED = {"data and versions": "not recorded"}  # by an older version
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class ResumePlan:
     left: tuple[RunSpec, ...]
     resumed: frozenset[Path]
     again: frozenset[Path] = frozenset()
+    allow_changes: bool = False
 
 
-def resume_plan(folder: Path) -> ResumePlan:
+def resume_plan(folder: Path, allow_changes: bool = False) -> ResumePlan:
     """The plan for a comparison's or a run's folder; torch is not imported. ValueError: why it cannot resume."""
     comparison, root = _comparison_in(folder.absolute())
     left: list[RunSpec] = []
@@ -54,7 +59,35 @@ def resume_plan(folder: Path) -> ResumePlan:
             again.add(place)
     if not left:
         raise ValueError(f"{folder}: nothing to resume, every run has finished")
-    return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again))
+    return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again), allow_changes)
+
+
+def changes_since(plan: ResumePlan) -> dict[tuple[str, int], tuple[str, ...]]:
+    """By (arm, seed) of the remaining runs, the data and versions that are not those of before.
+
+    Before: in the run's own checkpoint, and in the finished runs that it will be compared with.
+    """
+    from gannet.ledger.origin import comparable_origin, differences, origin_of, recorded_origin
+    from gannet.node.training.checkpoint import Checkpoint, CheckpointError
+
+    def place(spec: RunSpec) -> Path:
+        return plan.folder / spec.arm / f"seed-{spec.seed}"
+
+    done = [(spec, recorded_origin(place(spec))) for spec in plan.comparison.runs() if spec not in plan.left]
+    found = {}
+    for spec in plan.left:
+        now = origin_of(spec)
+        changes: list[str] = []
+        for other, then in done:
+            changes += differences(comparable_origin(then, other, spec), now)
+        if place(spec) in plan.resumed:
+            path = CheckpointFolder(place(spec), spec.nodes).path(_newest(place(spec), spec.nodes), 0)
+            with suppress(CheckpointError):  # a damaged one is a mistake of that run alone
+                owner = Checkpoint.unpack(path.read_bytes(), str(path)).owner
+                changes += differences(owner.origin or _UNRECORDED, now)
+        if changes:
+            found[spec.arm, spec.seed] = tuple(dict.fromkeys(changes))
+    return found
 
 
 def set_aside(folder: Path, run: Path) -> Path:
@@ -65,23 +98,34 @@ def set_aside(folder: Path, run: Path) -> Path:
     return run.rename(next(to for n in numbers if not (to := place / f"{run.name}-{n}").exists()))
 
 
-def resumed_job(job: Job, run: Path) -> Job:
-    """`job` from the newest complete set of checkpoints in the run's folder on, under the run's old name."""
-    from gannet.node.training.checkpoint import Checkpoint, Owner, config_hash
+def resumed_job(job: Job, run: Path, allow_changes: bool = False) -> Job:
+    """`job` from the newest complete set of checkpoints in the run's folder on, under the run's old name.
+
+    Raises CheckpointError for checkpoints of another run, and unless `allow_changes` where `job.config.origin`, data
+    and versions, is not that of the checkpoints.
+    """
+    from gannet.ledger.origin import differences
+    from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Owner
 
     step = _newest(run, job.world)
     kept, states, clocks, name = CheckpointFolder(run, job.world), [], [], ""
+    changes: tuple[str, ...] = ()
     for rank in range(job.world):
         path = kept.path(step, rank)
         data = path.read_bytes()
         found = Checkpoint.unpack(data, str(path))
         name = name or found.owner.run
-        Owner(name, rank, job.world, config_hash(job.config)).check(found.owner, str(path))
+        mine = Owner.of(job.config.model_copy(update={"run": name}), rank, job.world)
+        mine.check(found.owner, str(path))
+        if mine.origin:
+            changes = changes or differences(found.owner.origin or _UNRECORDED, mine.origin)
+        if changes and not allow_changes:
+            raise CheckpointError(f"{path}: {'; '.join(changes)}; {ALLOW}")
         if found.step != step:
             raise ValueError(f"{path}: of step {found.step}, not {step}; remove it to resume from the one before")
         states.append(data)
         clocks.append(found.t_s)
-    resumed = Resumed(step, tuple(clocks), tuple(states))
+    resumed = Resumed(step, tuple(clocks), tuple(states), changes)
     past = [change for change in job.changes if change.at_s <= resumed.begin_s]
     latest = max(past, key=lambda change: change.at_s, default=None)
     return replace(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gannet.experiment.job import job_of
@@ -13,6 +14,7 @@ from gannet.experiment.summary import environment, summarise_run
 from gannet.fabrics.job import Fabric, Outcome, Sink
 from gannet.ledger.data_fingerprint import data_of, labels_held
 from gannet.ledger.files import lines
+from gannet.ledger.origin import origin_of
 from gannet.ledger.records import Shards, Summary, to_json
 from gannet.ledger.writer import Ledger, write_json, write_yaml
 from gannet.node.log_labels import label
@@ -23,22 +25,31 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def run_one(
-    spec: RunSpec, folder: Path, fabric: Fabric, display: Display | None = None, resume: bool = False
+    spec: RunSpec,
+    folder: Path,
+    fabric: Fabric,
+    display: Display | None = None,
+    resume: bool = False,
+    changes: Sequence[str] | None = None,
 ) -> Summary:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
 
     `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that checkpoint belongs to
-    another run.
+    another run. `changes`: which data and versions are not as in the runs before (see gannet.ledger.origin), reasons
+    to distrust the run; None: any change since its checkpoint is a ValueError.
     """
-    whole, data = job_of(spec), data_of(spec)
-    job = resumed_job(whole, folder) if resume else whole
+    whole, data, origin = job_of(spec), data_of(spec), origin_of(spec)
+    whole = replace(whole, config=whole.config.model_copy(update={"origin": origin}))
+    job = resumed_job(whole, folder, allow_changes=changes is not None) if resume else whole
+    if job.resumed is not None and changes:
+        job = replace(job, resumed=replace(job.resumed, changes=tuple(changes)))
     if display is not None:
         display.named(job.config.run)
         if job.resumed is not None:
             display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
-    write_json(folder / "environment.json", environment(spec.fabric, data, {}).facts())
+    write_json(folder / "environment.json", environment(spec.fabric, data, {"origin": origin}).facts())
     if (held := labels_held(spec)) is not None:
         write_json(folder / "shards.json", to_json(Shards(labels_by_node=tuple(held))))
     sinks: list[Sink] = [ledger, *([display] if display else [])]
@@ -53,8 +64,10 @@ def run_one(
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
-    write_json(folder / "environment.json", environment(spec.fabric, data, outcome.environment).facts())
-    summary = summarise_run(spec, whole, ledger, outcome)
+    write_json(
+        folder / "environment.json", environment(spec.fabric, data, {"origin": origin, **outcome.environment}).facts()
+    )
+    summary = summarise_run(spec, whole, ledger, outcome, changes or () if job.resumed is None else ())
     write_json(folder / "summary.json", to_json(summary))
     return summary
 

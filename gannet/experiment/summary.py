@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from gannet.fabrics.job import Job, Outcome
+from gannet.ledger.origin import processor
 from gannet.ledger.records import Environment, Host, PlayerFacts, StepTime, Summary, TopologyFacts
 from gannet.ledger.writer import Ledger, now
 from gannet.node.methods.formulas import Traffic
@@ -28,8 +28,11 @@ from gannet.spec.run_spec import RunSpec
 from gannet.version import version as gannet_version
 
 
-def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> Summary:
-    """The summary of a run whose folder is complete; scores are added once they are known."""
+def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, changes: Sequence[str] = ()) -> Summary:
+    """The summary of a run whose folder is complete; scores are added once they are known.
+
+    `changes`: which data and versions are not those of the runs that it is compared with.
+    """
     sampler = build_sampler(spec.task, spec.data)
     traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
     step_s, stats = ledger.step_times(), ledger.stats
@@ -40,6 +43,9 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome) -> 
     if ledger.missing and not outcome.lost:
         reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
     reasons += [f"before step {was.step}: {reason}" for was in ledger.resumed for reason in was.reasons_before]
+    reasons += [f"resumed after step {was.step}, not as it began: {change}" for was in ledger.resumed
+                for change in was.changes]  # fmt: skip
+    reasons += [f"not as the runs before: {change}" for change in changes]
     compute_s = ledger.per_step("compute_s")
     if not spec.fabric_kind.modelled:
         reasons += missed_pace(spec, ledger)
@@ -104,14 +110,10 @@ def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str
 
 def environment(fabric: str, data: dict[str, Any] | None, found: Mapping[str, Any]) -> Environment:
     """The machine and the versions that a run depends on; `found`: the fabric's own facts."""
-    model = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-         if line.startswith("model name")), platform.machine(),
-    )  # fmt: skip
     return Environment(
         host=Host(
             cpus=len(os.sched_getaffinity(0)),
-            cpu=model,
+            cpu=processor(),
             kernel=platform.release(),
             memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         ),

@@ -38,12 +38,13 @@ class Resumed:
     """Where a run resumes: after step `step`, each node with its checkpoint (packed, see
     gannet.node.training.checkpoint), by rank.
 
-    `t_s`: the nodes' training clocks at that step, by rank.
+    `t_s`: the nodes' training clocks at that step, by rank. `changes`: data or versions that are not those of before.
     """
 
     step: int
     t_s: tuple[float, ...]
     states: tuple[bytes, ...] = field(repr=False)
+    changes: tuple[str, ...] = ()
 
     @property
     def begin_s(self) -> float:

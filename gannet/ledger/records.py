@@ -220,13 +220,15 @@ class Summary(Record):
 class Continuation(Record):
     """A run continued from checkpoints (a line of resumed.jsonl): after which step, and when.
 
-    `reasons_before`: the reasons until then to distrust the run's links.
+    `reasons_before`: the reasons until then to distrust the run's links. `changes`: what its bits depend on and was
+    not as before, which the user allowed.
     """
 
     step: int
     t_s: Seconds
     written: str
     reasons_before: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 class Shards(Record):
@@ -258,6 +260,7 @@ class Environment(Record):
     stack: dict[str, Any] | None = None
     fabric: str = ""
     data: dict[str, Any] | None = None
+    origin: dict[str, str] = {}  # what its bits depend on: see gannet.ledger.origin
 
     def facts(self) -> dict[str, Any]:
         """The recorded facts, as plain values."""

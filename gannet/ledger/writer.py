@@ -86,7 +86,9 @@ class Ledger:
         certificate = self.folder / "certificate.json"
         found = read_json(certificate)
         reasons = () if found is None else validate(records.Certificate, found, certificate, None).reasons
-        here = Continuation(step=resumed.step, t_s=resumed.begin_s, written=now(), reasons_before=reasons)
+        here = Continuation(
+            step=resumed.step, t_s=resumed.begin_s, written=now(), reasons_before=reasons, changes=resumed.changes
+        )
         path = self.folder / "resumed.jsonl"
         with path.open("a", encoding="utf-8") as file:
             write_line(file, to_json(here))

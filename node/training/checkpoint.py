@@ -9,7 +9,7 @@ Reading one runs nothing: safetensors holds numbers and names.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Settings that may differ between a run and its continuation: none of them affects x.
 _FREE = {
-    "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange",
+    "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange", "origin",
 }  # fmt: skip
 _X = "x"
 
@@ -47,35 +47,65 @@ class Keeps(Protocol):
 
 @dataclass(frozen=True)
 class Owner:
-    """Owner of a checkpoint. `config`: a hash of all settings that x depends on; `schema`: see Worker.schema."""
+    """Owner of a checkpoint.
+
+    `config`: a hash of all settings that x depends on, `settings`: of each of them by its dotted name. `origin`: what
+    x depends on besides, such as the data's SHA-256, in words. `schema`: see Worker.schema.
+    """
 
     run: str
     rank: int
     world: int
     config: str
     schema: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: NodeConfig, rank: int, world: int, schema: str = "") -> Owner:
+        """That node of a run."""
+        values = config.model_dump(mode="json", exclude=_FREE)
+        settings = {name: _hash(value) for name, value in _leaves(values)}
+        return cls(config.run, rank, world, config_hash(config), schema, settings, dict(config.origin))
 
     def check(self, other: Owner, where: str) -> None:
-        """Raise CheckpointError unless this node can resume from a checkpoint of `other`."""
+        """Raise CheckpointError unless this node can resume from a checkpoint of `other`; `origin` may differ."""
         for name, what in (
             ("run", "another run"),
             ("rank", "another node"),
             ("world", "a run of another number of nodes"),
-            ("config", "a run with other settings (seed, task, data, algorithm, codec …)"),
+            ("config", "a run with other settings"),
             ("schema", "parameters that lie elsewhere"),
         ):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine and mine != theirs:
+                found = f"its {name} is {theirs}, here {mine}"
+                if name == "config" and other.settings:
+                    names = sorted(self.settings.keys() | other.settings.keys())
+                    changed = [key for key in names if self.settings.get(key) != other.settings.get(key)]
+                    found = f"{', '.join(changed)} {'is' if len(changed) == 1 else 'are'} not as it began"
                 raise CheckpointError(
-                    f"{where}: of {what}: its {name} is {theirs}, here {mine}; resume from the folder that the run "
-                    "itself has written, with its spec.yaml as it was"
+                    f"{where}: of {what}: {found}; resume from the folder that the run itself has written, with its "
+                    "spec.yaml as it was"
                 )
 
 
 def config_hash(config: NodeConfig) -> str:
     """Hash of the settings that x depends on; those that only set how fast or how long a node runs are left out."""
-    text = json.dumps(config.model_dump(mode="json", exclude=_FREE), sort_keys=True)
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return _hash(config.model_dump(mode="json", exclude=_FREE), size=16)
+
+
+def _hash(value: object, size: int = 8) -> str:
+    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()
+
+
+def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """The settings of nested mappings, by dotted names."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from gannet.node.tasks import build_task, needs_data
 from gannet.node.tasks.base import AnyTask, Gradient, ServesAnother, SplitTask
 from gannet.node.topologies.topology import Neighbourhood, Topology
 from gannet.node.traffic.exchange import in_turns, largest_payload, rounds_ahead
-from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, config_hash, copied
+from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, copied
 from gannet.node.training.effects import Compute
 from gannet.node.training.peers import Diverged, Peers
 from gannet.node.training.player_peers import PlayersPeers
@@ -128,8 +128,7 @@ class Worker:
     @cached_property
     def owner(self) -> Owner:
         """The owner written into its checkpoints."""
-        c = self.config
-        return Owner(c.run, self.rank, self.world, config_hash(c), f"{self.schema:016x}")
+        return Owner.of(self.config, self.rank, self.world, f"{self.schema:016x}")
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Restore a node's state before training. Raises CheckpointError if the checkpoint is not this node's."""

@@ -55,17 +55,12 @@ def comparison_page(results: Results) -> str:
         "quality-bytes": plots.quality(results, "bytes"),
         "step-time": plots.step_time(results),
     }
-    headline = sentences.headline(results, conclusion)
-    further = [
-        ("Bytes", sentences.sentence(results, conclusion.bytes)),
-        ("Quality", sentences.sentence(results, conclusion.quality)),
-    ]
     return _page(
         results,
         figures,
         kind="comparison",
-        headline=headline,
-        further=[(title, text) for title, text in further if text != " ".join(headline)],
+        headline=sentences.headline(results, conclusion),
+        further=sentences.further(results, conclusion),
     )
 
 

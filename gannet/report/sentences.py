@@ -50,15 +50,28 @@ def _zero(arm: ArmResult, measure: Measure) -> str:
 
 def headline(results: Results, conclusion: Conclusion) -> list[str]:
     """The conclusion in short: time to the target, or final quality if times cannot be ranked; claim first."""
-    time_says = bool(conclusion.time.ranked or conclusion.time.zero)
-    parts = sentence_parts(
-        results, conclusion.time if time_says or not conclusion.quality.ranked else conclusion.quality
-    )
+    parts = sentence_parts(results, _first(conclusion))
     apart = [arm.label for arm in results.arms if arm.apart]
     if apart:
         are = "is left out: it is" if len(apart) == 1 else "are left out: they are"
         parts.append(f"{words.listing(apart)} {are} scored otherwise.")
     return parts
+
+
+def further(results: Results, conclusion: Conclusion) -> list[tuple[str, str]]:
+    """(title, text) of what the headline does not say: bytes and quality, no text twice."""
+    said, found = {sentence(results, _first(conclusion))}, []
+    for title, verdict in (("Bytes", conclusion.bytes), ("Quality", conclusion.quality)):
+        text = sentence(results, verdict)
+        if text not in said:
+            said.add(text)
+            found.append((title, text))
+    return found
+
+
+def _first(conclusion: Conclusion) -> Verdict:
+    time_says = bool(conclusion.time.ranked or conclusion.time.zero)
+    return conclusion.time if time_says or not conclusion.quality.ranked else conclusion.quality
 
 
 def context(results: Results) -> str:

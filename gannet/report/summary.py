@@ -58,7 +58,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def conclusion_text(comparison: Comparison) -> Group:
-    """The conclusion for the terminal: trust, the three sentences and the notes."""
+    """The conclusion for the terminal: trust, the sentences and the notes."""
     results = measure(comparison)
     conclusion = conclude(results)
     style = {"trusted": "bold green", "partly trusted": "bold yellow", "untrusted": "bold red"}[conclusion.trust]
@@ -66,8 +66,7 @@ def conclusion_text(comparison: Comparison) -> Group:
     lines = [
         Text.assemble((f"{conclusion.trust}", style), f": {conclusion.trust_reason}"),
         Text.assemble((claim, "bold"), " ", " ".join(rest)),
-        Text(sentences.sentence(results, conclusion.bytes)),
-        Text(sentences.sentence(results, conclusion.quality)),
+        *(Text(text) for _, text in sentences.further(results, conclusion)),
         *(Text(f"· {note}", style="dim") for note in sentences.notes(results)),
     ]
     return Group(*lines)

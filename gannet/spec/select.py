@@ -19,9 +19,11 @@ def one_run(spec: ComparisonSpec, arm: str | None = None, seed: int | None = Non
 
 
 def some_arms(spec: ComparisonSpec, names: Sequence[str]) -> ComparisonSpec:
-    """`spec` with these arms only, in its own order. Raises SpecError for one that it does not have."""
+    """`spec` with these arms only, in its own order. Raises SpecError for one that it lacks, or that comes twice."""
     if unknown := [name for name in names if name not in spec.arms]:
         raise SpecError(f"{spec.name} has no arm {unknown[0]!r}; it has {', '.join(spec.arms)}")
+    if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+        raise SpecError(f"arm {twice[0]!r} is chosen twice: name each arm once")
     if not names:
         raise SpecError(f"no arm of {spec.name} is chosen; it has {', '.join(spec.arms)}")
     return spec.model_copy(update={"arms": {name: arm for name, arm in spec.arms.items() if name in names}})

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from gannet.ledger.reader import Arm, Comparison, Run, read_comparison
 from gannet.ledger.records import Certificate, Environment, Score, Summary
-from gannet.report import sentences
+from gannet.report import sentences, write_report
 from gannet.report.results import Results, measure
+from gannet.report.summary import conclusion_text
 from gannet.report.verdicts import Verdict, conclude
 from tests.report.ledger_factory import RunPlan, realistic_plans, write_comparison
 
@@ -228,3 +230,21 @@ def test_the_realistic_comparison(tmp_path: Path) -> None:
     assert conclusion.trust == "trusted"
     assert found.arm("cp-server").cost is not None
     assert found.arm("cp-server").cost.waiting_share == pytest.approx(0.84, abs=0.02)  # type: ignore[union-attr]
+
+
+def test_no_sentence_of_the_conclusion_comes_twice(tmp_path: Path) -> None:
+    plans = [RunPlan(name, name.upper(), 1, images=False) for name in ("a", "b")]
+    folder = write_comparison(tmp_path / "c", plans)
+    for path in folder.glob("*/seed-1/scores.jsonl"):
+        path.unlink()
+    found = read_comparison(folder)
+    said = "No run was scored, so nothing can be concluded about quality."
+    console = Console(width=300, record=True)
+    console.print(conclusion_text(found))
+    assert console.export_text().count(said) == 1
+    assert write_report(found).read_text().count(said) == 1
+    level = results(*times("x", 20.0), *times("y", 30.0))
+    conclusion = conclude(level)
+    further = [text for _, text in sentences.further(level, conclusion)]
+    parts = [" ".join(sentences.headline(level, conclusion)), *further]
+    assert len(set(parts)) == len(parts) == 3

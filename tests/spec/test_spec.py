@@ -11,9 +11,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from gannet.cli.main import app
 from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
 from gannet.spec.run_spec import RunSpec
+from gannet.spec.select import some_arms
 
 BASE: dict[str, Any] = {"algorithm": {"name": "dp-oadam"}, "stop": {"steps": 10}}
 
@@ -205,3 +208,14 @@ def test_arms_can_differ_in_one_players_settings_and_a_whole_spec_reads_back() -
     assert b.say(lambda run: run.algorithm.name) == "generator dp-oadam, discriminator choco"
     assert [part.algorithm.name for part in b.methods] == ["dp-oadam", "choco"]
     assert resolve(comparison.whole(), "again") == comparison
+
+
+def test_arms_are_chosen_once_each() -> None:
+    whole = load_spec("demo")
+    first, second, *_ = whole.arms
+    assert list(some_arms(whole, [second, first]).arms) == [first, second]  # in the spec's own order
+    with pytest.raises(SpecError, match=f"arm '{first}' is chosen twice"):
+        some_arms(whole, [first, second, first])
+    command = ["compare", "demo", "--arms", f"{first}, {first}", "--dry-run"]
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+    assert done.exit_code == 2 and "is chosen twice" in done.output

@@ -15,6 +15,7 @@ from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net
 from gannet.cli.algorithm import algorithm
 from gannet.cli.codec import codec
 from gannet.cli.net import net
+from gannet.cli.run_folders import add_run_folders
 from gannet.cli.running import console, errors_as_messages, execute_spec, folder_for, load, print_dry_run
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
@@ -31,13 +32,13 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.add_typer(net)
 app.add_typer(task)
 app.add_typer(algorithm)
 app.add_typer(codec)
 add_topology(app)
+add_run_folders(app)
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

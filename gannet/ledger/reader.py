@@ -70,23 +70,27 @@ class Run:
 
     @property
     def distrust(self) -> tuple[str, ...]:
-        """Why this run must not be trusted; empty when it may be. Both the summary and the certificate
-        count."""
-        reasons = list(self.summary.reasons)
-        distrusted = not self.summary.trusted
-        if self.certificate is not None:
-            reasons += [reason for reason in self.certificate.reasons if reason not in reasons]
-            distrusted = distrusted or not self.certificate.trusted
-        elif not self.model:  # modelled links have nothing to certify
-            reasons.append("it has no link certificate")
-            distrusted = True
-        if not distrusted:
-            return ()
-        return tuple(reasons) or ("no reason was recorded",)
+        """Why this run must not be trusted; empty when it may be."""
+        return reasons_to_distrust(self.summary, self.certificate, self.model)
 
     @property
     def trusted(self) -> bool:
         return not self.distrust
+
+
+def reasons_to_distrust(summary: Summary, certificate: Certificate | None, model: bool) -> tuple[str, ...]:
+    """Of both the summary and the certificate; empty when the run may be trusted. `model`: its links were one."""
+    reasons = list(summary.reasons)
+    distrusted = not summary.trusted
+    if certificate is not None:
+        reasons += [reason for reason in certificate.reasons if reason not in reasons]
+        distrusted = distrusted or not certificate.trusted
+    elif not model:  # modelled links have nothing to certify
+        reasons.append("it has no link certificate")
+        distrusted = True
+    if not distrusted:
+        return ()
+    return tuple(reasons) or ("no reason was recorded",)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ def read_comparison(folder: Path) -> Comparison:
     found = {
         arm_folder.name: tuple(_read_or_told(seed_folder) for seed_folder in seeds)
         for arm_folder in sorted(child for child in folder.iterdir() if child.is_dir())
-        if (seeds := _seed_folders(arm_folder))
+        if (seeds := seed_folders(arm_folder))
     }
     if not found:
         raise LedgerError(f"{folder}: no run in it; a comparison folder holds one folder per run, <arm>/seed-<n>/")
@@ -177,7 +181,7 @@ def read_run(folder: Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise LedgerError(f"{folder}: no such folder; give the folder of a run (it holds summary.json, steps.jsonl)")
-    below = [seed for child in sorted(folder.iterdir()) if child.is_dir() for seed in _seed_folders(child)]
+    below = [seed for child in sorted(folder.iterdir()) if child.is_dir() for seed in seed_folders(child)]
     if len(below) == 1:
         return read_run(below[0])
     if below:
@@ -242,7 +246,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _seed_folders(arm_folder: Path) -> list[Path]:
+def seed_folders(arm_folder: Path) -> list[Path]:
     seeds = [child for child in arm_folder.iterdir() if child.is_dir() and SEED_FOLDER.match(child.name)]
     return sorted(seeds, key=lambda child: int(child.name.removeprefix("seed-")))
 

@@ -44,6 +44,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
 _HEAD = ("name", "arm", "label", "fabric", "engine", "nodes")  # of a spec as it is written to a file
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a run or an arm may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 class StopSpec(Settings):
     """When a run ends: the first of these to be reached. Seconds are of the training clock."""
 
@@ -85,7 +90,7 @@ class RunSpec(TrainingSettings):
     @field_validator("name", "arm")
     @classmethod
     def _folder_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
+        if not is_folder_name(value):
             raise ValueError("a name becomes a folder: up to 64 letters, digits, spaces and ._+- only")
         return value
 

@@ -39,7 +39,9 @@ HERE = {
     "gannet compare demo --fabric virtual": FEW[2:],
     "gannet compare uneven.yaml --dry-run": [],
     "gannet compare uneven.yaml": SMALL,
+    "gannet runs": ["."],
     "gannet specs": [],
+    "gannet init first.yaml": [],
 }
 ELSEWHERE = {
     "gannet doctor": "cli/test_doctor.py::test_the_engine_that_is_said_is_the_one_that_this_kernel_can_carry",

@@ -49,6 +49,7 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="Folder for the re
 FabricOption = Annotated[
     str | None, typer.Option("--fabric", help=f"One of {', '.join(fabric_names())}; default: the spec's.")
 ]
+StepOption = Annotated[str, typer.Option(help="The snapshot: a step, last, or best, the one with the best score.")]
 DryOption = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be run and what it costs; train nothing.")
 ]
@@ -194,12 +195,31 @@ def export(
     player: Annotated[
         str | None, typer.Option(help="The player whose network is written; default: classifier or generator.")
     ] = None,
+    step: StepOption = "last",
 ) -> None:
-    """Write a trained network (the mean of the nodes at the last snapshot) to a file."""
+    """Write a trained network (the mean of the nodes at a snapshot) to a file."""
     with errors_as_messages():
-        from gannet.experiment.export import export as write
+        from gannet.trained.export import export as write
 
-        console.print(str(write(folder, to, player)), markup=False, soft_wrap=True)
+        console.print(str(write(folder, to, player, step)), markup=False, soft_wrap=True)
+
+
+@app.command(
+    epilog="Example: [bold]gannet sample runs/demo-…/gossip/seed-1 -n 100 --step best --to hundred.png[/bold]"
+)
+def sample(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    to: Annotated[Path, typer.Option(help="The .png file to write.")] = Path("sample.png"),
+    count: Annotated[int, typer.Option("-n", help="Number of images.")] = 64,
+    label: Annotated[int | None, typer.Option("--class", help="Only images of this class; default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 1,
+    step: StepOption = "last",
+) -> None:
+    """Make pictures with a trained generator (the mean of the nodes at a snapshot)."""
+    with errors_as_messages():
+        from gannet.trained.sample import sample as write
+
+        console.print(str(write(folder, to, count, label, seed, step)), markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Runs and comparisons from a resolved spec to a report: start, observe, summarize, resume, export."""
+"""Runs and comparisons from a resolved spec to a report: start, observe, summarize, resume."""

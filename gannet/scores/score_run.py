@@ -131,9 +131,14 @@ def _score_snapshot(
 
 
 def grid(images: Tensor) -> NDArray[np.uint8]:
-    """The first GRID_ROWS x GRID_COLUMNS images side by side, one pixel apart: (height, width, 3)."""
-    columns = min(GRID_COLUMNS, len(images))
-    tiles = F.pad(to_bytes(images[: GRID_ROWS * GRID_COLUMNS]), (0, 1, 0, 1), value=GAP_GREY)
+    """The first GRID_ROWS x GRID_COLUMNS images as `tiled`."""
+    return tiled(images[: GRID_ROWS * GRID_COLUMNS], GRID_COLUMNS)
+
+
+def tiled(images: Tensor, columns: int) -> NDArray[np.uint8]:
+    """Images (n, 1 or 3, H, W) in rows of at most `columns`, one pixel apart: (height, width, 3)."""
+    columns = min(columns, len(images))
+    tiles = F.pad(to_bytes(images), (0, 1, 0, 1), value=GAP_GREY)
     tiles = F.pad(tiles, (0, 0, 0, 0, 0, 0, 0, -len(tiles) % columns), value=GAP_GREY)
     rows = [torch.cat(list(row), dim=-1) for row in torch.split(tiles.expand(-1, 3, -1, -1), columns)]
     return torch.cat(rows, dim=-2).permute(1, 2, 0).numpy()

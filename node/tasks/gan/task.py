@@ -185,18 +185,26 @@ class GanTask:
             critic_loss = critic_loss + penalty.detach()
         return on_fake, critic_loss, slope
 
-    @torch.no_grad()
     def generate(self, x: Tensor, n: int, seed: int) -> Tensor:
         """n images (n, C, H, W) in [-1, 1] on the CPU; a batch normalises itself if there are no buffers.
 
         A class-conditional generator makes its classes in turn: image i is of class i mod classes.
         """
+        classes = self.config.classes
+        return self._generate(x, n, seed, None if classes is None else torch.arange(n) % classes)
+
+    def generate_class(self, x: Tensor, n: int, seed: int, label: int) -> Tensor:
+        """As `generate`, all of class `label`, which a class-conditional generator must have."""
+        return self._generate(x, n, seed, torch.full((n,), label))
+
+    @torch.no_grad()
+    def _generate(self, x: Tensor, n: int, seed: int, labels: Tensor | None) -> Tensor:
         self.model.load(x)
         self.generator.eval()
         noise = torch.randn(n, self.config.latent, generator=random_stream(seed, SAMPLING_STREAM))
         inputs = [torch.split(noise, GENERATION_BATCH)]
-        if self.config.classes is not None:
-            inputs.append(torch.split(torch.arange(n) % self.config.classes, GENERATION_BATCH))
+        if labels is not None:
+            inputs.append(torch.split(labels, GENERATION_BATCH))
         batches = zip(*inputs, strict=True)
         return torch.cat([self.generator(*(stage(i, self.device) for i in batch)).cpu() for batch in batches])
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.export import export
 from gannet.node.data.config import DataConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.base import random_stream
@@ -22,6 +21,7 @@ from gannet.node.tasks.config import KdganConfig, TaskConfig
 from gannet.node.tasks.gan.task import GanTask
 from gannet.node.tasks.kdgan.networks import Mlp
 from gannet.node.tasks.kdgan.task import KdganTask
+from gannet.trained.export import export
 
 KDGAN = {"name": "kdgan", "hidden": 12, "filters": 3, "features": 7}
 
@@ -151,6 +151,6 @@ def test_a_snapshot_that_is_not_whole_is_named(tmp_path: Path, harm: str) -> Non
 
 def test_without_onnx_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished(tmp_path, KDGAN)
-    monkeypatch.setattr("gannet.experiment.onnx_file.find_spec", lambda name: None)
+    monkeypatch.setattr("gannet.trained.onnx_file.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'gannet-testbed\[export\]'"):
         export(folder, tmp_path / "c.onnx")

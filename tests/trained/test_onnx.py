@@ -17,7 +17,6 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
-from gannet.experiment.export import export
 from gannet.ledger.snapshots import Snapshot
 from gannet.node.data.config import DataConfig
 from gannet.node.plugins import with_source
@@ -26,6 +25,7 @@ from gannet.node.tasks.base import AnyTask, random_stream
 from gannet.node.tasks.config import TaskSetting
 from gannet.node.tasks.gan.task import GanTask
 from gannet.node.tasks.kdgan.task import KdganTask
+from gannet.trained.export import export
 
 NUMBERS = (1, 2, 8)
 CLOSE = 1e-6

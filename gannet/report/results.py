@@ -230,7 +230,7 @@ def _alike(runs: Sequence[Run], reference: Yardstick | None) -> tuple[tuple[Run,
     alike, apart = [], []
     for run in runs:
         found = yardstick(run)
-        if found is None or reference is None:
+        if found is None or reference is None or run.scores[-1].fault:  # its end is not known
             continue
         if differences := found.differences(reference):
             apart.append((run, told(differences)))

@@ -195,8 +195,9 @@ def _claim(results: Results, verdict: Verdict) -> str:
             return f"{done}, {gaps}"
         alone = "the only arm that did" if len(results.arms) > 1 else "no other arm to compare with"
         others = [arm for arm in results.arms if arm is not first]
-        if any(arm.apart for arm in others) and not any(arm.scored for arm in others):
-            alone = "no other arm is scored alike"
+        if any(arm.counted for arm in others) and not any(arm.scored for arm in others):
+            alike = " alike" if any(arm.apart for arm in others) else ""
+            alone = f"no other arm is scored{alike}"
         if len(results.arms) > 1 and verdict.shut_out:
             alone = "the only trusted arm that did"
         return f"{done} ({alone})"

@@ -96,3 +96,14 @@ def test_only_an_arm_that_sent_nothing_is_said_to_have_sent_nothing() -> None:
     assert "LOCAL sent nothing." in text and "EARLY met the target before it sent anything." in text
     both = measure(replace(found.comparison, arms=results(*early, run("early", 1, 10.0), *local).comparison.arms))
     assert "EARLY met the target from the start with 1 of 2 seeds." in sentences.sentence(both, conclude(both).time)
+
+
+def test_a_run_whose_end_could_not_be_scored_is_not_said_to_have_missed_the_target() -> None:
+    (torn,) = times("torn", 20.0)
+    end = torn.scores[-1].model_copy(update={"score": None, "fault": "torn"})
+    summary = torn.summary.model_copy(update={"final_score": None, "score_fault": "1 of its snapshots: torn"})
+    found = results(replace(torn, scores=(*torn.scores[:-1], end), summary=summary), *times("x", 30.0))
+    told = " ".join([*sentences.headline(found, conclude(found)), *sentences.notes(found)])
+    assert "(no other arm is scored)" in told
+    assert "TORN, seed 0, could not be scored: 1 of its snapshots: torn." in told
+    assert "TORN reached" not in told and "diverged" not in told

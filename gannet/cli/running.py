@@ -14,6 +14,7 @@ from gannet.console import fail
 from gannet.experiment.folders import new_folder
 from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
+from gannet.netem import yaml12
 from gannet.spec.load import SpecError, load_spec
 from gannet.spec.run_spec import ComparisonSpec
 
@@ -64,8 +65,6 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
 
 
 def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
-    import yaml
-
     from gannet.experiment.checks import check_plugins
     from gannet.scores.comparable import check_comparable
 
@@ -73,7 +72,7 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
     check_comparable(comparison)
     folder.mkdir(parents=True, exist_ok=True)
     nodes = max(arm.nodes for arm in comparison.arms.values())
-    text = yaml.safe_dump(comparison.whole(), sort_keys=False, allow_unicode=True)
+    text = yaml12.dump(comparison.whole())
     try:
         status = launch(text, folder, nodes, lambda line: console.print(line, markup=False, soft_wrap=True))
     finally:

@@ -13,6 +13,7 @@ from rich.console import Console
 from gannet.console import milliseconds, plain_table, rate
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces import sandbox
+from gannet.netem import yaml12
 from gannet.netem.links.profile import list_profiles
 from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
 from gannet.spec.run_spec import RunSpec
@@ -52,7 +53,7 @@ def _is_profile(source: str) -> bool:
     if not source.endswith((".yaml", ".yml")):
         return source in list_profiles() or source not in shipped_specs()
     try:
-        data = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+        data = yaml12.load(Path(source).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
         return True  # load_profile reports the error
     return not (isinstance(data, dict) and _SPEC_KEYS & data.keys())
@@ -62,7 +63,7 @@ def _trains(source: str) -> bool:
     """Whether a spec describes training; a spec with links alone is accepted as well."""
     if source in shipped_specs():
         return True
-    data = yaml.safe_load(Path(source).read_text(encoding="utf-8"))
+    data = yaml12.load(Path(source).read_text(encoding="utf-8"))
     return "algorithm" in data or "arms" in data
 
 

@@ -17,10 +17,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gannet.experiment.folders import new_folder
 from gannet.ledger.reader import Comparison, Run, read_comparison
+from gannet.netem import yaml12
 from gannet.spec.load import load_spec
 from gannet.spec.run_spec import ComparisonSpec
 from gannet.spec.select import one_run, some_arms
@@ -75,7 +74,7 @@ def _execute(spec: ComparisonSpec, out: str | Path | None, quiet: bool) -> Compa
     folder = new_folder(out, spec.name)
     with tempfile.TemporaryDirectory(prefix="gannet-") as place:
         file = Path(place) / "spec.yaml"
-        file.write_text(yaml.safe_dump(spec.whole(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        file.write_text(yaml12.dump(spec.whole()), encoding="utf-8")
         status, printed = _command(["compare", str(file), "--out", str(folder)], quiet)
     error = _error_in(printed) or (f"the command ended with status {status}" if status else "")
     if not any(folder.glob("*/seed-*")):  # no run was started

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
@@ -24,6 +23,7 @@ from gannet.fabrics.namespaces import sandbox
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import write_json
+from gannet.netem import yaml12
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.comparable import unlike_arms
@@ -192,7 +192,7 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
         )
     runs, summaries = [], []
     for path in found:
-        spec = RunSpec.model_validate(yaml.safe_load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
+        spec = RunSpec.model_validate(yaml12.load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
         if wishes is not None:
             spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
         if spec.score is not None:

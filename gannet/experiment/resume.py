@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
+from gannet.netem import yaml12
 from gannet.spec.load import SpecError, explain, load_spec
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -147,7 +147,7 @@ def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
     if not (folder / "steps.jsonl").exists():
         return load_spec(path), folder
     try:
-        spec = RunSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        spec = RunSpec.model_validate(yaml12.load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise SpecError("\n".join(f"{path}: {line}" for line in explain(error))) from None
     if folder.parts[-2:] != (spec.arm, f"seed-{spec.seed}"):

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from gannet.netem import yaml12
+
 Model = TypeVar("Model")
 
 
@@ -27,7 +29,7 @@ def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
         return "", {}
     text = path.read_text(encoding="utf-8")
     try:
-        content = yaml.safe_load(text)
+        content = yaml12.load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark is not None else ""

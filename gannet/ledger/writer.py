@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.ledger.snapshots import step_of
+from gannet.netem import yaml12
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import LAYERS, StepStats
 from gannet.spec.run_spec import RunSpec
@@ -216,17 +216,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_yaml(path: Path, value: Any) -> None:
     """A YAML file in the order of the value's keys; multi-line texts are written as blocks."""
-    text = yaml.dump(value, Dumper=_Readable, sort_keys=False, allow_unicode=True)
+    text = yaml12.dump(value)
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-class _Readable(yaml.SafeDumper):
-    """Writes multi-line texts as blocks."""
-
-
-def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Readable.add_representer(str, _block)

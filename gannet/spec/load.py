@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from gannet.netem import yaml12
 from gannet.node.methods.registry import ALGORITHM_NAMES
 from gannet.node.tasks.config import TASK_NAMES, Settings
 from gannet.node.topologies.registry import TAGS
-from gannet.spec.overrides import merge, nest, parse
+from gannet.spec.overrides import merge, nest
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
 from gannet.spec.run_spec import SPEC_FOLDER, ComparisonSpec, RunSpec
 
@@ -47,7 +48,7 @@ def load_spec(
         return resolve({**source, **(base or {})}, "spec", overrides)
     text, where = _read(str(source))
     try:
-        raw = parse(text)
+        raw = yaml12.load(text)
     except yaml.YAMLError as error:
         raise SpecError(f"{where}: not YAML: {error}") from None
     if not isinstance(raw, dict):
@@ -167,6 +168,6 @@ def _parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise SpecError(f"--set {text}: write key=value, for example --set algorithm.every=4")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), yaml12.load(value)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {text}: the value is not YAML: {error}") from None

@@ -1,37 +1,11 @@
-"""The text of a spec as nested mappings: read strictly, and overridden by arms and by --set."""
+"""Overrides of a spec's nested mappings, by arms and by --set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from gannet.netem.links.profile import PROFILE_FIELDS
-
-
-class _OneOfEachKey(yaml.SafeLoader):
-    """Refuses a key that appears twice: the second would silently replace the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int)) and key in seen:
-                where = key_node.start_mark.line + 1
-                raise yaml.YAMLError(f"line {where}: {key!r} appears twice; keep one of them")
-            if isinstance(key, (str, int)):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def parse(text: str) -> Any:
-    """The content of a YAML text. Raises YAMLError, also for a key that appears twice."""
-    loader = _OneOfEachKey(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def nest(key: str, value: Any) -> dict[str, Any]:

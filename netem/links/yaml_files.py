@@ -7,7 +7,7 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-import yaml
+from gannet.netem import yaml12
 
 _LARGEST_BYTES = 2**18
 _MOST_VALUES = 200_000
@@ -30,7 +30,7 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
         size = path.stat().st_size
         if size > _LARGEST_BYTES:
             raise DocumentError(f"{path}: {size} bytes is more than such a file may have ({_LARGEST_BYTES})")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml12.load(path.read_text(encoding="utf-8"))
     except DocumentError:
         raise
     except FileNotFoundError as error:

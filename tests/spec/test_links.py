@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gannet.ledger.writer import write_yaml
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.regions import load_matrix
 from gannet.netem.links.state import LinkState
@@ -258,3 +259,40 @@ def test_a_mistake_in_fields_is_named_as_it_is_written(links: dict[str, Any], ex
     with pytest.raises(SpecError, match=expected) as error:
         run(links)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("groups", ["1:2", "0:1", "0:2", "1,0:2"])
+def test_an_unquoted_partition_of_two_nodes_is_that(tmp_path: Path, groups: str) -> None:
+    """YAML 1.1 reads 1:2 as 62."""
+    path = tmp_path / "cut.yaml"
+    schedule = f"[{{at_s: 5, partition: {groups if ',' not in groups else repr(groups)}}}]"
+    head = "{name: x, nodes: 3, algorithm: {name: local}, stop: {steps: 1}, links: {schedule: "
+    path.write_text(f"{head}{schedule}}}}}")
+    right = run({"schedule": [{"at_s": 5, "partition": groups}]}, nodes=3).links_over_time
+    assert len(right[1]) == 1
+    for spec in (load_spec(path), load_spec(path, [f"links.schedule={schedule}"])):
+        assert spec.arms["run"].links_over_time == right
+
+
+@pytest.mark.parametrize("word", ["on", "no", "1e3x", "010", "12"])
+def test_names_that_yaml_1_1_takes_for_something_else_are_names(tmp_path: Path, word: str) -> None:
+    """Of arms, in what is recorded of a comparison, and in what --set gives."""
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        f"{{label: {word!r}, algorithm: {{name: local}}, stop: {{steps: 0x10}}, arms: {{{word!r}: {{}}}}}}"
+    )
+    spec = load_spec(path)
+    recorded = tmp_path / "recorded.yaml"
+    write_yaml(recorded, spec.whole())
+    again = load_spec(recorded)
+    assert list(again.arms) == [word] and again.arms[word].label == word and again.arms[word].stop.steps == 16
+    if word in ("on", "no"):
+        assert load_spec(path, [f"label={word}"]).arms[word].label == word
+
+
+def test_words_are_still_booleans_where_a_boolean_is_wanted() -> None:
+    for word, value in (("yes", True), ("off", False), ("true", True)):
+        (arm,) = load_spec(
+            {**BASE, "links": {}}, ["data.name=mnist", "data.root=x", f"data.download={word}"]
+        ).arms.values()
+        assert arm.data.download is value

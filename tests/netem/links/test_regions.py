@@ -172,7 +172,7 @@ def test_profiles_of_the_wide_area_are_cells_of_the_table_of_their_year() -> Non
         ("delays_ms: []", "delays_ms has no rows"),
         ("delays_ms: [[0, -1], [2, 0]]", "row 0, column 1: -1 is not between 0 and 60000"),
         ("delays_ms: [[0, fast], [2, 0]]", "delays_ms, 0, 1: .*number .got 'fast'"),
-        ("delays_ms: [[0, yes], [2, 0]]", "got True"),
+        ("delays_ms: [[0, true], [2, 0]]", "got True"),
         ("delays_ms: [[0, .nan], [2, 0]]", "nan is no number"),
         ("round_trips_ms: [[0, fast], [2, 0]]", "delays_ms, 0, 1: .*number .got 'fast'"),
         ("delays_ms: [[3, 1], [2, 0]]", "cell of node 0 with itself"),

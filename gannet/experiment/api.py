@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def _execute(spec: ComparisonSpec, out: str | Path | None, quiet: bool) -> Compa
         status, printed = _command(["compare", str(file), "--out", str(folder)], quiet)
     error = _error_in(printed) or (f"the command ended with status {status}" if status else "")
     if not any(folder.glob("*/seed-*")):  # no run was started
+        with suppress(OSError):
+            folder.rmdir()  # unless there is something in it
         raise RunError(error, folder)
     found = read_comparison(folder)
     expected = len(spec.arms) * len(spec.seeds)

@@ -125,6 +125,13 @@ def add_scores(
 
 
 def begin_comparison(comparison: ComparisonSpec, folder: Path) -> None:
-    """Make the comparison's own folder, with every arm's complete spec."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    """Make the comparison's own folder, with every arm's complete spec.
+
+    Raises FileExistsError where another comparison has begun in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "logs").mkdir()  # one command alone can make it
+    except FileExistsError:
+        raise FileExistsError(f"{folder}: another command has begun in it: choose another folder") from None
     write_yaml(folder / "spec.yaml", comparison.whole())

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from gannet.experiment.compare import execute
+from gannet.experiment.folders import fresh_folder
 from gannet.fabrics.containers.fabric import ContainersFabric
 from gannet.spec.load import load_spec
 
@@ -59,8 +60,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
         else:
             nodes = count_nodes(lambda: addresses_of(name), lambda: len(containers.membership.members()), console)
         comparison = load_spec(source, overrides, {"nodes": nodes})
-        own = f"{_slug(comparison.name)}-{time.strftime('%Y%m%d-%H%M%S')}" if out.endswith("/") else ""
-        folder = Path(out) / own
+        folder = fresh_folder(Path(out), _slug(comparison.name)) if out.endswith("/") else Path(out)
         console.print(f"{nodes} nodes; results in {folder}", markup=False)
         return execute(comparison, folder, console, {fabric: containers}, [metrics])
 

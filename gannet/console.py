@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NoReturn
 
 import typer
@@ -20,6 +21,31 @@ def fail(message: str, status: int = 2) -> NoReturn:
     """Print an error and end the command; status 2: invalid usage, 1: the command failed."""
     say_error(message)
     raise typer.Exit(status)
+
+
+def os_error_text(error: OSError) -> str:
+    """What the system refused, where, and what to do; our own errors of these kinds say it themselves."""
+    if error.errno is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"{where}the disk is full; what was written before is kept: free some space, then try again"
+        case errno.EROFS:
+            return f"{where}the file system is read-only: choose a place on another"
+        case errno.EACCES | errno.EPERM:
+            return f"{where}permission denied: choose another place, or have its owner allow it"
+        case errno.ENOTDIR:
+            return f"{where}a part of this path is a file, not a folder: choose another path"
+        case errno.EEXIST:
+            return f"{where}something of this name is in the way: choose another path"
+        case errno.EISDIR:
+            return f"{where}this is a folder, where a file should be"
+        case errno.ENOENT:
+            return f"{where}no such file or folder"
+        case errno.ENAMETOOLONG:
+            return f"{where}the name is too long"
+    return f"{where}{error.strerror or error}"
 
 
 def plain_table(*headings: str, no_wrap: bool = False) -> Table:

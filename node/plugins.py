@@ -28,6 +28,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+USER_ERRORS = (Exception, SystemExit)
+"""What a user's code may raise. One that calls sys.exit would else end the command without a word."""
+
+
 class PluginError(ValueError):
     """A user's Python that cannot be used; the message says where and why."""
 
@@ -137,7 +141,7 @@ def load_module(source: PythonSource) -> ModuleType:
     sys.modules[name] = module
     try:
         exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:
+    except USER_ERRORS as error:
         raise PluginError(told(error, file)) from error
     return module
 
@@ -175,7 +179,7 @@ def entry_point(group: str, name: str, where: str) -> Any:
         raise PluginError(f"{where}: no entry point {name!r} of group {group} is installed here; installed: {known}")
     try:
         return found[name].load()
-    except Exception as error:
+    except USER_ERRORS as error:
         raise PluginError(f"{where}: {name} ({found[name].value}): {type(error).__name__}: {error}") from error
 
 
@@ -238,7 +242,7 @@ def telling(method: Callable[P, T], title: str) -> Callable[P, T]:
             return method(*args, **kwargs)
         except PluginError:  # it names the line already
             raise
-        except Exception as error:
+        except USER_ERRORS as error:
             raise PluginError(told(error, title)) from error
 
     return told_of

@@ -16,7 +16,7 @@ from gannet.cli.algorithm import algorithm
 from gannet.cli.codec import codec
 from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
-from gannet.cli.running import console, errors_as_messages, execute_spec, folder_for, load, print_dry_run
+from gannet.cli.running import Commands, console, errors_as_messages, execute_spec, folder_for, load, print_dry_run
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
 from gannet.console import fail
@@ -29,6 +29,7 @@ from gannet.version import version
 
 app = typer.Typer(
     name="gannet",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

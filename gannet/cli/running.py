@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+import yaml
 from rich.console import Console
+from typer.core import TyperGroup
 
-from gannet.console import fail
+from gannet.console import fail, os_error_text
 from gannet.experiment.folders import new_folder
 from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
+from gannet.ledger.full_disk import FULL
 from gannet.netem import yaml12
 from gannet.spec.load import SpecError, load_spec
 from gannet.spec.run_spec import ComparisonSpec
@@ -21,6 +26,7 @@ from gannet.spec.run_spec import ComparisonSpec
 if TYPE_CHECKING:
     from gannet.experiment.resume import ResumePlan
 
+log = logging.getLogger(__name__)
 console = Console(highlight=False)
 
 
@@ -31,7 +37,10 @@ def load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> Comp
 
 def folder_for(out: Path | None, name: str) -> Path:
     with errors_as_messages():
-        return new_folder(out, name)
+        folder = new_folder(out, name)
+        if out is None:
+            sandbox.own_as_caller(folder)
+        return folder
 
 
 def print_dry_run(comparison: ComparisonSpec) -> None:
@@ -44,7 +53,7 @@ def print_dry_run(comparison: ComparisonSpec) -> None:
 def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
     """Run on the fabric of its arms (in containers, or here), and end the command with the run's status."""
     kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
-    with errors_as_messages():
+    with errors_as_messages(), _without_empty(folder):
         if plan is not None and not all(kind.resumable for kind in kinds.values()):
             fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
         launched = next((kind.launch for kind in kinds.values() if kind.launch is not None), None)
@@ -60,7 +69,15 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
                 sandbox.enter()  # before anything starts a thread
             from gannet.experiment.compare import execute
 
-            status = 0 if execute(comparison, folder, console, plan=plan) else 1
+            try:
+                status = 0 if execute(comparison, folder, console, plan=plan) else 1
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                fail(
+                    f"{os_error_text(error)}. `gannet report {folder}` shows what was measured; `gannet resume "
+                    f"{folder}` continues runs whose spec has checkpoint_every, and makes those that had not begun"
+                )
     raise typer.Exit(status)
 
 
@@ -83,20 +100,39 @@ def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Lau
 
 
 @contextmanager
+def _without_empty(folder: Path) -> Iterator[None]:
+    """Where nothing was begun, leave no empty folder."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # which one with something in it refuses
+        raise
+
+
+class Commands(TyperGroup):
+    """A group of commands, none of which ends with a traceback for what a user or the system did."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See click."""
+        with errors_as_messages():
+            return super().invoke(ctx)
+
+
+@contextmanager
 def errors_as_messages() -> Iterator[None]:
     """Turn errors that a user can fix into one message, with exit status 2 (1 for a failed run)."""
     try:
         yield
-    except typer.Exit:  # its message is printed already; it is a RuntimeError
+    except (typer.Exit, typer.Abort):  # a RuntimeError whose message is printed already
         raise
-    except (
-        SpecError,
-        sandbox.SandboxError,
-        FileNotFoundError,
-        FileExistsError,
-        ValueError,
-    ) as error:
+    except (SpecError, sandbox.SandboxError, yaml.YAMLError, ValueError) as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # nobody reads on: click ends without a word
+            raise
+        log.debug("the system refused something", exc_info=True)
+        fail(os_error_text(error))
     except RuntimeError as error:
         fail(str(error), 1)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from gannet.cli.findings import print_findings
 from gannet.cli.own_files import specs_with
 from gannet.console import fail
 from gannet.node.data.config import DataConfig
-from gannet.node.plugins import PluginError, told
+from gannet.node.plugins import USER_ERRORS, PluginError, told
 from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
 from gannet.spec.load import SpecError
 
@@ -87,7 +87,7 @@ def findings_of(task: TaskSetting, data: DataConfig, batch: int) -> list[Finding
         return find(make)
     except PluginError:
         raise
-    except Exception as error:
+    except USER_ERRORS as error:
         if not isinstance(task, PythonTaskConfig):
             raise
         raise PluginError(told(error, task.title)) from error

@@ -17,6 +17,7 @@ from gannet.fabrics.job import Job, Outcome
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.fabrics.virtual.faults import Fault
 from gannet.netem.measure.certificate import Certificate
+from gannet.node.plugins import USER_ERRORS
 from gannet.node.tasks.custom.findings import same_bits
 from gannet.node.topologies.weights import Edge
 from gannet.node.training.meter import StepStats
@@ -88,7 +89,7 @@ def play(job: Job, faults: Sequence[Fault] = (), limit_s: float = LIMIT_S) -> Pl
     except Hung:
         done = max((stats.step for stats in played.all_steps), default=0)
         played.error, played.hung = f"no end after {limit_s:g} s of computing; the last step was {done}", True
-    except Exception as error:
+    except USER_ERRORS as error:
         played.error = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
     return played
 

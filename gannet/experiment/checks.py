@@ -20,13 +20,13 @@ from gannet.fabrics.virtual.link_model import check_modelled
 from gannet.ledger.data_fingerprint import data_of, labels_held
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.registry import codec_config
-from gannet.node.plugins import PluginError
+from gannet.node.plugins import USER_ERRORS, PluginError
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import PythonTaskConfig, check_labels
 from gannet.node.tasks.custom.base import Task
 from gannet.scores.networks.networks import FeaturesMissing
 from gannet.scores.score_run import in_words
-from gannet.scores.scorer import check_scoring, check_wish
+from gannet.scores.scorer import check_scoring, check_wish, present
 from gannet.spec.load import SpecError
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -40,6 +40,7 @@ def check_plugins(comparison: ComparisonSpec) -> None:
         _check_codecs(spec)
         _check_topologies(spec)
         _check_methods(name, spec)
+        _check_device(name, spec)
 
 
 def mistakes_in(
@@ -90,12 +91,21 @@ def _mistakes(spec: RunSpec, checks: Sequence[Callable[[RunSpec], None]]) -> Ite
             check(spec)
         except SpecError as error:
             yield str(error).removeprefix(f"in arm {spec.arm}: ")
-        except Exception as error:  # a user's own code may raise anything
+        except USER_ERRORS as error:  # of a user's own code
             yield in_words(error)
 
 
 def _check_plugins(spec: RunSpec) -> None:
     check_plugins(ComparisonSpec(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}))
+
+
+def _check_device(arm: str, spec: RunSpec) -> None:
+    """Check that this machine has the device, where nodes run on it."""
+    if not spec.fabric_kind.in_containers:
+        try:
+            present(torch.device(spec.device))
+        except ValueError as error:
+            raise SpecError(f"in arm {arm}: {error}") from None
 
 
 def _check_score(spec: RunSpec) -> None:

@@ -20,10 +20,10 @@ from gannet.experiment.sinks import Display, DisplayTee
 from gannet.fabrics.job import Fabric
 from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
-from gannet.ledger.files import read_json, validate
+from gannet.ledger.files import read_json, read_yaml, validate
+from gannet.ledger.full_disk import FULL
 from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import write_json
-from gannet.netem import yaml12
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.comparable import unlike_arms
@@ -88,6 +88,8 @@ def execute(
                     fabric, changed = fabrics[spec.fabric], changes.get((spec.arm, spec.seed))
                     summary = run_one(spec, place, fabric, display, place in resumed, changed)
                 except Exception as error:  # it ends this run, and no other
+                    if getattr(error, "errno", None) in FULL:  # the user has ended the wait for space
+                        raise
                     summary = failed_run(spec, place, error)
                 display.end(summary)
                 summaries.append(summary)
@@ -192,7 +194,8 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
         )
     runs, summaries = [], []
     for path in found:
-        spec = RunSpec.model_validate(yaml12.load((path.parent / "spec.yaml").read_text(encoding="utf-8")))
+        file = path.parent / "spec.yaml"
+        spec = validate(RunSpec, read_yaml(file)[1], file, None)
         if wishes is not None:
             spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
         if spec.score is not None:

@@ -7,17 +7,15 @@ the run folder (see Ledger): the same steps are made again, with the same bits.
 from __future__ import annotations
 
 import itertools
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
-from gannet.netem import yaml12
+from gannet.ledger.files import read_json, read_yaml
 from gannet.spec.load import SpecError, explain, load_spec
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
@@ -147,7 +145,7 @@ def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
     if not (folder / "steps.jsonl").exists():
         return load_spec(path), folder
     try:
-        spec = RunSpec.model_validate(yaml12.load(path.read_text(encoding="utf-8")))
+        spec = RunSpec.model_validate(read_yaml(path)[1])
     except ValidationError as error:
         raise SpecError("\n".join(f"{path}: {line}" for line in explain(error))) from None
     if folder.parts[-2:] != (spec.arm, f"seed-{spec.seed}"):
@@ -156,11 +154,8 @@ def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
 
 
 def _status(run: Path) -> str:
-    path = run / "summary.json"
-    if not path.exists():
-        return "interrupted"
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return str(summary["status"])
+    summary = read_json(run / "summary.json")
+    return "interrupted" if summary is None else str(summary.get("status"))
 
 
 def _newest(run: Path, world: int) -> int:

@@ -49,9 +49,9 @@ def run_one(
             display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
-    write_json(folder / "environment.json", environment(spec.fabric, data, {"origin": origin}).facts())
+    ledger.write_json("environment.json", environment(spec.fabric, data, {"origin": origin}).facts())
     if (held := labels_held(spec)) is not None:
-        write_json(folder / "shards.json", to_json(Shards(labels_by_node=tuple(held))))
+        ledger.write_json("shards.json", to_json(Shards(labels_by_node=tuple(held))))
     sinks: list[Sink] = [ledger, *([display] if display else [])]
     if spec.stop.score is not None:
         sinks.append(ScoreGoal(spec))
@@ -64,11 +64,10 @@ def run_one(
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
-    write_json(
-        folder / "environment.json", environment(spec.fabric, data, {"origin": origin, **outcome.environment}).facts()
-    )
+    facts = environment(spec.fabric, data, {"origin": origin, **outcome.environment}).facts()
+    ledger.write_json("environment.json", facts)
     summary = summarise_run(spec, whole, ledger, outcome, changes or () if job.resumed is None else ())
-    write_json(folder / "summary.json", to_json(summary))
+    ledger.write_json("summary.json", to_json(summary))
     return summary
 
 

@@ -42,6 +42,8 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
     if ledger.missing and not outcome.lost:
         reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
+    if ledger.disk.waited_s and not spec.fabric_kind.modelled:
+        reasons.append(f"the disk was full for {ledger.disk.waited_s:.0f} s, in which nothing could end the training")
     reasons += [f"before step {was.step}: {reason}" for was in ledger.resumed for reason in was.reasons_before]
     reasons += [f"resumed after step {was.step}, not as it began: {change}" for was in ledger.resumed
                 for change in was.changes]  # fmt: skip

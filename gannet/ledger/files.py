@@ -27,9 +27,11 @@ def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
     """(text, mapping) of a YAML file; empty when it is missing."""
     if not path.exists():
         return "", {}
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         content = yaml12.load(text)
+    except UnicodeDecodeError as error:
+        raise LedgerError(f"{path}: not text in UTF-8: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark is not None else ""

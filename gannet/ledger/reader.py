@@ -253,7 +253,10 @@ def seed_folders(arm_folder: Path) -> list[Path]:
 
 def _created(folder: Path) -> str:
     """When the comparison was made: what comparison.json already says, else the age of the spec file."""
-    raw = read_json(folder / "comparison.json") or {}
+    try:
+        raw = read_json(folder / "comparison.json") or {}
+    except LedgerError:  # the report that is being made replaces it
+        raw = {}
     if isinstance(raw.get("created"), str):
         return str(raw["created"])
     spec = folder / "spec.yaml"

@@ -66,7 +66,7 @@ def step_of(folder: Path) -> int:
 def _whole(path: Path) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise LedgerError(
             f"{path}: this is no whole snapshot ({error}); remove {path.parent} to use the run's other snapshots"
         ) from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import IO, Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from gannet.fabrics.job import Resumed
@@ -25,6 +25,7 @@ from gannet.ledger import records
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, validate
+from gannet.ledger.full_disk import FullDisk, LineFile
 from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.ledger.snapshots import step_of
 from gannet.netem import yaml12
@@ -45,8 +46,8 @@ class Ledger:
     def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None) -> None:
         if resumed is None and (folder / "steps.jsonl").exists():
             raise FileExistsError(f"{folder} holds a run already: choose another folder, or remove it")
-        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.disk = folder, FullDisk(folder)
+        self.disk.write(lambda: (folder / "snapshots").mkdir(parents=True, exist_ok=True))
         self._modelled = spec.fabric_kind.modelled
         self.refusals: Counter[str] = Counter()
         self.missing = 0
@@ -56,16 +57,19 @@ class Ledger:
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
         self.resumed: list[Continuation] = []
         if resumed is None:
-            write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
-            for name, text in spec.python_files.items():
-                (folder / name).write_text(text, encoding="utf-8")
+            self.disk.write(lambda: self._describe(spec))
         else:
             self._go_back(resumed)
-        self._steps = (folder / "steps.jsonl").open("a", encoding="utf-8", buffering=1)
-        self._links = (folder / "links.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._steps = LineFile(folder / "steps.jsonl", self.disk)
+        self._links = LineFile(folder / "links.jsonl", self.disk)
         if resumed is not None:
             event = LinkEvent(t_s=resumed.begin_s, event="resumed", detail=f"went on after step {resumed.step}")
             self.links(to_json(event))
+
+    def _describe(self, spec: RunSpec) -> None:
+        write_yaml(self.folder / "spec.yaml", spec.model_dump(mode="json"))
+        for name, text in spec.python_files.items():
+            (self.folder / name).write_text(text, encoding="utf-8")
 
     def _go_back(self, resumed: Resumed) -> None:
         """Restore the folder's state at that step, and record the resumption."""
@@ -108,17 +112,21 @@ class Ledger:
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """Write snapshots/step-…/node-….safetensors, whole or not at all."""
         folder = self.folder / "snapshots" / f"step-{step:06d}"
-        folder.mkdir(exist_ok=True)
-        final = folder / f"node-{rank}.safetensors"
         metadata = {"step": str(step), "t_s": repr(t_s), "bytes": str(codec_bytes)}
-        with whole_file(final, durable=True) as partial:
-            save_file({"x": x.detach().cpu().contiguous()}, partial, metadata)
+        data = save({"x": x.detach().cpu().contiguous()}, metadata)  # save_file's errors have no number
+
+        def write() -> None:
+            folder.mkdir(exist_ok=True)
+            with whole_file(folder / f"node-{rank}.safetensors", durable=True) as partial:
+                partial.write_bytes(data)
+
+        self.disk.write(write)
         return False
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
         """Write checkpoints/step-…/node-….safetensors, after all lines up to then are safe from a power cut."""
-        os.fsync(self._steps.fileno())
-        self._checkpoints.put(rank, step, data)
+        self.disk.write(lambda: os.fsync(self._steps.fileno()))
+        self.disk.write(lambda: self._checkpoints.put(rank, step, data))
 
     def links(self, line: dict[str, Any]) -> None:
         """Write one line of links.jsonl."""
@@ -131,7 +139,11 @@ class Ledger:
 
     def certificate(self, certificate: Certificate) -> None:
         """Write certificate.json; called again when the run adds to it."""
-        write_json(self.folder / "certificate.json", to_json(records.Certificate.of(certificate, self._modelled)))
+        self.write_json("certificate.json", to_json(records.Certificate.of(certificate, self._modelled)))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file of the run's folder, whole or not at all."""
+        self.disk.write(lambda: write_json(self.folder / name, value))
 
     def close(self) -> None:
         """Close the line files."""
@@ -190,7 +202,7 @@ def now() -> str:
 def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """The wanted lines of a .jsonl file, which then has no others. A line cut short by a crash is dropped."""
     kept = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for text in path.read_bytes().splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
         except ValueError:
@@ -203,7 +215,7 @@ def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str
     return kept
 
 
-def write_line(file: IO[str], line: dict[str, Any]) -> None:
+def write_line(file: IO[str] | LineFile, line: dict[str, Any]) -> None:
     """One JSON object, one line."""
     file.write(json.dumps(line, separators=(",", ":")) + "\n")
 

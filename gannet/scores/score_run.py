@@ -84,7 +84,7 @@ def score_run(
     return lines
 
 
-def in_words(error: Exception) -> str:
+def in_words(error: BaseException) -> str:
     """An error for a table or a note; of one that was not raised for a user, its type says the most."""
     text = " ".join(str(error).split())
     return text if text and isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {text}"

@@ -129,8 +129,11 @@ def _read(source: str) -> tuple[str, str]:
     path = Path(source)
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
-            raise SpecError(f"{source}: no such file")
-        return path.read_text(encoding="utf-8"), source
+            raise SpecError(f"{source}: {'this is a folder: give a .yaml file' if path.is_dir() else 'no such file'}")
+        try:
+            return path.read_text(encoding="utf-8"), source
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{source}: not text in UTF-8: {error}") from None
     shipped = SPEC_FOLDER / f"{source}.yaml"
     if source not in shipped_specs():
         known = ", ".join(shipped_specs())

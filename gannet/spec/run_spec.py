@@ -41,6 +41,9 @@ from gannet.spec.score import ScoreSpec
 
 SPEC_FOLDER = files("gannet.spec") / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
+TAKEN = ("spec.yaml", "logs", "comparison.json", "report.html", "order.yaml")
+"""Files and folders of a comparison, next to the folders of its arms."""
+
 _HEAD = ("name", "arm", "label", "fabric", "engine", "nodes")  # of a spec as it is written to a file
 
 
@@ -85,6 +88,13 @@ class RunSpec(TrainingSettings):
             expected = f"{', '.join(others)} or {last}"
             raise PydanticCustomError("fabric", "Input should be {expected}", {"expected": expected})
         fabric_kind(value)  # a fabric from another package may be broken
+        return value
+
+    @field_validator("arm")
+    @classmethod
+    def _no_file_of_the_comparison(cls, value: str) -> str:
+        if value in TAKEN:
+            raise ValueError(f"an arm's name becomes a folder next to {', '.join(TAKEN)}: choose another")
         return value
 
     @field_validator("name", "arm")

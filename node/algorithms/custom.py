@@ -10,7 +10,7 @@ from contextlib import aclosing
 import torch
 from torch import Tensor
 
-from gannet.node.plugins import PluginError, PluginMistake, told
+from gannet.node.plugins import USER_ERRORS, PluginError, PluginMistake, told
 from gannet.node.training import effects
 from gannet.node.training.effects import PeerLost
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
@@ -45,7 +45,7 @@ async def checked(
         raise
     except PeerLost as lost:
         raise CollectiveFailed(f"{told(lost, title)}; {UNCAUGHT}") from lost
-    except Exception as error:
+    except USER_ERRORS as error:
         if _of_a_fabric(error):
             raise
         raise PluginError(told(error, title)) from error

@@ -8,7 +8,15 @@ from typing import ClassVar, Literal
 from pydantic import ValidationError
 
 from gannet.node.methods.base import Algorithm, AlgorithmSetting, Method, load
-from gannet.node.plugins import PluginError, PythonSource, entry_point, load_module, only_subclass_in, told
+from gannet.node.plugins import (
+    USER_ERRORS,
+    PluginError,
+    PythonSource,
+    entry_point,
+    load_module,
+    only_subclass_in,
+    told,
+)
 
 
 class PythonAlgorithmConfig(PythonSource, AlgorithmSetting):
@@ -46,7 +54,7 @@ class PythonAlgorithmConfig(PythonSource, AlgorithmSetting):
             where = ".".join(map(str, ("algorithm", "settings", *item["loc"])))
             message = item["msg"].removeprefix("Value error, ")
             raise PluginError(f"{where}: {message} (got {item['input']!r}); see {self.title}") from None
-        except Exception as error:
+        except USER_ERRORS as error:
             raise PluginError(told(error, self.title)) from error
 
     def _kind(self) -> type[Method]:

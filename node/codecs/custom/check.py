@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gannet.node.codecs.custom.check_statistics import statistics
 from gannet.node.codecs.custom.load import GuardedCodec
-from gannet.node.plugins import Finding, PluginError
+from gannet.node.plugins import USER_ERRORS, Finding, PluginError
 
 Make = Callable[[int, int], GuardedCodec]  # (seed, rank) → the codec, built again
 
@@ -43,7 +43,7 @@ def _sizes(make: Make) -> Iterator[Finding]:
         try:
             size = codec.wire_bytes(length)
             raw = codec.codec.encode(vector(length))
-        except Exception as error:
+        except USER_ERRORS as error:
             yield _failed("encode", length, error)
             return
         if not isinstance(raw, bytes):
@@ -71,7 +71,7 @@ def _sizes(make: Make) -> Iterator[Finding]:
         before = size
         try:
             values = codec.codec.decode(memoryview(raw))
-        except Exception as error:
+        except USER_ERRORS as error:
             yield _failed("decode", length, error)
             return
         if not isinstance(values, Tensor) or values.dtype != torch.float32 or values.shape != (length,):
@@ -103,7 +103,7 @@ def _grain(codec: GuardedCodec) -> Iterator[Finding]:
             return
 
 
-def _failed(method: str, length: int, error: Exception) -> Finding:
+def _failed(method: str, length: int, error: BaseException) -> Finding:
     empty = " Averages may cut a vector so that a part is empty." if length == 0 else ""
     return Finding(
         "empty" if length == 0 else f"{method}-fails",
@@ -166,7 +166,7 @@ def _second_payload(make: Make, x: Tensor) -> bytes:
 def _decoded(codec: object, payload: bytes) -> Tensor | None:
     try:
         values = codec.decode(memoryview(payload))  # type: ignore[attr-defined]
-    except Exception:
+    except USER_ERRORS:
         return None
     return values if isinstance(values, Tensor) else None
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from gannet.netem.agent.client import AgentClient, AgentError
 from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.process import complaint
 from gannet.netem.sandbox import Sandbox, SandboxError
 from gannet.netem.shaping.commands import ENGINE_NAMES, EngineName
 
@@ -215,7 +216,7 @@ def _lacking_here(engine: EngineName) -> str:
             argv = [_DUMMY if word == "lo" else word for word in ingredient.words]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
             if done.returncode:
-                return f"`{' '.join(argv)}`: {done.stderr.strip() or done.stdout.strip()} (fix: {ingredient.fix})"
+                return f"`{' '.join(argv)}`: {complaint(done)} (fix: {ingredient.fix})"
         return ""
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +45,13 @@ def raise_priority(real_time: int) -> str:
         return "nice -20"
     except PermissionError:
         return "normal"
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """What a program that failed has said, without the description of its usage, which is twenty lines of tc's."""
+    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+    usage = next((place for place, line in enumerate(lines) if line.lower().startswith("usage:")), 0)
+    return "\n".join(lines[:usage] or lines)
 
 
 def widen_receive_buffer(sock: socket.socket, size: int) -> None:

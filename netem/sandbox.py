@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from gannet.netem.process import complaint
+
 # The shell stays, as the first process of its namespace, to reap orphaned processes.
 _SETUP = """
 set -e
@@ -44,9 +46,9 @@ class Sandbox:
         )
         assert self._process.stdout is not None and self._process.stderr is not None
         if self._process.stdout.readline() != "ready\n":
-            complaint = self._process.stderr.read().strip()
+            said = self._process.stderr.read().strip()
             self.close()
-            raise SandboxError(complaint or "unshare ended without a word")
+            raise SandboxError(said or "unshare ended without a word")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         self._pid = int(children[0])
         return self
@@ -79,7 +81,7 @@ class Sandbox:
         argv = [*self.prefix(namespace), *words]
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout_s)
         if done.returncode != 0:
-            raise SandboxError(f"`{' '.join(words)}`: {done.stderr.strip() or done.stdout.strip()}")
+            raise SandboxError(f"`{' '.join(words)}`: {complaint(done)}")
         return done.stdout
 
     def add_network(self, addresses: Sequence[str], device: str = "mesh0") -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from gannet.netem.engines import netlink
 from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
+from gannet.netem.process import complaint
 from gannet.netem.shaping.commands import Applied, Command, EngineName, apply_commands, clear_commands, ifb_name
 from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, UNLIMITED_BPS
 
@@ -73,7 +74,7 @@ def run(command: Command) -> str:
         remedy = _REMEDIES.get(command.argv[0], "install it")
         raise EngineError(f"{command.argv[0]} is not installed: {remedy}") from error
     if done.returncode != 0 and not command.may_fail:
-        raise EngineError(_complaint(command, done.stderr.strip() or done.stdout.strip()))
+        raise EngineError(_complaint(command, complaint(done)))
     return done.stdout
 
 

@@ -27,6 +27,16 @@ def test_the_engine_that_is_said_is_the_one_that_this_kernel_can_carry() -> None
     assert said in " ".join(done.output.split())
 
 
+@pytest.mark.real("links")
+def test_what_tc_does_not_know_is_said_without_its_usage() -> None:
+    with Sandbox() as sandbox:
+        with pytest.raises(SandboxError) as refused:
+            sandbox.run("tc qdisc add dev lo root netem delay 1ms no-such-option 1")
+        assert str(refused.value).endswith('What is "no-such-option"?')
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["doctor"]).output
+    assert "PACKETS" not in shown and "Usage" not in shown
+
+
 @pytest.mark.parametrize(
     ("netem", "nfqueue", "said"),
     [

@@ -37,7 +37,9 @@ USER_FOLDERS_VARIABLE = "GANNET_PROFILES"
 SLOWEST_BPS, FASTEST_BPS = 1_000, 100 * 10**9
 RATE_MAX_LENGTH = 40
 _UNITS_BPS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
-_RATE = re.compile(r"[ \t\r\n]*([0-9]*\.?[0-9]+)[ \t\r\n]*([a-z]+)[ \t\r\n]*", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(r"[ \t\r\n]*([0-9]*\.?[0-9]+)[ \t\r\n]*([a-z]+)(/s)?[ \t\r\n]*", re.IGNORECASE | re.ASCII)
+# The second is how tables show it.
+UNLIMITED = ("unlimited", "no cap")
 # One value for both directions, so that a symmetric profile stays short.
 SHORTHANDS = {
     "rate": ("down_bps", "up_bps"),
@@ -56,8 +58,11 @@ class ProfileError(ValueError):
 
 
 def parse_rate_bps(value: object) -> int | None:
-    """`10Mbit` → 10_000_000 bit/s; a bare integer is bit/s already; `unlimited` or null → None (no cap)."""
-    if value is None or value == "unlimited":
+    """`10Mbit` or `10 Mbit/s` → 10_000_000 bit/s; a bare integer is bit/s already.
+
+    `unlimited`, `no cap` or null → None.
+    """
+    if value is None or value in UNLIMITED:
         return None
     if (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer()):
         return int(value)

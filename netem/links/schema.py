@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from gannet.netem.links.fields import LINK_FIELDS
-from gannet.netem.links.profile import FASTEST_BPS, RATE_MAX_LENGTH, SHORTHANDS, SLOWEST_BPS, LinkProfile
+from gannet.netem.links.profile import FASTEST_BPS, RATE_MAX_LENGTH, SHORTHANDS, SLOWEST_BPS, UNLIMITED, LinkProfile
 
 _BUFFERS = ("buffer_ms", "buffer_bytes", "buffer_packets")
 _SHORTHAND_HELP = {
@@ -31,7 +31,7 @@ def _rate_pattern() -> str:
         "": r"[1-9][0-9]{3,10}(\.[0-9]+)?|100000000000(\.0+)?",
     }
     choices = "|".join(rf"0*({digits}){_SPACE}{prefix}" for prefix, digits in units.items())
-    return rf"^{_SPACE}({choices})[bB][iI][tT]{_SPACE}$"
+    return rf"^{_SPACE}({choices})[bB][iI][tT](/[sS])?{_SPACE}$"
 
 
 def profile_schema() -> dict[str, Any]:
@@ -43,7 +43,7 @@ def profile_schema() -> dict[str, Any]:
         "anyOf": [
             {"type": "string", "pattern": _rate_pattern(), "maxLength": RATE_MAX_LENGTH},
             {"type": "integer", "minimum": SLOWEST_BPS, "maximum": FASTEST_BPS},
-            {"enum": ["unlimited", None]},
+            {"enum": [*UNLIMITED, None]},
         ],
         "examples": ["10Mbit", "1.6Mbit", "unlimited"],
     }

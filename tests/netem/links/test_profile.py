@@ -30,6 +30,9 @@ from gannet.netem.links.profile import (
         ("35kbit", 35_000),
         ("1Gbit", 10**9),
         (4000, 4000),
+        ("10 Mbit/s", 10_000_000),  # as Gannet prints rates
+        ("780 kbit/s", 780_000),
+        ("no cap", None),
         ("unlimited", None),
         (None, None),
     ],

@@ -22,6 +22,7 @@ from gannet.fabrics.kind import FabricSetup
 from gannet.fabrics.namespaces import sandbox
 from gannet.ledger.files import read_json, read_yaml, validate
 from gannet.ledger.full_disk import FULL
+from gannet.ledger.origin import check_data
 from gannet.ledger.records import Summary, to_json
 from gannet.ledger.writer import write_json
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
@@ -145,6 +146,7 @@ def score_all(
                 progress.update(task, completed=before + points * done / total)
 
             try:
+                check_data(place, spec)
                 if key not in scorers:
                     wish = spec.score
                     scorers[key] = scorer_for(

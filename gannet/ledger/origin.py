@@ -50,6 +50,17 @@ def recorded_origin(run: Path) -> dict[str, str]:
     return {_DATA: _in_words(data)} if data is not None and data.get("sha256") else {}
 
 
+def check_data(run: Path, spec: RunSpec) -> None:
+    """Raise ValueError if the data are not those that the run in that folder was trained on, as far as is known."""
+    was, data = recorded_origin(run).get(_DATA), data_of(spec)
+    if was is None or data is None or data["sha256"] is None or was == _in_words(data):
+        return
+    raise ValueError(
+        f"data: {was} when it was trained, {_in_words(data)} now: scores compare with the images that a run was "
+        "trained on; restore them"
+    )
+
+
 def differences(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """What is not as it was, a sentence each, of all that is known of then."""
     return tuple(

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -168,3 +169,28 @@ def test_data_changed_before_the_plan_is_carried_out_is_noticed(tmp_path: Path) 
     add_images(tmp_path)
     with pytest.raises(SpecError, match="12 images"):
         execute(plan.comparison, plan.folder, Console(file=io.StringIO()), plan=plan)
+
+
+def test_no_run_is_scored_against_other_data_than_it_was_trained_on(tmp_path: Path) -> None:
+    def write(images: int) -> None:
+        values = np.random.default_rng(1).integers(0, 256, (images, 28, 28), np.uint8)
+        labels = np.arange(images) % 10
+        np.savez(
+            tmp_path / "set.npz", train_images=values, train_labels=labels, test_images=values, test_labels=labels
+        )
+
+    write(120)
+    changes = {
+        "data": {"name": "mnist", "root": str(tmp_path / "set.npz")},
+        "score": {"samples": 100, "points": 1, "metrics": []},
+        "stop": {"steps": 2},
+        "arms": {"one": {}},
+    }
+    out = tmp_path / "out"
+    assert execute(resolve({**SPEC, **changes}, "quick.yaml"), out, Console(file=io.StringIO()))
+    before = (out / "one" / "seed-1" / "scores.jsonl").read_bytes()
+    write(130)
+    result = CliRunner().invoke(app, ["score", str(out)])
+    text = " ".join(result.output.split())
+    assert result.exit_code == 1 and "data: 120 images, SHA-256" in text and "130 images" in text
+    assert (out / "one" / "seed-1" / "scores.jsonl").read_bytes() == before

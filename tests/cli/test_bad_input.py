@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from gannet.cli.main import app
@@ -97,6 +100,7 @@ def test_a_damaged_file_of_a_run(finished: Path, tmp_path: Path, name: str, dama
         ["report", "{}"],
         ["report", f"{{}}/{RUN}"],
         ["score", "{}", "--points", "1"],
+        ["runs", "{}"],
     ):
         shutil.copytree(finished, tmp_path / "out")
         if words[0] == "resume":
@@ -127,26 +131,43 @@ def unlike(place: Path) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["run", "{}"],
-        ["compare", "{}"],
-        ["compare", "{}", "--dry-run"],
-        ["task", "show", "{}"],
-        ["task", "check", "{}"],
-        ["algorithm", "check", "{}"],
-        ["codec", "check", "{}"],
-        ["topology", "show", "{}"],
-        ["net", "up", "{}", "-n", "2"],
-        ["net", "apply", "{}"],
-        ["resume", "{}"],
-        ["report", "{}"],
-        ["score", "{}"],
-        ["export", "{}", "--to", "x.onnx"],
-    ],
-    ids=" ".join,
-)
+TAKES_A_FILE = [
+    ["run", "{}"],
+    ["compare", "{}"],
+    ["compare", "{}", "--dry-run"],
+    ["task", "show", "{}"],
+    ["task", "check", "{}"],
+    ["algorithm", "check", "{}"],
+    ["codec", "check", "{}"],
+    ["topology", "{}"],
+    ["net", "up", "{}", "-n", "2"],
+    ["net", "apply", "{}"],
+    ["net", "replay", "{}"],
+    ["resume", "{}"],
+    ["report", "{}"],
+    ["score", "{}"],
+    ["sample", "{}"],
+    ["export", "{}", "--to", "x.onnx"],
+]
+
+
+def test_no_command_that_takes_a_file_is_left_out() -> None:
+    def commands(group: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+        found = set()
+        for name, command in group.commands.items():
+            below = commands(command, (*path, name)) if hasattr(command, "commands") else {(*path, name)}
+            found |= below
+        return found
+
+    tried = {tuple(word for word in words[:2] if word.isalpha()) for words in TAKES_A_FILE}
+    alone = {("demo",), ("clean",), ("doctor",), ("specs",), ("serve",)}  # no file, or in a container
+    lists = {("runs",), ("init",)}  # any folder may hold runs, any name may be a new spec's
+    live = {("net", name) for name in ("clear", "partition", "isolate", "heal", "show", "verify", "exec")}
+    texts = {("net", name) for name in ("profiles", "regions", "schema")}
+    assert commands(get_command(app)) == tried | alone | lists | live | texts
+
+
+@pytest.mark.parametrize("words", TAKES_A_FILE, ids=" ".join)
 def test_what_is_no_spec_no_code_and_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -157,6 +178,15 @@ def test_what_is_no_spec_no_code_and_no_folder(
         assert status, output
         assert output.strip()
         assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.parametrize("command", ["runs", "init"])
+def test_a_folder_without_runs_and_a_place_for_a_spec(tmp_path: Path, command: str) -> None:
+    for path in unlike(tmp_path):
+        there = os.path.lexists(path)
+        status, output = told(command, str(path))
+        assert output.strip()
+        assert status or command == "runs" or not there  # nothing is overwritten
 
 
 @pytest.mark.parametrize("field", ["task", "codec", "topology", "algorithm"])

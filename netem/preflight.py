@@ -67,9 +67,13 @@ _SHAPING = (
     _Ingredient(f"tc qdisc add dev {_DUMMY} parent 1:1 handle 2: bfifo limit 15140", "modprobe sch_fifo"),
     _Ingredient(f"tc qdisc add dev {_DUMMY} handle ffff: ingress", "modprobe sch_ingress"),
     _Ingredient(
-        f"tc filter add dev {_DUMMY} parent ffff: protocol all prio 1 u32 match u32 0 0"
+        f"tc filter add dev {_DUMMY} parent ffff: protocol all prio 2 u32 match u32 0 0"
         " action mirred egress redirect dev ifb-preflight",
         "modprobe -a cls_u32 act_mirred",
+    ),
+    _Ingredient(
+        f"tc filter add dev {_DUMMY} parent ffff: protocol all prio 1 bpf da bytecode 1,6~0~0~4294967295,",
+        "modprobe cls_bpf (a kernel with CONFIG_NET_CLS_BPF)",
     ),
 )
 _INGREDIENTS: dict[EngineName, tuple[_Ingredient, ...]] = {
@@ -80,10 +84,6 @@ _INGREDIENTS: dict[EngineName, tuple[_Ingredient, ...]] = {
         _Ingredient(
             "tc qdisc add dev ifb-preflight parent 1:1 netem delay 1ms",
             "modprobe sch_netem (Ubuntu: apt-get install linux-modules-extra-$(uname -r)); or engine nfqueue",
-        ),
-        _Ingredient(
-            "tc filter add dev ifb-preflight parent 1: protocol ip prio 1 bpf bytecode 1,6~0~0~0, flowid 1:1",
-            "modprobe cls_bpf (a kernel with CONFIG_NET_CLS_BPF); or engine nfqueue",
         ),
     ),
     "nfqueue": (

@@ -94,7 +94,9 @@ def hold(spec: RunSpec, certify: bool, console: Console) -> None:
 
 def _open(bare: BareNetwork, network: Network, certify: bool, console: Console) -> None:
     if certify and network.edges:
-        _say(console, f"measuring {len(network.edges)} links")
+        others = len(network.pairs) - len(network.edges)
+        more = f", and {others} others by a few echoes" if others else ""
+        _say(console, f"measuring {len(network.edges)} links{more}")
         _show(bare.certify(), console)
     address = bare.open()
     _say(console, f"up: {bare.run}; Ctrl-C takes it down. In another terminal:")
@@ -120,6 +122,9 @@ def _tell(news: dict[str, Any], console: Console) -> None:
     """Print one event of the run folder in words; link samples are left out, unknown kinds are shown unchanged."""
     event, at = news.get("event"), f"{news.get('t_s', 0.0):.1f} s: "
     if event in (None, "configured"):
+        return
+    if event == "strangers":
+        _say(console, f"{at}{news['detail']} (docs/links.md: what passes)")
         return
     if event == "links":
         _say(console, f"{at}{news['detail']} ({news['by']}: {news['operation']})")

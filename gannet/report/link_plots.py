@@ -133,7 +133,7 @@ def activity(results: Results, arm: ArmResult) -> Figure | None:
             {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "yref": "y", "y0": rate_bps / 1e6,
              "y1": rate_bps / 1e6, "line": {"color": "@muted", "width": 1, "dash": "dot"}}
         )  # fmt: skip
-    for event in run.events:
+    for event in (event for event in run.events if event.event != "strangers"):
         for suffix in ("", "2", "3"):
             settings["shapes"].append(
                 {

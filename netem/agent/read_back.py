@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
-from gannet.netem.agent.sysctls import Sysctls, link_settings
+from gannet.netem.agent.sysctls import Sysctls, link_settings, neighbours
 from gannet.netem.engines.base import Engine, EngineError, read_buckets
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
@@ -37,6 +37,8 @@ def read_interface(
     try:
         must_exist(plan.device)
         link = link_settings(plan.device)
+        if plan.hardware:
+            link["neighbours"] = {plan.address: link["hardware"], **neighbours(plan.device)}
         found["paths"] = paths = engine.paths()
         if not all_of_it:
             links += unannounced_differences(plan, paths, link)

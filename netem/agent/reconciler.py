@@ -22,7 +22,7 @@ from typing import Any
 
 from gannet.netem.agent.netlink_events import NetlinkEvents
 from gannet.netem.agent.read_back import ERRORS, Differences, must_exist, read_interface
-from gannet.netem.agent.sysctls import Sysctls
+from gannet.netem.agent.sysctls import Sysctls, restore_name
 from gannet.netem.engines.base import Engine, EngineError
 from gannet.netem.engines.process_exit import clear, ending, has_ended
 from gannet.netem.links.plan import InterfacePlan
@@ -83,8 +83,8 @@ class Reconciler:
         if engine not in self._engines:
             raise EngineError(f"no engine {engine!r}: choose one of {', '.join(self._engines)}")
         with self.lock:
-            must_exist(plan.device)
             self.hear()
+            must_exist(plan.device)
             if self.engine is not None and self.engine.name != engine:
                 self._clear_links()
             elif self.plan == plan:
@@ -252,6 +252,8 @@ class Reconciler:
         if self._broken is not None:
             since_s, what, links = self._broken.since_s, self._broken.what, links or self._broken.links
         try:
+            for index in (index for index, name in self._devices.items() if name == self.plan.device):
+                restore_name(self.plan.device, index)
             must_exist(self.plan.device)
             if links:
                 if has_ended(self.engine):

@@ -8,6 +8,7 @@ to later requests: links can be changed while it measures. The operations:
     apply        engine, plan, check     apply a plan (repeatedly, live) and keep it applied; check: false
                                          does not read back a plan that the agent has applied already
     stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and report them
+    interface    device                  its Ethernet address (`hardware`)
     clear                                remove everything
     read_back                            what is applied, and how it differs from the plan
     counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
@@ -36,8 +37,9 @@ from gannet.netem.agent import probe
 from gannet.netem.agent.read_back import ERRORS
 from gannet.netem.agent.reconciler import Reconciler
 from gannet.netem.agent.rtt_watch import Watch
+from gannet.netem.agent.sysctls import link_settings
 from gannet.netem.child import Answers, Child, ChildError
-from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.engines.base import Engine, EngineError, read_buckets, strangers
 from gannet.netem.engines.netem import NetemEngine
 from gannet.netem.engines.nfqueue import NfqueueEngine
 from gannet.netem.links.plan import InterfacePlan
@@ -104,6 +106,10 @@ class Agent:
         """
         return self.reconciler.pin(**stack)
 
+    def interface(self, device: str) -> dict[str, Any]:
+        """The Ethernet address of an interface (`hardware`)."""
+        return {"hardware": link_settings(device)["hardware"]}
+
     def clear(self) -> dict[str, Any]:
         """Remove what was applied, and stop watching."""
         self._end_watch()
@@ -137,7 +143,12 @@ class Agent:
             for direction, bucket in read_buckets(plan.device).items():
                 found[f"dropped_{direction}"] = bucket["dropped"] if bucket else 0
                 found[f"backlog_bytes_{direction}"] = bucket["backlog_bytes"] if bucket else 0
-            found |= {"classes": engine.classes(), **tcp_counters(), **engine.lateness()}
+            found |= {
+                "strangers": strangers(plan.device),
+                "classes": engine.classes(),
+                **tcp_counters(),
+                **engine.lateness(),
+            }
         return {**found, "repairs": self.reconciler.take_repairs()}
 
     def watch(self, peers: Sequence[str], interval_s: float) -> dict[str, Any]:
@@ -187,6 +198,7 @@ class Agent:
         operations: dict[str, Callable[..., dict[str, Any]]] = {
             "apply": self.apply,
             "stack": self.stack,
+            "interface": self.interface,
             "clear": self.clear,
             "read_back": self.read_back,
             "counters": self.counters,

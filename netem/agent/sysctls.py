@@ -44,6 +44,9 @@ class Sysctls:
             f"{_IPV4}/tcp_slow_start_after_idle": str(int(slow_start_after_idle)),
             f"{_IPV4}/tcp_no_metrics_save": "1",
         }
+        self._prefix_length = _prefix_length(device, address)
+        if self._prefix_length is None:
+            raise StackError(f"{device} does not have the address {address}")
         own_mtu: int = link_settings(device)["mtu"]
         if mtu is not None and mtu > own_mtu:
             raise StackError(f"mtu of {device} is {own_mtu}, not {mtu}: the network beneath carries no more")
@@ -56,8 +59,15 @@ class Sysctls:
 
     def pin(self) -> None:
         """Set what differs. Raises StackError for what cannot be set."""
-        if link_settings(self.device)["mtu"] != self._mtu:
+        link = link_settings(self.device)
+        if link["mtu"] != self._mtu:
             _ip("link", "set", "dev", self.device, "mtu", str(self._mtu))
+        if link["master"]:
+            _ip("link", "set", "dev", self.device, "nomaster")
+        if _prefix_length(self.device, self._address) is None:
+            _ip("address", "add", f"{self._address}/{self._prefix_length}", "dev", self.device)
+        if not link["up"]:
+            _ip("link", "set", "dev", self.device, "up")
         wanted, routes = self._congestion_control, self._routes()
         if not routes:
             raise StackError(f"no route leads to the network of {self.device}: has it no address, or is it down?")
@@ -79,6 +89,12 @@ class Sysctls:
     def differences(self, link: dict[str, Any]) -> list[str]:
         """Settings that are no longer as pinned, in words; `link`: from link_settings."""
         found = [] if link["mtu"] == self._mtu else [f"mtu is {link['mtu']}, not {self._mtu}"]
+        if link["master"]:  # what a bridge takes arrives by the bridge, past the links
+            found.append(f"{self.device} belongs to {link['master']}")
+        if not link["up"]:
+            found.append(f"{self.device} is down")
+        if _prefix_length(self.device, self._address) is None:
+            found.append(f"{self.device} has lost its address {self._address}")
         wanted, routes = self._congestion_control, self._routes()
         if not routes:
             found.append(f"no route leads to the network of {self.device}")
@@ -88,7 +104,8 @@ class Sysctls:
 
     def report(self) -> dict[str, Any]:
         """The applied settings, and the others of TCP and the interface that belong in a run's record."""
-        link = link_settings(self.device)
+        settings = link_settings(self.device)
+        link = {name: value for name, value in settings.items() if name not in ("hardware", "master", "up")}
         return {
             "congestion_control": ",".join(sorted({_congestion_control(route) for route in self._routes()})),
             "slow_start_after_idle": _sysctl(f"{_IPV4}/tcp_slow_start_after_idle") == "1",
@@ -109,10 +126,40 @@ class Sysctls:
 
 
 def link_settings(device: str) -> dict[str, Any]:
-    """MTU of a device of this namespace, and how large a packet of many segments may be. Raises StackError."""
+    """MTU of a device of this namespace, and how large a packet of many segments may be.
+
+    With them its Ethernet address (`hardware`), the bridge that it belongs to (`master`, or None), and whether it is
+    `up`. Raises StackError.
+    """
     shown = json.loads(_ip("-d", "-j", "link", "show", "dev", device))[0]
     names = ("mtu", "gso_max_segs", "gso_max_size", "gro_max_size")
-    return {name: shown[name] for name in names if name in shown}
+    more = {"hardware": shown.get("address"), "master": shown.get("master"), "up": "UP" in shown["flags"]}
+    return {name: shown[name] for name in names if name in shown} | more
+
+
+def neighbours(device: str) -> dict[str, str]:
+    """The Ethernet addresses of a device's permanent neighbours, by IPv4 address. Raises StackError."""
+    shown = json.loads(_ip("-j", "-4", "neigh", "show", "dev", device, "nud", "permanent") or "[]")
+    return {entry["dst"]: entry["lladdr"] for entry in shown if "lladdr" in entry}
+
+
+def restore_name(device: str, index: int) -> None:
+    """Give the interface of this number the name `device` again, if it has got another. Raises StackError."""
+    try:
+        name = socket.if_indextoname(index)
+    except OSError:  # it is gone
+        return
+    if name != device:
+        _ip("link", "set", "dev", name, "down")  # kernels before 6.2 rename no interface that is up
+        _ip("link", "set", "dev", name, "name", device)
+        _ip("link", "set", "dev", device, "up")
+
+
+def _prefix_length(device: str, address: str) -> int | None:
+    """Of an interface's own IPv4 address; None: it does not have that address."""
+    shown = json.loads(_ip("-j", "-4", "address", "show", "dev", device) or "[]")
+    found = [info["prefixlen"] for entry in shown for info in entry.get("addr_info", ()) if info["local"] == address]
+    return found[0] if found else None
 
 
 def offloads(device: str) -> dict[str, bool]:

@@ -109,6 +109,13 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
     return {"up": _bucket(device), "down": _bucket(ifb_name(device))}
 
 
+def strangers(device: str) -> int:
+    """IPv4 packets that arrived on a device since its links were built, from no address of the plan, and were
+    dropped (see gannet.netem.shaping.tc.fence).
+    """
+    return sum(node.dropped for node in netlink.qdiscs(device) if node.kind == "ingress")
+
+
 def _bucket(device: str) -> dict[str, Any] | None:
     qdiscs = netlink.qdiscs(device)
     root = next((node for node in qdiscs if node.handle == BUCKET << 16 and node.kind == "htb"), None)

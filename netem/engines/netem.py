@@ -10,7 +10,8 @@ from gannet.netem.engines import netlink
 from gannet.netem.engines.base import Interface, run
 from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
-from gannet.netem.shaping.commands import Command, EngineName, chain_name, ifb_name, parent_rules, tee_rules
+from gannet.netem.shaping.commands import Command, EngineName, ifb_name
+from gannet.netem.shaping.rules import hook_rules, parent_rules, tee_rules
 from gannet.netem.shaping.tc import CLASSIFIER, netem_cannot, netem_jitter_ms, netem_loss
 
 # Attributes of netem's options (include/uapi/linux/pkt_sched.h), behind the 24 bytes of struct tc_netem_qopt.
@@ -105,8 +106,8 @@ def applied_duplicates(plan: InterfacePlan) -> set[str]:
     if not wanted:
         return set()
     rules = run(Command(("iptables", "-w", "-S"), may_fail=True)).splitlines()
-    hook = f"-A INPUT -i {plan.device} -j {chain_name(plan.device)}"
-    if any(rule not in rules for rule in (hook, *parent_rules(plan.device, wanted))):
+    leading = [*hook_rules("filter", plan.device), *parent_rules(plan.device, wanted)]
+    if any(rule not in rules for rule in leading):
         return set()
     found = {_without_probability(rule): _probability(rule) for rule in rules}
     return {

@@ -15,7 +15,8 @@ from gannet.netem.child import Child, ChildError
 from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netem import applied_duplicates
 from gannet.netem.links.plan import InterfacePlan, PathPlan, unsupported
-from gannet.netem.shaping.commands import Command, EngineName, chain_name, parent_rules, queue_rules, source_numbers
+from gannet.netem.shaping.commands import Command, EngineName
+from gannet.netem.shaping.rules import hook_rules, parent_rules, queue_rules, source_numbers
 from gannet.netem.shaping.tc import wire_limit_packets
 
 _QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
@@ -78,10 +79,10 @@ class NfqueueEngine:
         if plan is None or not self._paths:
             return {}
         rules = run(Command(("iptables", "-w", "-t", "mangle", "-S"))).splitlines()
-        if f"-A INPUT -i {plan.device} -j {chain_name(plan.device)}" not in rules:
-            return {}
         wanted = queue_rules(plan)
-        if any(rule not in rules for rule in parent_rules(plan.device, wanted)):
+        if any(
+            rule not in rules for rule in (*hook_rules("mangle", plan.device), *parent_rules(plan.device, wanted))
+        ):
             return {}
         queues = {int(line.split()[0]) for line in _QUEUES.read_text().splitlines()}
         duplicated = applied_duplicates(plan)

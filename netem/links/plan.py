@@ -90,10 +90,12 @@ class InterfacePlan:
     """The plan that one interface must enforce.
 
     Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for IPv4 packets
-    that arrive from the addresses in `paths`; all other arrivals are only rate-limited. The buffer of a rate limit
+    that arrive from the addresses in `paths`; of what else arrives, see `hardware`. The buffer of a rate limit
     holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`. `segments` is the largest number of
     TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
-    kernel and tc take one (from 6.6 on).
+    kernel and tc take one (from 6.6 on). `hardware`: Ethernet addresses by IPv4 address, of this node and of its
+    peers, which then need no ARP. With them whatever arrives from elsewhere is dropped; without them IPv4 and ARP
+    from elsewhere are only rate-limited. Other protocols are dropped in any case.
     """
 
     device: str
@@ -108,6 +110,7 @@ class InterfacePlan:
     buffer_packets_up: int | None = None
     buffer_packets_down: int | None = None
     queue: str = "fifo"
+    hardware: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.device.encode()) <= 15:

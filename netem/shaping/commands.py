@@ -8,7 +8,7 @@ Downlink, at the receiver's ingress. A fan-in of senders that each keep their ow
 overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue, an IFB can.
 
     engine nfqueue:  DEV ingress ── redirect ── IFB root ── htb of one class (down_bps) ── buffer
-                     then mangle INPUT ── one NFQUEUE per source ── a process that delays and drops
+                     then mangle INPUT, FORWARD ── one NFQUEUE per source ── a process that delays and drops
 
     engine netem:    DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
                                                             └─ htb (classifier by BPF: one class per source)
@@ -16,6 +16,8 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
                                                                   └─ buffer, per source
 
     both:            filter INPUT ── TEE of some packets to this node itself (duplicate)
+                     DEV ingress ── in front of all, a BPF program that drops what belongs to no path (IPv6, VLANs,
+                     ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.tc.fence)
 
 Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
 send buffer and TCP would throttle itself. In engine nfqueue the buffer is one queue shared by all
@@ -38,10 +40,21 @@ import shlex
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
 from typing import Literal
 
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan
+from gannet.netem.shaping.rules import (
+    FLAT_RULES,
+    HOOKS,
+    LEAVES,
+    chain_name,
+    hook_rules,
+    parent_rules,
+    queue_rules,
+    source_number,
+    source_numbers,
+    tee_rules,
+)
 from gannet.netem.shaping.tc import (
     BUCKET,
     CLASSIFIER,
@@ -52,6 +65,7 @@ from gannet.netem.shaping.tc import (
     bucket,
     classify,
     down_buffer,
+    fence,
     has_table,
     new_bucket,
     new_class,
@@ -67,9 +81,6 @@ ENGINE_NAMES: tuple[EngineName, ...] = ("netem", "nfqueue")
 # The kernel's own defaults, which clear_commands restores.
 _KERNEL_SEGMENTS = 65535
 _KERNEL_GRO_BYTES = 65536
-# With more sources than this, there is a chain for each value of the last four bits of their addresses.
-_FLAT_RULES = 8
-_LEAVES = "0123456789abcdef"
 
 
 @dataclass(frozen=True)
@@ -112,31 +123,6 @@ def ifb_name(device: str) -> str:
     return name if len(name) <= 15 else f"ifb-{zlib.crc32(device.encode()):08x}"
 
 
-def chain_name(device: str) -> str:
-    """The iptables chain of `device` in table mangle (delays) and in table filter (duplicates)."""
-    return f"gannet-{device}"
-
-
-def source_numbers(plan: InterfacePlan) -> dict[str, int]:
-    """A number for every source that needs a queue of its own: the lower 16 bits of its address.
-
-    It serves as NFQUEUE number, tc handle and class, and never changes. Raises
-    ValueError when two sources share one (addresses of one network no wider than /16 do not), or when
-    it is reserved.
-    """
-    sources = [source for source, path in plan.paths.items() if not path.is_ideal]
-    numbers = {source: _number(source) for source in sources}
-    networks = {int(IPv4Address(source)) >> 16 for source in sources}
-    if len(networks) > 1 or any(not 0 < number < BUCKET for number in numbers.values()):
-        where = "must lie in one /16 network, below x.y.255.240"
-        raise ValueError(f"{plan.device}: sources {where}: {', '.join(sorted(numbers))}")
-    return numbers
-
-
-def _number(source: str) -> int:
-    return int(IPv4Address(source)) & 0xFFFF
-
-
 def apply_commands(
     plan: InterfacePlan, engine: EngineName, before: Applied | None = None, seeded: bool = False
 ) -> tuple[list[Command], Applied]:
@@ -153,17 +139,20 @@ def apply_commands(
     if old is None or old.segments != plan.segments:
         gro_bytes = FRAME_BYTES if plan.segments == 1 else _KERNEL_GRO_BYTES
         ip += [f"link set dev {plan.device} gso_max_segs {plan.segments} gro_max_size {gro_bytes}"]
+    ip += _hardware(plan, old)
+    if old is None:
+        tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
+    tc += _changed([fence(plan)], [fence(old)] if old else [], [])
     if now.up:
         built = before is not None and before.up
         tc += _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
     if now.down:
         built = before is not None and before.down
         if not built:
-            ip += [f"link add {ifb} type ifb", f"link set dev {ifb} up"]
+            ip += [f"link add {ifb} type ifb", f"link set dev {ifb} addrgenmode none", f"link set dev {ifb} up"]
         tc += _down(now, engine, before if built else None)
         if not built:  # last, so that packets find the tree complete
-            match = f"protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
-            tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
+            match = f"protocol all prio 2 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
             tc += [f"filter add dev {plan.device} parent ffff: {match}"]
     commands += [_batch("ip", ip)] if ip else []
     commands += [_tc_batch(tc)] if tc else []
@@ -202,6 +191,25 @@ def _free_handle(taken: set[int]) -> int:
     return next(handle for handle in range(BUCKET - 1, 0, -1) if handle not in taken)
 
 
+def _hardware(plan: InterfacePlan, old: InterfacePlan | None) -> list[str]:
+    """Lines for `ip` that set this node's Ethernet address and those of its peers.
+
+    Permanent neighbours need no ARP, which would cross a link unshaped, and do not count against the 1024 entries
+    that all network namespaces of a kernel share (gc_thresh3 of arp(7)).
+    """
+    known = old.hardware if old else {}
+    own = plan.hardware.get(plan.address)
+    lines = []
+    if own not in (None, known.get(plan.address)):  # which makes the device forget its neighbours
+        known, lines = {}, [f"link set dev {plan.device} address {own}"]
+    lines += [
+        f"neigh replace {address} lladdr {hardware} dev {plan.device} nud permanent"
+        for address, hardware in plan.hardware.items()
+        if address != plan.address and known.get(address) != hardware
+    ]
+    return lines + [f"neigh del {address} dev {plan.device}" for address in known if address not in plan.hardware]
+
+
 def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) -> list[Line]:
     """All lines of `new` where nothing is built yet, else those that differ from the old ones."""
     return [*new, *lines] if not old else [line for line in lines if line not in old]
@@ -223,7 +231,7 @@ def _down(now: Applied, engine: EngineName, before: Applied | None) -> list[Line
     filters = [classify(ifb, list(now.handles))]
     lines += _changed(filters, [classify(ifb, list(before.handles))] if before and before.handles else [], [])
     for source, handle in now.handles.items():
-        number, said = _number(source), list[Line]()
+        number, said = source_number(source), list[Line]()
         if before and source in before.handles:
             was = before.plan.paths.get(source, PathPlan())
             said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source))
@@ -240,20 +248,23 @@ def _seed(standing: Applied, source: str) -> int | None:
 
 def clear_commands(device: str) -> list[Command]:
     """Commands that remove whatever either engine put on `device`; nothing to remove is no error."""
-    chains = [chain_name(device), *(f"{chain_name(device)}-{leaf}" for leaf in _LEAVES)]
+    chains = [chain_name(device), *(f"{chain_name(device)}-{leaf}" for leaf in LEAVES)]
     commands = []
-    for table in ("mangle", "filter"):
-        unhook = ("iptables", "-w", "-t", table, "-D", "INPUT", "-i", device, "-j", chains[0])
+    for table, hooks in HOOKS.items():
+        unhook = [("iptables", "-w", "-t", table, "-D", hook, "-i", device, "-j", chains[0]) for hook in hooks]
         # Declared first, which makes or empties each, so that none can be missing.
         lines = [f"*{table}", *(f":{name} - [0:0]" for name in chains), *(f"-X {name}" for name in chains), "COMMIT"]
         restore = Command(("iptables-restore", "-w", "--noflush"), "\n".join(lines) + "\n", may_fail=True)
-        commands += [Command(unhook, may_fail=True), restore]
+        commands += [*(Command(argv, may_fail=True) for argv in unhook), restore]
+    # Gannet's own entries; other programs have no reason to make permanent ones on a node's shaped interface.
+    neighbours = f"neigh flush dev {device} nud permanent"
     kernel = f"link set dev {device} gso_max_segs {_KERNEL_SEGMENTS} gro_max_size {_KERNEL_GRO_BYTES}"
     return [
         *commands,
         _batch("tc", [f"qdisc del dev {device} root"], may_fail=True),
         _batch("tc", [f"qdisc del dev {device} ingress"], may_fail=True),
         _batch("ip", [f"link del dev {ifb_name(device)}"], may_fail=True),
+        _batch("ip", [neighbours], may_fail=True),
         _batch("ip", [kernel], may_fail=True),
     ]
 
@@ -269,50 +280,13 @@ def _tc_batch(lines: Sequence[Line]) -> Command:
     return replace(command, changes=changes) if len(changes) == len(lines) else command
 
 
-def _rules(device: str, targets: Mapping[str, str]) -> dict[str, str]:
-    """A rule for every source, as `iptables -S` prints it; many sources are first split by four bits."""
-    chain, flat = chain_name(device), len(targets) <= _FLAT_RULES
-    return {
-        source: f"-A {chain if flat else f'{chain}-{_leaf(source)}'} -s {source}/32 {target}"
-        for source, target in targets.items()
-    }
-
-
-def _leaf(source: str) -> str:
-    return _LEAVES[int(IPv4Address(source)) & 0xF]
-
-
-def queue_rules(plan: InterfacePlan) -> dict[str, str]:
-    """The iptables rule that hands each source's packets to its NFQUEUE."""
-    numbers = source_numbers(plan)
-    return _rules(plan.device, {source: f"-j NFQUEUE --queue-num {number}" for source, number in numbers.items()})
-
-
-def tee_rules(plan: InterfacePlan) -> dict[str, str]:
-    """The iptables rule that duplicates some of each source's packets, at random."""
-    shares = {source: path.duplicate_percent / 100 for source, path in plan.paths.items() if path.duplicate_percent}
-    # To this node's own address: the copy arrives over the loopback device, right behind its original.
-    target = f"-m statistic --mode random --probability {{:.9f}} -j TEE --gateway {plan.address}"
-    return _rules(plan.device, {source: target.format(share) for source, share in shares.items()})
-
-
-def parent_rules(device: str, rules: Mapping[str, str]) -> list[str]:
-    """The rules that lead to those of the sources, as `iptables -S` prints them."""
-    chain = chain_name(device)
-    if len(rules) <= _FLAT_RULES:
-        return []
-    # A mask with a hole in it: the network, and the last four bits.
-    found = {_leaf(source): int(IPv4Address(source)) & 0xFFFF000F for source in rules}
-    return [f"-A {chain} -s {IPv4Address(address)}/255.255.0.15 -g {chain}-{leaf}" for leaf, address in found.items()]
-
-
 def _chain(table: str, device: str, rules: Mapping[str, str], hook: bool) -> list[Command]:
     """Swap the chain in one transaction; declaring a chain empties it first."""
     chain = chain_name(device)
-    chains = [chain, *(f"{chain}-{leaf}" for leaf in _LEAVES if len(rules) > _FLAT_RULES)]
+    chains = [chain, *(f"{chain}-{leaf}" for leaf in LEAVES if len(rules) > FLAT_RULES)]
     lines = [f"*{table}", *(f":{name} - [0:0]" for name in chains)]
     lines += [*parent_rules(device, rules), *rules.values(), "COMMIT"]
     commands = [Command(("iptables-restore", "-w", "--noflush"), stdin="\n".join(lines) + "\n")]
     if hook:
-        commands.append(Command(tuple(f"iptables -w -t {table} -A INPUT -i {device} -j {chain}".split())))
+        commands += [Command(tuple(f"iptables -w -t {table} {rule}".split())) for rule in hook_rules(table, device)]
     return commands

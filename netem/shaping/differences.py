@@ -25,11 +25,20 @@ def plan_differences(
 def unannounced_differences(
     plan: InterfacePlan, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
 ) -> list[str]:
-    """The same for what may change without a kernel event: iptables' rules, and segments in a packet."""
+    """The same for what may change without a kernel event that is listened to: iptables' rules, segments in a packet,
+    and Ethernet addresses (`neighbours` of `link`).
+    """
     found = [words for source, path in plan.paths.items() for words in _path_differences(source, path, paths)]
     segments = link.get("gso_max_segs", plan.segments)
     if segments != plan.segments:
         found.append(f"segments in one packet are up to {segments}, not {plan.segments}")
+    known = link.get("neighbours", plan.hardware)
+    wrong = [address for address, hardware in plan.hardware.items() if known.get(address) != hardware]
+    if wrong:
+        first, more = wrong[0], f" (and {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+        found.append(
+            f"the Ethernet address of {first} is {known.get(first, 'unknown')}, not {plan.hardware[first]}{more}"
+        )
     return found
 
 

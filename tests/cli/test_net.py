@@ -61,8 +61,7 @@ def test_a_session(live: LiveLinks, shared: LiveLab, tmp_path: Path) -> None:
 
 def test_a_node_that_differs_is_named_and_fails_the_command(live: LiveLinks, shared: LiveLab) -> None:
     """Whatever can be repaired is; an interface that is gone cannot."""
-    for command in ("ip link set mesh0 down", "ip link set mesh0 name away0"):
-        shared.sandbox.run(command, "node3")
+    shared.sandbox.run("ip link set mesh0 netns switch", "node3")
     try:
         for verb in ("show", "verify"):
             done = net(verb)
@@ -70,8 +69,7 @@ def test_a_node_that_differs_is_named_and_fails_the_command(live: LiveLinks, sha
             assert "node 3: no interface mesh0 in this network namespace" in done.stdout + done.stderr
         assert "differs" in net("show").stdout
     finally:
-        for command in ("ip link set away0 name mesh0", "ip link set mesh0 up"):
-            shared.sandbox.run(command, "node3")
+        shared.sandbox.run("ip link set mesh0 netns node3", "switch")
     assert net("apply", "lte").returncode == 0
     assert net("show").returncode == 0
 

@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +110,40 @@ def test_only_the_network_is_another(three: Up, tmp_path: Path) -> None:
     assert [entry["local"] for entry in links[0]["addr_info"] if entry["family"] == "inet"] == ["10.77.0.3"]
 
 
+def test_a_node_has_a_name_and_no_way_beside_the_mesh(three: Up) -> None:
+    script = "hostname; hostname -I; hostname -i; getent hosts node2; getent hosts localhost"
+    done = three.net("exec", "1", "--", "sh", "-c", f"{script}; ip -o -6 address show scope link; ip route")
+    name, addresses, resolved, peer, local, *rest = done.stdout.splitlines()
+    assert (name, addresses.strip(), resolved.strip()) == ("node1", "10.77.0.3", "10.77.0.3"), done
+    assert peer.split() == ["10.77.0.4", "node2"] and local.split()[1] == "localhost"
+    assert [line.split()[:3] for line in rest] == [["10.77.0.0/16", "dev", "mesh0"]], rest
+    assert list(Path(tempfile.gettempdir()).glob("gannet-hosts-*")) == []
+    assert "node1" not in Path("/etc/hosts").read_text() and socket.gethostname() != "node1"
+
+
+GLOO = """
+import os, torch, torch.distributed as distributed
+rank = int(os.environ["GANNET_NODE"])
+distributed.init_process_group("gloo", init_method="tcp://node0:29500", rank=rank, world_size=3)
+values = torch.full((100_000,), float(rank))
+distributed.all_reduce(values)
+print(values[0].item())
+"""
+
+
+def test_gloo_finds_the_mesh_by_itself(three: Up) -> None:
+    """Without GLOO_SOCKET_IFNAME it takes the address of the host's name, and where that is not its own, loopback."""
+
+    def sent_bytes() -> int:
+        shown = json.loads(three.net("exec", "2", "--", "ip", "-j", "-s", "link", "show", "mesh0").stdout)
+        return int(shown[0]["stats64"]["tx"]["bytes"])
+
+    before = sent_bytes()
+    ranks = [three.start(str(n), "--", sys.executable, "-c", GLOO, stdout=subprocess.PIPE) for n in range(3)]
+    assert [rank.communicate(timeout=120)[0] for rank in ranks] == 3 * ["3.0\n"]
+    assert sent_bytes() - before > 400_000
+
+
 def test_a_terminal_stays_a_terminal(three: Up) -> None:
     controller, terminal = pty.openpty()
     process = three.start("0", "--", "sh", "-c", "tty && stty size", stdin=terminal, stdout=terminal, stderr=terminal)
@@ -206,12 +242,13 @@ def ordinary() -> Iterator[tuple[str, ...]]:
 def test_an_ordinary_user_has_one_too_and_stays_who_it_is(tmp_path: Path, ordinary: tuple[str, ...]) -> None:
     """The network is in a user namespace, and programs enter it as the user that called."""
     with up(tmp_path / "state", profile(tmp_path), "-n", "2", "--no-certify", prefix=ordinary) as network:
-        script = "id -u; ip -br address show mesh0; touch made"
+        script = "id -u; ip -br address show mesh0; hostname; getent hosts node0; touch made"
         done = network.net("exec", "1", "--", "sh", "-c", script, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stdout.split()[0] == "1000" and "10.77.0.3/16" in done.stdout
+        assert "\nnode1\n" in done.stdout and "10.77.0.2       node0" in done.stdout
         assert (tmp_path / "made").stat().st_uid == os.getuid()
-        change = ["ip", "link", "set", "mgmt0", "mtu", "1400"]  # only root of the network may
+        change = ["ip", "link", "set", "lo", "mtu", "1400"]  # only root of the network may
         assert network.net("exec", "1", "--", *change).returncode != 0
         assert network.net("exec", "--root", "1", "--", *change).returncode == 0
         assert network.net("exec", "--root", "1", "--", "id", "-u").stdout == "0\n"
@@ -270,12 +307,14 @@ def test_programs_enter_a_run_that_trains(tmp_path: Path) -> None:
     process = start(tmp_path, ["run"], stop={"steps": 100_000})
     state = tmp_path / "state"
     try:
-        argv = [*NET, "exec", "2", "--", "sh", "-c", "echo $GANNET_ADDRESS of $GANNET_NODES; ip address show mesh0"]
+        script = "echo $GANNET_ADDRESS of $GANNET_NODES; hostname -I; ip address show mesh0"
+        argv = [*NET, "exec", "2", "--", "sh", "-c", script]
         end = time.monotonic() + 120
         while (done := subprocess.run(argv, env=environment(state), capture_output=True, text=True)).returncode:
             assert time.monotonic() < end, done.stderr
             time.sleep(0.5)
-        assert done.stdout.startswith("10.77.0.4 of 3\n") and "inet 10.77.0.4/16" in done.stdout
+        # The mesh comes first, for programs that take a host's first address.
+        assert done.stdout.startswith("10.77.0.4 of 3\n10.77.0.4 10.78.0.4 \n") and "inet 10.77.0.4/16" in done.stdout
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)

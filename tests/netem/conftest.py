@@ -46,5 +46,5 @@ def usable_engines() -> list[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of a lab and an `engine` run with every engine that works on this machine."""
-    if "engine" in metafunc.fixturenames and {"lab", "wide_lab"} & set(metafunc.fixturenames):
+    if "engine" in metafunc.fixturenames and {"lab", "wide_lab", "pair"} & set(metafunc.fixturenames):
         metafunc.parametrize("engine", usable_engines())

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -65,6 +66,7 @@ class LiveLinks:
         self._steps_left = Counter(change.name for change in changes)
         self.rank_of = {interface.address: interface.rank for interface in self._interfaces}
         self.lines: Lines = queue.SimpleQueue()
+        self._hardware: dict[str, str] = {}  # Ethernet addresses by IPv4 address, once the agents have been asked
         self.plans = self._plan(links)
         self.applied_stack: dict[str, Any] = {}
         self._journal = Journal(links)
@@ -86,6 +88,10 @@ class LiveLinks:
     def apply(self) -> None:
         """Apply the first plans at all agents at once, and pin their stacks. RuntimeError: which node could not."""
         with self._changing:
+            devices = {interface.rank: {"device": interface.device} for interface in self._interfaces}
+            for rank, answer in self._ask_or_raise("interface", devices.__getitem__).items():
+                self._hardware[self._interfaces[rank].address] = answer["hardware"]
+            self.plans = self._plan(self._journal.state)
             answers = self._pool.apply(self._engine, self.plans)
             for done in answers:
                 if done.gone or not done.ok:
@@ -189,7 +195,8 @@ class LiveLinks:
     # Applying changes, with _changing held.
 
     def _plan(self, state: LinkState) -> tuple[InterfacePlan, ...]:
-        return state.plans([i.address for i in self._interfaces], [i.device for i in self._interfaces], self._seed)
+        addresses, devices = ([getattr(i, name) for i in self._interfaces] for name in ("address", "device"))
+        return tuple(replace(plan, hardware=self._hardware) for plan in state.plans(addresses, devices, self._seed))
 
     def _ask_or_raise(self, op: str, arguments: Callable[[int], dict[str, Any]]) -> dict[int, dict[str, Any]]:
         answers: dict[int, dict[str, Any]] = {}

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
+from math import inf
 from typing import Any
 
 from gannet.fabrics.links.agent_pool import AgentPool
@@ -32,6 +33,7 @@ _TCP_COUNTS = {"tcp_sent": "segments", "tcp_retransmitted": "retransmitted"}
 # An answer that took longer does not show well enough when the agent read its clock.
 _CLOCK_ANSWER_NS = 20_000_000
 _LAST_READING_S = 10.0
+_STRANGERS_S = 60.0
 
 Lines = queue.SimpleQueue[dict[str, Any] | Exception]
 
@@ -57,6 +59,7 @@ class LinkMonitor:
         self._windows: list[BadWindow] = []
         self._repaired: list[BadWindow] = []
         self._broken: dict[int, tuple[float, str]] = {}  # since when, and what is wrong
+        self._strangers: dict[int, tuple[int, float]] = {}  # packets told of, and when
         self._pending: dict[int, Future[None]] = {}
 
     def begin(self, clocks: Mapping[int, str]) -> None:
@@ -109,6 +112,7 @@ class LinkMonitor:
             return
         before_s, before = self._last.get(rank, (0.0, {}))
         self._last[rank] = t_s, counters
+        self._tell_strangers(rank, counters["strangers"], t_s)
         grown = _grown(before, counters)
         self._totals[rank].update({key: grown[key] for key in _ENGINE_COUNTS})
         line = {**link_line(counters), **{name: grown[key] for key, name in _TCP_COUNTS.items()}}
@@ -136,6 +140,14 @@ class LinkMonitor:
             self._tell_window(window)
         if (broken := counters["broken"]) is not None:
             self._broken[rank] = max(0.0, broken["since_s"] - ahead_s), broken["what"]
+
+    def _tell_strangers(self, rank: int, packets: int, t_s: float) -> None:
+        """Record that packets from addresses which no node has were dropped, at most once a minute for each node."""
+        told, told_s = self._strangers.get(rank, (0, -inf))
+        if packets > told and t_s - told_s >= _STRANGERS_S:
+            self._strangers[rank] = packets, t_s
+            what = f"node {rank} dropped {packets - told} packets from addresses that no node has"
+            self._lines.put({"t_s": t_s, "event": "strangers", "detail": what})
 
     def _tell_window(self, window: BadWindow) -> None:
         times = {"t_s": self._now_s(), "from_s": window.from_s, "to_s": window.to_s}

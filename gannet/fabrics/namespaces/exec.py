@@ -1,7 +1,8 @@
 """Finds a node of a live network from outside, and runs programs in its network namespace.
 
 A program in a namespace replaces the calling process, so terminal, signals, exit status and standard streams are its
-own. It differs from its caller only in the network that it sees.
+own. It differs from its caller only in the network that it sees, with the names of its nodes: `node0`, `node1`, … are
+in its /etc/hosts, and its own is its host name, which leads libraries that ask for it (PyTorch's gloo) to the mesh.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shutil
 import socket
 import struct
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from gannet.fabrics.exec_errors import NoNode, NoProgram
 
 # As in shells: 126, a program that cannot be started, and 127, one that does not exist.
 CANNOT_START, NOT_FOUND = 126, 127
+# A file that is removed stays mounted. Without `hostname` a program still has the nodes' names.
+_NAMED = """mount --bind "$1" /etc/hosts; rm -f "$1"; hostname "$2" 2>/dev/null; shift 2; exec "$@\""""
+_HOSTS = Path("/etc/hosts")
 _NODE = re.compile(layout.node_namespace(0).replace("0", r"(\d+)"))
 
 
@@ -78,20 +83,42 @@ def variables(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     }
 
 
-def command_in(place: NodePlace, command: Sequence[str], as_root: bool = False) -> list[str]:
+def hosts_file(place: NodePlace, machine: str, own_name: str) -> str:
+    """The text of /etc/hosts in a node: all nodes by name, and what `machine`, this machine's, says of other names.
+
+    `own_name`: of this machine, which in the node means the node.
+    """
+    names = [layout.node_namespace(rank) for rank in range(len(place.addresses))]
+    lines = [
+        f"{address} {name}" + (f" {own_name}" if rank == place.rank and own_name not in names else "")
+        for rank, (address, name) in enumerate(zip(place.addresses, names, strict=True))
+    ]
+    for line in machine.splitlines():
+        address, *known = line.partition("#")[0].split() or [""]
+        if kept := [name for name in known if name not in (*names, own_name)]:
+            lines.append(" ".join([address, *kept]))
+    return "\n".join(lines) + "\n"
+
+
+def command_in(
+    place: NodePlace, command: Sequence[str], as_root: bool = False, hosts: Path | None = None
+) -> list[str]:
     """The command line that runs `command` in a node's network.
 
     Where an ordinary user made the network, `as_root` makes the program root there (of the network, and of nothing
-    else), as ping and ip need it; otherwise it keeps its user.
+    else), as ping and ip need it; otherwise it keeps its user. `hosts`: a file that takes the place of /etc/hosts, in
+    mounts of the program's own, and is removed.
     """
     enter = ["nsenter", f"--net={place.path}"]
-    if not place.user_namespace:
-        return [*enter, "--", *command]
-    enter += [f"--user=/proc/{place.owner}/ns/user", "--preserve-credentials"]
-    if as_root:
-        return [*enter, "--", *command]
-    back = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
-    return [*enter, "--", *back, "--", *command]
+    if place.user_namespace:
+        enter += [f"--user=/proc/{place.owner}/ns/user", "--preserve-credentials"]
+        if not as_root:
+            back = ["unshare", "--user", f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+            command = [*back, "--", *command]
+    if hosts is not None:
+        own = ["unshare", "--mount", "--uts", "--propagation", "slave", "--"]
+        command = [*own, "sh", "-c", _NAMED, "sh", str(hosts), layout.node_namespace(place.rank), *command]
+    return [*enter, "--", *command]
 
 
 def become(
@@ -99,7 +126,14 @@ def become(
 ) -> NoReturn:
     """Replace this process by `command` in a node's network. Raises NoProgram, and NoNode without nsenter."""
     check_program(command[0], environment.get("PATH"))
-    argv = command_in(place, command, as_root)
+    hosts: Path | None = None
+    if _HOSTS.is_file():
+        handle, name = tempfile.mkstemp(prefix="gannet-hosts-")
+        hosts = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(hosts_file(place, _HOSTS.read_text(errors="replace"), socket.gethostname()))
+        hosts.chmod(0o644)
+    argv = command_in(place, command, as_root, hosts)
     try:
         os.execvpe(argv[0], argv, {**environment, **variables(place.rank, place.addresses)})
     except FileNotFoundError:

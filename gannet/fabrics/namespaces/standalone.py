@@ -28,7 +28,8 @@ from gannet.netem.links.state import LinkState
 from gannet.netem.measure.certificate import Certificate
 from gannet.netem.measure.certify import measure_links
 
-# Up to this size every pair of nodes is measured; beyond it, neighbours on a ring: pairs grow with the square.
+# Up to this size every pair of nodes is measured in full; beyond it, neighbours on a ring, and all others by a few
+# echoes: pairs grow with the square.
 _MOST_ALL_PAIRS = 8
 _LOOK_S = 0.1
 
@@ -46,11 +47,17 @@ class Network:
     stack: Stack = field(default_factory=Stack)
 
     @property
-    def edges(self) -> list[Edge]:
-        """The directed links that are measured and watched."""
+    def pairs(self) -> list[Edge]:
+        """All directed links."""
         ranks = range(self.world)
+        return [(a, b) for a in ranks for b in ranks if a != b]
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The directed links that are measured in full and watched."""
         if self.world <= _MOST_ALL_PAIRS:
-            return [(a, b) for a in ranks for b in ranks if a != b]
+            return self.pairs
+        ranks = range(self.world)
         return sorted((a, (a + step) % self.world) for a in ranks for step in (1, self.world - 1))
 
 
@@ -67,7 +74,7 @@ class BareNetwork:
             )
         self.network = network
         self.run = f"up/{network.name}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self._namespaces = NodeNamespaces(self.run)
+        self._namespaces = NodeNamespaces(self.run, management=False)
         self._live: LiveLinks | None = None
         self._operator: Operator | None = None
         self._noted: list[int] = []
@@ -99,7 +106,8 @@ class BareNetwork:
     def certify(self) -> Certificate:
         """Measure the links while nothing else uses them; see gannet.netem.measure.certify.measure_links."""
         assert self._live is not None
-        return measure_links(dict(enumerate(self._namespaces.agents)), self._live.plans, self.network.edges)
+        agents, network = dict(enumerate(self._namespaces.agents)), self.network
+        return measure_links(agents, self._live.plans, network.edges, network.pairs)
 
     def open(self) -> str:
         """Let operators and programs in, and begin the schedule; returns the operators' address.

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from gannet.fabrics.links.live_links import LiveLinks
+from tests.netem.link_lab import ADDRESSES
 from tests.support.gannet import Ran, processes, start
 from tests.support.live import SLOW, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 
@@ -38,8 +39,7 @@ def test_a_deleted_queue_is_back_and_the_run_is_not_trusted(shared: LiveLab, liv
 
 def test_an_interface_that_is_gone_holds_up_nobody_else(shared: LiveLab, live: LiveLinks) -> None:
     node = "node1"
-    for command in ("ip link set mesh0 down", "ip link set mesh0 name away0"):
-        shared.sandbox.run(command, node)
+    shared.sandbox.run("ip link set mesh0 netns switch", node)
     try:
         wait_for_line(live, node=3, event=None)  # readings of the others go on
         assert shared.one_way_ms(2, 3) >= 4.5
@@ -49,8 +49,7 @@ def test_an_interface_that_is_gone_holds_up_nobody_else(shared: LiveLab, live: L
             wait_for_line(live, node=3, event=None)
         assert broken[0].startswith("node 1: its links could not be kept from")
     finally:
-        for command in ("ip link set away0 name mesh0", "ip link set mesh0 up"):
-            shared.sandbox.run(command, node)
+        shared.sandbox.run(f"ip link set mesh0 netns {node}", "switch")
     while (window := wait_for_line(live, event="bad-window"))["node"] != 1 or "mesh0" not in window["what"]:
         pass  # a busy machine has others
     assert window["to_s"] > window["from_s"]
@@ -60,14 +59,15 @@ def test_an_interface_that_is_gone_holds_up_nobody_else(shared: LiveLab, live: L
 
 def test_what_is_broken_to_the_end_is_told_at_the_end(shared: LiveLab) -> None:
     with live_links(shared) as live:
-        for command in ("ip link set mesh0 down", "ip link set mesh0 name away0"):
-            shared.sandbox.run(command, "node0")
+        shared.sandbox.run("ip link set mesh0 netns switch", "node0")
         try:
             while not any("could not be kept" in reason for reason in live.reasons()):
                 wait_for_line(live, node=3, event=None)
             live.stop()
         finally:
-            for command in ("ip link set away0 name mesh0", "ip link set mesh0 up"):
+            # As another program would: its agent watches no more.
+            shared.sandbox.run("ip link set mesh0 netns node0", "switch")
+            for command in (f"ip address add {ADDRESSES[0]}/16 dev mesh0", "ip link set mesh0 up"):
                 shared.sandbox.run(command, "node0")
         (window,) = (line for line in lines(live, "bad-window") if "mesh0" in line["what"])
         assert window["node"] == 0 and window["to_s"] > window["from_s"]

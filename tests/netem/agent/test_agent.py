@@ -99,15 +99,15 @@ def test_rates_may_come_and_go(lab: Lab, engine: str) -> None:
 
 
 def test_read_back_tells_what_differs_until_it_is_mended(lab: Lab, engine: str) -> None:
-    """A repair needs the interface's name; without it the agent can only say what is wrong."""
+    """A repair needs the interface; without it the agent can only say what is wrong."""
     lab.apply(engine, [node_plan(0, 1_000_000, 2_000_000, delay_ms=5)])
     agent, sandbox = lab.agents[0], lab.sandbox
-    for command in ("ip link set mesh0 down", "ip link set mesh0 name away0"):
-        sandbox.run(command, "node0")
+    sandbox.run("ip link set mesh0 netns switch", "node0")
     try:
         assert "no interface mesh0 in this network namespace" in agent.request("read_back")["differences"]
     finally:
-        for command in ("ip link set away0 name mesh0", "ip link set mesh0 up"):
+        sandbox.run("ip link set mesh0 netns node0", "switch")
+        for command in (f"ip address add {ADDRESSES[0]}/16 dev mesh0", "ip link set mesh0 up"):
             sandbox.run(command, "node0")
     wait_until("links are repaired", lambda: not agent.request("read_back")["differences"])
     assert traces(sandbox)

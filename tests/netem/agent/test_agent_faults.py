@@ -258,6 +258,42 @@ def test_an_interface_that_goes_and_comes_back_gets_its_links_again(node: Sandbo
         assert "congctl reno" in shown and "mtu 1400" in shown
 
 
+TAKEN_AWAY = {
+    "its addresses": "ip address flush dev mesh0",
+    "its name": "ip link set mesh0 down && ip link set mesh0 name away0",
+    "its being up": "ip link set mesh0 down",
+    "its Ethernet address": "ip link set mesh0 address 02:00:00:00:00:99",
+    "its neighbours": "ip neigh flush dev mesh0 nud permanent",
+    "its independence": "ip link add br0 type bridge && ip link set br0 up && ip link set mesh0 master br0",
+}
+
+
+@pytest.mark.parametrize("command", TAKEN_AWAY.values(), ids=TAKEN_AWAY.keys())
+def test_what_an_interface_loses_it_gets_again(node: Sandbox, lab: Lab, engine: str, command: str) -> None:
+    with AgentClient.spawn(node.prefix("node0"), "node0") as agent:
+        hardware = {ADDRESSES[0]: agent.request("interface", device="mesh0")["hardware"]}
+        hardware[ADDRESSES[1]] = "02:00:00:00:00:01"
+        agent.request("apply", engine=engine, plan=replace(PLAN, hardware=hardware).to_json())
+        agent.request("stack", congestion_control="reno", slow_start_after_idle=False, mtu=None)
+
+        def seen() -> list[str]:
+            commands = (
+                "ip -d link show mesh0",
+                "ip -4 address show mesh0",
+                "ip route show dev mesh0",
+                "ip neigh show",
+            )
+            lines = "".join(node.run(command, "node0") for command in commands).splitlines()
+            return [line for line in lines if "fe80:" not in line]
+
+        before, as_ordered = seen(), in_force(node)
+        node.run(["sh", "-c", command], "node0")
+        (repair, *_) = wait_for(lambda: repairs(agent))
+        assert "mesh0" in repair["what"] or "Ethernet address" in repair["what"]
+        wait_for(lambda: agent.request("read_back")["differences"] == [])
+        assert seen() == before and in_force(node) == as_ordered
+
+
 def test_a_killed_agents_links_never_open(node: Sandbox, lab: Lab, engine: str) -> None:
     """With engine nfqueue nothing passes any more; the kernel goes on holding what engine netem has built."""
     with AgentClient.spawn(node.prefix("node0"), "node0") as agent:

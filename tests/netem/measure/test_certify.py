@@ -96,3 +96,29 @@ def test_every_fate_of_packets_is_told_apart(lab: Lab, engine: str) -> None:
 
     found = seen_right(said, all_said)
     assert all_said(found), found
+
+
+def test_links_that_are_only_sampled_are_found_out_too(lab: Lab, engine: str) -> None:
+    """By a few echoes: what carries nothing, and what is too late."""
+    plans = [node_plan(rank, 10**7, 10**7, delay_ms=10) for rank in range(4)]
+    pairs = list(permutations(range(4), 2))
+    apply(lab, engine, plans)
+
+    def sampled() -> Certificate:
+        return measure_links(dict(enumerate(lab.agents)), plans, [(0, 1)], pairs)
+
+    certificate = seen_right(sampled, lambda found: found.trusted)
+    assert certificate.trusted, certificate.reasons
+    assert {(edge.src, edge.dst) for edge in certificate.edges} == set(pairs)
+    assert [edge.measured_rate_bps is None for edge in certificate.edges] == [False] + 11 * [True]
+    wrong = dict(plans[3].paths) | {ADDRESSES[1]: PathPlan(delay_ms=25), ADDRESSES[2]: PathPlan(loss_percent=100)}
+    apply(lab, engine, [*plans[:3], replace(plans[3], paths=wrong)])
+
+    def condemned(found: Certificate) -> dict[tuple[int, int], str]:
+        return {(edge.src, edge.dst): edge.reasons[0] for edge in found.edges if not edge.ok}
+
+    def as_expected(found: Certificate) -> bool:
+        return condemned(found).keys() == {(1, 3), (2, 3), (3, 2)}
+
+    found = condemned(seen_right(sampled, as_expected))
+    assert "least one-way delay 25" in found[1, 3] and "none of" in found[2, 3] and "none of" in found[3, 2]

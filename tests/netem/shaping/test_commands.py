@@ -14,11 +14,9 @@ from gannet.netem.shaping.commands import (
     ENGINE_NAMES,
     EngineName,
     apply_commands,
-    chain_name,
     ifb_name,
-    queue_rules,
-    source_numbers,
 )
+from gannet.netem.shaping.rules import chain_name, queue_rules, source_numbers
 from gannet.netem.shaping.tc import netem_cannot, netem_loss, wire_limit_packets
 from tests.netem.shaping.make_golden import GOLDEN, IDEAL, MANY, RATES, SLOW, UNCAPPED, golden
 from tests.netem.statistic import lag_1, mean_deviation

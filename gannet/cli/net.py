@@ -206,7 +206,7 @@ def _nodes_table(nodes: Sequence[NodeLinks]) -> Table:
     for node in nodes:
         caps = [rate(getattr(node, f"{way}_bps") if node.HasField(f"{way}_bps") else None) for way in ("down", "up")]
         if node.gone:
-            table.add_row(str(node.rank), "–", "–", "–", "–", "lost earlier", style="dim")
+            table.add_row(str(node.rank), "–", "–", "–", "–", "[red]lost[/red]")
         elif node.error:
             table.add_row(str(node.rank), "?", "?", "?", "–", "[red]no answer[/red]")
         else:
@@ -227,8 +227,8 @@ def _arrivals(node: NodeLinks) -> str:
 
 
 def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
-    """Exit with status 1, naming the nodes that differ or have not answered, unless they were lost earlier."""
-    wrong = [node for node in nodes if not node.gone and (node.error or node.differences)]
+    """Exit with status 1, naming the nodes that differ, have not answered, or were lost."""
+    wrong = [node for node in nodes if node.gone or node.error or node.differences]
     for node in wrong:
         errors.print(f"node {node.rank}: {node.error or '; '.join(node.differences)}", style="red", markup=False)
     if wrong:

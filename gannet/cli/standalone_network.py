@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # grpc comes with it, and a sandbox is entered with one threa
     from gannet.netem.measure.certificate import Certificate
 
 _MOST_ROWS = 24
+_LEAST_PAUSE_MS = 1000
 # Required in a spec but unused by a network without training; looping schedules run until `stop`.
 _IDLE = {"algorithm": {"name": "local"}, "stop": {"seconds": 3600}}
 _SPEC_KEYS = {"links", "algorithm", "arms", "nodes"}
@@ -128,6 +129,9 @@ def _tell(news: dict[str, Any], console: Console) -> None:
         return
     if event == "links":
         _say(console, f"{at}{news['detail']} ({news['by']}: {news['operation']})")
+        if news.get("pauses_ms", 0) >= _LEAST_PAUSE_MS:
+            paused = "a delay has shrunk, and packets keep their order: for up to"
+            _say(console, f"{at}{paused} {news['pauses_ms']:g} ms only packets sent earlier arrive on that link")
     else:
         rest = ", ".join(f"{key} {value}" for key, value in news.items() if key not in ("event", "t_s"))
         _say(console, f"{at}{event}: {rest}")

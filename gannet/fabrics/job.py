@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from gannet.fabrics.addresses import MESH_DEVICE, mesh_address
 from gannet.netem.links.plan import InterfacePlan
@@ -117,6 +117,13 @@ class LinkAgent(Protocol):
     def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Restartable(Protocol):
+    """A LinkAgent that can be started again on its node, without any links, after it has ended."""
+
+    def restart(self) -> None: ...
 
 
 class Sink(Protocol):

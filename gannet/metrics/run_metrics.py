@@ -137,6 +137,8 @@ class MetricsSink:
                 self._run.add("gannet_bad_window_seconds", line["to_s"] - line["from_s"], line["node"])
             case "agent-lost":
                 self._run.set("gannet_agent_lost", 1, line["node"])
+            case "agent-restarted":
+                self._run.set("gannet_agent_lost", 0, line["node"])
             case event:
                 self._run.add("gannet_unknown_link_events", 1, event)
                 log.warning("no metric shows the link event %r: %s", event, line)

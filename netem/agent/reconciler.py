@@ -75,7 +75,7 @@ class Reconciler:
 
     # Orders.
 
-    def apply(self, engine: str, plan: InterfacePlan, check: bool = True) -> None:
+    def apply(self, engine: str, plan: InterfacePlan, check: bool = True, release: bool = False) -> None:
         """Apply a plan; a change of engine clears the old one first.
 
         A plan that is applied already is left untouched, and with `check` read back and repaired if necessary.
@@ -91,7 +91,7 @@ class Reconciler:
                 if check or self._broken:
                     self._mend()
                 return
-            self._change(engine, plan)
+            self._change(engine, plan, release)
 
     def pin(self, **stack: Any) -> dict[str, Any]:
         """Set TCP and the interface as a gannet.netem.links.stack.Stack says, while the plan holds; returns the
@@ -163,14 +163,14 @@ class Reconciler:
 
     # With the lock held.
 
-    def _change(self, engine: str, plan: InterfacePlan) -> None:
+    def _change(self, engine: str, plan: InterfacePlan, release: bool) -> None:
         first, broken = self.plan is None, self._broken
         self.engine = self.engine or self._engines[engine]()
         self._listen()
         before_s, trouble = monotonic(), ""
         try:
             try:
-                self.engine.apply(plan)
+                self.engine.apply(plan, release)
             except EngineError as error:  # perhaps what it builds upon was removed just before
                 if first:
                     raise

@@ -5,8 +5,9 @@ A child (gannet.netem.child) of an AgentClient, it reads requests such as {"id":
 SIGTERM and `exit` clear the links and end the agent; its children die with it. A probe's answer may come after those
 to later requests: links can be changed while it measures. The operations:
 
-    apply        engine, plan, check     apply a plan (repeatedly, live) and keep it applied; check: false
-                                         does not read back a plan that the agent has applied already
+    apply        engine, plan, check, release   apply a plan (repeatedly, live) and keep it applied; check: false
+                                         does not read back a plan that the agent has applied already; release: true
+                                         lets go of packets in flight where a delay shrinks
     stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and report them
     interface    device                  its Ethernet address (`hardware`)
     clear                                remove everything
@@ -91,13 +92,13 @@ class Agent:
         self.probe_server: Child | None = None
         self.watching: Watch | None = None
 
-    def apply(self, engine: str, plan: dict[str, Any], check: bool = True) -> dict[str, Any]:
+    def apply(self, engine: str, plan: dict[str, Any], check: bool = True, release: bool = False) -> dict[str, Any]:
         """Apply a plan; a change of engine clears the old one first.
 
         A plan that is applied already is left untouched, unless it no longer reads back as it should:
-        then it is built again. Without `check` it is not read back.
+        then it is built again. Without `check` it is not read back. `release`: see gannet.netem.engines.base.Engine.
         """
-        self.reconciler.apply(engine, InterfacePlan.from_json(plan), check)
+        self.reconciler.apply(engine, InterfacePlan.from_json(plan), check, release)
         return {"engine": engine}
 
     def stack(self, **stack: Any) -> dict[str, Any]:

@@ -25,8 +25,13 @@ class Engine(Protocol):
 
     name: EngineName
 
-    def apply(self, plan: InterfacePlan) -> None:
-        """Bring the plan's device to `plan`, idempotently and without dropping queued packets."""
+    def apply(self, plan: InterfacePlan, release: bool = False) -> None:
+        """Bring the plan's device to `plan`, idempotently and without dropping queued packets.
+
+        Packets of a path keep their order, so one whose delay shrinks delivers nothing until the packets in flight
+        have had their old delay. `release`: do not wait for them. Engine nfqueue then delivers them within the new
+        delay; engine netem, where the kernel cannot do that, loses them.
+        """
 
     def clear(self) -> None:
         """Remove everything this engine has applied; nothing to remove is no error."""
@@ -173,12 +178,12 @@ class Interface:
         """The applied plan, if any."""
         return self.applied.plan if self.applied else None
 
-    def apply(self, plan: InterfacePlan, seeded: bool = False) -> None:
-        """Run the commands that lead from the applied plan to this one; `seeded`: see apply_commands."""
+    def apply(self, plan: InterfacePlan, seeded: bool = False, release: bool = False) -> None:
+        """Run the commands that lead from the applied plan to this one; `seeded`, `release`: see apply_commands."""
         if self._device != plan.device:
             self.clear()
         self._device = plan.device
-        commands, after = apply_commands(plan, self._engine, self.applied, seeded)
+        commands, after = apply_commands(plan, self._engine, self.applied, seeded, release)
         # Until all commands are through, what is applied is unknown, and the next apply rebuilds everything.
         self.applied = None
         run_all(commands)

@@ -31,13 +31,13 @@ class NetemEngine:
         self._interface = Interface(self.name)
         self._seeded: bool | None = None
 
-    def apply(self, plan: InterfacePlan) -> None:
+    def apply(self, plan: InterfacePlan, release: bool = False) -> None:
         cannot = netem_cannot(plan)
         if cannot:
             raise ValueError(f"engine netem cannot do this: {cannot}")
         if self._seeded is None:
             self._seeded = takes_seed()
-        self._interface.apply(plan, self._seeded)
+        self._interface.apply(plan, self._seeded, release)
 
     def clear(self) -> None:
         self._interface.clear()

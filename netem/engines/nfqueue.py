@@ -39,7 +39,7 @@ class NfqueueEngine:
         """The delay process, while there is one."""
         return self._worker.process.pid if self._worker else None
 
-    def apply(self, plan: InterfacePlan) -> None:
+    def apply(self, plan: InterfacePlan, release: bool = False) -> None:
         """See Engine. The worker listens before the first packet is sent to it."""
         if cannot := unsupported(plan, self.name):
             raise ValueError(f"engine nfqueue cannot do this: {cannot}")
@@ -56,7 +56,8 @@ class NfqueueEngine:
                 for source, number in numbers.items()
             }
             if paths or self._worker:
-                self._ask({"op": "paths", "paths": paths, "seed": plan.seed, "address": plan.address})
+                order = {"paths": paths, "seed": plan.seed, "address": plan.address, "release": release}
+                self._ask({"op": "paths", **order})
             if old is not None and queue_rules(old) != queue_rules(plan):
                 self._counted = self._count()
             self._paths = paths

@@ -74,6 +74,12 @@ class Wire:
         if path.jitter_ms:
             self._draw = sampler(path.jitter_distribution, path.jitter_correlation_percent / 100, self._jitter)
 
+    def hasten(self, now_s: float) -> None:
+        """Have the packets in flight arrive within the present delay from now, in order."""
+        latest_s = now_s + self.delay_s
+        self.due_s = deque(min(due_s, latest_s) for due_s in self.due_s)
+        self._last_due_s = min(self._last_due_s, latest_s)
+
     def accept(self, packet: int, arrival_s: float, slot: int | None = None) -> bool:
         """Put a packet on the wire, where it may be lost. Returns whether the wire was empty and no longer is."""
         due_s = arrival_s + self.delay_s

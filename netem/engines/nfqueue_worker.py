@@ -15,7 +15,7 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from time import monotonic
 from typing import Any
@@ -89,7 +89,10 @@ class Worker:
         self.longest_wait_s = 0.0
 
     def set_paths(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Apply {source: {queue, maxlen, delay_ms, jitter_ms, …}}; sources not named become ideal."""
+        """Apply {source: {queue, maxlen, delay_ms, jitter_ms, …}}; sources not named become ideal.
+
+        With `release`, packets in flight wait no longer than the new delays.
+        """
         for source, path in order["paths"].items():
             wire = self.wires.get(source)
             if wire is None:
@@ -102,6 +105,12 @@ class Worker:
                 self.accept(self.by_key[key], packet, now_s)
         for source in self.wires.keys() - order["paths"].keys():
             self.wires[source].set(PathPlan())
+        if order.get("release"):
+            now_s = monotonic()
+            for wire in self.wires.values():
+                wire.hasten(now_s)
+            self.next_due = [(wire.due_s[0], wire.key) for wire in self.wires.values() if wire.due_s]
+            heapify(self.next_due)
         least_s = min((wire.least_delay_s for wire in self.wires.values()), default=0.0)
         self.gather_s = min(_GATHER_S, _GATHER_SHARE * least_s)
         return {"priority": self.priority}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import product
 from math import inf
 from typing import TypeVar
 
@@ -189,7 +190,7 @@ def _merged(old: Mapping[_Key, LinkProfile], changed: Mapping[_Key, LinkProfile 
     return {key: profile for key, profile in merged.items() if profile is not None}
 
 
-@dataclass
+@dataclass(eq=False)
 class _Entry:
     """A change until a moment; `steps` are those that replace it later, the soonest last."""
 
@@ -200,6 +201,14 @@ class _Entry:
     @property
     def next_s(self) -> float:
         return min(self.until_s, self.steps[-1][0] if self.steps else inf)
+
+
+def _permanent(entries: Iterable[_Entry]) -> list[_Entry]:
+    return [entry for entry in entries if entry.next_s == inf]
+
+
+def _applied(entries: Iterable[_Entry], state: LinkState) -> LinkState:
+    return reduce(lambda state, entry: entry.change(state), entries, state)
 
 
 class Journal:
@@ -237,7 +246,32 @@ class Journal:
             while entry.steps and entry.steps[-1][0] <= now_s:
                 entry.change = entry.steps.pop()[1]
         self._settle()
-        self.state = reduce(lambda state, entry: entry.change(state), self._entries, self._base)
+        self.state = _applied(self._entries, self._base)
+        return True
+
+    def drop_overridden(self) -> set[float]:
+        """Forget the changes that permanent ones after them override: their ends would change nothing.
+
+        Returns when they would have ended.
+        """
+        kept = list(self._entries)
+        for entry in self._entries:
+            changes = [entry.change, *(change for _, change in entry.steps)]
+            if entry.until_s < inf and all(self._is_overridden(kept, entry, change) for change in changes):
+                kept.remove(entry)
+        dropped = {entry.until_s for entry in self._entries} - {entry.until_s for entry in kept}
+        self._entries = kept
+        self._settle()
+        return dropped
+
+    def _is_overridden(self, entries: Sequence[_Entry], entry: _Entry, change: Change) -> bool:
+        """Whether the state is the same without this change, with and without the other temporary ones."""
+        place = entries.index(entry)
+        earlier, later = entries[:place], entries[place + 1 :]
+        for before, after in product((earlier, _permanent(earlier)), (later, _permanent(later))):
+            without = _applied(before, self._base)
+            if _applied(after, without) != _applied(after, change(without)):
+                return False
         return True
 
     def _settle(self) -> None:

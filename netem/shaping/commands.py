@@ -124,16 +124,21 @@ def ifb_name(device: str) -> str:
 
 
 def apply_commands(
-    plan: InterfacePlan, engine: EngineName, before: Applied | None = None, seeded: bool = False
+    plan: InterfacePlan,
+    engine: EngineName,
+    before: Applied | None = None,
+    seeded: bool = False,
+    release: bool = False,
 ) -> tuple[list[Command], Applied]:
     """Commands that bring a device from its applied state (None: unknown) to `plan`, and the state after them.
 
     Commands for what is already as it should be are left out. Engine nfqueue needs its process to listen
     before the last of these commands runs. `seeded`: netem takes a seed here (see
-    gannet.netem.engines.netem.takes_seed).
+    gannet.netem.engines.netem.takes_seed). `release`: where a delay shrinks, a new netem takes the place of the old
+    one and of the packets in it, which would hold up all later ones.
     """
     old = before.plan if before else None
-    now = replace(_standing(plan, engine, before), seeded=seeded)
+    now = replace(_standing(plan, engine, before, release), seeded=seeded)
     commands = clear_commands(plan.device) if before is None else []
     ifb, ip, tc = ifb_name(plan.device), [], list[Line]()
     if old is None or old.segments != plan.segments:
@@ -164,7 +169,7 @@ def apply_commands(
     return commands, now
 
 
-def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None) -> Applied:
+def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, release: bool) -> Applied:
     now = Applied(plan) if before is None else replace(before, plan=plan)
     handles = dict(now.handles)
     if engine == "netem":
@@ -175,8 +180,11 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None) -
             if source not in handles:
                 taken = set(handles.values())
                 handles[source] = number if number not in taken else _free_handle(taken | set(numbers.values()))
-            elif was is not None and has_table(was) and path.jitter_ms > 0 and not has_table(path):
+            elif was is not None and (
                 # netem keeps its table: only another netem draws uniform jitter again.
+                (has_table(was) and path.jitter_ms > 0 and not has_table(path))
+                or (release and path.delay_ms < was.delay_ms)
+            ):
                 handles[source] = _free_handle(set(handles.values()) | set(numbers.values()))
     return replace(
         now,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from gannet.fabrics.job import LinkAgent
+from gannet.fabrics.job import LinkAgent, Restartable
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.netem.links.plan import InterfacePlan
 
 _APPLY_S = 10.0
 _ASK_S = 30.0
+_MOST_RESTARTS = 5
 
 Answer = dict[str, Any] | AgentError
 
@@ -55,6 +57,7 @@ class AgentPool:
     def __init__(self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None]) -> None:
         self._agents, self._on_lost = list(agents), on_lost
         self.gone: dict[int, str] = {}
+        self._restarts: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * len(agents) + 2, "links")
 
@@ -77,6 +80,26 @@ class AgentPool:
                 self._on_lost(rank, str(error))
             raise
 
+    def restart_lost(self, set_up: Callable[[int], None]) -> dict[int, str]:
+        """Start the agents again that are gone, where their nodes allow it, and have `set_up` give each its links.
+
+        Returns, by rank, why that failed; an empty text: it has not. An agent that keeps ending is given up.
+        """
+        found: dict[int, str] = {}
+        for rank in list(self.gone):
+            agent = self._agents[rank]
+            if not isinstance(agent, Restartable) or self._restarts[rank] >= _MOST_RESTARTS:
+                continue
+            self._restarts[rank] += 1
+            try:
+                agent.restart()
+                del self.gone[rank]
+                set_up(rank)
+                found[rank] = ""
+            except (AgentError, OSError) as error:
+                found[rank] = str(error)
+        return found
+
     def submit(self, work: Callable[[], None]) -> Future[None]:
         """Have a thread do the work."""
         return self._pool.submit(work)
@@ -87,9 +110,12 @@ class AgentPool:
         """Ask all present agents at once; `arguments` by rank. Errors are returned as answers."""
         return self._gather(lambda rank: self.ask(rank, op, timeout_s, **(arguments(rank) if arguments else {})))
 
-    def apply(self, engine: str, plans: Sequence[InterfacePlan]) -> list[Acknowledgement]:
-        """Apply each plan at its agent, all at once, and read it back."""
-        return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank]))
+    def apply(self, engine: str, plans: Sequence[InterfacePlan], release: bool = False) -> list[Acknowledgement]:
+        """Apply each plan at its agent, all at once, and read it back.
+
+        `release`: see gannet.netem.engines.base.Engine.
+        """
+        return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank], release))
 
     def read_back(self) -> list[Acknowledgement]:
         """Read back the plan that every node has applied."""
@@ -99,8 +125,8 @@ class AgentPool:
         """End the threads. The agents are closed by their owner."""
         self._pool.shutdown(wait=False)
 
-    def _apply(self, rank: int, engine: str, plan: InterfacePlan) -> dict[str, Any]:
-        self.ask(rank, "apply", _APPLY_S, engine=engine, plan=plan.to_json())
+    def _apply(self, rank: int, engine: str, plan: InterfacePlan, release: bool) -> dict[str, Any]:
+        self.ask(rank, "apply", _APPLY_S, engine=engine, plan=plan.to_json(), release=release)
         return self.ask(rank, "read_back", _APPLY_S)
 
     def _gather(self, ask: Callable[[int], dict[str, Any]]) -> dict[int, Answer]:

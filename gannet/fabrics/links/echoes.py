@@ -28,10 +28,15 @@ class Echoes:
             return
         if interval_s != self._interval_s:
             self._interval_s = interval_s
-            peers: dict[int, list[str]] = {rank: [] for rank in range(len(self._pool))}
-            for source, target in self._edges:
-                peers[source].append(self._addresses[target])
-            self._pool.ask_all("watch", lambda rank: {"peers": peers[rank], "interval_s": interval_s})
+            self._pool.ask_all("watch", lambda rank: {"peers": self._peers(rank), "interval_s": interval_s})
+
+    def resume(self, rank: int) -> None:
+        """Have an agent that has started again send its echoes. Raises AgentError."""
+        if self._interval_s is not None:
+            self._pool.ask(rank, "watch", peers=self._peers(rank), interval_s=self._interval_s)
+
+    def _peers(self, rank: int) -> list[str]:
+        return [self._addresses[target] for source, target in self._edges if source == rank]
 
     def stop(self) -> None:
         """Stop the echoes."""

@@ -105,6 +105,19 @@ class Series:
         return round(fmean(found), 6) if found else None
 
 
+def largest_shrinking_ms(before: Sequence[InterfacePlan], after: Sequence[InterfacePlan]) -> float:
+    """By how much the delay of a path shrinks at most, from one state of all nodes' links to the next.
+
+    0 or less: none does.
+    """
+    shrinking = (
+        was.paths[source].delay_ms - path.delay_ms
+        for was, plan in zip(before, after, strict=True)
+        for source, path in plan.paths.items()
+    )
+    return max(shrinking, default=0.0)
+
+
 def upcoming(schedule: Collection[LinkChange], under_way: Container[str], t_s: float) -> list[tuple[float, str]]:
     """The remaining schedule, in seconds from `t_s`: of a series its beginning, or its end if it is in progress."""
     found = [(change.at_s - t_s, change.links.describe()) for change in schedule if not change.name]

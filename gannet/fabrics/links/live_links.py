@@ -20,9 +20,10 @@ from typing import Any
 from gannet.fabrics.job import LinkAgent, LinkChange, NodeInterface
 from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
 from gannet.fabrics.links.echoes import Echoes
-from gannet.fabrics.links.link_events import Configured, Series, upcoming
+from gannet.fabrics.links.link_events import Configured, Series, largest_shrinking_ms, upcoming
 from gannet.fabrics.links.monitor import Lines, LinkMonitor
 from gannet.fabrics.links.outlook import LinksBusy, Outlook
+from gannet.fabrics.links.restarts import Restarts
 from gannet.fabrics.links.step_sender import StepSender
 from gannet.netem.agent.client import AgentError
 from gannet.netem.links.plan import Edge, InterfacePlan
@@ -79,6 +80,7 @@ class LiveLinks:
         self._monitor = LinkMonitor(self._pool, self.rank_of, self._edges, self.lines, self._now_s)
         addresses = [interface.address for interface in self._interfaces]
         self._echoes = Echoes(self._pool, addresses, self._edges)
+        self._restarts = Restarts(self._pool, engine, self._stack, self._echoes, self.lines, self._now_s)
         self._clocks: dict[int, str] = {}
         self._begin_s: float | None = None
         self._stopping = False
@@ -155,6 +157,11 @@ class LiveLinks:
                 operation, until_s = f"{operation} for {for_s:g} s", now_s + for_s
                 self._ends.append((until_s, operation))
             after = self._journal.add(alter, until_s, [(now_s + in_s, step) for in_s, step in steps])
+            overridden = self._journal.drop_overridden()
+            for entry in [entry for entry in self._ends if entry[0] in overridden]:
+                self._ends.remove(entry)
+                self._tell_series(entry[1], last=True)
+                self._series.pop(entry[1], None)
             if after != before or steps:
                 self._reasons.append(f"links were changed by hand at {self._now_s():.1f} s: {operation}")
             if steps:
@@ -207,10 +214,16 @@ class LiveLinks:
         return answers
 
     def _apply(self, by: str, operation: str, **more: Any) -> list[Acknowledgement]:
-        """Apply the journal's state at all agents, read it back, and record it in the run folder with `more`."""
+        """Apply the journal's state at all agents, read it back, and record it in the run folder with `more`.
+
+        What an operator changes applies at once. Where a schedule shrinks a delay, packets keep their order, and
+        those in flight hold up later ones.
+        """
         self._steps.finish_steps()
-        self.plans = self._plan(self._journal.state)
-        done = self._pool.apply(self._engine, self.plans)
+        before, self.plans = self.plans, self._plan(self._journal.state)
+        if by == "schedule" and (shrinks_ms := largest_shrinking_ms(before, self.plans)) > 0:
+            more["pauses_ms"] = shrinks_ms
+        done = self._pool.apply(self._engine, self.plans, release=by == "operator")
         self._steps.applied(self.plans, done)
         self._tell_change(by, operation, seconds=max((a.seconds for a in done), default=0.0), **more)
         t_s = self._now_s()
@@ -323,9 +336,11 @@ class LiveLinks:
 
     def _read(self) -> None:
         self._monitor.read()
-        if self._series:  # agents that were busy with an earlier step of one have had time for it
+        if self._series or self._pool.gone:
             with self._changing:
                 if not self._stopping:
+                    self._restarts.restart(self.plans)
+                    # Agents that were busy with an earlier step of a series have had time for it.
                     self._steps.send(self.plans, self._next_change_s)
 
     def _lose(self, rank: int, why: str) -> None:

@@ -7,13 +7,37 @@ enter (gannet.fabrics.namespaces.standalone).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import LinkAgent, NodeInterface
 from gannet.fabrics.namespaces.ip import ip
 from gannet.netem.agent.client import AgentClient
+
+
+class NamespaceAgent:
+    """The link agent of a node's namespace, which can be started again if it ends."""
+
+    def __init__(self, spawn: Callable[[], AgentClient]) -> None:
+        self._spawn, self._client = spawn, spawn()
+        self.name = self._client.name
+
+    def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
+        """See AgentClient."""
+        return self._client.request(op, timeout_s, **arguments)
+
+    def restart(self) -> None:
+        """Start a new process in the place of one that has ended; it knows nothing of the links before it."""
+        self._client.close()
+        self._client = self._spawn()
+
+    def close(self) -> None:
+        """See AgentClient."""
+        self._client.close()
 
 
 class NodeNamespaces:
@@ -37,7 +61,9 @@ class NodeNamespaces:
             prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
             variables = logs.for_child("info" if self._logs_in else "warning", self._run, rank)
             log = self._logs_in / f"agent-{rank}.log" if self._logs_in else None
-            self.agents.append(AgentClient.spawn(prefix, f"link agent {rank}", variables, log))
+            self.agents.append(
+                NamespaceAgent(partial(AgentClient.spawn, prefix, f"link agent {rank}", variables, log))
+            )
 
     def remove(self) -> None:
         """Take everything down; what is gone already is no error."""

@@ -77,6 +77,7 @@ class Session:
             log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
             self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
+            self._record_reasons()
         return self.outcome
 
     def clear(self) -> None:
@@ -179,7 +180,11 @@ class Session:
         self._take_link_lines()
         self.controller.order(goodbye={})
         self._until(self.node_host.empty, _LEAVE_S)
-        if self.outcome.certificate is not None:
+        self._record_reasons()
+
+    def _record_reasons(self) -> None:
+        """Add what was wrong with the links during training to their certificate."""
+        if self.outcome.certificate is not None and self.live is not None:
             for reason in self.live.reasons():
                 self.outcome.certificate.add_reason(reason)
             self.sink.certificate(self.outcome.certificate)
@@ -300,7 +305,7 @@ class Session:
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
 
     def _take_link_lines(self) -> None:
-        """Pass on the link monitor's lines; a node whose agent is gone must be gone itself."""
+        """Pass on the link monitor's lines; a node whose agent is gone must be gone itself, or get another agent."""
         assert self.live is not None
         while not self.live.lines.empty():
             line = self.live.lines.get()
@@ -308,6 +313,8 @@ class Session:
                 raise Failed(f"the links are no longer watched: {line}")
             if line.get("event") == "agent-lost":
                 self.unwatched[line["node"]] = (time.monotonic(), line["detail"])
+            elif line.get("event") == "agent-restarted":
+                self.unwatched.pop(line["node"], None)
             self.sink.links(line)
         for rank, (since, why) in self.unwatched.items():
             if rank in self.alive and time.monotonic() - since > _UNWATCHED_S:

@@ -19,7 +19,7 @@ import pytest
 
 from gannet.fabrics.links.live_links import LiveLinks
 from tests.netem.link_lab import ADDRESSES
-from tests.support.gannet import Ran, processes, start
+from tests.support.gannet import Ran, net, processes, start
 from tests.support.live import SLOW, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 
 pytestmark = pytest.mark.real("links")
@@ -101,21 +101,24 @@ def step_count(run: Path) -> int:
     return len(steps.read_text().splitlines()) if steps.exists() else 0
 
 
-def test_a_run_does_not_outlive_an_agent_for_long(tmp_path: Path) -> None:
-    """Without its agent a node's links are shut, or unwatched: the run ends, or goes on without the node."""
+def test_an_agent_that_is_killed_is_started_again_and_the_run_continues(tmp_path: Path) -> None:
+    """Without its agent a node's links are shut, or unwatched; then they are as configured, and the run untrusted."""
     process = start(tmp_path, ["run"], stop={"steps": 100_000}, pace_ms=20, nodes=4)
     run = tmp_path / "out" / "run" / "seed-1"
     wait_until(lambda: step_count(run) > 40)
-    os.kill(processes(str(tmp_path), "gannet.netem.agent.server")[-1], signal.SIGKILL)
-    wait_until(lambda: "agent-lost" in (run / "links.jsonl").read_text())
-    try:
-        output, _ = process.communicate(timeout=90)
-    except subprocess.TimeoutExpired:  # the others train on without it
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=120)
+    (*_, killed) = processes(str(tmp_path), "gannet.netem.agent.server")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: "agent-restarted" in (run / "links.jsonl").read_text())
+    before = step_count(run)
+    wait_until(lambda: step_count(run) > before + 40)
+    shown = net("show", XDG_STATE_HOME=str(tmp_path / "state"))
+    assert shown.returncode == 0 and shown.stdout.count("applied") == 4, shown.stdout + shown.stderr
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
     summary = Ran(process.returncode, output, tmp_path).summary()
     assert not summary["trusted"] and "Traceback" not in output
-    assert "node 3" in " ".join([summary["reason"], *summary["reasons"]])
+    reasons = json.loads((run / "certificate.json").read_text())["reasons"]
+    assert any("its link agent was lost" in reason for reason in reasons), (reasons, summary)
     wait_until(lambda: not processes(str(tmp_path)))
 
 

@@ -152,6 +152,31 @@ def test_what_ends_is_undone_and_all_else_stays(
         assert journal.next_end_s() == min(ends, default=float("inf"))
 
 
+@given(states, st.lists(st.tuples(changes, st.none() | st.integers(1, 9)), max_size=6))
+def test_a_change_that_is_overridden_is_forgotten_and_missed_by_nobody(
+    state: LinkState, made: list[tuple[Change, int | None]]
+) -> None:
+    journal, kept = Journal(state), Journal(state)
+    for change, until_s in made:
+        for each in (journal, kept):
+            each.add(change, float("inf") if until_s is None else until_s)
+        journal.drop_overridden()
+    for now_s in range(10):
+        for each in (journal, kept):
+            each.end_by(now_s)
+        assert journal.state == kept.state
+
+
+def test_what_is_healed_has_no_end_to_come() -> None:
+    journal = Journal(LinkState())
+    journal.add(lambda state: state.partition([[0]], WORLD), 30.0)
+    journal.add(lambda state: state.apply(load_profile("lte"), [1]), 20.0)
+    assert journal.drop_overridden() == set()
+    journal.add(LinkState.heal)
+    assert journal.drop_overridden() == {30.0}
+    assert journal.next_end_s() == 20.0
+
+
 def _replay(state: LinkState, made: list[tuple[Change, int | None]]) -> LinkState:
     for change, _ in made:
         state = change(state)

@@ -26,6 +26,7 @@ from gannet.spec.run_spec import RunSpec
 _WINDOW_STEPS = 50
 _LOG_EVERY_S = 10.0
 _BAD_WINDOWS_SHOWN = 3
+_SILENT_LINKS_SHOWN = 8
 
 
 @dataclass
@@ -75,7 +76,7 @@ class LiveDisplay:
         self._spec: RunSpec | None = None
         self._heading = ""
         self._phase = ""
-        self._bad_windows = 0
+        self._bad_windows = self._silent_links = 0
         self._last_log_s = 0.0
 
     def begin(self, spec: RunSpec, number: int, of: int) -> None:
@@ -83,7 +84,7 @@ class LiveDisplay:
         self._nodes = {rank: _NodeView() for rank in range(spec.nodes)}
         self._heading = f"[{number}/{of}] {spec.title} · seed {spec.seed} · {spec.links.describe()}"
         self._phase = "setting up"
-        self._bad_windows = 0
+        self._bad_windows = self._silent_links = 0
         if self._console.is_terminal:
             self._live = Live(self._render(), console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
@@ -140,9 +141,15 @@ class LiveDisplay:
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """Show changes of links and the first few intervals out of tolerance, but not samples."""
+        """Show changes of links, the first few silent links and intervals out of tolerance, but not samples."""
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
+        elif line.get("event") == "silent-link":
+            self._silent_links += 1
+            if self._silent_links <= _SILENT_LINKS_SHOWN:
+                last = "" if self._silent_links < _SILENT_LINKS_SHOWN else " (any others are in links.jsonl)"
+                text = f"  at {line['t_s']:.1f} s: {line['detail']}{last}"
+                self._console.print(text, style="yellow", markup=False)
         elif line.get("event") == "bad-window":
             self._bad_windows += 1
             if self._bad_windows <= _BAD_WINDOWS_SHOWN:

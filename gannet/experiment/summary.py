@@ -14,7 +14,7 @@ import numpy as np
 from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from gannet.fabrics.job import Job, Outcome
 from gannet.ledger.origin import processor
-from gannet.ledger.records import Environment, Host, PlayerFacts, StepTime, Summary, TopologyFacts
+from gannet.ledger.records import Environment, Host, PlayerFacts, Step, StepTime, Summary, TopologyFacts
 from gannet.ledger.writer import Ledger, now
 from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import parts_of
@@ -26,6 +26,8 @@ from gannet.node.training.meter import LAYERS
 from gannet.spec.notes import idle_settings
 from gannet.spec.run_spec import RunSpec
 from gannet.version import version as gannet_version
+
+_LINKS_NAMED = 6
 
 
 def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, changes: Sequence[str] = ()) -> Summary:
@@ -41,7 +43,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         reasons.append(f"the run failed: {outcome.reason}")
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
     if ledger.missing and not outcome.lost:
-        reasons.append(f"{ledger.missing} messages were missing from mixes though no node was lost")
+        reasons.append(missing_messages(ledger))
     if ledger.disk.waited_s and not spec.fabric_kind.modelled:
         reasons.append(f"the disk was full for {ledger.disk.waited_s:.0f} s, in which nothing could end the training")
     reasons += [f"before step {was.step}: {reason}" for was in ledger.resumed for reason in was.reasons_before]
@@ -92,6 +94,22 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         trusted=outcome.status == "finished" and not reasons,
         reasons=tuple(reasons),
     )
+
+
+def missing_messages(ledger: Ledger) -> str:
+    """Which links' messages were missing from mixes, since when, and how many."""
+    found: dict[tuple[int, int], list[Step]] = {}
+    for rank, entries in ledger.stats.items():
+        for entry in entries:
+            for source in entry.missing:
+                found.setdefault((source, rank), []).append(entry)
+    links = [
+        f"link {src} → {dst} {len(steps)} from step {steps[0].step} ({steps[0].t_s:.1f} s) to step {steps[-1].step}"
+        for (src, dst), steps in sorted(found.items(), key=lambda link: -len(link[1]))
+    ]
+    more = f", and {len(links) - _LINKS_NAMED} more links" if len(links) > _LINKS_NAMED else ""
+    named = ", ".join(links[:_LINKS_NAMED])
+    return f"{ledger.missing} messages were missing from mixes though no node was lost: {named}{more}"
 
 
 def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, PlayerFacts]:

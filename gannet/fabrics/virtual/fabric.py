@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from gannet.fabrics.job import Job, LinkChange, Outcome, Sink
+from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.fabrics.tcp_model import frame_bytes
 from gannet.fabrics.virtual.clock import Timeline, Timer
@@ -72,6 +73,7 @@ class _Simulation:
             job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
         )
         edges, limits = exchange_edges(job.config, job.world), job.config.exchange
+        self._silent_links = SilentLinks(sink, edges)
         self._turns = VirtualTurns(job.world, edges, limits, self._links, self.time)
         self._segments = min(plan.segments for plan in job.plans)
         self._damage: dict[int, Corrupt] = {}
@@ -101,6 +103,7 @@ class _Simulation:
             self.time.at(fault.at_s, partial(self._strike, fault))
 
     def run(self) -> None:
+        self._silent_links.begin(self.job.plans, self.job.begin_s)
         try:
             while self.failure is None and self._active and self._step():
                 pass
@@ -292,6 +295,7 @@ class _Simulation:
     def on_step(self, rank: int, stats: StepStats) -> None:
         self._graph.moves(rank)
         self.sink.step(rank, stats)
+        self._silent_links.step(rank, stats, self.lost)
 
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         if self.sink.snapshot(rank, step, t_s, codec_bytes, x):

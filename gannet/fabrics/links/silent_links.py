@@ -1,0 +1,61 @@
+"""Says at once over which links no messages come: those configured to lose all, and those that steps report.
+
+A node that gossips trains on without a message that has not come; the run would only say at its end that messages
+were missing. Each link is told once before training, where its plan lets nothing through and training begins all the
+same (on a model of the links; real ones open no connection), and once when the first message is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Sequence
+from typing import TYPE_CHECKING
+
+from gannet.fabrics.job import Sink
+from gannet.netem.links.plan import InterfacePlan
+
+if TYPE_CHECKING:
+    from gannet.node.training.meter import StepStats
+
+_ALL_PERCENT = 100.0
+_NAMED = 6
+
+
+def _loses_all(plans: Sequence[InterfacePlan], src: int, dst: int) -> bool:
+    return plans[dst].paths[plans[src].address].any_loss_percent >= _ALL_PERCENT
+
+
+def dead_links(edges: Collection[tuple[int, int]], plans: Sequence[InterfacePlan]) -> str:
+    """Which links between the ends of `edges` lose everything by the plans of all nodes, by rank; "" for none."""
+    ways = sorted({*edges, *((dst, src) for src, dst in edges)})
+    dead = [f"{src} → {dst}" for src, dst in ways if _loses_all(plans, src, dst)]
+    if not dead:
+        return ""
+    more = f" and {len(dead) - _NAMED} more" if len(dead) > _NAMED else ""
+    return f"link {', '.join(dead[:_NAMED])}{more} lose{'s' * (len(dead) == 1)} every packet"
+
+
+class SilentLinks:
+    """Tells `sink` of silent links, in lines of the event "silent-link"; `edges`: those that training uses."""
+
+    def __init__(self, sink: Sink, edges: Collection[tuple[int, int]]) -> None:
+        self._sink, self._edges = sink, sorted(edges)
+        self._known: set[tuple[int, int]] = set()
+
+    def begin(self, plans: Sequence[InterfacePlan], t_s: float) -> None:
+        """Tell which links the plans of all nodes, by rank, let nothing through when training begins."""
+        for src, dst in self._edges:
+            if _loses_all(plans, src, dst):
+                self._tell(src, dst, t_s, "loses every packet from the start, as configured")
+
+    def step(self, rank: int, stats: StepStats, lost: Container[int]) -> None:
+        """Take in a node's step; messages of lost nodes are missing for that reason."""
+        for src in stats.missing:
+            if src not in lost and (src, rank) not in self._known:
+                self._known.add((src, rank))
+                message = f"the message of node {src}, which did not come in time for step {stats.step}"
+                what = f"node {rank} trains without {message}"
+                self._tell(src, rank, stats.t_s, what)
+
+    def _tell(self, src: int, dst: int, t_s: float, what: str) -> None:
+        line = {"t_s": t_s, "event": "silent-link", "src": src, "dst": dst}
+        self._sink.links({**line, "detail": f"link {src} → {dst}: {what}"})

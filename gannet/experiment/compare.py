@@ -54,6 +54,8 @@ def execute(
     runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
     resumed = plan.resumed if plan else frozenset()
     places = {(spec.arm, spec.seed): run_folder(folder, spec) for spec in runs}
+    for root in dict.fromkeys(spec.data.root for spec in runs if spec.data.name == "image-folder"):
+        console.print(f"reading every image in {root}", style="dim", markup=False)
     changes = changes_since(plan) if plan else {}
     if plan is not None and changes and not plan.allow_changes:
         raise SpecError(f"{as_lines(changes, runs)}\n{ALLOW}")

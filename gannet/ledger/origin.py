@@ -19,6 +19,7 @@ from gannet.spec.run_spec import RunSpec
 from gannet.version import version as gannet_version
 
 _DATA = "data"
+_SHOWN = 16  # hexadecimal digits of a SHA-256
 _SHARING = {"sharding", "alpha", "classes_per_node", "min_per_node"}
 
 
@@ -84,4 +85,4 @@ def processor() -> str:
 
 
 def _in_words(data: Mapping[str, object]) -> str:
-    return f"{data.get('images')} images, SHA-256 {data.get('sha256')}"
+    return f"{data.get('images')} images, SHA-256 {str(data.get('sha256'))[:_SHOWN]}"

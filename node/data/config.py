@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -74,7 +73,7 @@ class DataConfig(Settings):
         if self.name != "image-folder" and (self.value_range is not None or self.unreadable != "error"):
             field = "value_range" if self.value_range is not None else "unreadable"
             raise ValueError(f"{field} belongs to name: image-folder; leave it out for {self.name}")
-        if isinstance(self.value_range, tuple) and not -inf < self.value_range[0] < self.value_range[1] < inf:
+        if isinstance(self.value_range, tuple) and self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range: two numbers, the lower first (got {list(self.value_range)})")
         if self.sharding == "dirichlet" and self.alpha is None:
             raise ValueError("sharding: dirichlet needs alpha, for example alpha: 0.5")

@@ -25,6 +25,12 @@ class GossipPgaConfig(Method):
     def averages(self) -> Collective | None:
         return self.collective if self.global_every is not None else None
 
+    @property
+    def first_acts(self) -> dict[str, tuple[int, str]]:
+        if self.global_every is None:
+            return {}
+        return {"global_every": (self.global_every, "all nodes average")}
+
     def traffic(self, group: Group, vector: FlatVector) -> Traffic:
         """That of all its H steps: H − 1 gossips and a global average, whose last hop is sure to be waited for; the
         others may overlap.

@@ -77,6 +77,7 @@ def test_players_stand_still_before_the_step_at_which_they_first_move() -> None:
             {"players": {"generator": {"algorithm": {"name": "cp-oadam", "every": 50}}}},
             "players.generator.algorithm.every: nodes exchange at step 50 first",
         ),
+        ({"algorithm": {"name": "gossip-pga", "global_every": 30}}, "algorithm.global_every: all nodes average at "),
         ({"algorithm": {"name": "md-gan"}, "task": {"width": 8}}, "algorithm.swap_every: discriminators change"),
         (
             {"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 30}},

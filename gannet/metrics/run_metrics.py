@@ -130,8 +130,10 @@ class MetricsSink:
                 self._link_change(line)
             case "configured":
                 self._configured(line)
-            case "series" | "strangers":
-                pass  # a series' steps are reported as "configured" events; strangers' packets were not training's
+            case "series" | "strangers" | "silent-link":
+                # A series' steps are reported as "configured" events; strangers' packets were not training's; nodes
+                # export for whom they wait, and whose messages are missing.
+                pass
             case "bad-window":
                 self._run.add("gannet_bad_windows", 1, line["node"])
                 self._run.add("gannet_bad_window_seconds", line["to_s"] - line["from_s"], line["node"])

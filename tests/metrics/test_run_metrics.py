@@ -182,6 +182,7 @@ def test_bad_windows_are_counted_and_series_are_no_news(watched: Watched) -> Non
     watched.sink.links({"t_s": 6.0, "event": "series", "name": "trace", "at_s": [], "late_ms": [], "nodes": {}})
     assert watched.series("gannet_bad_windows_total") == {("0",): 0, ("1",): 2}
     assert watched.series("gannet_bad_window_seconds_total") == {("0",): 0, ("1",): 1.0}
+    watched.sink.links({"t_s": 1.0, "event": "silent-link", "src": 0, "dst": 1, "detail": "link 0 → 1: …"})
     assert watched.series("gannet_unknown_link_events_total") == {}
 
 

@@ -2,7 +2,8 @@
 
 A node that gossips trains on without a message that has not come; the run would only say at its end that messages
 were missing. Each link is told once before training, where its plan lets nothing through and training begins all the
-same (on a model of the links; real ones open no connection), and once when the first message is missing.
+same (on a model of the links; real ones open no connection), once when a node has waited long for a message, and once
+when the first one is missing.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class SilentLinks:
     def __init__(self, sink: Sink, edges: Collection[tuple[int, int]]) -> None:
         self._sink, self._edges = sink, sorted(edges)
         self._known: set[tuple[int, int]] = set()
+        self._awaited: set[tuple[int, int]] = set()
 
     def begin(self, plans: Sequence[InterfacePlan], t_s: float) -> None:
         """Tell which links the plans of all nodes, by rank, let nothing through when training begins."""
@@ -55,6 +57,12 @@ class SilentLinks:
                 message = f"the message of node {src}, which did not come in time for step {stats.step}"
                 what = f"node {rank} trains without {message}"
                 self._tell(src, rank, stats.t_s, what)
+
+    def waits(self, rank: int, src: int, step: int, t_s: float) -> None:
+        """Take in that a node has run out of patience with a peer's message, well before it gives the message up."""
+        if (src, rank) not in self._awaited | self._known:
+            self._awaited.add((src, rank))
+            self._tell(src, rank, t_s, f"node {rank} still waits for the message of node {src} for step {step}")
 
     def _tell(self, src: int, dst: int, t_s: float, what: str) -> None:
         line = {"t_s": t_s, "event": "silent-link", "src": src, "dst": dst}

@@ -52,6 +52,7 @@ class Session:
         self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
         self.t_s = dict.fromkeys(range(job.world), job.begin_s)
         self.failure: str | None = None
+        self.began: float | None = None
         self.graph = WaitGraph()
         self.edges = sorted(exchange_edges(job.config, job.world))
         self.silent_links = SilentLinks(sink, self.edges)
@@ -161,14 +162,14 @@ class Session:
         log.info("training starts")
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
-        quiet_since = begin = time.monotonic()
+        quiet_since = self.began = time.monotonic()
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
             self._take_link_lines()
             if self.failure is not None:
                 raise Failed(self.failure)
-            if self.job.stop_s is not None and self.job.begin_s + time.monotonic() - begin >= self.job.stop_s:
+            if self.job.stop_s is not None and self._now_s() >= self.job.stop_s:
                 self.stop_wanted = True
             if self.stop_wanted:
                 self._stop_soon()
@@ -258,6 +259,7 @@ class Session:
                 self.graph.moves(rank)
             case "waiting":
                 self.graph.waits(rank, report.waiting.source)
+                self.silent_links.waits(rank, report.waiting.source, self.steps[rank] + 1, self._now_s())
                 culprit = self.graph.culprit(rank)
                 if culprit is not None and culprit in self.alive:
                     self.hang_detector.add(culprit, self.steps[culprit])
@@ -300,6 +302,10 @@ class Session:
         for rank in self.stopping.silent(self.alive, time.monotonic()):
             self.controller.order(rank, abort={"reason": "this node has not answered for too long"})
             self._lose(rank, "it hangs: it does not say where it can leave")
+
+    def _now_s(self) -> float:
+        """The training clock; before training, where it will begin."""
+        return self.job.begin_s + (0.0 if self.began is None else time.monotonic() - self.began)
 
     def _held(self, rank: int) -> bool:
         return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))

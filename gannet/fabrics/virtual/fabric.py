@@ -249,6 +249,7 @@ class _Simulation:
     def _grow_impatient(self, node: Node, source: int) -> None:
         """A node has run out of patience: the node that all wait for gets a little longer."""
         self._graph.waits(node.rank, source)
+        self._silent_links.waits(node.rank, source, node.steps + 1, self.time.now_s)
         culprit = self._graph.culprit(node.rank)
         if culprit is not None:
             step = self.nodes[culprit].steps

@@ -10,9 +10,11 @@ import pytest
 
 import gannet
 from gannet.fabrics.job import LinkChange
+from gannet.fabrics.session.session import Session
 from gannet.fabrics.virtual.faults import Kill
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
+from gannet.node.wire import control_pb2
 from tests.support.games import BilinearGame
 from tests.support.runs import Memory, virtual_job
 
@@ -53,31 +55,49 @@ def silent(memory: Memory) -> list[tuple[int, int, str]]:
 
 def test_a_link_that_is_dead_from_the_start_is_named_before_any_step_and_with_its_first_missing_message() -> None:
     memory = run(links=DEAD)
-    first, second = silent(memory)[:2]
+    first, waits = silent(memory)[:2]
+    second = next(line for line in silent(memory) if "did not come" in line[2])
     assert memory.order[0] == "silent-link"
     assert first[:2] == (0, 1) and "loses every packet from the start, as configured" in first[2]
+    assert waits == (0, 1, "link 0 → 1: node 1 still waits for the message of node 0 for step 1")
     assert second[:2] == (0, 1) and "did not come in time for step 1" in second[2]
-    told = next(at for at, what in enumerate(memory.order[1:], start=1) if what == "silent-link")
+    line = next(line for line in memory.link_lines if "did not come" in line["detail"])
+    told = [at for at, what in enumerate(memory.order) if what == "silent-link"][memory.link_lines.index(line)]
     missing = next(stats for stats in memory.steps[1] if stats.missing)
     assert missing.step == 1 and missing.missing == (0,)
-    assert memory.order[told - 1] == "step" and memory.link_lines[1]["t_s"] == missing.t_s  # at once
+    assert memory.order[told - 1] == "step" and line["t_s"] == missing.t_s  # at once
 
 
 def test_each_link_is_named_once_and_sound_ones_never() -> None:
     assert silent(run()) == []
     found = silent(run(steps=8, links=DEAD))
-    assert len(found) == 1 + len({(src, dst) for src, dst, _ in found})
+    assert len(found) == len(set(found))
+    for what in ("still waits", "did not come in time"):
+        links = [(src, dst) for src, dst, detail in found if what in detail]
+        assert len(links) == len(set(links)) and (0, 1) in links
 
 
 def test_a_link_that_dies_later_is_named_with_its_step() -> None:
     memory = run(steps=8, links=LinkState(profile=PROFILE), changes=(LinkChange(0.2, DEAD),))
-    (src, dst, detail), *_ = silent(memory)
+    src, dst, detail = next(line for line in silent(memory) if "did not come" in line[2])
     since = next(stats.step for stats in memory.steps[1] if stats.missing)
     assert (src, dst) == (0, 1) and since > 1 and detail.endswith(f"for step {since}")
 
 
 def test_who_is_lost_has_no_silent_links() -> None:
     assert silent(run(steps=20, faults=(Kill(2, 0.3),))) == []
+
+
+def test_a_session_names_whom_a_node_waits_for_long_before_it_gives_up() -> None:
+    """On real links the deadline of a round is minutes, and a node reports at the end of its patience."""
+    memory = Memory()
+    session = Session(virtual_job({"name": "dp-oadam"}, 4, 4), memory, None, "none")  # type: ignore[arg-type]
+    session.alive = set(range(4))
+    for _ in range(2):
+        session._hear(1, control_pb2.Report(waiting=control_pb2.Waiting(source=2)))
+    assert silent(memory) == [(2, 1, "link 2 → 1: node 1 still waits for the message of node 2 for step 1")]
+    session._hear(1, control_pb2.Report(step=control_pb2.Step(step=1, t_s=24.0, missing=[2])))
+    assert silent(memory)[1][2].endswith("did not come in time for step 1")
 
 
 def test_the_run_ends_untrusted_with_the_links_their_steps_and_counts(

@@ -127,12 +127,18 @@ def resume(
             help="Resume although data, versions or the processor are others than before; the report then says so.",
         ),
     ] = False,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="stop.KEY=VALUE", help="A later end, e.g. --set stop.steps=900: finished runs go on too."
+        ),
+    ] = None,
 ) -> None:
     """Resume from the latest checkpoint (checkpoint_every in the spec), bit for bit as if never interrupted."""
     from gannet.experiment.resume import resume_plan
 
     with errors_as_messages():
-        plan = resume_plan(folder, allow_changes)
+        plan = resume_plan(folder, allow_changes, stop or ())
     execute_spec(plan.comparison, plan.folder, plan)
 
 

@@ -24,7 +24,7 @@ from gannet.ledger.files import read_json, read_yaml, validate
 from gannet.ledger.full_disk import FULL
 from gannet.ledger.origin import check_data
 from gannet.ledger.records import Summary, to_json
-from gannet.ledger.writer import write_json
+from gannet.ledger.writer import write_json, write_yaml
 from gannet.report import comparison_table, read_comparison, read_run, write_report, write_run_report, write_summary
 from gannet.report.summary import conclusion_text
 from gannet.scores.comparable import unlike_arms
@@ -68,6 +68,8 @@ def execute(
         console.print(f"note: {note}", style="yellow", markup=False)
     if plan is None:
         begin_comparison(comparison, folder)
+    elif plan.longer:
+        write_yaml(folder / "spec.yaml", comparison.whole())
     display = DisplayTee(terminal, *observers)
     summaries: list[Summary] = []
     faults = 0

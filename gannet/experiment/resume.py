@@ -7,17 +7,19 @@ the run folder (see Ledger): the same steps are made again, with the same bits.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, read_yaml
-from gannet.spec.load import SpecError, explain, load_spec
-from gannet.spec.run_spec import ComparisonSpec, RunSpec
+from gannet.spec.load import SpecError, explain, load_spec, override_pairs
+from gannet.spec.run_spec import ComparisonSpec, RunSpec, StopSpec
 
 ALLOW = "resume with what was there, or with --allow-changes, which the report says of the run"
 _UNRECORDED = {"data and versions": "not recorded"}  # by an older version
@@ -27,7 +29,8 @@ _UNRECORDED = {"data and versions": "not recorded"}  # by an older version
 class ResumePlan:
     """The remaining runs of a comparison in `folder`.
 
-    `resumed` are resumed; `again` have no checkpoint and begin again; the others have not begun.
+    `resumed` are resumed; `again` have no checkpoint and begin again; the others have not begun. `longer`: the
+    comparison has another end than its folder says.
     """
 
     comparison: ComparisonSpec
@@ -36,28 +39,43 @@ class ResumePlan:
     resumed: frozenset[Path]
     again: frozenset[Path] = frozenset()
     allow_changes: bool = False
+    longer: bool = False
 
 
-def resume_plan(folder: Path, allow_changes: bool = False) -> ResumePlan:
-    """The plan for a comparison's or a run's folder; torch is not imported. ValueError: why it cannot resume."""
+def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] = ()) -> ResumePlan:
+    """The plan for a comparison's or a run's folder; torch is not imported. ValueError: why it cannot resume.
+
+    `stop`: a new end, such as "stop.steps=90"; runs that finished before it resume too.
+    """
     comparison, root = _comparison_in(folder.absolute())
+    if stop:
+        if root != folder.absolute():
+            raise ValueError(f"--set: the runs of a comparison end alike; give its folder, {root}")
+        comparison = _with_end(comparison, stop)
     left: list[RunSpec] = []
     resumed: set[Path] = set()
     again: set[Path] = set()
     for spec in comparison.runs():
         place = root / spec.arm / f"seed-{spec.seed}"
         if _status(place) == "finished":
-            continue
+            if not stop or _reached(place, spec.stop):
+                continue
+            _newest(place, spec.nodes)  # an error: what has finished is not made again from its start
         left.append(spec)
-        if CheckpointFolder(place, spec.nodes).whole():
+        if whole := CheckpointFolder(place, spec.nodes).whole():
+            if stop and spec.stop.steps is not None and spec.stop.steps <= whole[-1]:
+                raise ValueError(f"--set: {place} has come to step {whole[-1]} already; give a later end")
             resumed.add(place)
         elif place.exists():
             if (folder / "steps.jsonl").exists() and (place / "steps.jsonl").stat().st_size:
                 _newest(place, spec.nodes)  # the one run that was asked for has steps and no checkpoint: an error
             again.add(place)
     if not left:
-        raise ValueError(f"{folder}: nothing to resume, every run has finished")
-    return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again), allow_changes)
+        raise ValueError(
+            f"{folder}: nothing to resume, every run has "
+            + (f"reached {', '.join(stop)}" if stop else "finished; to go on, give a later end: --set stop.steps=…")
+        )
+    return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again), allow_changes, bool(stop))
 
 
 def changes_since(plan: ResumePlan) -> dict[tuple[str, int], tuple[str, ...]]:
@@ -151,6 +169,38 @@ def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
     if folder.parts[-2:] != (spec.arm, f"seed-{spec.seed}"):
         raise ValueError(f"{folder}: a run is resumed where it was made, in <folder>/{spec.arm}/seed-{spec.seed}")
     return ComparisonSpec(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}), folder.parents[1]
+
+
+def _with_end(comparison: ComparisonSpec, sets: Sequence[str]) -> ComparisonSpec:
+    """The comparison with other `stop` settings for all arms. Raises ValueError for any other setting."""
+    fields: dict[str, Any] = {}
+    for key, value in override_pairs(sets):
+        section, _, name = key.partition(".")
+        if section != "stop" or name not in StopSpec.model_fields:
+            raise ValueError(
+                f"--set {key}: a run goes on as it began; only its end can be set: "
+                f"{', '.join(f'stop.{field}' for field in StopSpec.model_fields)}"
+            )
+        fields[name] = value
+    try:
+        arms = {
+            name: arm.model_copy(update={"stop": StopSpec.model_validate({**arm.stop.model_dump(), **fields})})
+            for name, arm in comparison.arms.items()
+        }
+    except ValidationError as error:
+        raise SpecError("\n".join(f"--set stop.{line}" for line in explain(error))) from None
+    return comparison.model_copy(update={"arms": arms})
+
+
+def _reached(run: Path, stop: StopSpec) -> bool:
+    """Whether the finished run has come to that end."""
+    summary = read_json(run / "summary.json") or {}
+    steps, seconds, best = summary.get("steps") or 0, summary.get("seconds") or 0.0, summary.get("best_score")
+    return (
+        (stop.steps is not None and steps >= stop.steps)
+        or (stop.seconds is not None and seconds >= stop.seconds)
+        or (stop.score is not None and best is not None and best <= stop.score)
+    )
 
 
 def _status(run: Path) -> str:

@@ -60,6 +60,7 @@ class Ledger:
             self.disk.write(lambda: self._describe(spec))
         else:
             self._go_back(resumed)
+            self.disk.write(lambda: self._describe(spec))  # it may have another end now
         self._steps = LineFile(folder / "steps.jsonl", self.disk)
         self._links = LineFile(folder / "links.jsonl", self.disk)
         if resumed is not None:

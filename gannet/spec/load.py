@@ -58,7 +58,7 @@ def load_spec(
 
 def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> ComparisonSpec:
     """A checked ComparisonSpec from a parsed spec; `where` names it in errors."""
-    sets = _pairs(overrides)
+    sets = override_pairs(overrides)
     base = dict(raw)
     for key, value in sets:
         head, _, rest = key.partition(".")
@@ -158,7 +158,7 @@ def _seeds(base: dict[str, Any], where: str) -> list[int]:
     return list(seeds)
 
 
-def _pairs(overrides: Overrides) -> list[tuple[str, Any]]:
+def override_pairs(overrides: Overrides) -> list[tuple[str, Any]]:
     if isinstance(overrides, Mapping):
         return [(str(key), value) for key, value in overrides.items()]
     if isinstance(overrides, str):

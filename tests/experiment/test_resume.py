@@ -111,6 +111,62 @@ def test_the_ledger_is_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
     assert once["step"] == 20 and once["reasons_before"] == []
 
 
+def longer(folder: Path, *sets: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, ["resume", str(folder), *(word for text in sets for word in ("--set", text))])
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+@pytest.mark.parametrize("every", [4, 7])  # steps between checkpoints: with one at the end, and with none
+def test_a_finished_comparison_goes_on_to_a_later_end(tmp_path: Path, every: int) -> None:
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(SPEC | {"seeds": [1, 2], "checkpoint_every": every}))
+    for name, steps in (("short", 40), ("whole", 60)):
+        line = [
+            "compare",
+            str(tmp_path / "quick.yaml"),
+            "--out",
+            str(tmp_path / name),
+            "--set",
+            f"stop.steps={steps}",
+        ]
+        assert CliRunner().invoke(app, line).exit_code == 0
+    longer(tmp_path / "short", "stop.steps=60")
+    for seed in (1, 2):
+        run, whole = (tmp_path / name / "run" / f"seed-{seed}" for name in ("short", "whole"))
+        assert snapshots(run) == snapshots(whole) and len(snapshots(run)) == 3 * 13
+        assert by_node(lines(run), "codec_bytes") == by_node(lines(whole), "codec_bytes")
+        assert (read_run(run).summary.status, read_run(run).summary.steps) == ("finished", 60)
+        assert (run / "spec.yaml").read_text() == (whole / "spec.yaml").read_text()
+    assert (tmp_path / "short" / "spec.yaml").read_text() == (tmp_path / "whole" / "spec.yaml").read_text()
+    assert "every run has reached stop.steps=50" in longer(tmp_path / "short", "stop.steps=50", status=2)
+    assert "a later end: --set stop.steps" in longer(tmp_path / "short", status=2)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["batch=64"], "only its end can be set: stop.steps, stop.seconds, stop.score"),
+        (["stop.hours=3"], "only its end can be set"),
+        (["stop.steps=-1"], "--set stop.steps: "),
+        (["stop.steps"], "write key=value"),
+    ],
+)
+def test_only_the_end_of_a_run_can_be_set(tmp_path: Path, sets: list[str], words: str) -> None:
+    begin_comparison(comparison(), tmp_path)
+    assert words in longer(tmp_path, *sets, status=2)
+
+
+def test_a_later_end_needs_checkpoints_and_the_comparisons_folder(tmp_path: Path) -> None:
+    plain = comparison(checkpoint_every=None)
+    begin_comparison(plain, tmp_path)
+    run = tmp_path / "run" / "seed-1"
+    run_one(plain.runs()[0], run, run_virtual)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+    assert "no step of which all nodes have a checkpoint" in longer(tmp_path, "stop.steps=60", status=2)
+    assert f"give its folder, {tmp_path}" in longer(run, "stop.steps=60", status=2)
+    assert before == {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+
+
 def test_it_can_be_interrupted_again_and_by_the_user(tmp_path: Path) -> None:
     (spec,) = comparison().runs()
     run_one(spec, tmp_path / "whole", run_virtual)

@@ -40,7 +40,6 @@ def check_plugins(comparison: ComparisonSpec) -> None:
         _check_codecs(spec)
         _check_topologies(spec)
         _check_methods(name, spec)
-        _check_device(name, spec)
 
 
 def mistakes_in(
@@ -48,10 +47,11 @@ def mistakes_in(
 ) -> dict[tuple[str, int], tuple[str, ...]]:
     """By (arm, seed), what would end the run: of those that have mistakes. `resumed`: folders with checkpoints."""
     of_arms: dict[str, tuple[str, ...]] = {}
+    of_arm = (_check_plugins, _check_device, _check_score, _check_data, _check_job)
     found = {}
     for spec in runs:
         if spec.arm not in of_arms:
-            of_arms[spec.arm] = tuple(_mistakes(spec, (_check_plugins, _check_score, _check_data, _check_job)))
+            of_arms[spec.arm] = tuple(_mistakes(spec, of_arm))
         place = (resumed or {}).get((spec.arm, spec.seed))
         checks = [_check_shards] if place is None else [partial(_check_checkpoints, place)]
         mistakes = of_arms[spec.arm] or tuple(_mistakes(spec, checks))
@@ -99,13 +99,19 @@ def _check_plugins(spec: RunSpec) -> None:
     check_plugins(ComparisonSpec(name=spec.name, seeds=(spec.seed,), arms={spec.arm: spec}))
 
 
-def _check_device(arm: str, spec: RunSpec) -> None:
-    """Check that this machine has the device, where nodes run on it."""
+def missing_device(spec: RunSpec) -> str:
+    """That this machine lacks the run's device, where its nodes run on this machine; empty otherwise."""
     if not spec.fabric_kind.in_containers:
         try:
             present(torch.device(spec.device))
         except ValueError as error:
-            raise SpecError(f"in arm {arm}: {error}") from None
+            return str(error)
+    return ""
+
+
+def _check_device(spec: RunSpec) -> None:
+    if missing := missing_device(spec):
+        raise SpecError(missing)
 
 
 def _check_score(spec: RunSpec) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from gannet.experiment.checks import as_lines, mistakes_of_spec
+from gannet.experiment.checks import as_lines, missing_device, mistakes_of_spec
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
 from gannet.scores.comparable import unlike_arms
 from gannet.spec.load import SpecError
@@ -21,7 +21,10 @@ from gannet.spec.run_spec import ComparisonSpec, RunSpec
 
 
 def dry_run(comparison: ComparisonSpec, console: Console) -> None:
-    """Print the plan. Raises SpecError with all that a run would refuse, but what only data or a device tell."""
+    """Print the plan, and what a device here lacks for it.
+
+    Raises SpecError with all that a run would refuse, but what only data or a device tell.
+    """
     once = comparison.model_copy(update={"seeds": comparison.seeds[:1]}).runs()
     mistakes = as_lines(mistakes_of_spec(once), once)
     if unlike := unlike_arms(comparison):
@@ -41,7 +44,7 @@ def dry_run(comparison: ComparisonSpec, console: Console) -> None:
     for arm, (spec, cost) in costs.items():
         for line in lines(spec, cost):
             console.print(f"{arm}: {line}" if len(costs) > 1 else line, markup=False, soft_wrap=True)
-    for note in comparison_notes(comparison):
+    for note in (*dict.fromkeys(filter(None, map(missing_device, once))), *comparison_notes(comparison)):
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print()
     console.print(NOTES, style="dim", markup=False)

@@ -142,6 +142,7 @@ def test_papers_specs_are_checked_without_data_or_gpu(tmp_path: Path, monkeypatc
     for name, generator in (("wgan-gp-cifar10", "1,204,483"), ("sngan-cifar10", "4,276,739")):
         said = invoke("run", name, "--dry-run", "--set", "data.root=/no/such/folder")
         assert generator in said and "device cuda" in said
+        assert ("note: device cuda: this machine has none" in said) is not torch.cuda.is_available()
         assert "500,000 steps (100,000 of the generator)" in said and "down to 0 in 500,000 steps" in said
         spec = load_spec(name).arms["run"]
         assert (spec.batch, spec.task.critic_steps, spec.optimizer.learning_rate) == (64, 5, 2e-4)  # type: ignore[union-attr]

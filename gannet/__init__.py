@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gannet.experiment.api import RunError, compare, run
     from gannet.ledger.files import LedgerError
     from gannet.ledger.reader import Arm, Comparison, Run, read_comparison, read_run
+    from gannet.ledger.tables import tables
     from gannet.node.algorithms.collectives import gossip, ring_all_reduce, server_average
     from gannet.node.codecs.custom.base import Codec
     from gannet.node.methods.base import Method
@@ -52,12 +53,14 @@ __all__ = [
     "ring_all_reduce",
     "run",
     "server_average",
+    "tables",
 ]
 
 _PLACES = {
     "gannet.experiment.api": ("RunError", "compare", "run"),
     "gannet.ledger.files": ("LedgerError",),
     "gannet.ledger.reader": ("Arm", "Comparison", "Run", "read_comparison", "read_run"),
+    "gannet.ledger.tables": ("tables",),
     "gannet.node.algorithms.collectives": ("gossip", "ring_all_reduce", "server_average"),
     "gannet.node.codecs.custom.base": ("Codec",),
     "gannet.node.methods.base": ("Method",),

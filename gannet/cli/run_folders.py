@@ -1,4 +1,4 @@
-"""`gannet runs`: what is in the folder of runs. `gannet init`: a spec to begin with."""
+"""`gannet runs`: what is in the folder of runs; `gannet tables`: what they recorded. `gannet init`: a new spec."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from gannet.cli.running import console, errors_as_messages
 from gannet.console import fail, plain_table
 from gannet.ledger.overview import ResultsFolder, RunOverview, results_below
+from gannet.ledger.reader import read_comparison, read_run
 from gannet.spec.run_spec import is_folder_name
 
 TEMPLATE = files("gannet.spec") / "template.yaml"
@@ -139,7 +140,24 @@ def init(
     )
 
 
+def tables(
+    folder: Annotated[Path, typer.Argument(help="The folder of a comparison or of a single run.")],
+    to: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("tables"),
+    csv: Annotated[bool, typer.Option("--csv", help="CSV instead of Parquet.")] = False,
+) -> None:
+    """Write what was recorded as tables for pandas and others: runs, steps, scores, links and events."""
+    with errors_as_messages():
+        from gannet.ledger.tables import write_tables
+
+        single = (folder / "steps.jsonl").exists()
+        for file in write_tables(
+            read_run(folder) if single else read_comparison(folder), to, "csv" if csv else "parquet"
+        ):
+            console.print(str(file), markup=False, soft_wrap=True)
+
+
 def add_run_folders(app: typer.Typer) -> None:
     """Put the commands into `app`."""
     app.command(epilog="Example: [bold]gannet init lte.yaml[/bold], then [bold]gannet compare lte.yaml[/bold]")(init)
     app.command(epilog="Example: [bold]gannet runs[/bold], or [bold]gannet runs --json | jq .score[/bold]")(runs)
+    app.command(epilog="Example: [bold]gannet tables runs/demo-20260102-120000 --to demo-tables[/bold]")(tables)

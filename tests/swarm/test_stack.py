@@ -31,8 +31,9 @@ def compose() -> dict[str, Any]:
 @pytest.mark.parametrize("name", ["controller", "node", "prometheus", "grafana"])
 def test_a_service_is_the_one_of_compose(stack: dict[str, Any], compose: dict[str, Any], name: str) -> None:
     there, here = stack["services"][name], compose["services"][name]
-    for same in ("image", "command", "cap_drop", "cap_add", "read_only", "init", "user", "networks", "logging"):
+    for same in ("image", "command", "cap_drop", "cap_add", "read_only", "init", "user", "logging"):
         assert there.get(same) == here.get(same), same
+    assert list(there["networks"]) == list(here["networks"])  # Compose's have priorities, which a stack knows no more
     assert {key: int(value) for key, value in there.get("sysctls", {}).items()} == here.get("sysctls", {})
     assert there["deploy"]["endpoint_mode"] == "dnsrr"
     limits = there["deploy"]["resources"]["limits"]

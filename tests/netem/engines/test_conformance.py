@@ -27,6 +27,7 @@ from tests.netem.engines.conformance import (
 )
 from tests.netem.link_lab import ADDRESSES, IP_SHARE, TCP_SHARE, WIDE_ADDRESSES, Lab, node_plan
 from tests.netem.statistic import binomial_interval, bursts, lag_1, mean_deviation
+from tests.support.patience import seen_right
 
 pytestmark = pytest.mark.real("links")
 
@@ -197,17 +198,31 @@ def test_jitter(lab: Lab, engine: str, correlation: int) -> None:
             counts(lab, engine, paths, 1, 1)
         return
     count = 700
-    found = counts(lab, engine, paths, count, 11)
-    late = held_too_long(lab)
-    for rank, received in found.items():
-        assert [number for number, _ in received] == list(range(count))
-        latest_ms = 20 + 2 * {"uniform": 1, "normal": 4, "pareto": 4.92}[paths[rank].jitter_distribution] + 1
-        delays_ms = [late_ms for _, late_ms in received if late_ms < latest_ms]
-        assert len(delays_ms) >= max(count / 2, (0.95 if EMULATED else 0.98) * count - late)
+    deviations_ms = {
+        rank: pytest.approx(2 * deviation(path.jitter_distribution), rel=0.1 if engine == "nfqueue" else 0.25)
+        for rank, path in paths.items()
+    }
+
+    def look() -> dict[int, list[float]]:
+        """The delays of each path, without those of packets that the machine held up for longer than jitter can."""
+        found = counts(lab, engine, paths, count, 11)
+        late = held_too_long(lab)
+        delays_ms = {}
+        for rank, received in found.items():
+            assert [number for number, _ in received] == list(range(count))
+            latest_ms = 20 + 2 * {"uniform": 1, "normal": 4, "pareto": 4.92}[paths[rank].jitter_distribution] + 1
+            delays_ms[rank] = [late_ms for _, late_ms in received if late_ms < latest_ms]
+            assert len(delays_ms[rank]) >= max(count / 2, (0.95 if EMULATED else 0.98) * count - late)
+        return delays_ms
+
+    def undisturbed(delays_ms: dict[int, list[float]]) -> bool:
+        """Packets held up for less than that are in the deviation: two in a hundred can add a seventh."""
+        return all(mean_deviation(found)[1] == deviations_ms[rank] for rank, found in delays_ms.items())
+
+    for rank, delays_ms in seen_right(look, undisturbed, looks=3).items():
         mean_ms, deviation_ms = mean_deviation(delays_ms)
-        wanted_ms = 2 * deviation(paths[rank].jitter_distribution)
         assert mean_ms == pytest.approx(20, abs=1)
-        assert deviation_ms == pytest.approx(wanted_ms, rel=0.1 if engine == "nfqueue" else 0.25)
+        assert deviation_ms == deviations_ms[rank]
         assert lag_1(delays_ms) == pytest.approx(correlation / 100, abs=0.12 if engine == "nfqueue" else 0.18)
 
 

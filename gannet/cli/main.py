@@ -130,7 +130,9 @@ def resume(
     stop: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="stop.KEY=VALUE", help="A later end, e.g. --set stop.steps=900: finished runs go on too."
+            "--set",
+            metavar="stop.KEY=VALUE",
+            help="A later end, e.g. --set stop.steps=900: finished runs continue too.",
         ),
     ] = None,
 ) -> None:

@@ -73,7 +73,11 @@ def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] =
     if not left:
         raise ValueError(
             f"{folder}: nothing to resume, every run has "
-            + (f"reached {', '.join(stop)}" if stop else "finished; to go on, give a later end: --set stop.steps=…")
+            + (
+                f"reached {', '.join(stop)}"
+                if stop
+                else "finished; to continue, give a later end: --set stop.steps=…"
+            )
         )
     return ResumePlan(comparison, root, tuple(left), frozenset(resumed), frozenset(again), allow_changes, bool(stop))
 
@@ -178,7 +182,7 @@ def _with_end(comparison: ComparisonSpec, sets: Sequence[str]) -> ComparisonSpec
         section, _, name = key.partition(".")
         if section != "stop" or name not in StopSpec.model_fields:
             raise ValueError(
-                f"--set {key}: a run goes on as it began; only its end can be set: "
+                f"--set {key}: a run resumes as it began; only its end can be set: "
                 f"{', '.join(f'stop.{field}' for field in StopSpec.model_fields)}"
             )
         fields[name] = value

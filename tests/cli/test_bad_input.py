@@ -147,6 +147,7 @@ TAKES_A_FILE = [
     ["report", "{}"],
     ["score", "{}"],
     ["sample", "{}"],
+    ["tables", "{}"],
     ["export", "{}", "--to", "x.onnx"],
 ]
 

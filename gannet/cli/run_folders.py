@@ -86,7 +86,7 @@ def _rows(results: ResultsFolder) -> list[tuple[str, ...]]:
 
 def _state(runs: list[RunOverview]) -> str:
     counts = Counter(each.status for each in runs)
-    if len(counts) == 1 and len(runs) == 1:
+    if len(runs) == 1:
         return runs[0].status
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 

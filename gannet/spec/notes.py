@@ -1,6 +1,6 @@
 """Settings that take no effect in a run, and differences between arms that a ranking does not know of, in sentences.
 
-They are no mistakes: arms share settings, and a short trial of a long spec is one. But whoever reads the result must
+They are no mistakes: arms share settings, and a short trial of a long spec is one. But the reader of the result must
 know. What a method's or a task's setting needs to act is declared there (`first_acts`).
 """
 

@@ -54,7 +54,7 @@ def train(rank: int, world: int, address: str) -> list[np.ndarray]:
 
 
 def test_each_player_has_the_powersgd_that_is_called_when_it_moves() -> None:
-    """Before, whoever sat out the first compressed step never moved again, and a memory went to nobody."""
+    """Before, a player that sat out the first compressed step never moved again, and its memory was lost."""
     results = in_a_world(WORLD, train, free_address())
     assert all(isinstance(result, list) for result in results), results
     torch.manual_seed(np.random.RandomState(0).randint(1_000_000_000))  # PowerSGDState's and the hook's choice

@@ -84,10 +84,12 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
 def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:
     from gannet.experiment.checks import check_plugins
     from gannet.scores.comparable import check_comparable
+    from gannet.trained.start import carried
 
     check_plugins(comparison)
     check_comparable(comparison)
     folder.mkdir(parents=True, exist_ok=True)
+    comparison = carried(comparison, folder)
     nodes = max(arm.nodes for arm in comparison.arms.values())
     text = yaml12.dump(comparison.whole())
     try:

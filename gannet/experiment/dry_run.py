@@ -64,6 +64,8 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
     if o.decay_steps:
         rates += f", down to 0 in {o.decay_steps:,} steps"
     yield f"{rates}, β {o.beta1:g} and {o.beta2:g}, batch {spec.batch} a node, {spec.batch * spec.nodes} in all"
+    if spec.start_from is not None:
+        yield f"begins from {spec.start_from.title}"
     critic_steps = getattr(spec.task, "critic_steps", 1)
     if spec.stop.steps is not None:
         moves = f" ({spec.stop.steps // critic_steps:,} of the generator)" if critic_steps > 1 else ""

@@ -11,6 +11,7 @@ from gannet.node.config import NodeConfig
 from gannet.node.tasks import build_sampler
 from gannet.node.traffic.exchange import message_bytes
 from gannet.spec.run_spec import RunSpec
+from gannet.trained.start import start_of
 
 # The longest gradient on a crowded host before its node counts as dead: a multiple of its pace, or seconds where it
 # has none.
@@ -39,4 +40,16 @@ def job_of(spec: RunSpec) -> Job:
     config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine
     stop_s = spec.stop.seconds
-    return Job(config, spec.nodes, links, changes, stop_s, engine, spec.seed, size, compute_s, spec.links.stack)
+    return Job(
+        config,
+        spec.nodes,
+        links,
+        changes,
+        stop_s,
+        engine,
+        spec.seed,
+        size,
+        compute_s,
+        spec.links.stack,
+        start_weights=start_of(spec),
+    )

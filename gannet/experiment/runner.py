@@ -22,6 +22,7 @@ from gannet.scores.score_run import in_words, score_run
 from gannet.scores.scorer import AnyScorer
 from gannet.spec.load import SpecError
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
+from gannet.trained.start import recorded_start
 
 
 def run_one(
@@ -49,7 +50,8 @@ def run_one(
             display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
-    ledger.write_json("environment.json", environment(spec.fabric, data, {"origin": origin}).facts())
+    known = {"origin": origin, **recorded_start(spec)}
+    ledger.write_json("environment.json", environment(spec.fabric, data, known).facts())
     if (held := labels_held(spec)) is not None:
         ledger.write_json("shards.json", to_json(Shards(labels_by_node=tuple(held))))
     sinks: list[Sink] = [ledger, *([display] if display else [])]
@@ -64,7 +66,7 @@ def run_one(
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
-    facts = environment(spec.fabric, data, {"origin": origin, **outcome.environment}).facts()
+    facts = environment(spec.fabric, data, {**known, **outcome.environment}).facts()
     ledger.write_json("environment.json", facts)
     summary = summarise_run(spec, whole, ledger, outcome, changes or () if job.resumed is None else ())
     ledger.write_json("summary.json", to_json(summary))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
     from gannet.netem.measure.certificate import Certificate
     from gannet.node.config import NodeConfig
     from gannet.node.training.meter import StepStats
+    from gannet.node.training.start import StartWeights
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Job:
     `stack`: the settings of every node's TCP and shaped interface (the virtual fabric has neither). `message_bytes`
     and `compute_s` (the longest that a node may be busy between two exchanges) determine how long a node may be
     silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
-    and `changes` the remaining ones.
+    and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own.
     """
 
     config: NodeConfig
@@ -73,6 +74,7 @@ class Job:
     compute_s: float = 0.0
     stack: Stack = field(default_factory=Stack)
     resumed: Resumed | None = None
+    start_weights: StartWeights | None = None
 
     @property
     def begin_s(self) -> float:

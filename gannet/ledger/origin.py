@@ -16,9 +16,11 @@ from gannet.ledger.data_fingerprint import data_of
 from gannet.ledger.files import read_json, validate
 from gannet.ledger.records import Environment
 from gannet.spec.run_spec import RunSpec
+from gannet.trained.start import start_of
 from gannet.version import version as gannet_version
 
 _DATA = "data"
+_START, _DRAWN = "start_from", "drawn by the seed"
 _SHOWN = 16  # hexadecimal digits of a SHA-256
 _SHARING = {"sharding", "alpha", "classes_per_node", "min_per_node"}
 
@@ -38,6 +40,8 @@ def origin_of(spec: RunSpec) -> dict[str, str]:
         if spec.data.name == "image-folder":  # its files are decoded and scaled by these
             found |= {"pillow": version("pillow"), "torchvision": version("torchvision")}
         found[_DATA] = _in_words(data)
+    weights = start_of(spec)
+    found[_START] = _DRAWN if weights is None else f"weights of SHA-256 {weights.sha256[:_SHOWN]}"
     return found
 
 
@@ -72,9 +76,12 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, .
 
 
 def comparable_origin(origin: Mapping[str, str], of: RunSpec, to: RunSpec) -> dict[str, str]:
-    """What two runs of a comparison must have in common: where their specs name other data, not the data."""
-    same = of.data.model_dump(exclude=_SHARING) == to.data.model_dump(exclude=_SHARING)
-    return {name: value for name, value in origin.items() if same or name != _DATA}
+    """What two runs of a comparison must have in common: where their specs name other data or weights, not those."""
+    alike = {
+        _DATA: of.data.model_dump(exclude=_SHARING) == to.data.model_dump(exclude=_SHARING),
+        _START: of.start_from == to.start_from,
+    }
+    return {name: value for name, value in origin.items() if alike.get(name, True)}
 
 
 def processor() -> str:

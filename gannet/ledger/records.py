@@ -248,6 +248,17 @@ class Host(Record):
     memory_gb: float | None = None
 
 
+class StartFacts(Record):
+    """The weights that a run began from, if its task did not draw them all: `players` ("all") from `source`.
+
+    `sha256`: see gannet.node.training.start.StartWeights.
+    """
+
+    source: str
+    players: tuple[str, ...]
+    sha256: str
+
+
 class Environment(Record):
     """The machine and the versions that a run depends on (environment.json), and its fabric's additions."""
 
@@ -261,6 +272,7 @@ class Environment(Record):
     fabric: str = ""
     data: dict[str, Any] | None = None
     origin: dict[str, str] = {}  # what its bits depend on: see gannet.ledger.origin
+    start: StartFacts | None = None
 
     def facts(self) -> dict[str, Any]:
         """The recorded facts, as plain values."""

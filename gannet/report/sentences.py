@@ -7,7 +7,7 @@ from gannet.ledger.reader import Run
 from gannet.report import formatting as words
 from gannet.report.results import ArmResult, Results, final_score
 from gannet.report.verdicts import Conclusion, Contrast, Measure, Verdict
-from gannet.spec.notes import different_ends
+from gannet.spec.notes import different_ends, different_starts
 
 
 def sentence(results: Results, verdict: Verdict) -> str:
@@ -152,7 +152,12 @@ def _settings(results: Results) -> list[str]:
         found.append(f"{'' if len(whose) == len(each) else words.listing(whose) + ': '}{note}.")
     specs = {arm.label: arm.shown.spec for arm in results.arms if arm.shown is not None}
     stops = {label: spec["stop"] for label, spec in specs.items() if isinstance(spec.get("stop"), dict)}
-    return found + [f"{note}." for note in different_ends(stops)]
+    begun = {arm.label: arm.shown.environment.start for arm in results.arms if arm.shown is not None}
+    starts = {label: f"{at.source} (SHA-256 {at.sha256[:16]})" if at else "" for label, at in begun.items()}
+    if len(set(starts.values())) == 1 and all(starts.values()):
+        which = next(iter(starts)) if len(starts) == 1 else "All arms"
+        found.append(f"{which} began from {next(iter(starts.values()))}.")
+    return found + [f"{note}." for note in (*different_ends(stops), *different_starts(starts))]
 
 
 def _scored_otherwise(arm: ArmResult) -> list[str]:

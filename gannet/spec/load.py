@@ -17,6 +17,7 @@ from gannet.node.topologies.registry import TAGS
 from gannet.spec.overrides import merge, nest
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
 from gannet.spec.run_spec import SPEC_FOLDER, ComparisonSpec, RunSpec
+from gannet.spec.start import with_start
 
 SEEDS = 2**31
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -93,7 +94,8 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> Co
         prefix = "" if list(arms) == ["run"] else f"in arm {arm}: "
         try:
             chosen = chosen_files((key.removeprefix(f"arms.{arm}."), value) for key, value in sets)
-            resolved[str(arm)] = RunSpec.model_validate(with_texts(merged, Path(where).parent, chosen))
+            folder = Path(where).parent
+            resolved[str(arm)] = RunSpec.model_validate(with_start(with_texts(merged, folder, chosen), folder))
         except ValidationError as error:
             mistakes += [prefix + line for line in explain(error)]
         except SourceMissing as error:

@@ -22,7 +22,20 @@ def comparison_notes(comparison: ComparisonSpec) -> list[str]:
     for note in dict.fromkeys(note for notes in each.values() for note in notes):
         whose = [name for name, notes in each.items() if note in notes]
         found.append(note if len(whose) == len(arms) else f"{', '.join(whose)}: {note}")
-    return found + different_ends({name: arm.stop.model_dump() for name, arm in arms.items()})
+    starts = {name: arm.start_from.title if arm.start_from is not None else "" for name, arm in arms.items()}
+    return [*found, *different_ends({name: arm.stop.model_dump() for name, arm in arms.items()}),
+            *different_starts(starts)]  # fmt: skip
+
+
+def different_starts(starts: Mapping[str, str]) -> list[str]:
+    """A note if arms, by name, begin from different weights; empty: those that the seed draws."""
+    begins: dict[str, list[str]] = {}
+    for name, start in starts.items():
+        begins.setdefault(start, []).append(name)
+    if len(begins) < 2:
+        return []
+    each = "; ".join(f"{', '.join(names)} from {start or 'what the seed draws'}" for start, names in begins.items())
+    return [f"start_from: arms begin differently ({each}), so their scores and times are not of equal training"]
 
 
 def different_ends(stops: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -38,7 +51,7 @@ def different_ends(stops: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def idle_settings(spec: RunSpec) -> list[str]:
     """The settings of a run that do nothing of what they say, and why."""
-    return [*_too_late(spec), *spec.task.unused, *_not_modelled(spec)]
+    return [*_too_late(spec), *spec.task.unused, *_not_modelled(spec), *_begun_elsewhere(spec)]
 
 
 def _too_late(spec: RunSpec) -> Iterator[str]:
@@ -95,6 +108,13 @@ def _not_modelled(spec: RunSpec) -> Iterator[str]:
             yield f"engine: {spec.engine} does nothing on fabric {spec.fabric}, whose links are a model"
         if spec.links.stack != type(spec.links.stack)():
             yield f"links.stack: does nothing on fabric {spec.fabric}, which has no TCP"
+
+
+def _begun_elsewhere(spec: RunSpec) -> Iterator[str]:
+    start = type(spec.task).model_fields.get("start")  # of a game: where it begins
+    whole = spec.start_from is not None and not spec.start_from.players
+    if whole and start is not None and spec.task.model_dump()["start"] != start.default:
+        yield "task.start: does nothing, since start_from gives all values"
 
 
 def _end(stop: Mapping[str, Any]) -> str:

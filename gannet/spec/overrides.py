@@ -7,6 +7,8 @@ from typing import Any
 
 from gannet.netem.links.profile import PROFILE_FIELDS
 
+_STARTS = {"run", "file", "players"}
+
 
 def nest(key: str, value: Any) -> dict[str, Any]:
     """A dotted key's override as nested mappings: a.b=1 is {a: {b: 1}}."""
@@ -23,6 +25,9 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
         if key == "links" and isinstance(value, Mapping) and isinstance(old, Mapping) and "profile" in value:
             # A profile takes the place of a profile's fields.
             old = {name: each for name, each in old.items() if name not in PROFILE_FIELDS}
+        if key == "start_from" and isinstance(value, Mapping) and isinstance(old, Mapping):
+            named = value.keys() & _STARTS  # one kind of source takes the place of another
+            old = old if not named or named & old.keys() else {}
         if (
             isinstance(value, Mapping)
             and isinstance(old, Mapping)

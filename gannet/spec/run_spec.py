@@ -38,10 +38,11 @@ from gannet.node.tasks.config import PythonTaskConfig, Settings
 from gannet.spec.links import LinksSpec, unmodelled
 from gannet.spec.python_source import FIELDS
 from gannet.spec.score import ScoreSpec
+from gannet.spec.start import StartSpec
 
 SPEC_FOLDER = files("gannet.spec") / "shipped"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,63}")
-TAKEN = ("spec.yaml", "logs", "comparison.json", "report.html", "order.yaml")
+TAKEN = ("spec.yaml", "logs", "comparison.json", "report.html", "order.yaml", "start-weights")
 """Files and folders of a comparison, next to the folders of its arms."""
 
 _HEAD = ("name", "arm", "label", "fabric", "engine", "nodes")  # of a spec as it is written to a file
@@ -77,6 +78,7 @@ class RunSpec(TrainingSettings):
     engine: Literal["auto", "netem", "nfqueue"] = "auto"
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
     links: LinksSpec = Field(default_factory=LinksSpec)
+    start_from: StartSpec | None = None
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
 

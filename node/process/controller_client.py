@@ -93,14 +93,18 @@ class ControlLine:
 
         self._begin(self._deposit(header, payload()))
 
-    async def restore(self, token: str, rank: int, size: int) -> bytes:
-        """This node's checkpoint of `size` bytes. Raises CheckpointError if the length differs."""
+    async def restore(self, token: str, rank: int, size: int, start: bool = False) -> bytes:
+        """This node's checkpoint of `size` bytes, or the weights to start from.
+
+        Raises CheckpointError if the length differs.
+        """
         data = bytearray()
-        call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank))
+        call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank, start=start))
         async for chunk in call:
             data += chunk.data
         if len(data) != size:
-            raise CheckpointError(f"checkpoint of node {rank}: {len(data)} bytes came of {size}; resume again")
+            what = "weights to begin from" if start else "checkpoint"
+            raise CheckpointError(f"{what} of node {rank}: {len(data)} bytes came of {size}; try again")
         return bytes(data)
 
     def _begin(self, deposit: Coroutine[Any, Any, None]) -> None:

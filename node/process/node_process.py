@@ -37,6 +37,7 @@ from gannet.node.training.checkpoint import Checkpoint
 from gannet.node.training.loop import progress, train
 from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
+from gannet.node.training.start import StartWeights
 from gannet.node.training.worker import Worker
 from gannet.node.wire import control_pb2
 from gannet.node.wire.step import to_message
@@ -171,7 +172,11 @@ class _Life:
     def _train(self, assignment: control_pb2.Assignment) -> None:
         begin = time.monotonic()
         config = NodeConfig.model_validate_json(assignment.config_json)
-        worker = Worker(config, assignment.rank, assignment.world)
+        weights = None
+        if assignment.start_bytes:
+            fetched = self._line.restore(self._place.token, assignment.rank, assignment.start_bytes, start=True)
+            weights = StartWeights.unpack(self._in_loop(fetched), assignment.start_sha256)
+        worker = Worker(config, assignment.rank, assignment.world, start_weights=weights)
         self._run, self._rank = config.run, assignment.rank
         label(config.run, assignment.rank)
         log.info("joined as rank %d of %d, pid %d", assignment.rank, assignment.world, os.getpid())

@@ -31,6 +31,7 @@ from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, 
 from gannet.node.training.effects import Compute
 from gannet.node.training.peers import Diverged, Peers
 from gannet.node.training.player_peers import PlayersPeers
+from gannet.node.training.start import StartWeights
 
 Kept = TypeVar("Kept", bound=Keeps)
 
@@ -49,9 +50,19 @@ def device_of(wanted: str, rank: int, gpus: int) -> str:
 
 
 class Worker:
-    """A task, a topology and peers, as an algorithm sees them."""
+    """A task, a topology and peers, as an algorithm sees them.
 
-    def __init__(self, config: NodeConfig, rank: int, world: int, task: AnyTask | None = None) -> None:
+    `task`: instead of the one in the config. `start_weights`: they take the place of the task's own in x_0.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        rank: int,
+        world: int,
+        task: AnyTask | None = None,
+        start_weights: StartWeights | None = None,
+    ) -> None:
         torch.set_num_threads(config.threads)
         if config.device != "cpu":  # on the CPU the tasks' operations are deterministic as they are
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only then
@@ -60,6 +71,7 @@ class Worker:
         self.rank = rank
         self.world = world
         self.task = task if task is not None else self._build_task()
+        self._start_weights = start_weights
         self.topology = Topology(config.topology, world)
         self.parts = parts_of(config, players_in(self.task.layout))
         check_methods(config, custom=True)
@@ -185,7 +197,8 @@ class Worker:
 
     def initial(self) -> Tensor:
         """x_0, the same bits on every node."""
-        return self.task.initial()
+        x = self.task.initial()
+        return x if self._start_weights is None else self._start_weights.put_into(x, self.task.layout)
 
     def served(self, x: Tensor) -> Tensor:
         """x as used for snapshots and scores, after the task's transformation (see

@@ -196,18 +196,22 @@ class Order(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    START_BYTES_FIELD_NUMBER: _ClassVar[int]
+    START_SHA256_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     world: int
     config_json: str
     checkpoint_bytes: int
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ...) -> None: ...
+    start_bytes: int
+    start_sha256: str
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ...) -> None: ...
 
 class Warm(_message.Message):
     __slots__ = ("mesh_addresses",)
@@ -276,12 +280,14 @@ class SnapshotHeader(_message.Message):
     def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
 
 class RestoreRequest(_message.Message):
-    __slots__ = ("token", "rank")
+    __slots__ = ("token", "rank", "start")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     token: str
     rank: int
-    def __init__(self, token: _Optional[str] = ..., rank: _Optional[int] = ...) -> None: ...
+    start: bool
+    def __init__(self, token: _Optional[str] = ..., rank: _Optional[int] = ..., start: _Optional[bool] = ...) -> None: ...
 
 class CheckpointChunk(_message.Message):
     __slots__ = ("data",)

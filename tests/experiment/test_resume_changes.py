@@ -126,7 +126,8 @@ def test_a_checkpoint_says_what_it_is_of(tmp_path: Path) -> None:
     recorded = json.loads((run / "environment.json").read_text())  # written before training
     assert owner.origin == recorded["origin"]
     assert recorded["data"]["sha256"][:16] in owner.origin["data"]
-    assert {"gannet", "torch", "numpy", "processor", "data", "pillow", "torchvision"} == set(owner.origin)
+    versions = {"gannet", "torch", "numpy", "processor", "data", "pillow", "torchvision"}
+    assert versions | {"start_from"} == set(owner.origin)
 
 
 @pytest.mark.parametrize(

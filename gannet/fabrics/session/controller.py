@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
+from gannet.node.training.start import StartWeights
 from gannet.node.wire import control_pb2, control_pb2_grpc
 
 
@@ -86,6 +87,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
         self._states: Sequence[bytes] = ()
+        self._start, self._start_sha256 = b"", ""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="controller", daemon=True)
         self._server: grpc.aio.Server | None = None
@@ -93,6 +95,10 @@ class Controller(control_pb2_grpc.ControllerServicer):
     def resume(self, states: Sequence[bytes]) -> None:
         """Have the nodes resume from these checkpoints, by rank; call it before they join."""
         self._states = states
+
+    def begin_from(self, start: StartWeights) -> None:
+        """Have the nodes begin from these weights; call it before they join."""
+        self._start, self._start_sha256 = start.pack(), start.sha256
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any); returns the address with its port."""
@@ -168,6 +174,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 world=self.world,
                 config_json=self._config_json,
                 checkpoint_bytes=len(self._states[rank]) if self._states else 0,
+                start_bytes=len(self._start),
+                start_sha256=self._start_sha256,
             )
         )
         reading = asyncio.create_task(self._read(rank, request_iterator, line))
@@ -205,12 +213,12 @@ class Controller(control_pb2_grpc.ControllerServicer):
     async def Restore(
         self, request: control_pb2.RestoreRequest, context: Any
     ) -> AsyncIterator[control_pb2.CheckpointChunk]:
-        """Send a node's checkpoint, chunk by chunk; the node checks its digest."""
+        """Send a node's checkpoint, or the weights to begin from, chunk by chunk; the node checks the digest."""
         if not hmac.compare_digest(request.token.encode(), self._token.encode()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
-        if request.rank >= len(self._states):
+        if not request.start and request.rank >= len(self._states):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no checkpoint of rank {request.rank}")
-        data = self._states[request.rank]
+        data = self._start if request.start else self._states[request.rank]
         for start in range(0, len(data), SNAPSHOT_CHUNK_BYTES):
             yield control_pb2.CheckpointChunk(data=data[start : start + SNAPSHOT_CHUNK_BYTES])
 

@@ -125,6 +125,8 @@ class Session:
         self.controller = self.node_host.controller(job)
         if job.resumed is not None:
             self.controller.resume(job.resumed.states)
+        elif job.start_weights is not None:
+            self.controller.begin_from(job.start_weights)
         address = self.controller.start(self.node_host.serve_at)
         self.alive = set(range(job.world))
         self.node_host.populate(address, self.sink)

@@ -81,7 +81,7 @@ class _Simulation:
         self._active = job.world
         self.nodes: list[Node] = []
         for rank in range(job.world):
-            worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank])
+            worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank], job.start_weights)
             if job.resumed is not None:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
             codecs, limit = worker.codecs, worker.largest_payload

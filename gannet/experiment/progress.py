@@ -18,6 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gannet.console import plain_table
+from gannet.fabrics.job import NODE_LOST
 from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
@@ -141,9 +142,13 @@ class LiveDisplay:
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """Show changes of links, the first few silent links and intervals out of tolerance, but not samples."""
+        """Show lost nodes, changes of links, the first few silent links and intervals out of tolerance, but not
+        samples.
+        """
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
+        elif line.get("event") == NODE_LOST:
+            self._console.print(f"  at {line['t_s']:.1f} s: {line['detail']}", style="red", markup=False)
         elif line.get("event") == "silent-link":
             self._silent_links += 1
             if self._silent_links <= _SILENT_LINKS_SHOWN:

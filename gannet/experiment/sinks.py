@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from gannet.fabrics.job import Sink
+from gannet.fabrics.job import NODE_LOST, Sink
 from gannet.ledger.records import Summary
 from gannet.ledger.snapshots import comparable
 from gannet.netem.measure.certificate import Certificate
@@ -86,6 +86,9 @@ class DisplayTee(Tee):
 class ScoreGoal:
     """A Sink that scores the nodes' average as soon as a snapshot is complete, and reports when the goal is reached.
 
+    A snapshot is complete when all nodes that are not lost have deposited it. Each node's come in order, so those of
+    earlier steps are not kept once one is complete.
+
     It works in the driver's process; the nodes' training clocks do not stop for it, but on a crowded host it competes
     for processor time. Only runs with `stop: {score: …}` have one.
     """
@@ -93,7 +96,7 @@ class ScoreGoal:
     def __init__(self, spec: RunSpec) -> None:
         assert spec.stop.score is not None
         settings = spec.score
-        self._goal, self._world = spec.stop.score, spec.nodes
+        self._goal, self._awaited = spec.stop.score, set(range(spec.nodes))
         self._samples = settings.samples if settings else 1000
         features = settings.features if settings else "auto"
         self._scorer = scorer_for(spec.task, spec.data, self._samples, features=features)
@@ -106,18 +109,24 @@ class ScoreGoal:
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
 
-    def links(self, line: dict[str, Any]) -> None: ...
+    def links(self, line: dict[str, Any]) -> None:
+        """A lost node's snapshots are no longer waited for."""
+        if line.get("event") == NODE_LOST:
+            self._awaited.discard(line["node"])
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
 
     def certificate(self, certificate: Certificate) -> None: ...
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
-        """Whether the average of this step's snapshots reaches the goal."""
-        parts = self._parts.setdefault(step, {})
-        parts[rank] = x
-        if len(parts) < self._world:
+        """Whether the average of the latest complete step's snapshots reaches the goal."""
+        self._parts.setdefault(step, {})[rank] = x
+        complete = max((at for at, parts in self._parts.items() if self._awaited <= parts.keys()), default=None)
+        if complete is None:
             return False
-        del self._parts[step]
+        parts = self._parts[complete]
+        self._parts = {at: later for at, later in self._parts.items() if at > complete}
         average = comparable(parts, self._task.players, self._worker_player).mean(0)
+        if not average.isfinite().all():  # it has diverged, or rank 0 is lost and had the generator
+            return False
         return self._scorer.judge(self._task, average)[0].value <= self._goal

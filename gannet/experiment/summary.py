@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, mi
 from gannet.fabrics.job import Job, Outcome
 from gannet.ledger.origin import processor
 from gannet.ledger.records import Environment, Host, PlayerFacts, Step, StepTime, Summary, TopologyFacts
-from gannet.ledger.writer import Ledger, now
+from gannet.ledger.writer import Ledger, disk_was_full, now
 from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import parts_of
 from gannet.node.tasks import build_sampler
@@ -41,14 +41,13 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
     reasons = [] if outcome.certificate is None else list(outcome.certificate.reasons)
     if outcome.status == "failed":
         reasons.append(f"the run failed: {outcome.reason}")
-    reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(outcome.lost.items())]
-    if ledger.missing and not outcome.lost:
-        reasons.append(missing_messages(ledger))
+    lost = {**ledger.lost, **outcome.lost}  # a run that an error or Ctrl-C ended has told its losses all the same
+    reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(lost.items())]
+    if missing := missing_messages(ledger, lost):
+        reasons.append(missing)
     if ledger.disk.waited_s and not spec.fabric_kind.modelled:
-        reasons.append(f"the disk was full for {ledger.disk.waited_s:.0f} s, in which nothing could end the training")
-    reasons += [f"before step {was.step}: {reason}" for was in ledger.resumed for reason in was.reasons_before]
-    reasons += [f"resumed after step {was.step}, not as it began: {change}" for was in ledger.resumed
-                for change in was.changes]  # fmt: skip
+        reasons.append(disk_was_full(ledger.disk.waited_s))
+    reasons += [reason for was in ledger.resumed for reason in was.reasons()]
     reasons += [f"not as the runs before: {change}" for change in changes]
     compute_s = ledger.per_step("compute_s")
     if not spec.fabric_kind.modelled:
@@ -62,7 +61,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         label=spec.title,
         seed=spec.seed,
         status=outcome.status,
-        reason=outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(outcome.lost.items())),
+        reason=outcome.reason or "; ".join(f"lost node {r}: {why}" for r, why in sorted(lost.items())),
         nodes=spec.nodes,
         algorithm=spec.algorithm.title,
         codec=str(spec.codec),
@@ -92,24 +91,28 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         memory_mb=tuple(round(outcome.memory_mb.get(rank, 0.0), 1) for rank in range(spec.nodes)),
         notes=tuple(idle_settings(spec)),
         trusted=outcome.status == "finished" and not reasons,
-        reasons=tuple(reasons),
+        reasons=tuple(dict.fromkeys(reasons)),
     )
 
 
-def missing_messages(ledger: Ledger) -> str:
-    """Which links' messages were missing from mixes, since when, and how many."""
+def missing_messages(ledger: Ledger, lost: Collection[int]) -> str:
+    """Which links' messages were missing from mixes, since when, and how many; "" if only those of lost nodes."""
     found: dict[tuple[int, int], list[Step]] = {}
     for rank, entries in ledger.stats.items():
         for entry in entries:
-            for source in entry.missing:
+            for source in (source for source in entry.missing if source not in lost):
                 found.setdefault((source, rank), []).append(entry)
     links = [
         f"link {src} → {dst} {len(steps)} from step {steps[0].step} ({steps[0].t_s:.1f} s) to step {steps[-1].step}"
         for (src, dst), steps in sorted(found.items(), key=lambda link: -len(link[1]))
     ]
+    if not links:
+        return ""
     more = f", and {len(links) - _LINKS_NAMED} more links" if len(links) > _LINKS_NAMED else ""
     named = ", ".join(links[:_LINKS_NAMED])
-    return f"{ledger.missing} messages were missing from mixes though no node was lost: {named}{more}"
+    count = sum(map(len, found.values()))
+    nobody = "their senders were not" if lost else "no node was"
+    return f"{count} messages were missing from mixes though {nobody} lost: {named}{more}"
 
 
 def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str, PlayerFacts]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
     from gannet.node.training.meter import StepStats
     from gannet.node.training.start import StartWeights
 
+NODE_LOST = "node-lost"
+
 
 @dataclass(frozen=True)
 class LinkChange:
@@ -146,7 +148,9 @@ class Sink(Protocol):
         ...
 
     def links(self, line: dict[str, Any]) -> None:
-        """One reading of a node's interface and link engine, or a change of links; see gannet.ledger.records."""
+        """One reading of a node's interface and link engine, a change of links, or the loss of a node; see
+        gannet.ledger.records.
+        """
         ...
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
@@ -154,6 +158,12 @@ class Sink(Protocol):
     def certificate(self, certificate: Certificate) -> None:
         """The links as measured before training."""
         ...
+
+
+def lost_line(t_s: float, rank: int, reason: str) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric tells at once that a node is lost."""
+    told = {"t_s": t_s, "event": NODE_LOST, "node": rank, "reason": reason}
+    return {**told, "detail": f"node {rank} was lost: {reason}"}
 
 
 @dataclass

@@ -16,7 +16,17 @@ from typing import Any
 
 from gannet.fabrics.registry import is_modelled
 from gannet.ledger.files import LedgerError, lines, models, read_json, read_yaml, validate
-from gannet.ledger.records import BadWindow, Certificate, Environment, LinkEvent, LinkSample, Score, Step, Summary
+from gannet.ledger.records import (
+    BadWindow,
+    Certificate,
+    Continuation,
+    Environment,
+    LinkEvent,
+    LinkSample,
+    Score,
+    Step,
+    Summary,
+)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SEED_FOLDER = re.compile(r"seed-(-?\d+)$")
@@ -208,6 +218,7 @@ def read_run(folder: Path) -> Run:
             samples.append(validate(LinkSample, record, folder / "links.jsonl", number))
     scores = tuple(sorted(models(folder / "scores.jsonl", Score, notes, cut_allowed), key=lambda s: s.step))
     if summary_raw is None:
+        resumed = models(folder / "resumed.jsonl", Continuation, notes, cut_allowed)
         last = max((step.step for step in steps), default=0)
         notes.append(f"it left no summary.json: it was cut off after step {last}")
         summary_raw = {
@@ -215,7 +226,7 @@ def read_run(folder: Path) -> Run:
             "reason": notes[-1],
             "steps": last,
             "trusted": False,
-            "reasons": [notes[-1]],
+            "reasons": [notes[-1], *(reason for part in resumed for reason in part.reasons())],
         }
     certificate_raw = read_json(folder / "certificate.json")
     seed = SEED_FOLDER.search(folder.name)

@@ -230,6 +230,11 @@ class Continuation(Record):
     reasons_before: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
+    def reasons(self) -> list[str]:
+        """Why a run that has such a part is not trusted, in words."""
+        before = [f"before step {self.step}: {reason}" for reason in self.reasons_before]
+        return before + [f"resumed after step {self.step}, not as it began: {change}" for change in self.changes]
+
 
 class Shards(Record):
     """How the training data are distributed (shards.json): by node, the number of its images of each label."""

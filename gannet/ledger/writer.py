@@ -20,11 +20,11 @@ from typing import IO, Any
 from safetensors.torch import save
 from torch import Tensor
 
-from gannet.fabrics.job import Resumed
+from gannet.fabrics.job import NODE_LOST, Resumed
 from gannet.ledger import records
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
-from gannet.ledger.files import read_json, validate
+from gannet.ledger.files import lines, read_json, validate
 from gannet.ledger.full_disk import FullDisk, LineFile
 from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.ledger.snapshots import step_of
@@ -34,6 +34,7 @@ from gannet.node.training.meter import LAYERS, StepStats
 from gannet.spec.run_spec import RunSpec
 
 _TOTALS = ("tx_bytes", "rx_bytes")
+_DISK_FULL = "disk-full"
 
 
 class Ledger:
@@ -49,7 +50,9 @@ class Ledger:
         self.folder, self.disk = folder, FullDisk(folder)
         self.disk.write(lambda: (folder / "snapshots").mkdir(parents=True, exist_ok=True))
         self._modelled = spec.fabric_kind.modelled
+        self._told_wait_s = 0.0
         self.refusals: Counter[str] = Counter()
+        self.lost: dict[int, str] = {}  # nodes, and why
         self.missing = 0
         self.stats: dict[int, list[Step]] = {rank: [] for rank in range(spec.nodes)}
         self._totals = _Totals([])
@@ -73,7 +76,8 @@ class Ledger:
             (self.folder / name).write_text(text, encoding="utf-8")
 
     def _go_back(self, resumed: Resumed) -> None:
-        """Restore the folder's state at that step, and record the resumption."""
+        """Restore the folder's state at that step, after recording the resumption and all reasons until then."""
+        self.resumed = self._resumption(resumed)
         for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
             figures = validate(Step, line, self.folder / "steps.jsonl", None)
             self.stats[figures.node].append(figures)
@@ -88,17 +92,28 @@ class Ledger:
             if step_of(later) > resumed.step:
                 shutil.rmtree(later)
         self._checkpoints.forget_after(resumed.step)
+        (self.folder / "summary.json").unlink(missing_ok=True)  # it recorded that the run had stopped
+
+    def _resumption(self, resumed: Resumed) -> list[Continuation]:
+        """Record it in resumed.jsonl, with the reasons of the part before it; returns all resumptions."""
+        path = self.folder / "resumed.jsonl"
+        before = [validate(Continuation, line, path, None) for line in _kept(path, lambda line: True)]
         certificate = self.folder / "certificate.json"
         found = read_json(certificate)
-        reasons = () if found is None else validate(records.Certificate, found, certificate, None).reasons
+        reasons = [] if found is None else list(validate(records.Certificate, found, certificate, None).reasons)
+        known = {reason for was in before for reason in was.reasons_before}  # events stay where their time is kept
+        reasons += [reason for reason in _waits(self.folder / "links.jsonl") if reason not in known]
         here = Continuation(
-            step=resumed.step, t_s=resumed.begin_s, written=now(), reasons_before=reasons, changes=resumed.changes
+            step=resumed.step,
+            t_s=resumed.begin_s,
+            written=now(),
+            reasons_before=tuple(reasons),
+            changes=resumed.changes,
         )
-        path = self.folder / "resumed.jsonl"
-        with path.open("a", encoding="utf-8") as file:
-            write_line(file, to_json(here))
-        self.resumed = [validate(Continuation, line, path, None) for line in _kept(path, lambda line: True)]
-        (self.folder / "summary.json").unlink(missing_ok=True)  # it recorded that the run had stopped
+        with whole_file(path, durable=True) as partial, partial.open("w", encoding="utf-8") as file:
+            for each in (*before, here):
+                write_line(file, to_json(each))
+        return [*before, here]
 
     def phase(self, text: str) -> None:
         """Ignored: the stages of the set-up are not recorded."""
@@ -109,6 +124,7 @@ class Ledger:
         self.stats[rank].append(figures)
         self.missing += len(stats.missing)
         write_line(self._steps, to_json(figures))
+        self._tell_wait()
 
     def snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> bool:
         """Write snapshots/step-…/node-….safetensors, whole or not at all."""
@@ -122,25 +138,39 @@ class Ledger:
                 partial.write_bytes(data)
 
         self.disk.write(write)
+        self._tell_wait()
         return False
 
     def checkpoint(self, rank: int, step: int, data: bytes) -> None:
         """Write checkpoints/step-…/node-….safetensors, after all lines up to then are safe from a power cut."""
-        self.disk.write(lambda: os.fsync(self._steps.fileno()))
+        for file in (self._steps, self._links):
+            self.disk.write(lambda file=file: os.fsync(file.fileno()))  # type: ignore[misc]
         self.disk.write(lambda: self._checkpoints.put(rank, step, data))
+        self._tell_wait()
 
     def links(self, line: dict[str, Any]) -> None:
         """Write one line of links.jsonl."""
+        if line.get("event") == NODE_LOST:
+            self.lost[line["node"]] = line["reason"]
         line = self._totals.grown(line)
         write_line(self._links, line)
+        self._tell_wait()
+
+    def _tell_wait(self) -> None:
+        """Record a wait for space while real nodes trained, which a resumed run's summary tells again."""
+        waited_s, self._told_wait_s = self.disk.waited_s - self._told_wait_s, self.disk.waited_s
+        if waited_s and not self._modelled:
+            t_s = max((entries[-1].t_s for entries in self.stats.values() if entries), default=0.0)
+            write_line(self._links, to_json(LinkEvent(t_s=t_s, event=_DISK_FULL, detail=disk_was_full(waited_s))))
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
         """Count a refusal by its reason."""
         self.refusals[verdict] += 1
 
     def certificate(self, certificate: Certificate) -> None:
-        """Write certificate.json; called again when the run adds to it."""
-        self.write_json("certificate.json", to_json(records.Certificate.of(certificate, self._modelled)))
+        """Write certificate.json, safe from a power cut; called again when the run adds to it."""
+        record = to_json(records.Certificate.of(certificate, self._modelled))
+        self.disk.write(lambda: write_json(self.folder / "certificate.json", record, durable=True))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a file of the run's folder, whole or not at all."""
@@ -195,6 +225,17 @@ class _Totals:
         return {**line, **changed}
 
 
+def disk_was_full(waited_s: float) -> str:
+    """Why a run of real nodes that waited for space is not trusted."""
+    return f"the disk was full for {waited_s:.0f} s, in which nothing could end the training"
+
+
+def _waits(links: Path) -> list[str]:
+    """The waits for space that were recorded in links.jsonl, in words."""
+    found = lines(links, [], cut_allowed=True)
+    return [str(line.get("detail")) for _, line in found if line.get("event") == _DISK_FULL]
+
+
 def now() -> str:
     """The time of day, in the format of run folders."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -221,9 +262,9 @@ def write_line(file: IO[str] | LineFile, line: dict[str, Any]) -> None:
     file.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file, written whole or not at all."""
-    with whole_file(path) as partial:
+def write_json(path: Path, value: Any, durable: bool = False) -> None:
+    """A JSON file, written whole or not at all; `durable`: see whole_file."""
+    with whole_file(path, durable) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 

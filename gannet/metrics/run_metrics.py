@@ -134,6 +134,12 @@ class MetricsSink:
                 # A series' steps are reported as "configured" events; strangers' packets were not training's; nodes
                 # export for whom they wait, and whose messages are missing.
                 pass
+            case "node-lost":
+                self._run.set("gannet_run_trusted", 0)
+                for snapshot in self._consensus.miss([line["node"]]):
+                    self._show_consensus(snapshot)
+            case "disk-full":
+                self._run.set("gannet_run_trusted", 0)
             case "bad-window":
                 self._run.add("gannet_bad_windows", 1, line["node"])
                 self._run.add("gannet_bad_window_seconds", line["to_s"] - line["from_s"], line["node"])
@@ -154,6 +160,7 @@ class MetricsSink:
         run = self._run
         run.set("gannet_certificate_trusted", certificate.trusted)
         self._speaks_against(certificate.reasons)
+        known = {rank for ends in self._edges for rank in ends}
         for edge in certificate.edges:
             ends = str(edge.src), str(edge.dst)
             self._edges |= {ends, ends[::-1]}
@@ -168,7 +175,7 @@ class MetricsSink:
             ):
                 if value is not None:
                     run.set(name, value, *ends)
-        for node in {rank for ends in self._edges for rank in ends}:
+        for node in {rank for ends in self._edges for rank in ends} - known:  # called again for each new reason
             run.set("gannet_agent_lost", 0, node)
             for name in ("gannet_bad_windows", "gannet_bad_window_seconds"):
                 run.add(name, 0, node)

@@ -16,10 +16,12 @@ from gannet.experiment.resume import resume_plan, resumed_job
 from gannet.experiment.runner import begin_comparison, run_one
 from gannet.experiment.sinks import Tee
 from gannet.fabrics.job import Job, Outcome, Resumed, Sink
+from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.reader import read_run
 from gannet.ledger.writer import Ledger
+from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
 from gannet.spec.load import SpecError, resolve
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
@@ -181,13 +183,48 @@ def test_it_can_be_interrupted_again_and_by_the_user(tmp_path: Path) -> None:
     assert snapshots(run) == snapshots(tmp_path / "whole")
 
 
+class Distrusted:
+    """A fabric on which something is wrong with the links from the eighth step on, told as real fabrics tell it.
+
+    Those are in tests/fabrics/namespaces/test_resume.py.
+    """
+
+    def __init__(self, reason: str, step: int) -> None:
+        self._reason, self._doom = reason, Doom(step)
+
+    def __call__(self, job: Job, sink: Sink) -> Outcome:
+        reasons: list[str] = []
+        reason, findings = self._reason, Findings(Certificate(), lambda: reasons, sink.certificate)
+
+        class Watched(Tee):
+            def step(self, rank: int, stats: StepStats) -> None:
+                super().step(rank, stats)
+                if stats.step % 20 == 8:
+                    reasons.append(reason)
+                findings.look(at_once=True)
+
+        return self._doom(job, Watched(sink))
+
+
 def test_what_was_wrong_with_the_links_before_is_not_forgotten(tmp_path: Path) -> None:
+    """Of any part of the run, though each ended without a last word; and once each."""
     (spec,) = comparison().runs()
-    interrupted(spec, tmp_path / "run")
-    path = tmp_path / "run" / "certificate.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"reasons": ["link 0 → 1: too slow"]}))
-    summary = run_one(spec, tmp_path / "run", run_virtual, resume=True)
-    assert not summary.trusted and summary.reasons == ("before step 20: link 0 → 1: too slow",)
+    run = tmp_path / "run"
+    with pytest.raises(Crash):
+        run_one(spec, run, Distrusted("link 0 → 1: too slow", 23))
+    with pytest.raises(Crash):
+        run_one(spec, run, Distrusted("node 2: its link agent was lost", 31), resume=True)
+    found = read_run(run)
+    assert found.summary.reasons[1:] == ("before step 20: link 0 → 1: too slow",)  # of a run without a summary, too
+    assert "node 2: its link agent was lost" in found.distrust
+    with pytest.raises(Crash):  # before it comes to a checkpoint, and before anything is wrong
+        run_one(spec, run, Doom(30), resume=True)
+    summary = run_one(spec, run, run_virtual, resume=True)
+    assert not summary.trusted
+    assert summary.reasons == (
+        "before step 20: link 0 → 1: too slow",
+        "before step 28: node 2: its link agent was lost",
+    )
 
 
 def test_the_interfaces_bytes_grow_over_the_whole_run(tmp_path: Path) -> None:

@@ -51,12 +51,20 @@ def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **change
     )
 
 
-def resume(folder: Path) -> Ran:
-    """`gannet resume folder/out`, to its end."""
+def start_resume(folder: Path) -> subprocess.Popen[str]:
+    """`gannet resume folder/out`, running."""
     argv = [sys.executable, "-m", "gannet", "resume", str(folder / "out")]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
-    done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, timeout=600)
-    return Ran(done.returncode, done.stdout + done.stderr, folder)
+    return subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
+    )
+
+
+def resume(folder: Path) -> Ran:
+    """`gannet resume folder/out`, to its end."""
+    process = start_resume(folder)
+    output, _ = process.communicate(timeout=600)
+    return Ran(process.returncode, output, folder)
 
 
 @dataclass(frozen=True)

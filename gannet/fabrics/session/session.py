@@ -12,11 +12,12 @@ import queue
 import time
 from typing import Any
 
-from gannet.fabrics.job import Job, Outcome, Sink
+from gannet.fabrics.job import Job, Outcome, Sink, lost_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
+from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.node_host import Failed, NodeHost
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
 _POLL_S = 0.1
+_ROUTINE = ("configured", "series")  # events that follow from the spec
 _UNWATCHED_S = 20.0  # for a node's loss to show after its agent's
 
 
@@ -44,6 +46,7 @@ class Session:
         self.job, self.sink, self.node_host, self.engine, self.operator = job, sink, node_host, engine, operator
         self.controller: Controller | None = None
         self.live: LiveLinks | None = None
+        self.findings: Findings | None = None
         self.ready: dict[int, Any] = {}
         self.warmed: set[int] = set()
         self.alive: set[int] = set()
@@ -74,14 +77,14 @@ class Session:
             self._train()
             self._say_goodbye()
             self.outcome.status = "finished"
-            self.outcome.lost = self.lost
             log.info("finished")
         except (Failed, RuntimeError, OSError) as failure:  # also errors of ip, an agent or the fork server
             self.outcome.status, self.outcome.reason = "failed", str(failure) or type(failure).__name__
             log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
             self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
-            self._record_reasons()
+        self.outcome.lost = self.lost
+        self._record_reasons()
         return self.outcome
 
     def clear(self) -> None:
@@ -138,6 +141,7 @@ class Session:
         certificate = measure_links(dict(enumerate(self.node_host.agents)), self.live.plans, self.edges)
         self.outcome.certificate = certificate
         self.sink.certificate(certificate)
+        self.findings = Findings(certificate, self.live.reasons, self.sink.certificate)
         log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
         # On links that lose less than half of the packets, each way, at least one of forty probes should come back.
         for edge in certificate.edges:
@@ -190,13 +194,11 @@ class Session:
         self._take_link_lines()
         self.controller.order(goodbye={})
         self._until(self.node_host.empty, _LEAVE_S)
-        self._record_reasons()
 
     def _record_reasons(self) -> None:
         """Add what was wrong with the links during training to their certificate."""
-        if self.outcome.certificate is not None and self.live is not None:
-            for reason in self.live.reasons():
-                self.outcome.certificate.add_reason(reason)
+        if self.findings is not None:
+            self.outcome.certificate = self.findings.certificate()
             self.sink.certificate(self.outcome.certificate)
 
     # Events.
@@ -239,6 +241,8 @@ class Session:
                 if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
                     self.stop_wanted = True
             case Checkpointed(rank, step, data) if not self.lost:
+                if self.findings is not None:
+                    self.findings.look(at_once=True)
                 self.sink.checkpoint(rank, step, data)
             case Left(rank, reason) if reason and rank in self.alive:
                 self._lose(rank, self.node_host.how_ended(rank) or reason)
@@ -318,11 +322,13 @@ class Session:
         self.graph.moves(rank)
         self.lost[rank] = reason
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
+        self.sink.links(lost_line(self._now_s(), rank, reason))
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
 
     def _take_link_lines(self) -> None:
         """Pass on the link monitor's lines; a node whose agent is gone must be gone itself, or get another agent."""
-        assert self.live is not None
+        assert self.live is not None and self.findings is not None
+        news = False
         while not self.live.lines.empty():
             line = self.live.lines.get()
             if isinstance(line, Exception):
@@ -332,6 +338,8 @@ class Session:
             elif line.get("event") == "agent-restarted":
                 self.unwatched.pop(line["node"], None)
             self.sink.links(line)
+            news |= "event" in line and line["event"] not in _ROUTINE
+        self.findings.look(at_once=news)
         for rank, (since, why) in self.unwatched.items():
             if rank in self.alive and time.monotonic() - since > _UNWATCHED_S:
                 raise Failed(f"the links of node {rank} are no longer watched, and it still trains: {why}")

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import Job, LinkChange, Outcome, Sink
+from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.fabrics.tcp_model import frame_bytes
@@ -282,6 +282,8 @@ class _Simulation:
         self._turns.end(fault.rank)
         self._graph.moves(fault.rank)
         self._end(struck)
+        if fault.rank not in self.lost:
+            self.sink.links(lost_line(self.time.now_s, fault.rank, f"ended at {fault.at_s:.1f} s"))
         for node in self.nodes:
             if node.rank != fault.rank:
                 reason = f"ended at {fault.at_s:.1f} s"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -14,7 +17,8 @@ from gannet.experiment.job import job_of
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.run_spec import RunSpec
-from tests.support.gannet import QUICK, resume, start
+from tests.support.gannet import QUICK, Ran, net, processes, resume, start, start_resume
+from tests.support.patience import wait_until
 from tests.support.runs import Memory
 
 pytestmark = pytest.mark.real("runs")
@@ -29,6 +33,12 @@ SPEC = {
     "snapshot_every": 20,
     "checkpoint_every": 5,
 }
+
+
+def lines_of(run: Path, name: str) -> list[str]:
+    """The whole lines of a file that still grows."""
+    text = (run / f"{name}.jsonl").read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
 
 
 def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
@@ -73,3 +83,37 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     told = sum(line["grpc_bytes"] for line in steps)
     assert told <= summary["bytes_grpc"] <= told + 10_000  # what was sent after the last step's line was written
     assert kept.whole() == [STEPS - 5, STEPS]
+
+
+def test_a_change_by_hand_is_not_forgotten_when_the_run_is_killed(tmp_path: Path) -> None:
+    """And a node that is lost is in the run folder while the others train on, and in what Ctrl-C leaves."""
+    process = start(tmp_path, ["run"], **{**SPEC, "nodes": 3, "stop": {"steps": 100_000}, "pace_ms": 20})
+    run = tmp_path / "out" / "run" / "seed-1"
+    kept = CheckpointFolder(run, 3)
+    try:
+        wait_until("two checkpoints", lambda: len(kept.whole()) >= 2)
+        assert net("apply", "datacenter", XDG_STATE_HOME=str(tmp_path / "state")).returncode == 0
+        before = kept.whole()[-1]
+        wait_until("a later checkpoint", lambda: kept.whole()[-1] > before)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+    process = start_resume(tmp_path)
+    try:
+        wait_until("later checkpoints", lambda: len(kept.whole()) >= 2 and kept.whole()[-1] > before + 10)
+        (part,) = (json.loads(line) for line in (run / "resumed.jsonl").read_text().splitlines())
+        *_, last = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")  # forked for node 2
+        os.kill(last, signal.SIGKILL)
+        told = wait_until("it is told", lambda: [text for text in lines_of(run, "links") if '"node-lost"' in text])
+        steps = len(lines_of(run, "steps"))
+        wait_until("the others train on", lambda: len(lines_of(run, "steps")) > steps + 10)
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    (line,) = map(json.loads, told)
+    assert f"  at {line['t_s']:.1f} s: node 2 was lost: its process was killed by SIGKILL" in output
+    reasons = Ran(process.returncode, output, tmp_path).summary()["reasons"]
+    by_hand = r"links were changed by hand at [\d.]+ s: apply datacenter"
+    assert any(re.fullmatch(by_hand, reason) for reason in part["reasons_before"])
+    assert any(re.fullmatch(rf"before step \d+: {by_hand}", reason) for reason in reasons), reasons
+    assert [reason for reason in reasons if " lost" in reason] == [f"node 2 was lost: {line['reason']}"]

@@ -34,7 +34,7 @@ class AsyncMailbox(Mailbox):
         if number < LANES:
             super().check_time(header)
         elif number <= self._latest.get((header.sender, number % LANES), 0):
-            raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late")
+            raise self._stale(header, f"{header.tag} came again or too late")
         elif self._untaken[header.sender] >= self.window_rounds:
             detail = f"{header.tag}, and {self._untaken[header.sender]} segments before it are still waiting"
             raise self._refuse(Verdict.TOO_EARLY, detail)

@@ -13,8 +13,9 @@ import grpc.aio
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox, RunAborted
 from gannet.node.exchange.counters import Counters
+from gannet.node.exchange.delivery import Outgoing
 from gannet.node.exchange.mailbox import Mailbox, Refusal
-from gannet.node.exchange.sender import Outgoing, PeerStream, channel_options
+from gannet.node.exchange.sender import PeerStream, channel_options
 from gannet.node.exchange.server import ExchangeServer
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Arrival, PeerLost, Tag
@@ -78,6 +79,7 @@ class GrpcExchange:
                 self._config,
                 self.counters,
                 self._turns,
+                self._broken,
                 self._undelivered,
                 self._round_over,
             )
@@ -184,6 +186,11 @@ class GrpcExchange:
 
     def _refused_here(self, sender: int, refusal: Refusal) -> None:
         self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)
+
+    def _broken(self, peer: int, number: int, reason: str) -> None:
+        log.info("the stream of round %d to rank %d broke, and is opened again: %s", number, peer, reason)
+        if not self.inbox.is_lost(peer):
+            self._on_wait(peer, number)
 
     def _undelivered(self, peer: int, number: int, reason: str) -> None:
         log.warning("round %d could not be delivered to rank %d: %s", number, peer, reason)

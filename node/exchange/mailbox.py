@@ -29,6 +29,7 @@ class Verdict(Enum):
     TOO_EARLY = 8
     TOO_LARGE = 9
     NOT_FINITE = 10
+    REPEATED = 11
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Header:
     schema: int
     bytes: int
     crc32: int
+    again: bool = False
 
 
 class Refusal(Exception):
@@ -104,7 +106,7 @@ class Mailbox:
         """Raise Refusal for a segment of a round that is over or too far ahead, and for a segment received before."""
         key, number = (header.sender, header.tag), self.rounds[header.tag.player]
         if header.tag.round < number or key in self._used or key in self._inbox:
-            raise self._refuse(Verdict.STALE, f"{header.tag} came again or too late, at round {number}")
+            raise self._stale(header, f"{header.tag} came again or too late, at round {number}")
         if header.tag.round > number + self.window_rounds:
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
 
@@ -181,6 +183,10 @@ class Mailbox:
         else:
             self._used.add(key)
             waiter(outcome)
+
+    def _stale(self, header: Header, detail: str) -> Refusal:
+        """A sender whose stream broke cannot know what arrived: what it sends again is dropped, but not refused."""
+        return Refusal(Verdict.REPEATED, detail) if header.again else self._refuse(Verdict.STALE, detail)
 
     def _refuse(self, verdict: Verdict, detail: str) -> Refusal:
         self.refused[verdict.name.lower()] += 1

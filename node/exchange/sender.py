@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable
 
 import grpc.aio
 
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.counters import Counters
+from gannet.node.exchange.delivery import Delivery, Outgoing, Undelivered
 from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
 from gannet.node.exchange.turn_streams import TurnKeeper
-from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A segment to send; `last` closes the round's stream."""
-
-    tag: Tag
-    payload: memoryview
-    last: bool
-
-
+_NEVER_MS = 7 * 24 * 3_600_000
 _Round = tuple[int, int]  # the player's number, and its round
 
 
@@ -50,15 +37,16 @@ class PeerStream:
         config: ExchangeConfig,
         counters: Counters,
         turns: TurnKeeper,
+        on_break: Callable[[int, int, str], None],
         on_undelivered: Callable[[int, int, str], None],
         on_round_over: Callable[[int, int], None],
     ) -> None:
         self._peer, self._header, self._config = peer, header, config
         self._counters, self._turns = counters, turns
-        self._on_undelivered, self._on_round_over = on_undelivered, on_round_over
+        self._on_break, self._on_undelivered, self._on_round_over = on_break, on_undelivered, on_round_over
         self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
         self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
-        self._rounds: dict[_Round, asyncio.Queue[Outgoing]] = {}
+        self._rounds: dict[_Round, Delivery] = {}
         self._under_way: Counter[_Round] = Counter()  # segments without a receipt
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: asyncio.Task[None] | None = None
@@ -69,15 +57,15 @@ class PeerStream:
         if self._lost:
             return
         key = (outgoing.tag.player, outgoing.tag.round)
-        queue = self._rounds.get(key)
-        if queue is None:
-            queue = self._rounds[key] = asyncio.Queue()
-            task = asyncio.get_running_loop().create_task(self._carry(key, queue))
+        delivery = self._rounds.get(key)
+        if delivery is None:
+            delivery = self._rounds[key] = self._delivery(key)
+            task = asyncio.get_running_loop().create_task(self._carry(key, delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._under_way[key] += 1
         self._counters.submitted(self._peer)
-        queue.put_nowait(outgoing)
+        delivery.add(outgoing)
 
     async def connect(self, deadline_s: float) -> None:
         """Wait until the channel is up."""
@@ -103,72 +91,38 @@ class PeerStream:
             task.cancel()
         await self._channel.close()
 
-    async def _carry(self, key: _Round, queue: asyncio.Queue[Outgoing]) -> None:
+    def _delivery(self, key: _Round) -> Delivery:
+        def on_receipt() -> None:
+            self._under_way[key] -= 1
+            self._counters.settled(self._peer, 1)
+
+        def on_sent(count: int) -> None:
+            self._counters.sent(self._peer, count)
+
+        return Delivery(self._peer, self._header, self._config, self._turns.pipe_bytes, on_sent, on_receipt)
+
+    async def _carry(self, key: _Round, delivery: Delivery) -> None:
+        number = key[1]
         try:
-            outgoing = await queue.get()
-            await self._turns.turn(outgoing.tag, len(outgoing.payload))
-            await self._deliver(key, outgoing, queue)
+            first = await delivery.first()
+            await self._turns.turn(first.tag, len(first.payload))
+            await delivery.run(self._stub, lambda why: self._on_break(self._peer, number, why))
+        except Undelivered as undelivered:
+            self._on_undelivered(self._peer, number, str(undelivered))
         finally:
             self._rounds.pop(key, None)
             self._counters.settled(self._peer, self._under_way.pop(key, 0))
             self._on_round_over(self._peer, key[0])
 
-    async def _deliver(self, key: _Round, outgoing: Outgoing, queue: asyncio.Queue[Outgoing]) -> None:
-        call = self._stub.Deliver(timeout=self._config.round_deadline_s)
-        receipts = asyncio.create_task(self._receipts(call, key))
-        try:
-            while True:
-                for chunk in chunks(self._header, outgoing, self._config.chunk_bytes, self._turns.pipe_bytes):
-                    async with asyncio.timeout(self._config.chunk_deadline_s):  # wait_for makes a task a chunk
-                        await call.write(chunk)
-                    self._counters.sent(self._peer, chunk.ByteSize())
-                if outgoing.last:
-                    break
-                outgoing = await queue.get()
-            await call.done_writing()
-            await receipts
-        except (grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as error:
-            call.cancel()
-            self._on_undelivered(self._peer, key[1], _reason(error))
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
-        finally:
-            receipts.cancel()
-
-    async def _receipts(self, call: Any, key: _Round) -> None:
-        async for receipt in call:
-            self._under_way[key] -= 1
-            self._counters.settled(self._peer, 1)
-            if receipt.verdict != exchange_pb2.ACCEPTED:  # counted where it was refused
-                verdict = exchange_pb2.Verdict.Name(receipt.verdict)
-                log.warning("rank %d refused a segment: %s: %s", self._peer, verdict, receipt.detail)
-
-
-def chunks(
-    template: exchange_pb2.Header, outgoing: Outgoing, chunk_bytes: int, pipe_bytes: int | None = None
-) -> Iterator[exchange_pb2.Chunk]:
-    """The messages of one segment: a header with the first chunk, then the other chunks, each copied when it is sent.
-
-    One chunk ends where `pipe_bytes` are left: gRPC delivers whole messages, and the receiver must notice that point
-    at once.
-    """
-    payload = outgoing.payload
-    header = exchange_pb2.Header()
-    header.CopyFrom(template)
-    header.round, header.segment, header.player = outgoing.tag
-    header.bytes, header.crc32 = len(payload), zlib.crc32(payload)
-    ends = [*range(chunk_bytes, len(payload), chunk_bytes), len(payload)]
-    if pipe_bytes is not None and len(payload) > pipe_bytes:
-        ends = sorted({*ends, len(payload) - pipe_bytes})
-    yield exchange_pb2.Chunk(header=header, data=bytes(payload[: ends[0]]))
-    for start, end in pairwise(ends):
-        yield exchange_pb2.Chunk(data=bytes(payload[start:end]))
-
 
 def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:
-    """Channel and server options: explicit limits, BDP probing on (a 64 KiB window starves long links)."""
+    """Channel and server options: explicit limits, BDP probing on (a 64 KiB window starves long links).
 
+    A connection whose bytes have not been acknowledged for `patience_s` is given up on either side, and an attempt to
+    connect after half of that: TCP alone, whose timer doubles, takes as long to notice the end of a cut as the cut
+    lasted. gRPC's core sets TCP_USER_TIMEOUT to keepalive_timeout_ms wherever keepalive_time_ms is given; that is so
+    long that no ping is ever sent.
+    """
     limit = config.chunk_bytes + MESSAGE_SLACK_BYTES
     return [
         ("grpc.max_receive_message_length", limit),
@@ -179,12 +133,7 @@ def channel_options(config: ExchangeConfig) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.min_reconnect_backoff_ms", round(500 * config.patience_s)),
+        ("grpc.keepalive_time_ms", _NEVER_MS),
+        ("grpc.keepalive_timeout_ms", round(1000 * config.patience_s)),
     ]
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    if isinstance(error, TimeoutError):
-        return "a chunk did not go out within its deadline"
-    return repr(error)

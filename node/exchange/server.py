@@ -70,6 +70,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             schema=message.schema,
             bytes=message.bytes,
             crc32=message.crc32,
+            again=message.again,
         )
         try:
             self._inbox.check_header(header)
@@ -89,7 +90,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         return _receipt(segment.header, Verdict.ACCEPTED, "")
 
     def _refuse(self, header: Header, refusal: Refusal) -> exchange_pb2.Receipt:
-        self._on_refusal(header.sender, refusal)
+        if refusal.verdict is not Verdict.REPEATED:
+            self._on_refusal(header.sender, refusal)
         return _receipt(header, refusal.verdict, refusal.detail)
 
 

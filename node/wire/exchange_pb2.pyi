@@ -19,6 +19,7 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOO_EARLY: _ClassVar[Verdict]
     TOO_LARGE: _ClassVar[Verdict]
     NOT_FINITE: _ClassVar[Verdict]
+    REPEATED: _ClassVar[Verdict]
 VERDICT_UNSPECIFIED: Verdict
 ACCEPTED: Verdict
 MALFORMED: Verdict
@@ -30,6 +31,7 @@ STALE: Verdict
 TOO_EARLY: Verdict
 TOO_LARGE: Verdict
 NOT_FINITE: Verdict
+REPEATED: Verdict
 
 class Chunk(_message.Message):
     __slots__ = ("header", "data")
@@ -54,7 +56,7 @@ class Ready(_message.Message):
     def __init__(self, round: _Optional[int] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("run", "sender", "round", "segment", "schema", "bytes", "crc32", "player")
+    __slots__ = ("run", "sender", "round", "segment", "schema", "bytes", "crc32", "player", "again")
     RUN_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +65,7 @@ class Header(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     PLAYER_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     run: str
     sender: int
     round: int
@@ -71,7 +74,8 @@ class Header(_message.Message):
     bytes: int
     crc32: int
     player: int
-    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., segment: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., player: _Optional[int] = ...) -> None: ...
+    again: bool
+    def __init__(self, run: _Optional[str] = ..., sender: _Optional[int] = ..., round: _Optional[int] = ..., segment: _Optional[int] = ..., schema: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., player: _Optional[int] = ..., again: _Optional[bool] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("round", "segment", "verdict", "detail", "player")

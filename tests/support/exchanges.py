@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from gannet.node.codecs import build_codec
@@ -17,7 +18,15 @@ SCHEMA = 7
 class Pair:
     """Two or more nodes' exchanges in one process, over real sockets."""
 
-    def __init__(self, world: int, count: int, in_turns: bool = False, **limits: Any) -> None:
+    def __init__(
+        self,
+        world: int,
+        count: int,
+        in_turns: bool = False,
+        through: Callable[[str], str] = lambda address: address,
+        **limits: Any,
+    ) -> None:
+        """`through`: the address by which the others reach that of a node, for instance a relay's."""
         self._in_turns = in_turns
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
@@ -35,7 +44,7 @@ class Pair:
         self.nodes = [self._node(rank, world, count) for rank in range(world)]
         self.addresses = [self.call(node.serve("127.0.0.1:0")) for node in self.nodes]
         for rank, node in enumerate(self.nodes):
-            self.call(node.connect(self.addresses, set(range(world)) - {rank}))
+            self.call(node.connect([through(address) for address in self.addresses], set(range(world)) - {rank}))
 
     def _node(self, rank: int, world: int, count: int) -> GrpcExchange:
         size = self.codec.wire_bytes(count)

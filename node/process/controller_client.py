@@ -57,6 +57,7 @@ class ControlLine:
             *KEEPALIVE,
         ]
         self._loop = loop
+        self.key = ""  # of this node's assignment
         self._channel = grpc.aio.insecure_channel(controller, options=options)
         self._stub = control_pb2_grpc.ControllerStub(self._channel)
         self._reports: asyncio.Queue[control_pb2.Report | None] = asyncio.Queue()
@@ -93,13 +94,13 @@ class ControlLine:
 
         self._begin(self._deposit(header, payload()))
 
-    async def restore(self, token: str, rank: int, size: int, start: bool = False) -> bytes:
+    async def restore(self, rank: int, size: int, start: bool = False) -> bytes:
         """This node's checkpoint of `size` bytes, or the weights to start from.
 
         Raises CheckpointError if the length differs.
         """
         data = bytearray()
-        call: Any = self._stub.Restore(control_pb2.RestoreRequest(token=token, rank=rank, start=start))
+        call: Any = self._stub.Restore(control_pb2.RestoreRequest(key=self.key, rank=rank, start=start))
         async for chunk in call:
             data += chunk.data
         if len(data) != size:
@@ -117,7 +118,7 @@ class ControlLine:
 
     async def _deposit(self, header: control_pb2.SnapshotHeader, packed: Awaitable[memoryview]) -> None:
         payload = await packed
-        header.bytes, header.crc32 = len(payload), zlib.crc32(payload)
+        header.key, header.bytes, header.crc32 = self.key, len(payload), zlib.crc32(payload)
 
         async def chunks() -> AsyncIterator[control_pb2.SnapshotChunk]:
             yield control_pb2.SnapshotChunk(header=header)

@@ -172,16 +172,16 @@ class _Life:
     def _train(self, assignment: control_pb2.Assignment) -> None:
         begin = time.monotonic()
         config = NodeConfig.model_validate_json(assignment.config_json)
+        self._run, self._rank, self._line.key = config.run, assignment.rank, assignment.key
         weights = None
         if assignment.start_bytes:
-            fetched = self._line.restore(self._place.token, assignment.rank, assignment.start_bytes, start=True)
+            fetched = self._line.restore(assignment.rank, assignment.start_bytes, start=True)
             weights = StartWeights.unpack(self._in_loop(fetched), assignment.start_sha256)
         worker = Worker(config, assignment.rank, assignment.world, start_weights=weights)
-        self._run, self._rank = config.run, assignment.rank
         label(config.run, assignment.rank)
         log.info("joined as rank %d of %d, pid %d", assignment.rank, assignment.world, os.getpid())
         if assignment.checkpoint_bytes:
-            fetched = self._line.restore(self._place.token, assignment.rank, assignment.checkpoint_bytes)
+            fetched = self._line.restore(assignment.rank, assignment.checkpoint_bytes)
             worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
             log.info("resuming after step %d", worker.made)
         self._config = config

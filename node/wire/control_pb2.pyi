@@ -196,7 +196,7 @@ class Order(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "key")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +204,7 @@ class Assignment(_message.Message):
     CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     START_BYTES_FIELD_NUMBER: _ClassVar[int]
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     world: int
@@ -211,7 +212,8 @@ class Assignment(_message.Message):
     checkpoint_bytes: int
     start_bytes: int
     start_sha256: str
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ...) -> None: ...
+    key: str
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Warm(_message.Message):
     __slots__ = ("mesh_addresses",)
@@ -260,7 +262,7 @@ class SnapshotChunk(_message.Message):
     def __init__(self, header: _Optional[_Union[SnapshotHeader, _Mapping]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotHeader(_message.Message):
-    __slots__ = ("run", "rank", "step", "t_s", "codec_bytes", "bytes", "crc32", "checkpoint")
+    __slots__ = ("run", "rank", "step", "t_s", "codec_bytes", "bytes", "crc32", "checkpoint", "key")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -269,6 +271,7 @@ class SnapshotHeader(_message.Message):
     BYTES_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     step: int
@@ -277,17 +280,18 @@ class SnapshotHeader(_message.Message):
     bytes: int
     crc32: int
     checkpoint: bool
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., checkpoint: _Optional[bool] = ...) -> None: ...
+    key: str
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., step: _Optional[int] = ..., t_s: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., bytes: _Optional[int] = ..., crc32: _Optional[int] = ..., checkpoint: _Optional[bool] = ..., key: _Optional[str] = ...) -> None: ...
 
 class RestoreRequest(_message.Message):
-    __slots__ = ("token", "rank", "start")
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("key", "rank", "start")
+    KEY_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
-    token: str
+    key: str
     rank: int
     start: bool
-    def __init__(self, token: _Optional[str] = ..., rank: _Optional[int] = ..., start: _Optional[bool] = ...) -> None: ...
+    def __init__(self, key: _Optional[str] = ..., rank: _Optional[int] = ..., start: _Optional[bool] = ...) -> None: ...
 
 class CheckpointChunk(_message.Message):
     __slots__ = ("data",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import queue
+import secrets
 import threading
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -71,6 +72,10 @@ class Checkpointed:
     data: bytes
 
 
+# The most that a checkpoint may have beside two vectors a node (a method's replicas): vectors of x's length (of the
+# optimizer, of averages and error memories), and bytes of anything else.
+_OWN_VECTORS, _OTHER_BYTES = 16, 64 << 20
+
 Event = Joined | Reported | Left | Deposited | Checkpointed
 
 
@@ -86,6 +91,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
+        self._keys: dict[int, str] = {}  # by rank
+        self._parameters: dict[int, int] = {}  # by rank, as in Ready
         self._states: Sequence[bytes] = ()
         self._start, self._start_sha256 = b"", ""
         self._loop = asyncio.new_event_loop()
@@ -166,6 +173,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
             return
         line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
         self._lines[rank] = line
+        self._keys[rank] = secrets.token_hex(16)
         self.events.put(Joined(rank, hello.pid))
         yield control_pb2.Order(
             assignment=control_pb2.Assignment(
@@ -176,6 +184,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 checkpoint_bytes=len(self._states[rank]) if self._states else 0,
                 start_bytes=len(self._start),
                 start_sha256=self._start_sha256,
+                key=self._keys[rank],
             )
         )
         reading = asyncio.create_task(self._read(rank, request_iterator, line))
@@ -198,8 +207,11 @@ class Controller(control_pb2_grpc.ControllerServicer):
         reason = "its process ended"
         try:
             async for report in reports:
-                if report.WhichOneof("kind") == "finished":
-                    self._finished.add(rank)
+                match report.WhichOneof("kind"):
+                    case "finished":
+                        self._finished.add(rank)
+                    case "ready":
+                        self._parameters[rank] = report.ready.parameters
                 self.events.put(Reported(rank, report))
         except grpc.aio.AioRpcError as error:
             reason = f"its line broke: {error.code().name}"
@@ -214,8 +226,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self, request: control_pb2.RestoreRequest, context: Any
     ) -> AsyncIterator[control_pb2.CheckpointChunk]:
         """Send a node's checkpoint, or the weights to begin from, chunk by chunk; the node checks the digest."""
-        if not hmac.compare_digest(request.token.encode(), self._token.encode()):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
+        if not self._is(request.rank, request.key):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the key is not this rank's")
         if not request.start and request.rank >= len(self._states):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no checkpoint of rank {request.rank}")
         data = self._start if request.start else self._states[request.rank]
@@ -226,21 +238,41 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self, request_iterator: AsyncIterator[control_pb2.SnapshotChunk], context: Any
     ) -> control_pb2.DepositReceipt:
         """Receive a snapshot or a checkpoint, which is checked before it is kept."""
-        header: control_pb2.SnapshotHeader | None = None
-        body = bytearray()
-        async for chunk in request_iterator:
-            if chunk.HasField("header"):
-                header = chunk.header
+        chunks = aiter(request_iterator)
+        first = await anext(chunks, None)
+        if first is None or not first.HasField("header"):
+            return _refused("a deposit begins with a header")
+        header, body = first.header, bytearray(first.data)
+        if (wrong := self._wrong_with(header)) is not None:  # before anything of its body is kept
+            return _refused(wrong)
+        while len(body) <= header.bytes and (chunk := await anext(chunks, None)) is not None:
             body += chunk.data
-            if header is None or len(body) > header.bytes:
-                return control_pb2.DepositReceipt(accepted=False, detail="more bytes than announced")
-        if header is None or header.run != self.run or not 0 <= header.rank < self.world:
-            return control_pb2.DepositReceipt(accepted=False, detail="not of this run")
-        if len(body) != header.bytes or zlib.crc32(body) != header.crc32 or (len(body) % 4 and not header.checkpoint):
-            return control_pb2.DepositReceipt(accepted=False, detail="bytes or checksum do not fit")
+        if len(body) > header.bytes:
+            return _refused("more bytes than announced")
+        if len(body) != header.bytes or zlib.crc32(body) != header.crc32:
+            return _refused("bytes or checksum do not fit")
         if header.checkpoint:
             self.events.put(Checkpointed(header.rank, header.step, bytes(body)))
             return control_pb2.DepositReceipt(accepted=True)
         x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
         self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x))
         return control_pb2.DepositReceipt(accepted=True)
+
+    def _is(self, rank: int, key: str) -> bool:
+        return rank in self._keys and hmac.compare_digest(key.encode(), self._keys[rank].encode())
+
+    def _wrong_with(self, header: control_pb2.SnapshotHeader) -> str | None:
+        """Why a deposit is not taken; the first reason tells a stranger nothing of the run."""
+        if not self._is(header.rank, header.key):
+            return "the key is not this rank's"
+        if header.run != self.run:
+            return "not of this run"
+        x_bytes = 4 * self._parameters.get(header.rank, 0)
+        if header.checkpoint:
+            limit = (2 * self.world + _OWN_VECTORS) * x_bytes + _OTHER_BYTES
+            return f"{header.bytes} bytes, limit {limit}" if header.bytes > limit else None
+        return None if header.bytes == x_bytes else f"{header.bytes} bytes, a snapshot has {x_bytes}"
+
+
+def _refused(detail: str) -> control_pb2.DepositReceipt:
+    return control_pb2.DepositReceipt(accepted=False, detail=detail)

@@ -52,6 +52,11 @@ class BlockingMailbox:
         with self._lock:
             self._mailbox.put(header, payload, crc32)
 
+    def forged(self, detail: str) -> Refusal:
+        """See Mailbox.forged."""
+        with self._lock:
+            return self._mailbox.forged(detail)
+
     def malformed(self, detail: str) -> Refusal:
         """See Mailbox.malformed."""
         with self._lock:

@@ -14,6 +14,7 @@ from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox, RunAborted
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.delivery import Outgoing
+from gannet.node.exchange.gate import Gate
 from gannet.node.exchange.mailbox import Mailbox, Refusal
 from gannet.node.exchange.sender import PeerStream, channel_options
 from gannet.node.exchange.server import ExchangeServer
@@ -56,6 +57,8 @@ class GrpcExchange:
         self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
         self.counters = Counters()
         self._turns = TurnKeeper(config, in_turns)
+        # A round is a stream, and one that broke may be open here for a while beside its successor.
+        self._gate = Gate(2 * (mailbox.window_rounds + 2) * len(mailbox.codecs))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -63,14 +66,16 @@ class GrpcExchange:
         """Open the server on host:port (port 0: any); returns the address with its port."""
         self._loop = asyncio.get_running_loop()
         self._server = grpc.aio.server(options=channel_options(self._config))
-        servicer = ExchangeServer(self.inbox, self._turns, self._header.run, self._refused_here)
+        run, idle_s = self._header.run, self._config.round_deadline_s
+        servicer = ExchangeServer(self.inbox, self._turns, run, self._gate, idle_s, self._refused_here)
         exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
         return f"{address.rsplit(':', 1)[0]}:{port}"
 
     async def connect(self, addresses: list[str], peers: set[int]) -> None:
-        """Open a channel to each of `peers` (ranks) and wait until all are up."""
+        """Let the members at these addresses in, open a channel to each of `peers` (ranks), and wait for all."""
+        self._gate.admit(addresses)
         for peer in sorted(peers):
             self._streams[peer] = PeerStream(
                 peer,

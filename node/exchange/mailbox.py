@@ -30,6 +30,7 @@ class Verdict(Enum):
     TOO_LARGE = 9
     NOT_FINITE = 10
     REPEATED = 11
+    TOO_MUCH = 12
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Refusal(Exception):
 
 
 Waiter = Callable[[memoryview | PeerLost], None]
+
+# What may be kept of one sender before it is asked for: for each round of the window and each player, more than any
+# method sends in a round (a ring all-reduce sends two vectors, and what travels as float32 besides), and a floor.
+_VECTORS_A_ROUND, _LEAST_KEPT_BYTES = 4, 16 << 20
+_SEGMENT_BYTES = 1024  # what a kept segment takes besides its payload, amply
 
 
 class Mailbox:
@@ -84,7 +90,10 @@ class Mailbox:
         self.rounds = [0] * len(self.codecs)
         self.refused: Counter[str] = Counter()
         self.lost: dict[int, str] = {}
+        vectors = _VECTORS_A_ROUND * (window_rounds + 1) * len(self.codecs)
+        self.max_kept_bytes = max(_LEAST_KEPT_BYTES, vectors * max_bytes)
         self._inbox: dict[tuple[int, Tag], memoryview | PeerLost] = {}
+        self._kept_bytes: Counter[int] = Counter()  # by sender, each segment with its own cost
         self._waiting: dict[tuple[int, Tag], Waiter] = {}
         self._used: set[tuple[int, Tag]] = set()
 
@@ -101,6 +110,15 @@ class Mailbox:
         self.check_time(header)
         if header.bytes > self.max_bytes:
             raise self._refuse(Verdict.TOO_LARGE, f"{header.bytes} bytes, limit {self.max_bytes}")
+        kept = self._kept_bytes[header.sender]
+        if kept + header.bytes + _SEGMENT_BYTES > self.max_kept_bytes and not self._awaited(header):
+            detail = (
+                f"{header.tag}: {kept} bytes of rank {header.sender} are kept already, limit {self.max_kept_bytes}"
+            )
+            raise self._refuse(Verdict.TOO_MUCH, detail)
+
+    def _awaited(self, header: Header) -> bool:
+        return (header.sender, header.tag) in self._waiting
 
     def check_time(self, header: Header) -> None:
         """Raise Refusal for a segment of a round that is over or too far ahead, and for a segment received before."""
@@ -137,6 +155,10 @@ class Mailbox:
         if not finite:
             raise self._refuse(Verdict.NOT_FINITE, "NaN or infinity among the values")
 
+    def forged(self, detail: str) -> Refusal:
+        """The refusal of a segment that does not come from the rank that it names."""
+        return self._refuse(Verdict.WRONG_SENDER, detail)
+
     def malformed(self, detail: str) -> Refusal:
         """The refusal of a stream that is not a sequence of segments; counted like any other."""
         return self._refuse(Verdict.MALFORMED, detail)
@@ -147,7 +169,9 @@ class Mailbox:
         key = (source, tag)
         if key in self._inbox:
             self._used.add(key)
-            waiter(self._inbox.pop(key))
+            kept = self._inbox.pop(key)
+            self._kept_bytes[source] -= _cost(kept)
+            waiter(kept)
         elif source in self.lost:
             self._used.add(key)
             waiter(PeerLost(source, self.lost[source]))
@@ -171,7 +195,8 @@ class Mailbox:
             return
         self.rounds[player] = number
         self._used = {key for key in self._used if self._is_current(key[1])}
-        self._inbox = {key: kept for key, kept in self._inbox.items() if self._is_current(key[1])}
+        for key in [key for key in self._inbox if not self._is_current(key[1])]:
+            self._kept_bytes[key[0]] -= _cost(self._inbox.pop(key))
 
     def _is_current(self, tag: Tag) -> bool:
         return tag.round >= self.rounds[tag.player]
@@ -180,6 +205,7 @@ class Mailbox:
         waiter = self._waiting.pop(key, None)
         if waiter is None:
             self._inbox[key] = outcome
+            self._kept_bytes[key[0]] += _cost(outcome)
         else:
             self._used.add(key)
             waiter(outcome)
@@ -191,3 +217,7 @@ class Mailbox:
     def _refuse(self, verdict: Verdict, detail: str) -> Refusal:
         self.refused[verdict.name.lower()] += 1
         return Refusal(verdict, detail)
+
+
+def _cost(kept: memoryview | PeerLost) -> int:
+    return _SEGMENT_BYTES + (0 if isinstance(kept, PeerLost) else len(kept))

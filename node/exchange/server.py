@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,6 +11,7 @@ import grpc
 import grpc.aio
 
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox
+from gannet.node.exchange.gate import Gate, caller
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Tag
@@ -17,34 +19,57 @@ from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 # Frames around a chunk (headers, protobuf keys) are small: this much above a chunk is generous.
 MESSAGE_SLACK_BYTES = 4096
+# Why these are refused is for this run's own report: a stranger must not learn what would be taken.
+_SECRET = {Verdict.WRONG_RUN, Verdict.WRONG_SENDER, Verdict.WRONG_SCHEMA}
+_NOT_OF_THIS_RUN = "not a message of this run"
 
 
 class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     """Takes Deliver streams. Every segment gets one receipt; a refused segment is reported and never used."""
 
     def __init__(
-        self, inbox: BlockingMailbox, turns: TurnKeeper, run: str, on_refusal: Callable[[int, Refusal], None]
+        self,
+        inbox: BlockingMailbox,
+        turns: TurnKeeper,
+        run: str,
+        gate: Gate,
+        idle_s: float,
+        on_refusal: Callable[[int, Refusal], None],
     ) -> None:
-        self._inbox, self._turns, self._run = inbox, turns, run
+        """`idle_s`: a stream that says nothing for so long is ended."""
+        self._inbox, self._turns, self._run, self._gate, self._idle_s = inbox, turns, run, gate, idle_s
         self._on_refusal = on_refusal
 
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
         """Report to a sender the rounds for which this node is ready."""
-        if request.run != self._run:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"run {request.run!r}, here {self._run!r}")
-        async for number in self._turns.tell():
+        await self._gate.known()
+        if request.run != self._run or not self._gate.is_from(caller(context.peer()), request.rank):
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
+        async for number in self._turns.tell(request.rank):
             yield exchange_pb2.Ready(round=number)
 
     async def Deliver(
         self, request_iterator: AsyncIterator[exchange_pb2.Chunk], context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         """One round of one sender."""
+        await self._gate.known()
+        host = caller(context.peer())
+        with self._gate.stream(host) as allowed:
+            if not allowed:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams are open")
+            async for receipt in self._take(request_iterator, host, context):
+                yield receipt
+
+    async def _take(
+        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], host: str, context: Any
+    ) -> AsyncIterator[exchange_pb2.Receipt]:
         segment: _IncomingSegment | None = None
-        async for chunk in request_iterator:
+        chunks = aiter(request_iterator)
+        while (chunk := await self._next(chunks, context)) is not None:
             if chunk.HasField("header"):
                 if segment is not None:
                     yield self._cut_short(segment, "another segment began")
-                segment = self._begin(chunk.header)
+                segment = self._begin(chunk.header, host)
             if segment is None:
                 self._inbox.malformed("data without a header")
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a segment begins with a header")
@@ -58,11 +83,19 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         if segment is not None:
             yield self._cut_short(segment, "the stream ended")
 
+    async def _next(self, chunks: AsyncIterator[exchange_pb2.Chunk], context: Any) -> exchange_pb2.Chunk | None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await anext(chunks, None)
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"nothing came for {self._idle_s:.1f} s")
+            raise  # abort raises
+
     def _cut_short(self, segment: _IncomingSegment, why: str) -> exchange_pb2.Receipt:
         detail = f"{why} after {segment.taken} of {segment.header.bytes} bytes"
         return self._refuse(segment.header, segment.refusal or self._inbox.malformed(detail))
 
-    def _begin(self, message: exchange_pb2.Header) -> _IncomingSegment:
+    def _begin(self, message: exchange_pb2.Header, host: str) -> _IncomingSegment:
         header = Header(
             run=message.run,
             sender=message.sender,
@@ -73,6 +106,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             again=message.again,
         )
         try:
+            if not self._gate.is_from(host, header.sender):
+                raise self._inbox.forged(f"rank {header.sender} is not at {host or 'an address'}")
             self._inbox.check_header(header)
         except Refusal as refusal:
             return _IncomingSegment(header, refusal)
@@ -92,7 +127,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     def _refuse(self, header: Header, refusal: Refusal) -> exchange_pb2.Receipt:
         if refusal.verdict is not Verdict.REPEATED:
             self._on_refusal(header.sender, refusal)
-        return _receipt(header, refusal.verdict, refusal.detail)
+        told = _NOT_OF_THIS_RUN if refusal.verdict in _SECRET else refusal.detail
+        return _receipt(header, refusal.verdict, told)
 
 
 class _IncomingSegment:

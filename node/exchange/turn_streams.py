@@ -28,7 +28,7 @@ class TurnKeeper:
         self.turns = Turns(self._announce)
         self.pipe_bytes = config.pipe_bytes if in_turns else None
         self._turn_s = config.turn_s
-        self._listeners: set[asyncio.Event] = set()
+        self._listeners: dict[int, asyncio.Event] = {}  # by rank
 
     def came(self, source: int, tag: Tag, left_bytes: int) -> None:
         """Note that a segment is arriving, and that `left_bytes` of it are still missing."""
@@ -61,12 +61,17 @@ class TurnKeeper:
             self.turns.silence(peer)
             await asyncio.sleep(_AGAIN_S)
 
-    async def tell(self) -> AsyncIterator[int]:
-        """Yield the round for which this node is ready, now and whenever it is ready for another."""
+    async def tell(self, listener: int) -> AsyncIterator[int]:
+        """Yield the round for which this node is ready, now and whenever it is ready for another.
+
+        One stream a listener: a later one, of a peer whose stream broke, ends the one before.
+        """
         changed, told = asyncio.Event(), -1
-        self._listeners.add(changed)
+        if (before := self._listeners.get(listener)) is not None:
+            before.set()
+        self._listeners[listener] = changed
         try:
-            while True:
+            while self._listeners[listener] is changed:
                 changed.clear()
                 if self.turns.ready > told:
                     told = self.turns.ready
@@ -74,8 +79,9 @@ class TurnKeeper:
                 else:
                     await changed.wait()
         finally:
-            self._listeners.discard(changed)
+            if self._listeners.get(listener) is changed:
+                del self._listeners[listener]
 
     def _announce(self, number: int) -> None:
-        for changed in self._listeners:
+        for changed in self._listeners.values():
             changed.set()

@@ -20,6 +20,7 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TOO_LARGE: _ClassVar[Verdict]
     NOT_FINITE: _ClassVar[Verdict]
     REPEATED: _ClassVar[Verdict]
+    TOO_MUCH: _ClassVar[Verdict]
 VERDICT_UNSPECIFIED: Verdict
 ACCEPTED: Verdict
 MALFORMED: Verdict
@@ -32,6 +33,7 @@ TOO_EARLY: Verdict
 TOO_LARGE: Verdict
 NOT_FINITE: Verdict
 REPEATED: Verdict
+TOO_MUCH: Verdict
 
 class Chunk(_message.Message):
     __slots__ = ("header", "data")

@@ -12,13 +12,14 @@ class Relay:
 
     `break_after`: numbers of bytes; the first connection through is closed once it has carried as many towards the
     target as the first number, the next as the second, and so on; later ones stay. `cut` closes all that are open,
-    and closes new ones at once until `heal`.
+    and closes new ones at once until `heal`. `source`: the loopback address from which the target sees it call.
     """
 
-    def __init__(self, target: str, break_after: tuple[int, ...] = ()) -> None:
+    def __init__(self, target: str, break_after: tuple[int, ...] = (), source: str = "") -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._limits = list(break_after)
+        self._source = source
         self._open: list[socket.socket] = []
         self._down = False
         self.connections = 0
@@ -49,7 +50,7 @@ class Relay:
                 if self._down:
                     _close(client)
                     continue
-                server = socket.create_connection(self._target)
+                server = socket.create_connection(self._target, source_address=(self._source, 0))
                 limit = self._limits.pop(0) if self._limits else None
                 self._open += [client, server]
                 threading.Thread(target=_pump, args=(client, server, limit), daemon=True).start()

@@ -83,7 +83,7 @@ def test_traffic_is_counted_by_peer(pair: Callable[..., Pair]) -> None:
 
 
 def test_parts_for_a_peer_that_is_gone_are_not_under_way_for_ever(pair: Callable[..., Pair]) -> None:
-    p = pair(chunk_deadline_s=1.0)
+    p = pair(chunk_deadline_s=0.5, patience_s=0.5, round_deadline_s=1.0)
     p.call(p.nodes[1].close())
     p.nodes[0].send(1, Tag(1, 0), p.codec.encode(torch.randn(5000)), True)
     p.call(p.nodes[0].drain(20))

@@ -98,6 +98,49 @@ def test_what_a_lost_peer_had_delivered_still_counts() -> None:
     assert bytes(got[0]) == bytes(BODY)
 
 
+LIMIT = 4 * 3 * 1_600_000
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2), st.integers(0, 5), st.integers(0, 400_000)), max_size=60)
+)
+def test_what_is_kept_of_a_sender_has_an_end_and_what_is_awaited_is_always_taken(sent: list[Any]) -> None:
+    """Segments of up to the whole vector's length, six a round: more than any method sends."""
+    box = Mailbox("run", 0, 4, 99, build_codec("fp32"), max_bytes=1_600_000, window_rounds=2)
+    kept: dict[tuple[int, Tag], int] = {}
+    for source, number, segment, values in sent:
+        payload, key = memoryview(bytes(4 * values)), (source, Tag(number, segment))
+        before = sum(size for (sender, _), size in kept.items() if sender == source)
+        try:
+            box.put(header(payload, sender=source, tag=key[1]), payload)
+            kept[key] = len(payload)
+            assert before + len(payload) <= LIMIT
+        except Refusal as refusal:
+            if refusal.verdict is Verdict.TOO_MUCH:
+                assert before + len(payload) > 0.99 * LIMIT
+                got: list[Any] = []
+                asked = Tag(0, 9)
+                box.expect(source, asked, got.append)  # this very segment is asked for: there is room
+                box.put(header(payload, sender=source, tag=asked), payload)
+                assert got == [payload]
+            else:
+                assert refusal.verdict is Verdict.STALE and key in kept
+    for source, tag in sorted(kept, key=lambda key: key[1]):
+        got = []
+        box.expect(source, tag, got.append)
+        assert len(got[0]) == kept[source, tag]
+    assert not any(box._kept_bytes.values())
+
+
+def test_what_came_for_a_round_that_is_over_takes_no_room() -> None:
+    box = Mailbox("run", 0, 4, 99, build_codec("fp32"), max_bytes=1_600_000, window_rounds=2)
+    payload = memoryview(bytes(1_600_000))
+    for number in range(1, 100):
+        box.enter_round(number)
+        for segment in range(4):
+            box.put(header(payload, tag=Tag(number, segment)), payload)
+
+
 events = st.lists(
     st.tuples(
         st.sampled_from(["put", "expect", "lose", "round", "give up"]),

@@ -17,6 +17,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gannet.netem.agent.client import AgentClient, AgentError
+from gannet.netem.links.fields import LINK_FIELDS
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 from gannet.netem.process import complaint
 from gannet.netem.sandbox import Sandbox, SandboxError
@@ -137,18 +138,18 @@ def check_extras(rootless: bool | None = None) -> list[EngineReport]:
 def choose_engine(wanted: str = "auto", profiles: Iterable[LinkProfile] = ()) -> EngineName:
     """The engine to use: the wanted one, or with `auto` netem where the kernel has it, else nfqueue.
 
-    `profiles` are those that it must carry out: jitter with a correlation is beyond sch_netem. Raises
-    EngineUnavailable with reasons and remedies.
+    `profiles` are those that it must carry out: some figures are beyond engine netem. Raises EngineUnavailable with
+    reasons and remedies.
     """
     names = [name for name in ENGINE_NAMES if wanted in ("auto", name)]
     if not names:
         raise EngineUnavailable(f"no link engine {wanted!r}: choose one of auto, {', '.join(ENGINE_NAMES)}")
-    correlated = sorted(profile.name for profile in profiles if profile.jitter_correlation_percent)
-    if correlated:
+    beyond = sorted({f"{what} of {profile.name}" for profile in profiles for what in _beyond_netem(profile)})
+    if beyond:
         names = [name for name in names if name != "netem"]
         if not names:
-            fix = "choose engine auto or nfqueue, or a profile without jitter_correlation_percent"
-            raise EngineUnavailable(f"sch_netem cannot correlate the jitter of {', '.join(correlated)}: {fix}")
+            fix = "choose engine auto or nfqueue, or another profile"
+            raise EngineUnavailable(f"engine netem cannot do {', '.join(beyond)}: {fix}")
     reports = []
     for name in names:
         report = check_engine(name)
@@ -157,6 +158,13 @@ def choose_engine(wanted: str = "auto", profiles: Iterable[LinkProfile] = ()) ->
         reports.append(report)
     words = [f"{report.name} does not work here: {report.reason} (fix: {report.fix})" for report in reports]
     raise EngineUnavailable("; ".join(words))
+
+
+def _beyond_netem(profile: LinkProfile) -> list[str]:
+    figures = [
+        name for name, declared in LINK_FIELDS.items() if "netem" in declared.cannot and getattr(profile, name)
+    ]
+    return [*figures, *(["down_queue: shared"] if profile.down_queue == "shared" else [])]
 
 
 def check_namespaces(rootless: bool | None = None) -> EngineReport:

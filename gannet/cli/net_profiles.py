@@ -50,7 +50,7 @@ def profiles(
             continue
         cells = [rate(profile.down_bps), rate(profile.up_bps), delay(profile), jitter(profile), loss(profile)]
         told = [(f"{path}: " if path else "") + (profile.source or "no source"), "; ".join(profile.assumed) or "–"]
-        row = [each, *cells, buffer(profile), profile.queue, *(told if wide else ())]
+        row = [each, *cells, buffer(profile), queue(profile), *(told if wide else ())]
         table.add_row(*map(escape, row))
     _print(table)
     if not wide:
@@ -144,7 +144,7 @@ def _show(name: str) -> None:
         ("loss", loss),
         (", ".join(declared.fate for declared in FATES.values()), lambda p: ", ".join(_oddities(p)) or "–"),
         ("buffer", buffer),
-        ("queue", lambda p: p.queue),
+        ("queue", queue),
         ("source", lambda p: p.source or "–"),
         ("assumed", lambda p: "\n".join(p.assumed) or "–"),
     ]
@@ -196,3 +196,8 @@ def buffer(profile: LinkProfile) -> str:
     if profile.buffer_packets is not None:
         return f"{profile.buffer_packets} packets"
     return f"{100 if profile.buffer_ms is None else profile.buffer_ms:g} ms"
+
+
+def queue(profile: LinkProfile) -> str:
+    """For example "fifo" or "codel, shared"."""
+    return profile.queue + (", shared" if profile.down_queue == "shared" else "")

@@ -186,6 +186,9 @@ def unmodelled(links: LinkState) -> str:
         for name in FATES:
             share = getattr(profile, name)
             found += [f"{name.removesuffix('_percent')} {share:g}%"] if share else []
+        # There all that is sent to a node shares its downlink equally, as with a queue for each source.
+        found += [f"queue {profile.queue}"] if profile.queue != "fifo" else []
+        found += ["down_queue shared"] if profile.down_queue == "shared" else []
         if found:
             return f"{profile.name} has {' and '.join(found)}"
     return ""

@@ -109,7 +109,7 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
     """The applied token buckets as `up` and `down`; None: no cap.
 
     Each has rate_bps, buffer_bytes, buffer_packets (None where bytes count), queue (its kind, as in InterfacePlan),
-    and the counters dropped (for want of room) and backlog_bytes.
+    per_source (whether each source has its own), and the counters dropped (for want of room) and backlog_bytes.
     """
     return {"up": _bucket(device), "down": _bucket(ifb_name(device))}
 
@@ -138,6 +138,7 @@ def _bucket(device: str) -> dict[str, Any] | None:
     return {
         "rate_bps": rate_bps,
         **_queue(leaves),
+        "per_source": any(node.handle == CLASSIFIER << 16 for node in qdiscs),
         "dropped": root.dropped,
         "backlog_bytes": root.backlog_bytes,
     }

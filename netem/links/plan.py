@@ -91,7 +91,8 @@ class InterfacePlan:
 
     Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for IPv4 packets
     that arrive from the addresses in `paths`; of what else arrives, see `hardware`. The buffer of a rate limit
-    holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`. `segments` is the largest number of
+    holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`; in front of the downlink each source
+    has one of its own and they take turns, unless `down_queue` is "shared". `segments` is the largest number of
     TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
     kernel and tc take one (from 6.6 on). `hardware`: Ethernet addresses by IPv4 address, of this node and of its
     peers, which then need no ARP. With them whatever arrives from elsewhere is dropped; without them IPv4 and ARP
@@ -110,6 +111,7 @@ class InterfacePlan:
     buffer_packets_up: int | None = None
     buffer_packets_down: int | None = None
     queue: str = "fifo"
+    down_queue: str = "per-source"
     hardware: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -245,6 +247,7 @@ def network_plan(
             buffer_packets_up=profile.buffer_packets,
             buffer_packets_down=profile.buffer_packets,
             queue=profile.queue,
+            down_queue=profile.down_queue,
         )
         for rank, profile in enumerate(profiles)
     ]

@@ -51,6 +51,7 @@ SHORTHANDS = {
 JitterDistribution = Literal["uniform", "normal", "pareto"]
 # How the buffer in front of a rate limit is served: first in, first out, or an active queue management of Linux.
 QueueDiscipline = Literal["fifo", "codel", "fq_codel", "sfq"]
+DownQueue = Literal["per-source", "shared"]
 
 
 class ProfileError(ValueError):
@@ -156,7 +157,8 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
     Loss is random (`loss_percent`) or comes in bursts (`gilbert_elliott`). Duplicates arrive right behind
     their originals; a corrupt packet has one bit flipped, which a checksum finds.
     The buffer in front of each rate limit holds `buffer_ms` (the time that it takes to drain, 100 when nothing
-    is said), `buffer_bytes` or `buffer_packets`, and `queue` is how it is served.
+    is said), `buffer_bytes` or `buffer_packets`, and `queue` is how it is served. Where several nodes send to one,
+    `down_queue` says whether they share its buffer or take turns.
     """
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -181,6 +183,8 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
     """Buffer in front of each rate limit, packets."""
     queue: QueueDiscipline = "fifo"
     """How the buffer is served."""
+    down_queue: DownQueue = "per-source"
+    """Buffer of what a node receives: one for each node that sends to it, in turns, or one shared by all."""
 
     @model_validator(mode="after")
     def _say_things_once(self) -> LinkProfile:

@@ -7,7 +7,10 @@ Uplink, at the sender's egress: a token bucket in front of an explicit buffer.
 Downlink, at the receiver's ingress. A fan-in of senders that each keep their own uplink would
 overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue, an IFB can.
 
-    engine nfqueue:  DEV ingress ── redirect ── IFB root ── htb of one class (down_bps) ── buffer
+    engine nfqueue:  DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
+                                                            ├─ buffer, shared by all sources (down_queue: shared)
+                                                            └─ htb (classifier by BPF: one class per source)
+                                                               └─ buffer, per source
                      then mangle INPUT, FORWARD ── one NFQUEUE per source ── a process that delays and drops
 
     engine netem:    DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
@@ -20,13 +23,14 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
                      ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.tc.fence)
 
 Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
-send buffer and TCP would throttle itself. In engine nfqueue the buffer is one queue shared by all
-sources, in engine netem each source has its own and HTB takes turns; rates and delays are the same.
+send buffer and TCP would throttle itself. Where sources have buffers of their own, HTB takes turns between them
+(deficit round robin). In engine netem the buffer comes after the delay, which is why it cannot be shared.
 
 Changes are made in place. What was once built stays until the links are cleared, even when a plan no longer needs it
 (a bucket without limit, a delay line without delay), so that at no moment of a change is a packet sent faster than
 the slower of the two plans allows, and no packet waiting in a buffer is lost. The exception: jitter that becomes
-uniform, or a queue of another kind, makes a new delay line or buffer, and the packets in the old one are lost.
+uniform, or a queue of another kind (shared or not, too), makes a new delay line or buffer, and the packets in the old
+one are lost.
 
 Offloads: TCP hands the device packets of many segments (GSO), which shapers and losses would treat
 as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
@@ -105,14 +109,15 @@ class Command:
 class Applied:
     """The state of a device: the plan, and what was built for it or for earlier ones.
 
-    `handles`: of the netem qdisc of every source that has one (engine netem). `seeded`: they take their random
-    numbers from the plan's seed.
+    `classified`: the downlink has a class for each source in `handles`, whose values are the handles of their netem
+    qdiscs (engine netem) or 0 (engine nfqueue). `seeded`: these take their random numbers from the plan's seed.
     """
 
     plan: InterfacePlan
     up: bool = False
     down: bool = False
     tee: bool = False
+    classified: bool = False
     handles: Mapping[str, int] = field(default_factory=dict)
     seeded: bool = False
 
@@ -155,7 +160,7 @@ def apply_commands(
         built = before is not None and before.down
         if not built:
             ip += [f"link add {ifb} type ifb", f"link set dev {ifb} addrgenmode none", f"link set dev {ifb} up"]
-        tc += _down(now, engine, before if built else None)
+        tc += _down(now, before if built else None)
         if not built:  # last, so that packets find the tree complete
             match = f"protocol all prio 2 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
             tc += [f"filter add dev {plan.device} parent ffff: {match}"]
@@ -171,9 +176,12 @@ def apply_commands(
 
 def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, release: bool) -> Applied:
     now = Applied(plan) if before is None else replace(before, plan=plan)
-    handles = dict(now.handles)
-    if engine == "netem":
-        numbers = source_numbers(plan)
+    handles, turns = dict(now.handles), plan.down_queue == "per-source"
+    if engine == "nfqueue":
+        numbers = source_numbers(plan, all_of_them=True) if turns and plan.down_bps is not None else {}
+        handles = handles | dict.fromkeys(numbers, 0) if turns else {}
+    else:
+        numbers = source_numbers(plan, all_of_them=plan.down_bps is not None)
         for source, number in numbers.items():
             path = plan.paths[source]
             was = before.plan.paths.get(source) if before else None
@@ -191,6 +199,7 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
         up=now.up or plan.up_bps is not None,
         down=now.down or plan.down_bps is not None or engine == "netem",
         tee=now.tee or bool(tee_rules(plan)),
+        classified=turns,
         handles=handles,
     )
 
@@ -223,15 +232,17 @@ def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) ->
     return [*new, *lines] if not old else [line for line in lines if line not in old]
 
 
-def _down(now: Applied, engine: EngineName, before: Applied | None) -> list[Line]:
+def _down(now: Applied, before: Applied | None) -> list[Line]:
     plan, old = now.plan, before.plan if before else None
     ifb = ifb_name(plan.device)
     lines = list[Line]()
     if old is None:
         lines += [new_bucket(ifb)]
     lines += _changed([bucket(ifb, plan.down_bps)], [bucket(ifb, old.down_bps)] if old else [], [])
-    top = (BUCKET, 1) if engine == "nfqueue" else (CLASSIFIER, OTHERS)
-    if engine == "netem" and old is None:
+    if before is not None and before.classified != now.classified:
+        old = before = None  # below the bucket all is new
+    top = (CLASSIFIER, OTHERS) if now.classified else (BUCKET, 1)
+    if now.classified and old is None:
         lines += new_classifier(ifb)
     lines += _changed([down_buffer(plan, ifb, top)], [down_buffer(old, ifb, top)] if old else [], [])
     if not now.handles:

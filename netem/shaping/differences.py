@@ -57,6 +57,8 @@ def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
             yield f"{direction}_bps is {bucket['rate_bps']}, not {rate_bps}"
         if bucket["queue"] != plan.queue:
             yield f"queue {direction} is {bucket['queue']}, not {plan.queue}"
+        if direction == "down" and bucket["per_source"] != (plan.down_queue == "per-source"):
+            yield f"down_queue is {'per-source' if bucket['per_source'] else 'shared'}, not {plan.down_queue}"
         by_bytes = buffer_packets is None and plan.queue == "fifo"
         if (buffer_packets is not None or by_bytes) and bucket["buffer_packets"] != buffer_packets:
             yield f"buffer_packets_{direction} is {bucket['buffer_packets']}, not {buffer_packets}"

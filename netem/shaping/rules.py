@@ -20,14 +20,14 @@ def chain_name(device: str) -> str:
     return f"gannet-{device}"
 
 
-def source_numbers(plan: InterfacePlan) -> dict[str, int]:
-    """A number for every source that needs a queue of its own: the lower 16 bits of its address.
+def source_numbers(plan: InterfacePlan, all_of_them: bool = False) -> dict[str, int]:
+    """A number for every source that needs a delay line of its own, or for all: the lower 16 bits of its address.
 
     It serves as NFQUEUE number, tc handle and class, and never changes. Raises
     ValueError when two sources share one (addresses of one network no wider than /16 do not), or when
     it is reserved.
     """
-    sources = [source for source, path in plan.paths.items() if not path.is_ideal]
+    sources = [source for source, path in plan.paths.items() if all_of_them or not path.is_ideal]
     numbers = {source: source_number(source) for source in sources}
     networks = {int(IPv4Address(source)) >> 16 for source in sources}
     if len(networks) > 1 or any(not 0 < number < BUCKET for number in numbers.values()):

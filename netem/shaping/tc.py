@@ -133,7 +133,7 @@ def new_classifier(ifb: str) -> list[Line]:
     sources.
     """
     return [
-        f"qdisc add dev {ifb} parent {BUCKET:x}:1 handle {CLASSIFIER:x}: htb default {OTHERS:x}",
+        f"qdisc replace dev {ifb} parent {BUCKET:x}:1 handle {CLASSIFIER:x}: htb default {OTHERS:x}",
         new_class(ifb, OTHERS),
     ]
 
@@ -242,6 +242,8 @@ def netem_cannot(plan: InterfacePlan) -> str:
     """The part of a plan that engine netem cannot execute; empty: none."""
     if cannot := unsupported(plan, "netem"):
         return cannot
+    if plan.down_queue == "shared":
+        return "down_queue: shared; its delay lines come before the buffer; use engine nfqueue, or per-source"
     for source, path in plan.paths.items():
         if path.jitter_ms > _LARGEST_JITTER_MS:
             return (
@@ -300,7 +302,9 @@ def has_table(path: PathPlan) -> bool:
 def source_lines(
     plan: InterfacePlan, ifb: str, number: int, handle: int, path: PathPlan, seed: int | None = None
 ) -> list[Line]:
-    """Delay line and buffer of one source."""
+    """Delay line (unless its handle is 0) and buffer of one source."""
+    if not handle:
+        return [down_buffer(plan, ifb, (CLASSIFIER, number))]
     where = f"dev {ifb} parent {CLASSIFIER:x}:{number:x} handle {handle:x}:"
     return [
         f"qdisc replace {where} {netem(plan.down_bps, path, seed)}",

@@ -17,6 +17,7 @@ from gannet.netem.sandbox import Sandbox
 ADDRESSES = ("10.77.1.10", "10.77.1.11", "10.77.1.12", "10.77.1.13")
 WIDE_ADDRESSES = tuple(f"10.77.2.{10 + n}" for n in range(9))
 TOOL = str(Path(__file__).with_name("wire_tool.py"))
+RATE_TOOL = str(Path(__file__).with_name("rate_tool.py"))
 # What a TCP segment (with timestamps) carries of the frame that the token buckets count.
 TCP_SHARE = 1448 / 1514
 # What an IP packet of full size is of that frame.
@@ -82,6 +83,13 @@ class Lab:
         process = subprocess.Popen([*self.sandbox.prefix(f"node{rank}"), *argv], stdout=subprocess.DEVNULL, text=True)
         self._started.append(process)
         return process
+
+    def start_rate_tool(self, rank: int, *argv: object) -> IO[str]:
+        return self.start(rank, sys.executable, RATE_TOOL, *map(str, argv))
+
+    def start_rate_program(self, rank: int, *argv: object) -> subprocess.Popen[str]:
+        """Start rate_tool.py on a node without waiting for a word from it."""
+        return self.start_program(rank, sys.executable, RATE_TOOL, *map(str, argv))
 
     def start_background(self, rank: int, *argv: object) -> subprocess.Popen[str]:
         """Start wire_tool.py on a node, likewise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,8 +86,15 @@ def test_an_unknown_engine_is_refused_with_the_choices() -> None:
         choose_engine("magic")
 
 
-def test_correlated_jitter_is_not_for_netem() -> None:
-    profile = LinkProfile(name="wavering", delay_ms=20, jitter_ms=2, jitter_correlation_percent=30)
+@pytest.mark.parametrize(
+    ("figures", "beyond"),
+    [
+        ({"delay_ms": 20, "jitter_ms": 2, "jitter_correlation_percent": 30}, "jitter_correlation_percent of odd"),
+        ({"down_queue": "shared"}, "down_queue: shared of odd"),
+    ],
+)
+def test_what_is_beyond_netem_is_for_nfqueue(figures: dict[str, Any], beyond: str) -> None:
+    profile = LinkProfile(name="odd", **figures)
     assert choose_engine("auto", [profile]) == "nfqueue"
-    with pytest.raises(EngineUnavailable, match="sch_netem cannot correlate the jitter of wavering"):
+    with pytest.raises(EngineUnavailable, match=f"engine netem cannot do {beyond}: choose engine auto"):
         choose_engine("netem", [profile])

@@ -52,7 +52,8 @@ class LinkModel(Generic[Message]):
 
     A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
     and arrives a delay later. Rates change on the whole path at once: TCP's reaction time is not modelled, nor are
-    queues. Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
+    queues (of several senders each gets its share, as where each has a queue of its own in front of the downlink).
+    Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
     back-off is not modelled.) `plans` hold from the beginning, `changes` (from when, plans), in order, from then on.
     Time must not go backwards from call to call.
     """

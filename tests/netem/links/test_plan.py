@@ -62,6 +62,7 @@ def link_profiles(draw: st.DrawFn) -> LinkProfile:
         duplicate_percent=draw(percents),
         corrupt_percent=draw(percents),
         queue=draw(st.sampled_from(["fifo", "codel", "fq_codel", "sfq"])),
+        down_queue=draw(st.sampled_from(["per-source", "shared"])),
         **lost,
         **buffers,
     )
@@ -86,7 +87,7 @@ def test_one_profile_for_all_gives_every_link_its_figures(profile: LinkProfile) 
             assert path.any_loss_percent == pytest.approx(profile.mean_loss_percent, abs=1e-6)
             if profile.gilbert_elliott is not None and 1e-6 < profile.mean_loss_percent < 100 - 1e-6:
                 assert path.bursts == BurstPlan(**profile.gilbert_elliott.model_dump())
-        assert plan.queue == profile.queue
+        assert (plan.queue, plan.down_queue) == (profile.queue, profile.down_queue)
         assert plan.buffer_packets_up == plan.buffer_packets_down == profile.buffer_packets
         if profile.buffer_bytes is not None:
             assert plan.buffer_bytes_up == plan.buffer_bytes_down == profile.buffer_bytes

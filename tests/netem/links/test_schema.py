@@ -46,6 +46,7 @@ likely = {
     "gilbert_elliott": whole_bursts | bursts | st.none(),
     "jitter_distribution": st.sampled_from(["uniform", "normal", "pareto", "paretonormal"]),
     "queue": st.sampled_from(["fifo", "codel", "fq_codel", "sfq", "red"]),
+    "down_queue": st.sampled_from(["per-source", "shared", "per-node"]),
     **dict.fromkeys(["name", "source"], st.text(max_size=3)),
     "assumed": st.lists(st.text(max_size=3), max_size=2),
 }
@@ -140,6 +141,7 @@ def test_both_judges_do_accept_and_refuse(file: Path) -> None:
         "up_delay_ms": 6.5, "jitter_ms": 2, "jitter_distribution": "pareto", "jitter_correlation_percent": 25,
         "gilbert_elliott": {"good_to_bad_percent": 1, "bad_to_good_percent": 20, "loss_in_good_percent": 0.1},
         "reorder_percent": 1, "duplicate_percent": 1, "corrupt_percent": 1, "buffer_packets": 20, "queue": "sfq",
+        "down_queue": "shared",
     }  # fmt: skip
     assert judged_alike(file, everything) and judged_alike(file, {})
     for name in fields:

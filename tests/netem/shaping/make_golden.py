@@ -30,6 +30,7 @@ SLOW = InterfacePlan(
         "10.77.1.13": PathPlan(),
     },
 )
+SHARED = replace(SLOW, down_queue="shared")
 UNCAPPED = replace(SLOW, up_bps=None, down_bps=None, segments=40)
 IDEAL = replace(UNCAPPED, paths={})
 FASTER = replace(SLOW, up_bps=2_000_000, paths={"10.77.1.12": PathPlan(delay_ms=10)})
@@ -71,12 +72,17 @@ CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "to-uniform-jitter": (UNIFORM, SLOW),
     "slow-to-full": (FULL, SLOW),
     "codel-to-fifo": (SLOW, replace(SLOW, queue="codel")),
+    "shared": (SHARED, None),
+    "shared-to-per-source": (SLOW, SHARED),
+    "per-source-to-shared": (SHARED, SLOW),
 }
 
 
 def case_text(case: str, engine: EngineName) -> str:
     """The commands of a case."""
     plan, previous = CASES[case]
+    if engine == "netem" and netem_cannot(plan):
+        return f"refused: {netem_cannot(plan)}\n"
     before = previous and apply_commands(previous, engine)[1]
     return "".join(f"{command}\n" for command in apply_commands(plan, engine, before)[0])
 

@@ -31,6 +31,11 @@ CHOSEN = {
         "test_jitter[netem-0]",
         "test_jitter[netem-60]",
     ],
+    "test_fan_in": [
+        "test_constant_senders_take_turns[netem]",
+        "test_a_light_sender_next_to_a_flood[netem-per-source]",
+        "test_a_light_sender_next_to_a_flood[netem-shared]",
+    ],
     "test_conformance_changes": [
         "test_every_field_reads_back[netem]",
         "test_a_managed_queue_is_there_or_named_as_missing[netem-codel]",

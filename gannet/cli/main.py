@@ -51,6 +51,7 @@ FabricOption = Annotated[
     str | None, typer.Option("--fabric", help=f"One of {', '.join(fabric_names())}; default: the spec's.")
 ]
 StepOption = Annotated[str, typer.Option(help="The snapshot: a step, last, or best, the one with the best score.")]
+NodeOption = Annotated[int | None, typer.Option(help="This node's own model instead of the mean of all.")]
 DryOption = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be run and what it costs; train nothing.")
 ]
@@ -181,11 +182,16 @@ def score(
         int | None, typer.Option(help="Number of snapshots to score in each run; default: as in the spec.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; default: as in the spec.")] = None,
+    node_models: Annotated[
+        str | None,
+        typer.Option(help="none, last or all: snapshots at which each node's own model is scored too."),
+    ] = None,
 ) -> None:
     """Re-score a finished run or comparison, with other settings if wanted, and write its report again."""
     from gannet.experiment.compare import report_on, score_again
 
     given = {"samples": samples, "features": features, "points": points, "device": device}
+    given["node_models"] = node_models
     wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if metrics is not None:
         wishes["metrics"] = [name.strip() for name in metrics.split(",")]
@@ -205,12 +211,13 @@ def export(
         str | None, typer.Option(help="The player whose network is written; default: classifier or generator.")
     ] = None,
     step: StepOption = "last",
+    node: NodeOption = None,
 ) -> None:
     """Write a trained network (the mean of the nodes at a snapshot) to a file."""
     with errors_as_messages():
         from gannet.trained.export import export as write
 
-        console.print(str(write(folder, to, player, step)), markup=False, soft_wrap=True)
+        console.print(str(write(folder, to, player, step, node)), markup=False, soft_wrap=True)
 
 
 @app.command(
@@ -223,12 +230,13 @@ def sample(
     label: Annotated[int | None, typer.Option("--class", help="Only images of this class; default: all.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed makes the same images.")] = 1,
     step: StepOption = "last",
+    node: NodeOption = None,
 ) -> None:
     """Make pictures with a trained generator (the mean of the nodes at a snapshot)."""
     with errors_as_messages():
         from gannet.trained.sample import sample as write
 
-        console.print(str(write(folder, to, count, label, seed, step)), markup=False, soft_wrap=True)
+        console.print(str(write(folder, to, count, label, seed, step, node)), markup=False, soft_wrap=True)
 
 
 @app.command()

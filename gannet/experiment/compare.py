@@ -206,6 +206,7 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
             spec = spec.model_copy(update={"score": wished(spec.score or ScoreSpec(), wishes)})
         if spec.score is not None:
             check_wish(spec.task, spec.data, spec.score)
+            spec.check_node_models()
         runs.append(spec)
         summaries.append(validate(Summary, read_json(path) or {}, path, None))
     return score_all(folder, runs, summaries, console, [path.parent for path in found])
@@ -216,4 +217,5 @@ def wished(score: ScoreSpec, wishes: Mapping[str, Any]) -> ScoreSpec:
     try:
         return ScoreSpec.model_validate(score.model_dump() | dict(wishes))
     except ValidationError as error:
-        raise SpecError("\n".join(f"--{line}" for line in explain(error))) from None
+        lines = [line.partition(":") for line in explain(error)]
+        raise SpecError("\n".join(f"--{name.replace('_', '-')}:{rest}" for name, _, rest in lines)) from None

@@ -111,7 +111,8 @@ def add_scores(
         return ""
     faults: list[str] = []
     player = spec.algorithm.traits.worker_player
-    scored = score_run(folder, spec.task, scorer, spec.score.points, progress, player, faults)
+    wish = spec.score
+    scored = score_run(folder, spec.task, scorer, wish.points, progress, player, faults, wish.node_models)
     fault = f"{len(faults)} of its snapshots: {faults[0]}" if faults else ""
     if scored:
         found = {

@@ -73,13 +73,24 @@ class BadWindow(Record):
     what: str = ""
 
 
+class NodeScore(Record):
+    """The quality of one node's own model, scored as their mean is: the same noise, and as many images."""
+
+    node: int
+    score: Diverging = None
+    classes_found: Diverging = None
+    more: dict[str, Diverging] = {}
+    fault: str = ""
+
+
 class Score(Record):
     """The quality of one snapshot, scored off the clock; `bytes` is the payload sent by all nodes until then.
 
     `more`: further scores by name; the line has a list of their names, and each as a separate field. `features`: the
     network they were taken on. `fault`: why there is no score though the model is finite. `basis`: what else the
     score was taken against, the data or the task's own measure, by name. `classes`: the share of the images by class.
-    `consensus`: each player's consensus distance, in the line a separate field.
+    `consensus`: each player's consensus distance, in the line a separate field. `node_models`: each node's own model,
+    where the spec asks for it.
     """
 
     step: int
@@ -97,6 +108,7 @@ class Score(Record):
     classes: dict[str, float] | None = None
     classes_found: Diverging = None
     consensus: dict[str, Diverging] = {}
+    node_models: tuple[NodeScore, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,8 @@ FORMATS = ("parquet", "csv")
 
 
 def tables(results: Run | Comparison) -> dict[str, DataFrame]:
-    """`runs`, `steps`, `scores`, `links` and `events`: a row for each record, with its run's `arm` and `seed`.
+    """`runs`, `steps`, `scores`, `node_scores`, `links`, `events`: a row for each record, with its run's `arm` and
+    `seed`. `node_scores` has a row for each node's own model at each snapshot at which these were scored.
 
     Columns are the fields of gannet.ledger.records, in their units; a field of a nested record is `outer.inner`, a
     player's loss `loss.generator`. Raises ValueError where pandas is not installed.
@@ -58,9 +59,21 @@ def _rows(runs: Sequence[Run]) -> dict[str, Iterable[dict[str, Any]]]:
     def of(name: str) -> Iterator[dict[str, Any]]:
         for run in runs:
             for record in getattr(run, name):
-                yield {"arm": run.arm, "seed": run.seed, **_flat(to_json(record))}
+                whole = to_json(record)
+                whole.pop("node_models", None)  # a table of their own
+                yield {"arm": run.arm, "seed": run.seed, **_flat(whole)}
 
-    return {"runs": map(_summary, runs), **{name: of(name) for name in ("steps", "scores", "links", "events")}}
+    found: dict[str, Iterable[dict[str, Any]]] = {"runs": map(_summary, runs), "steps": of("steps")}
+    found |= {"scores": of("scores"), "node_scores": _node_scores(runs)}
+    return found | {name: of(name) for name in ("links", "events")}
+
+
+def _node_scores(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    for run in runs:
+        for at in run.scores:
+            where = {"arm": run.arm, "seed": run.seed, "step": at.step, "t_s": at.t_s, "score_name": at.score_name}
+            for own in at.node_models:
+                yield where | _flat(to_json(own))
 
 
 def _summary(run: Run) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from plotly.offline import get_plotlyjs
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.reader import Arm, Comparison, Run
 from gannet.report import formatting as words
-from gannet.report import link_plots, link_tables, player_plots, plots, sentences
+from gannet.report import link_plots, link_tables, node_scores, player_plots, plots, sentences
 from gannet.report import score_tables as all_scores
 from gannet.report import tables as page
 from gannet.report.figures import ARM_COLOURS, Figure
@@ -80,6 +80,7 @@ def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -
     conclusion = conclude(results)
     figures |= {"losses": player_plots.losses(results), "consensus": player_plots.consensus(results)}
     figures["deviation"] = link_plots.deviation(results)
+    figures |= {"node-scores": node_scores.at_the_end(results), "node-scores-time": node_scores.over_time(results)}
     figures |= {"more-scores": all_scores.over_time(results), "classes": all_scores.class_shares(results)}
     activity = []
     for arm in results.arms:
@@ -98,6 +99,8 @@ def _page(results: Results, figures: dict[str, Figure | None], **content: Any) -
         goal=sentences.goal(results),
         rows=page.arm_rows(results, conclusion),
         scores=all_scores.all_scores(results),
+        spreads=node_scores.spreads(results),
+        spread_columns=node_scores.COLUMNS,
         run_columns=page.RUN_COLUMNS,
         facts=page.run_facts(results),
         links=[link_tables.link_tables(run) for run in results.comparison.runs],

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,13 +34,15 @@ def score_run(
     progress: Callable[[int, int], None] | None = None,
     worker_player: str | None = None,
     faults: list[str] | None = None,
+    node_models: Literal["none", "last", "all"] = "none",
 ) -> list[dict[str, Any]]:
     """Score at most `points` snapshots of a finished run, evenly spaced in time, including the first and the last.
 
     The scored model is the mean of the nodes' generators, x_mean = (1/M) sum_i x_i. Each line also has the players'
     consensus distances, (1/M) sum_i |x_i - x_mean|^2. The x_i are those of `comparable`; `worker_player`: see Method.
     Writes scores.jsonl and images/step-*.png into the run's folder and returns the lines; calls progress(done,
-    total). A model that is not finite has the score None.
+    total). A model that is not finite has the score None. `node_models`: at which of the snapshots each x_i is scored
+    by itself as well.
 
     `faults` collects why single snapshots could not be scored: the others are. Without it, and where none can be
     scored, the first error is raised, and scores.jsonl stays as it was.
@@ -72,6 +74,9 @@ def score_run(
                 raise
             errors.append(error)
             line["fault"] = in_words(error)
+        else:
+            if node_models == "all" or (node_models == "last" and snapshot is chosen[-1]):
+                line["node_models"] = list(_own_models(snapshot, sampler, scorer, errors))
         lines.append(line)
         if progress is not None:
             progress(done, len(chosen))
@@ -128,6 +133,22 @@ def _score_snapshot(
         if told.images is not None:
             Image.fromarray(grid(told.images)).save(image)
     return line
+
+
+def _own_models(
+    snapshot: Snapshot, sampler: AnyTask, scorer: AnyScorer, errors: list[Exception]
+) -> Iterator[dict[str, Any]]:
+    """A line for each node's own model; one that cannot be scored costs the others nothing."""
+    for rank, x in sorted(snapshot.nodes().items()):
+        line: dict[str, Any] = {"node": rank, "score": None, "classes_found": None, "more": {}}
+        if x.isfinite().all():
+            try:
+                score, told = scorer.judge(sampler, x)
+                line |= {"score": score.value, "classes_found": score.classes_found, "more": dict(told.more)}
+            except Exception as error:
+                errors.append(error)
+                line["fault"] = in_words(error)
+        yield line
 
 
 def grid(images: Tensor) -> NDArray[np.uint8]:

@@ -139,6 +139,7 @@ class RunSpec(TrainingSettings):
         method.check_pace(self.pace_ms)
         if self.fabric_kind.modelled:
             method.check_modelled()
+        self.check_node_models()
         for name, part in (parts_of(self) or {"": self}).items():
             if not (custom or part.topology.shipped):
                 continue
@@ -149,6 +150,16 @@ class RunSpec(TrainingSettings):
                 raise
             except ValueError as error:
                 raise ValueError(f"players.{name}: {error}" if name in self.players else str(error)) from None
+
+    def check_node_models(self) -> None:
+        """Raise ValueError where nodes have no models of their own to score."""
+        if self.score is None or self.score.node_models == "none":
+            return
+        if self.algorithm.traits.worker_player is not None:
+            raise ValueError(
+                f"score.node_models: with {self.algorithm.title} nodes have no models of their own: what is scored "
+                "is on node 0 alone; leave it out"
+            )
 
     def _check_node_pace(self) -> None:
         if self.node_pace_ms and self.pace_ms is None:

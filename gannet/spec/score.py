@@ -22,6 +22,10 @@ class ScoreSpec(Settings):
     points: Annotated[int, Field(ge=1)] = 12
     features: FeatureName = "auto"
     metrics: Annotated[tuple[MetricName, ...] | None, Field(description="unset: the customary ones")] = None
+    node_models: Annotated[
+        Literal["none", "last", "all"],
+        Field(description="the snapshots at which each node's own model is scored too, not only their mean"),
+    ] = "none"
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
 
     @field_validator("metrics")

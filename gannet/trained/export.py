@@ -1,6 +1,6 @@
 """A trained player as a file that others can load: safetensors, or ONNX for a device without PyTorch.
 
-The exported model is the scored one: the mean of the nodes' parameters at a snapshot.
+The exported model is the scored one: the mean of the nodes' parameters at a snapshot, or one node's own.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ class Exported:
         )
 
 
-def export(run_folder: Path, to: Path, player: str | None = None, step: str = "last") -> Exported:
+def export(
+    run_folder: Path, to: Path, player: str | None = None, step: str = "last", node: int | None = None
+) -> Exported:
     """Write a player of a finished run to `to`, whose suffix selects the format; default: the player that one would
-    deploy. A missing folder above `to` is made. `step`: as of read_trained.
+    deploy. A missing folder above `to` is made. `step`, `node`: as of read_trained.
 
     Raises FileNotFoundError or ValueError, with the fix, for a folder, a player or a format that does not exist.
     """
@@ -49,7 +51,7 @@ def export(run_folder: Path, to: Path, player: str | None = None, step: str = "l
         raise ValueError(f"--to {to}: this is a folder; give a file in it, such as {to / f'model{suffix}'}")
     if suffix == ".onnx":
         check_packages()
-    trained = read_trained(run_folder, step)
+    trained = read_trained(run_folder, step, node)
     spec, task = trained.spec, trained.task
     chosen = player or ("classifier" if isinstance(spec.task, KdganConfig) else next(iter(task.players)))
     if chosen not in task.players:
@@ -60,6 +62,7 @@ def export(run_folder: Path, to: Path, player: str | None = None, step: str = "l
             write_onnx(spec.task, spec.data, trained.x, chosen, partial)
         else:
             note = {"player": chosen, "step": str(trained.step), "run": spec.name, "arm": spec.arm}
+            note |= {} if node is None else {"node": str(node)}
             partial.write_bytes(save(tensors_of(task, trained.x, chosen), note))
     where = task.players[chosen]
     return Exported(to, chosen, trained.step, where.stop - where.start, to.stat().st_size)

@@ -30,7 +30,7 @@ class TrainedSpec(BaseModel):
 
 @dataclass(frozen=True)
 class Trained:
-    """The mean x (size,) of the nodes after `step`, and the task that it is of."""
+    """The mean x (size,) of the nodes, or a node's own, after `step`, and the task that it is of."""
 
     spec: TrainedSpec
     task: AnyTask
@@ -38,11 +38,11 @@ class Trained:
     x: Tensor
 
 
-def read_trained(run_folder: Path, step: str = "last") -> Trained:
+def read_trained(run_folder: Path, step: str = "last", node: int | None = None) -> Trained:
     """The model at the snapshot after `step`: a number, "last", or "best", the one with the best score.
 
-    Raises FileNotFoundError or ValueError, with the fix, for a folder without snapshots, for a step without one, and
-    for parameters that are not finite.
+    `node`: that node's own model instead of the mean. Raises FileNotFoundError or ValueError, with the fix, for a
+    folder without snapshots, for a step or a node without one, and for parameters that are not finite.
     """
     spec = _read_spec(run_folder)
     folders = {step_of(folder): folder for folder in snapshot_folders(run_folder)}
@@ -57,7 +57,10 @@ def read_trained(run_folder: Path, step: str = "last") -> Trained:
     states = snapshot.nodes()
     if wrong := {len(x) for x in states.values()} - {task.size}:
         raise ValueError(f"{snapshot.folder}: {max(wrong)} values, but this task has {task.size}")
-    x = comparable(states, task.players, spec.algorithm.traits.worker_player).mean(0)
+    if node is not None and node not in states:
+        raise ValueError(f"--node {node}: {snapshot.folder} has nodes {', '.join(map(str, sorted(states)))}")
+    rows = comparable(states, task.players, spec.algorithm.traits.worker_player)
+    x = rows.mean(0) if node is None else rows[sorted(states).index(node)]
     if not x.isfinite().all():
         raise ValueError(f"{snapshot.folder}: the parameters are not finite: this run has diverged")
     return Trained(spec, task, snapshot.step, x)

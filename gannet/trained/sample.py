@@ -33,17 +33,24 @@ class Sampled:
 
 
 def sample(
-    run_folder: Path, to: Path, count: int = 64, label: int | None = None, seed: int = 1, step: str = "last"
+    run_folder: Path,
+    to: Path,
+    count: int = 64,
+    label: int | None = None,
+    seed: int = 1,
+    step: str = "last",
+    node: int | None = None,
 ) -> Sampled:
-    """Write one PNG with `count` new images side by side, of class `label` alone if given. `step`: see read_trained.
+    """Write one PNG with `count` new images side by side, of class `label` alone if given.
 
-    The same seed gives the same images. Raises FileNotFoundError or ValueError, with the fix.
+    `step`, `node`: see read_trained. The same seed gives the same images. Raises FileNotFoundError or ValueError,
+    with the fix.
     """
     if to.suffix.lower() != ".png":
         raise ValueError(f"--to {to}: give a file that ends in .png")
     if not 1 <= count <= MOST:
         raise ValueError(f"-n {count}: from 1 to {MOST:,} images")
-    trained = read_trained(run_folder, step)
+    trained = read_trained(run_folder, step, node)
     images = _images(trained, count, label, seed)
     to.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(to) as partial:

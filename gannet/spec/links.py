@@ -182,7 +182,7 @@ def unmodelled(links: LinkState) -> str:
     for profile in (links.profile, *links.nodes.values(), *links.edges.values()):
         loss_percent = profile.mean_loss_percent
         found = [f"loss {loss_percent:g}%"] if 0 < loss_percent < 100 else []
-        found += [f"jitter {profile.jitter_ms:g} ms"] if profile.jitter_ms else []
+        found += ["jitter_order: reorder"] if profile.jitter_order == "reorder" else []
         for name in FATES:
             share = getattr(profile, name)
             found += [f"{name.removesuffix('_percent')} {share:g}%"] if share else []

@@ -122,7 +122,7 @@ class RunSpec(TrainingSettings):
             for state in (links, *(change.links for change in changes)):
                 if what := unmodelled(state):
                     raise ValueError(
-                        f"links: the {self.fabric} fabric models rate and delay only, and {what}; "
+                        f"links: the {self.fabric} fabric models rate, delay and jitter in order only, and {what}; "
                         "use fabric: namespaces"
                     )
         if modelled and self.pace_ms is None:

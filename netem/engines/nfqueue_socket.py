@@ -239,8 +239,8 @@ class QueueSocket:
         )
         if payload:
             self._pending += pack("=HH", 4 + len(payload), _ATTRIBUTE_PAYLOAD) + payload + bytes(-len(payload) % 4)
-            if len(self._pending) > _SEND_BYTES:  # more than the socket takes at once would fail
-                self.flush()
+        if len(self._pending) > _SEND_BYTES:  # more than the socket takes at once would fail
+            self.flush()
 
     def drop(self, key: int, packet: int) -> None:
         """Drop one packet."""

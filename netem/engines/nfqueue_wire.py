@@ -2,11 +2,13 @@
 
 The order of decisions is sch_netem's: first whether a packet is lost (Gilbert-Elliott: the state advances, and the
 loss follows from the state before), then whether it is corrupt, then whether it skips the delay. Packets that do not
-skip it keep their order: a jittered packet waits for the one before.
+skip it keep their order, as their jitter does (see gannet.netem.links.jitter), unless the path says `jitter_order:
+reorder`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Mapping
 from random import Random
@@ -14,7 +16,7 @@ from socket import htonl, ntohl
 from typing import Any
 
 from gannet.netem.engines.nfqueue_socket import QueueSocket, queue_key
-from gannet.netem.links.jitter import sampler
+from gannet.netem.links.jitter import InOrder, least, sampler
 from gannet.netem.links.plan import PathPlan
 
 _IDEAL = PathPlan()
@@ -34,6 +36,8 @@ class Wire:
         self._last_due_s = 0.0
         self._bad = False
         self._loss, self._jitter, self._other = (Random(f"{seed}: {kind}") for kind in ("loss", "jitter", "other"))
+        self._in_order: InOrder | None = None
+        self._mixed = False  # packets may be due in another order than they came
         self._configured: tuple[int, bool, bool] | None = None
         self.set(_IDEAL)
 
@@ -50,7 +54,7 @@ class Wire:
 
     def set(self, path: PathPlan) -> None:
         """Set what happens to packets from now on; those in flight keep their due times."""
-        self.plain = path == PathPlan(delay_ms=path.delay_ms, jitter_distribution=path.jitter_distribution)
+        self.plain = path.is_plain
         self.delay_s, self._jitter_s = path.delay_ms / 1000, path.jitter_ms / 1000
         self._lossy = path.loss_percent / 100
         bursts = path.bursts
@@ -68,11 +72,22 @@ class Wire:
                 )
             )
         self._reorder, self._corrupt = path.reorder_percent / 100, path.corrupt_percent / 100
-        # No packet is due sooner than this; one that skips the delay, or draws the least of it, may be due at once.
-        self.least_delay_s = 0.0 if path.jitter_ms or path.reorder_percent else self.delay_s
-        self._draw: Callable[[], float] | None = None
+        # No packet is due sooner than this; one that skips the delay is due at once.
+        self.least_delay_s = 0.0 if path.reorder_percent else self.delay_s
         if path.jitter_ms:
+            least_s = self.delay_s + self._jitter_s * least(path.jitter_distribution)
+            self.least_delay_s = min(self.least_delay_s, max(0.0, least_s))
+        self._reorders = path.reorders
+        self._mixed = self._reorders or (self._mixed and bool(self.packets))
+        self._draw: Callable[[], float] | None = None
+        if self._reorders:
             self._draw = sampler(path.jitter_distribution, path.jitter_correlation_percent / 100, self._jitter)
+        if not path.jitter_ms or self._reorders:
+            self._in_order = None
+            return
+        if self._in_order is None or self._in_order.distribution != path.jitter_distribution:
+            self._in_order = InOrder(path.jitter_distribution, self._jitter)
+        self._in_order.set(self._jitter_s)  # continues where it is: a ramp's steps are no jumps
 
     def hasten(self, now_s: float) -> None:
         """Have the packets in flight arrive within the present delay from now, in order."""
@@ -81,7 +96,7 @@ class Wire:
         self._last_due_s = min(self._last_due_s, latest_s)
 
     def accept(self, packet: int, arrival_s: float, slot: int | None = None) -> bool:
-        """Put a packet on the wire, where it may be lost. Returns whether the wire was empty and no longer is."""
+        """Put a packet on the wire, where it may be lost. Returns whether it is now the first to be due."""
         due_s = arrival_s + self.delay_s
         if not self.plain:
             if self._is_lost():
@@ -93,8 +108,15 @@ class Wire:
             if self._reorder and self.delay_s and self._other.random() < self._reorder:
                 self._socket.accept(self.key, packet, self.altered.pop(packet, b""))
                 return False
-            if self._draw is not None:
+            if self._in_order is not None:
+                due_s = max(arrival_s, due_s + self._in_order.at(arrival_s))
+            elif self._draw is not None:
                 due_s = max(arrival_s, due_s + self._jitter_s * self._draw())
+                if due_s < self._last_due_s:
+                    place = bisect_right(self.due_s, due_s)
+                    self.due_s.insert(place, due_s)
+                    self.packets.insert(place, packet)
+                    return place == 0
         if due_s < self._last_due_s:
             due_s = self._last_due_s
         self._last_due_s = due_s
@@ -130,13 +152,18 @@ class Wire:
         while due_s and due_s[0] <= until_s:
             passed.append(due_s.popleft())
             packet, waiting = packets.popleft(), True
-            if self.altered and packet in self.altered:
+            if self._mixed:
+                self._socket.accept(self.key, packet, self.altered.pop(packet, b""))
+                waiting = False
+            elif self.altered and packet in self.altered:
                 if len(passed) > 1:  # earlier ones first, in order; a queue's packet numbers count up
                     self._socket.accept_through(self.key, _before(packet))
                 self._socket.accept(self.key, packet, self.altered.pop(packet))
                 waiting = False
         if waiting:
             self._socket.accept_through(self.key, packet)
+        if not packets:
+            self._mixed = self._reorders
         return passed
 
 

@@ -1,8 +1,8 @@
 """The process that delays and drops packets for engine nfqueue: a link's wire, in user space.
 
 The kernel parks every arriving packet in the NFQUEUE of its source and notifies this process; payloads never leave
-the kernel, unless some of them are to be corrupted. A packet's due time is its arrival plus the path's delay; within
-a source packets keep their order, so one batch verdict releases all that is due. The wires that hold packets wait in
+the kernel, unless some of them are to be corrupted. A packet's due time is its arrival plus the path's delay; where a
+source's packets keep their order, one batch verdict releases all that is due. The wires that hold packets wait in
 a heap: a packet's cost does not depend on the number of sources. Requests come as JSON lines on stdin (`paths`,
 `statistics`, `classes`), answers go to the engine, and the end of stdin releases everything at once.
 """
@@ -79,7 +79,7 @@ class Worker:
         self.socket = QueueSocket()
         self.wires: dict[str, Wire] = {}
         self.by_key: dict[int, Wire] = {}
-        # (due time, queue) of the first packet of every wire that holds any.
+        # (due time, queue) of the first packet of every wire that holds any; out of date where it is another's.
         self.next_due: list[tuple[float, int]] = []
         self.lateness = Lateness()
         self.released = self.late = 0
@@ -150,6 +150,9 @@ class Worker:
         waiting = self.next_due
         while waiting and waiting[0][0] <= until_s:
             wire = self.by_key[waiting[0][1]]
+            if not wire.due_s or wire.due_s[0] != waiting[0][0]:
+                heappop(waiting)
+                continue
             passed, now_s = wire.release_until(until_s), monotonic()
             self.released += len(passed)
             self.late += self.lateness.add(passed, now_s)

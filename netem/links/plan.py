@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures, survival
+from gannet.netem.links.jitter import misfit, most_jitter_ms
 
 if TYPE_CHECKING:
     from gannet.netem.links.profile import LinkProfile
@@ -61,16 +62,27 @@ class PathPlan(PathFigures):
     delay_ms: float = 0.0
     jitter_distribution: str = "uniform"
     bursts: BurstPlan | None = None
+    jitter_order: str = "keep"
+
+    @property
+    def is_plain(self) -> bool:
+        """True when there is nothing to enforce but a delay."""
+        return self == PathPlan(self.delay_ms, self.jitter_distribution, jitter_order=self.jitter_order)
 
     @property
     def is_ideal(self) -> bool:
         """True when there is nothing to enforce."""
-        return self == PathPlan(jitter_distribution=self.jitter_distribution)
+        return not self.delay_ms and self.is_plain
+
+    @property
+    def reorders(self) -> bool:
+        """True when jitter makes packets overtake each other."""
+        return self.jitter_ms > 0 and self.jitter_order == "reorder"
 
     @cached_property
     def is_whole(self) -> bool:
         """True when every packet arrives once, as it was sent, and in its turn."""
-        return not self.any_loss_percent and not any(getattr(self, name) for name in FATES)
+        return not self.any_loss_percent and not self.reorders and not any(getattr(self, name) for name in FATES)
 
     @property
     def any_loss_percent(self) -> float:
@@ -135,8 +147,9 @@ def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
     """The path between two nodes: each end contributes half, so equal profiles give their own figures.
 
     Delays add halves; other figures combine as gannet.netem.links.fields says, and are 0 where the path lacks figures
-    that they need. Jitter has the distribution and correlation of the end with more (the sender, where both have as
-    much). Bursts are those of the end that loses more, thinned to the combined loss.
+    that they need. Jitter has the distribution, correlation and order of the end with more (the sender, where both
+    have as much), and is no more than the path's delay holds. Bursts are those of the end that loses more, thinned to
+    the combined loss.
     """
     more = max(sender, receiver, key=lambda profile: profile.jitter_ms)
     loss_percent, bursts = _path_loss(sender, receiver)
@@ -146,12 +159,16 @@ def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
         for name, declared in LINK_FIELDS.items()
         if declared.combine is not None
     }
+    if misfit(more.jitter_distribution, delay_ms, combined["jitter_ms"]):
+        combined["jitter_ms"] = most_jitter_ms(more.jitter_distribution, delay_ms)
+    jittered = combined["jitter_ms"] > 0
     there = {name for name, value in {"delay_ms": delay_ms, **combined}.items() if value > 0}
     idle = {name for name in combined if (needs := LINK_FIELDS[name].needs) and there.isdisjoint(needs)}
     return PathPlan(
         delay_ms=delay_ms,
         jitter_distribution=more.jitter_distribution,
-        jitter_correlation_percent=more.jitter_correlation_percent,
+        jitter_correlation_percent=more.jitter_correlation_percent if jittered else 0.0,
+        jitter_order=more.jitter_order if jittered else "keep",
         loss_percent=loss_percent,
         bursts=bursts,
         **{name: 0.0 if name in idle else value for name, value in combined.items()},

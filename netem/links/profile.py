@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures
+from gannet.netem.links.jitter import misfit
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
@@ -49,6 +50,8 @@ SHORTHANDS = {
 }
 
 JitterDistribution = Literal["uniform", "normal", "pareto"]
+# Whether jittered packets stay in order, or each draws a delay of its own and may overtake others.
+JitterOrder = Literal["keep", "reorder"]
 # How the buffer in front of a rate limit is served: first in, first out, or an active queue management of Linux.
 QueueDiscipline = Literal["fifo", "codel", "fq_codel", "sfq"]
 DownQueue = Literal["per-source", "shared"]
@@ -152,8 +155,9 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
     `delay_ms` both delays. A rate of None is no cap. `down_delay_ms` and `up_delay_ms` are one-way
     delays: a path takes half of its sender's `up_delay_ms` and half of its receiver's `down_delay_ms`.
     `jitter_ms` is the half-width of a uniform spread, or the standard deviation of a normal or a Pareto
-    one (α = 3); `jitter_correlation_percent` is how much each packet's delay follows the one before.
-    Packets of one path never overtake each other, but for `reorder_percent` of them, which skip the delay.
+    one (α = 3). With `jitter_order` keep the delay wanders in time and packets stay in order, but for
+    `reorder_percent` of them, which skip the delay. With reorder each packet draws a delay of its own and overtakes
+    those that drew more; `jitter_correlation_percent` is how much each draw follows the one before.
     Loss is random (`loss_percent`) or comes in bursts (`gilbert_elliott`). Duplicates arrive right behind
     their originals; a corrupt packet has one bit flipped, which a checksum finds.
     The buffer in front of each rate limit holds `buffer_ms` (the time that it takes to drain, 100 when nothing
@@ -173,6 +177,8 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
     """One-way delay of what a node sends, ms."""
     jitter_distribution: JitterDistribution = "uniform"
     """How the delay spreads."""
+    jitter_order: JitterOrder = "keep"
+    """keep: the delay wanders in time and packets stay in order; reorder: each packet draws a delay of its own."""
     gilbert_elliott: GilbertElliott | None = None
     """Loss in bursts, in place of random loss."""
     buffer_ms: Annotated[float, Field(strict=True, gt=0, le=60_000)] | None = None
@@ -198,6 +204,15 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
         for name, declared in LINK_FIELDS.items():
             if declared.needs and getattr(self, name) > 0 and not any(getattr(self, need) for need in declared.needs):
                 raise ValueError(f"{name} needs {declared.because}")
+        if self.jitter_order == "reorder" and not self.jitter_ms:
+            raise ValueError("jitter_order: reorder needs a jitter_ms by which packets overtake each other")
+        if self.jitter_correlation_percent and self.jitter_order != "reorder":
+            raise ValueError(
+                "jitter_correlation_percent is of jitter that each packet draws by itself, so it needs "
+                "jitter_order: reorder; in order (jitter_order: keep) delays follow each other in time anyway"
+            )
+        if wrong := misfit(self.jitter_distribution, self.delay_ms, self.jitter_ms):
+            raise ValueError(f"jitter_ms: {wrong}")
         return self
 
     @model_validator(mode="before")

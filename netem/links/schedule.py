@@ -16,7 +16,7 @@ from math import ceil, inf
 
 from gannet.netem.links.fields import LINK_FIELDS
 from gannet.netem.links.plan import Edge, packet_segments, path_plan
-from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.profile import LinkProfile, profile_of
 from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace import Trace, TracePoint, profile_at
 
@@ -189,12 +189,20 @@ def isolated(at_s: float, nodes: Sequence[int], world: int, until_s: float = inf
 
 
 def replayed(
-    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None = None, until_s: float = inf, where: str = ""
+    at_s: float,
+    trace: Trace,
+    world: int,
+    nodes: Sequence[int] | None = None,
+    until_s: float = inf,
+    where: str = "",
+    lenient: bool = False,
 ) -> Layer:
     """The trace's figures in place of those of these nodes' access links, until it or the entry ends.
 
     Links with profiles of their own keep their delay and loss. In an outage, links from or to the nodes are cut and
     rates stay as they were. Raises ScheduleError for a loop without an end, ValueError for nodes that do not exist.
+    The layer's changes raise ValueError where the trace's delay is too short for a profile's jitter; `lenient`: the
+    jitter is then as much as the delay holds.
     """
     if trace.loop and until_s == inf:
         raise ScheduleError(f"{where}: a trace that loops needs an end".removeprefix(": "))
@@ -203,7 +211,7 @@ def replayed(
         raise ScheduleError(f"{where}: over {MOST_MOMENTS} changes until {end_s:g} s".removeprefix(": "))
     return Layer(
         at_s,
-        _replay_steps(at_s, trace, world, nodes, end_s),
+        _replay_steps(at_s, trace, world, nodes, end_s, lenient),
         end_s,
         f"trace {trace.name}{places(nodes, None)}",
         where,
@@ -212,19 +220,27 @@ def replayed(
 
 def replay_now(
     trace: Trace, world: int, nodes: Sequence[int] | None, for_s: float
-) -> tuple[tuple[float, Change], ...]:
+) -> tuple[tuple[tuple[float, Change], ...], Change]:
     """A trace replayed repeatedly for that long, for gannet.netem.links.state.Journal: (in how many seconds, the
-    change that then holds).
+    change that then holds), and its first change once more, which raises what is wrong with any of them.
 
     As in a schedule, packets are always as small as its slowest step needs. Raises the errors of `replayed`.
     """
-    steps = replayed(0.0, replace(trace, loop=True), world, nodes, for_s).steps
+    steps = replayed(0.0, replace(trace, loop=True), world, nodes, for_s, lenient=True).steps
     segments = min(_segments(change(LinkState())) for _, change in steps)
-    return tuple((in_s, partial(_in_packets, segments, change)) for in_s, change in steps)
+    changes = tuple((in_s, partial(_in_packets, segments, change)) for in_s, change in steps)
+    strict = replayed(0.0, replace(trace, loop=True), world, nodes, min(for_s, trace.duration_s)).steps
+
+    def trial(state: LinkState) -> LinkState:
+        for _, change in strict:
+            change(state)
+        return changes[0][1](state)
+
+    return changes, trial
 
 
 def _replay_steps(
-    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None, end_s: float
+    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None, end_s: float, lenient: bool
 ) -> tuple[tuple[float, Change], ...]:
     links = links_of(range(world) if nodes is None else nodes, world)
     chosen = set(range(world) if nodes is None else nodes)
@@ -234,7 +250,7 @@ def _replay_steps(
     for after_s, point in trace.unrolled(end_s - at_s):
         out = (ups if point.up_bps == 0 else frozenset()) | (downs if point.down_bps == 0 else frozenset())
         before = replace(point, up_bps=point.up_bps or before.up_bps, down_bps=point.down_bps or before.down_bps)
-        steps.append((_time(at_s + after_s), partial(_replay, before, out, nodes, trace.name)))
+        steps.append((_time(at_s + after_s), partial(_replay, before, out, nodes, trace.name, lenient)))
     return tuple(steps)
 
 
@@ -267,9 +283,9 @@ def _ramp(
 
 
 def _replay(
-    point: TracePoint, out: frozenset[Edge], nodes: Sequence[int] | None, name: str, state: LinkState
+    point: TracePoint, out: frozenset[Edge], nodes: Sequence[int] | None, name: str, lenient: bool, state: LinkState
 ) -> LinkState:
-    altered = _altered(state, nodes, lambda old: profile_at(point, old, name))
+    altered = _altered(state, nodes, lambda old: profile_at(point, old, name, lenient))
     return altered.sever(out) if out else altered
 
 
@@ -301,7 +317,11 @@ def _between(old: LinkProfile, new: LinkProfile, share: float, rates: bool = Tru
         elif rates and (a is None) != (b is None):
             capped, free = (new.name, old.name) if a is None else (old.name, new.name)
             raise ScheduleError(f"{field}: {capped} has a cap and {free} has none: a ramp needs a rate at both ends")
-    return LinkProfile.model_validate({**dict(new), **figures})
+    if new.jitter_ms == 0 < old.jitter_ms:
+        figures |= {"jitter_distribution": old.jitter_distribution, "jitter_order": old.jitter_order}
+    if (figures.get("jitter_order") or new.jitter_order) == "keep":
+        figures["jitter_correlation_percent"] = 0.0
+    return profile_of({**dict(new), **figures}, f"on the way from {old.name} to {new.name}: ")
 
 
 def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
@@ -314,7 +334,8 @@ def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
     if path.bursts:
         figures["loss_percent"] = path.bursts.loss_percent
     delays = {"up_delay_ms": path.delay_ms, "down_delay_ms": path.delay_ms}
-    return LinkProfile.model_validate({"name": f"{edge[0]}→{edge[1]}", **delays, **figures})
+    kinds = {name: getattr(path, name) for name in ("jitter_distribution", "jitter_order")}
+    return profile_of({"name": f"{edge[0]}→{edge[1]}", **delays, **figures, **kinds})
 
 
 def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:

@@ -1,7 +1,8 @@
-"""The JSON Schema of a profile file, for editors: it accepts exactly the files that load_profile accepts. Pure.
+"""The JSON Schema of a profile file, for editors. Pure.
 
-Types, ranges and descriptions come from the model; shorthands, rate strings and rules between fields are added here.
-Draft 2020-12.
+It accepts exactly the files that load_profile accepts, but for one rule that JSON Schema has no words for: how much
+jitter a delay holds. Types, ranges and descriptions come from the model; shorthands, rate strings and rules between
+fields are added here. Draft 2020-12.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ def _rules() -> list[dict[str, Any]]:
             }
         }
     )
+    reordering = {"required": ["jitter_order"], "properties": {"jitter_order": {"const": "reorder"}}}
+    jittered, correlated = (
+        {"required": [name], "properties": {name: positive}} for name in ("jitter_ms", "jitter_correlation_percent")
+    )
+    rules += [{"if": reordering, "then": jittered}, {"if": correlated, "then": reordering}]
     return rules + [_needs(name, declared.needs) for name, declared in LINK_FIELDS.items() if declared.needs]
 
 

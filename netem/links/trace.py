@@ -15,7 +15,8 @@ from decimal import Decimal
 from itertools import pairwise
 from math import isfinite
 
-from gannet.netem.links.profile import SLOWEST_BPS, LinkProfile
+from gannet.netem.links.jitter import misfit, most_jitter_ms
+from gannet.netem.links.profile import SLOWEST_BPS, LinkProfile, profile_of
 
 MOST_POINTS = 200_000
 LONGEST_S = 7 * 86_400.0
@@ -107,11 +108,12 @@ class Trace:
         return "\n".join(lines) + "\n"
 
 
-def profile_at(point: TracePoint, profile: LinkProfile, name: str) -> LinkProfile:
+def profile_at(point: TracePoint, profile: LinkProfile, name: str, lenient: bool = False) -> LinkProfile:
     """The profile with the trace's figures in place of its own, under the name `name`.
 
     A delay applies to both up and down; a loss of the trace is random, in place of bursts. A rate of 0 is a cut,
-    which a profile cannot express, and is left out here. ValueError where the profile would be invalid.
+    which a profile cannot express, and is left out here. ValueError where the profile would be invalid: where its
+    jitter does not fit the trace's delay, unless `lenient`, which takes as much of the jitter as fits.
     """
     changed: dict[str, object] = {"name": name}
     for field in ("down_bps", "up_bps"):
@@ -119,9 +121,12 @@ def profile_at(point: TracePoint, profile: LinkProfile, name: str) -> LinkProfil
             changed[field] = rate
     if point.delay_ms is not None:
         changed |= {"up_delay_ms": point.delay_ms, "down_delay_ms": point.delay_ms}
+        if lenient and misfit(profile.jitter_distribution, point.delay_ms, profile.jitter_ms):
+            changed["jitter_ms"] = most_jitter_ms(profile.jitter_distribution, point.delay_ms)
+            changed |= {} if point.delay_ms else {"jitter_order": "keep", "jitter_correlation_percent": 0.0}
     if point.loss_percent is not None:
         changed |= {"loss_percent": point.loss_percent, "gilbert_elliott": None}
-    return LinkProfile.model_validate({**dict(profile), **changed})
+    return profile_of({**dict(profile), **changed}, f"{name} at {point.at_s:g} s: ")
 
 
 def check_point(point: TracePoint, where: str) -> None:

@@ -71,7 +71,7 @@ def _path_differences(source: str, path: PathPlan, paths: Mapping[str, Mapping[s
     found = _flat({**asdict(PathPlan()), **paths.get(source, {})})
     for field in sorted(wanted.keys() | found.keys(), key=[*wanted, *found].index):
         want, got = wanted.get(field), found.get(field)
-        if field == "jitter_distribution" and not path.jitter_ms:
+        if field in ("jitter_distribution", "jitter_order") and not path.jitter_ms:
             continue  # of no jitter
         if isinstance(want, int | float) and isinstance(got, int | float):
             if abs(got - want) <= 0.001 + abs(want) / 1000:

@@ -193,12 +193,46 @@ MISTAKES: list[tuple[Any, str]] = [
     ),
     ({"delays": "nowhere.csv"}, "links.delays"),
     ({"stack": {"congestion": "bbr"}}, "links.stack"),
+    (
+        {"delay_ms": 10, "jitter_ms": 50},
+        "links.profile: jitter_ms: a jitter of 50 ms (uniform) does not fit",
+    ),
+    (
+        {"edges": {"0>1": {"delay_ms": 10, "jitter_ms": 6, "jitter_distribution": "normal"}}},
+        "links.edges.0>1: jitter_ms: a jitter of 6 ms (normal) does not fit a delay of 10 ms",
+    ),
+    ({"delay_ms": 10, "jitter_order": "reorder"}, "links.profile: jitter_order: reorder needs a jitter_ms"),
+    (
+        {"delay_ms": 10, "jitter_ms": 5, "jitter_correlation_percent": 25},
+        "links.profile: jitter_correlation_percent is of jitter that each packet draws by itself",
+    ),
+    (
+        {"profile": {"delay_ms": 50, "jitter_ms": 20}, "schedule": [{"at_s": 1, "trace": "short.csv", "for_s": 2}]},
+        "links.schedule.0: short at 1 s: jitter_ms: a jitter of 20 ms (uniform) does not fit a delay of 5 ms",
+    ),
+    (
+        {
+            "profile": {"delay_ms": 10, "jitter_ms": 10},
+            "schedule": [
+                {
+                    "at_s": 1,
+                    "ramp_s": 2,
+                    "profile": {"delay_ms": 100, "jitter_ms": 10, "jitter_distribution": "normal"},
+                }
+            ],
+        },
+        "links.schedule.0: on the way from delay_ms 10, jitter_ms 10 to ",
+    ),
     ({"nodes": {9: "lte"}}, "links.nodes: node 9 does not exist: the nodes are 0 to 3"),
 ]
 
 
 @pytest.mark.parametrize(("links", "said"), MISTAKES, ids=lambda value: str(value)[:60])
-def test_every_mistake_is_one_line_with_the_fields_path(links: Any, said: str) -> None:
+def test_every_mistake_is_one_line_with_the_fields_path(
+    links: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.csv").write_text("time_s,delay_ms\n0,50\n1,5\n")
     with pytest.raises(SpecError) as error:
         run(links)
     message = str(error.value)
@@ -217,7 +251,7 @@ def test_a_loop_needs_an_end() -> None:
 def test_the_virtual_fabric_says_what_it_has_no_model_of() -> None:
     virtual = {"fabric": "virtual", "pace_ms": 5}
     trace = {"schedule": [{"at_s": 1, "trace": "starlink", "nodes": [1]}]}
-    with pytest.raises(SpecError, match="rate and delay only, and starlink has loss 20%"):
+    with pytest.raises(SpecError, match="rate, delay and jitter in order only, and starlink has loss 20%"):
         run(trace, **virtual)
     assert run({"schedule": [{"at_s": 1, "isolate": [1]}, {"at_s": 2, "trace": "lte-drive"}]}, **virtual)
 

@@ -115,9 +115,12 @@ MISTAKES = [
     ({"algorithm": {"name": "ddp", "hook": "bf16"}}, ["algorithm.hook", "'bf16'", "powersgd"]),
     ({"algorithm": {"name": "ddp", "powersgd_rank": 2}}, ["powersgd_rank belongs to hook powersgd"]),
     ({"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 1}}, ["start_powersgd_iter", "2"]),
-    ({"fabric": "virtual", "pace_ms": 5, "links": "3g-lossy"}, ["3g-lossy", "rate and delay only"]),
-    ({"fabric": "virtual", "pace_ms": 5, "links": {"down_queue": "shared"}}, ["down_queue shared", "rate and delay"]),
-    ({"fabric": "virtual", "pace_ms": 5, "links": {"queue": "codel"}}, ["queue codel", "rate and delay only"]),
+    ({"fabric": "virtual", "pace_ms": 5, "links": "3g-lossy"}, ["3g-lossy", "rate, delay and jitter in order only"]),
+    (
+        {"fabric": "virtual", "pace_ms": 5, "links": {"down_queue": "shared"}},
+        ["down_queue shared", "rate, delay and jitter"],
+    ),
+    ({"fabric": "virtual", "pace_ms": 5, "links": {"queue": "codel"}}, ["queue codel", "rate, delay and jitter"]),
 ]
 
 

@@ -141,17 +141,18 @@ class LiveLinks:
         alter: Change,
         for_s: float | None = None,
         steps: Sequence[tuple[float, Change]] = (),
+        trial: Change | None = None,
     ) -> Outlook:
-        """Apply `alter` to the present state, for a number of seconds or permanently.
+        """Apply `alter` to the present state, for some time or permanently; `operation` names it in the run folder.
 
-        `steps`: (seconds from now, the change that then replaces it), for a trace. `operation` names it in the run
-        folder. Raises LinksBusy outside training, and ValueError for an invalid change; nothing has changed then.
+        `steps`: (seconds from now, the change that then replaces it), for a trace. `trial`: a stricter `alter`, tried
+        first. Raises LinksBusy outside training, and ValueError for an invalid change; nothing has changed then.
         """
         with self._changing:
             if self._begin_s is None or self._stopping:
                 raise LinksBusy("the run is not training: links can be changed from its first step to its last")
             before, now_s = self._journal.state, time.monotonic()
-            self._plan(alter(before))  # raises what is wrong with it before anything is changed
+            self._plan((trial or alter)(before))  # raises what is wrong with it before anything is changed
             until_s = inf
             if for_s is not None:
                 operation, until_s = f"{operation} for {for_s:g} s", now_s + for_s
@@ -344,6 +345,5 @@ class LiveLinks:
                     self._steps.send(self.plans, self._next_change_s)
 
     def _lose(self, rank: int, why: str) -> None:
-        t_s = self._now_s()
-        self._reasons.append(f"node {rank}: its link agent was lost at {t_s:.1f} s: {why}")
-        self.lines.put({"t_s": t_s, "event": "agent-lost", "node": rank, "detail": why})
+        self._reasons.append(f"node {rank}: its link agent was lost at {self._now_s():.1f} s: {why}")
+        self.lines.put({"t_s": self._now_s(), "event": "agent-lost", "node": rank, "detail": why})

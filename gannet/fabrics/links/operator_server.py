@@ -154,8 +154,8 @@ class Operator(operator_pb2_grpc.OperatorServicer):
             raise ValueError(
                 f"for_s is {request.for_s:g}: it must be seconds, up to a year, or 0 for a permanent change"
             )
-        operation, alter, steps = change_of(request, live.world)
-        change = live.change(operation, alter, request.for_s or None, steps)
+        operation, alter, steps, trial = change_of(request, live.world)
+        change = live.change(operation, alter, request.for_s or None, steps, trial)
         return operator_pb2.Changed(
             run=run,
             t_s=change.t_s,
@@ -174,18 +174,21 @@ class Operator(operator_pb2_grpc.OperatorServicer):
 Steps = tuple[tuple[float, Change], ...]
 
 
-def change_of(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change, Steps]:
-    """(a request's operation as the run folder names it, its change of a state, its later steps).
+def change_of(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change, Steps, Change]:
+    """(a request's operation as the run folder names it, its change of a state, its later steps, the change to try).
 
-    Steps: (in how many seconds, the change that then takes its place). Raises ValueError.
+    Steps: (in how many seconds, the change that then takes its place). What is tried raises what is wrong with any
+    of them. Raises ValueError.
     """
     if request.WhichOneof("operation") != "replay":
-        return *_lasting(request, world), ()
+        words, alter = _lasting(request, world)
+        return words, alter, (), alter
     replay, nodes = request.replay, sorted(set(request.replay.nodes))
     if not request.for_s:
         raise ValueError("for_s is 0: a trace is replayed for a time")
-    steps = replay_now(parse_csv(replay.csv, replay.name or "trace"), world, nodes or None, request.for_s)
-    return f"replay {replay.name}{places(nodes, None)}", steps[0][1], steps[1:]
+    trace = parse_csv(replay.csv, replay.name or "trace")
+    steps, trial = replay_now(trace, world, nodes or None, request.for_s)
+    return f"replay {replay.name}{places(nodes, None)}", steps[0][1], steps[1:], trial
 
 
 def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Change]:

@@ -327,7 +327,7 @@ def run_virtual(
     """Run a job on the virtual clock. `tasks`: one per rank, instead of those in the config.
 
     `on_send`: called with sender, receiver and payload bytes of each message.
-    Raises ValueError for what the link model lacks (loss, jitter) and for a missing pace.
+    Raises ValueError for what the link model lacks (loss, reordering) and for a missing pace.
     """
     check_modelled(job)
     simulation = _Simulation(job, sink, faults, tasks, on_send)

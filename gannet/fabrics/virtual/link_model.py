@@ -1,4 +1,5 @@
-"""The virtual fabric's links: capped uplinks and downlinks that messages share fairly, and a delay between each pair.
+"""The virtual fabric's links: capped uplinks and downlinks that messages share fairly, and a delay between each pair,
+with jitter in order.
 
 Messages from one node to another follow each other in order, as on one TCP connection; those of different pairs share
 the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at times
@@ -13,10 +14,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from math import inf
+from random import Random
 from typing import Generic, TypeVar
 
 from gannet.fabrics.job import Job
 from gannet.fabrics.virtual.fair_share import Flow, Link, reshare
+from gannet.netem.links.jitter import InOrder
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 
 Message = TypeVar("Message")
@@ -51,10 +54,11 @@ class LinkModel(Generic[Message]):
     """Messages in flight: sender, receiver, remaining bits, and arrival time of each.
 
     A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
-    and arrives a delay later. Rates change on the whole path at once: TCP's reaction time is not modelled, nor are
-    queues (of several senders each gets its share, as where each has a queue of its own in front of the downlink).
-    Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
-    back-off is not modelled.) `plans` hold from the beginning, `changes` (from when, plans), in order, from then on.
+    and arrives a delay later: with jitter, that which the path has at that moment. Rates change on the whole path at
+    once: TCP's reaction time is not modelled, nor are queues (of several senders each gets its share, as where each
+    has a queue of its own in front of the downlink). Messages on a cut link wait until the cut ends, and hold up
+    nothing else. (TCP would retransmit them; its back-off is not modelled.) `plans` hold from the beginning,
+    `changes` (from when, plans), in order, from then on.
     Time must not go backwards from call to call.
     """
 
@@ -71,6 +75,7 @@ class LinkModel(Generic[Message]):
         self._touched: dict[Link, None] = {}
         self._ends: list[tuple[float, int, int, _Stream[Message]]] = []
         self._count = 0
+        self._jitter: dict[tuple[int, int], InOrder] = {}
         self._cut: dict[int, bool] = {}  # by number of the state, computed on demand
 
     def send(self, now_s: float, source: int, to: int, wire_bytes: float, message: Message) -> None:
@@ -103,7 +108,7 @@ class LinkModel(Generic[Message]):
         while self._ends and self._ends[0][0] <= now_s + _INSTANT_S:
             end_s, _, turn, stream = heapq.heappop(self._ends)
             if turn == stream.turn:
-                stream.arrived_s = max(stream.arrived_s, end_s + self._path(stream).delay_ms / 1000)
+                stream.arrived_s = max(stream.arrived_s, end_s + self._delay_s(stream.source, stream.to, end_s))
                 through.append((stream.arrived_s, stream.waiting.popleft()[1]))
                 if stream.waiting:
                     stream.left_bits, stream.since_s = stream.waiting[0][0], end_s
@@ -117,7 +122,8 @@ class LinkModel(Generic[Message]):
     def news_s(self, now_s: float, source: int, to: int) -> float:
         """When news sent now arrives, which takes no capacity; infinity: never."""
         path = self._plans[self._number][to].paths[self._plans[self._number][source].address]
-        return (self.cut_until_s(now_s) if path.loss_percent == 100 else now_s) + path.delay_ms / 1000
+        left_s = self.cut_until_s(now_s) if path.loss_percent == 100 else now_s
+        return left_s + self._delay_s(source, to, now_s)
 
     def cut_until_s(self, now_s: float) -> float:
         """The time until which any link is cut; `now_s` where none is."""
@@ -140,7 +146,8 @@ class LinkModel(Generic[Message]):
             if stream.open:
                 stream.settle(at_s, stream.rate_bps)
                 if stream.left_bits < stream.waiting[0][0]:  # bits sent before the change arrive by the old state
-                    stream.arrived_s = max(stream.arrived_s, at_s + self._path(stream).delay_ms / 1000)
+                    delay_s = self._delay_s(stream.source, stream.to, at_s)
+                    stream.arrived_s = max(stream.arrived_s, at_s + delay_s)
         self._number += 1
         for links, caps in (
             (self._up, [plan.up_bps for plan in self._plans[self._number]]),
@@ -173,6 +180,19 @@ class LinkModel(Generic[Message]):
             end_s = stream.since_s + stream.left_bits / stream.rate_bps
             heapq.heappush(self._ends, (end_s, self._count, stream.turn, stream))
 
+    def _delay_s(self, source: int, to: int, at_s: float) -> float:
+        """The delay of what leaves the links at that time, no earlier than in the call before."""
+        plan, address = self._plans[self._number][to], self._plans[self._number][source].address
+        path = plan.paths[address]
+        if not path.jitter_ms:
+            return path.delay_ms / 1000
+        jitter = self._jitter.get((source, to))
+        if jitter is None or jitter.distribution != path.jitter_distribution:
+            draws = Random(f"{plan.seed}: {address} to {plan.address}: jitter")
+            jitter = self._jitter[source, to] = InOrder(path.jitter_distribution, draws)
+        jitter.set(path.jitter_ms / 1000)
+        return max(0.0, path.delay_ms / 1000 + jitter.at(at_s))
+
     def _path(self, stream: _Stream[Message]) -> PathPlan:
         plans = self._plans[self._number]
         return plans[stream.to].paths[plans[stream.source].address]
@@ -197,10 +217,11 @@ def check_modelled(job: Job) -> None:
     job.config.algorithm.traits.check_modelled()
     for plans in (job.plans, *(job.plans_of(change.links) for change in job.changes)):
         for path in paths_of(plans):
-            modelled = replace(path, delay_ms=0.0, jitter_distribution="uniform")
-            if modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
+            modelled = replace(path, delay_ms=0.0, jitter_ms=0.0, jitter_distribution="uniform", jitter_order="keep")
+            if path.reorders or modelled not in (PathPlan(), PathPlan(loss_percent=100.0)):
                 rank = next(rank for rank, plan in enumerate(plans) if any(path is p for p in plan.paths.values()))
+                said = "jitter_order: reorder" if path.reorders else f"loss {path.any_loss_percent:g}%"
                 raise ValueError(
-                    f"links: the virtual fabric models rate and delay only, but a path into node {rank} has "
-                    f"loss {path.any_loss_percent:g}% and jitter {path.jitter_ms} ms; use fabric: namespaces"
+                    f"links: the virtual fabric models rate, delay and jitter in order only, but a path into node "
+                    f"{rank} has {said}; use fabric: namespaces"
                 )

@@ -97,6 +97,7 @@ def test_two_operators_at_once(live: LiveLinks, operator: Operator) -> None:
         ({"apply": {"profile_json": "{}", "links": [{"source": 1, "target": 1}]}}, "to itself"),
         ({"apply": {"profile_json": '{"loss_percent": 120}'}}, "profile: loss_percent: .*100"),
         ({"apply": {"profile_json": "no json"}}, "profile: "),
+        ({"apply": {"profile_json": '{"delay_ms": 10, "jitter_ms": 50}'}}, "does not fit a delay of 10 ms"),
         ({"partition": {"groups": [{"nodes": [0, 1, 2, 3]}]}}, "all nodes on one side"),
         ({"clear": {}, "for_s": -1}, "for_s is -1"),
         ({"clear": {}, "for_s": float("nan")}, "for_s is nan"),

@@ -263,3 +263,34 @@ def test_a_run_over_traces_is_deterministic_and_tells_of_a_series_once() -> None
     assert first.link_lines == again.link_lines
     told = [(line["t_s"], line["operation"]) for line in first.link_lines]
     assert told == [(0.0, "trace lte-walk at node 1"), (2.0, "apply"), (2.5, "apply")]
+
+
+@pytest.mark.parametrize("apart_s", [0.05, 0.0005])
+@pytest.mark.parametrize(("distribution", "deviation_ms"), [("uniform", 20 / 3**0.5), ("normal", 20), ("pareto", 20)])
+def test_jitter_has_the_plan_s_mean_and_deviation_at_every_rate(
+    distribution: str, deviation_ms: float, apart_s: float
+) -> None:
+    """Messages of one packet at 20 and at 2,000 a second; they arrive in the order in which they were sent."""
+    figures = {"delay_ms": 100, "jitter_ms": 20, "jitter_distribution": distribution}
+    plans = mesh_plans(LinkState(profile=LinkProfile.model_validate(figures)), 2, 1)
+    model, delays_s, sent, order = LinkModel[int](plans), [], 0, []
+    for sent in range(60_000 if apart_s < 0.01 else 20_000):
+        model.send(sent * apart_s, 0, 1, 1500, sent)
+        for arrives_s, number in model.advance(model.next_s(sent * apart_s)):
+            order.append((arrives_s, number))
+            delays_s.append(arrives_s - number * apart_s)
+    assert [number for _, number in sorted(order)] == list(range(sent + 1))
+    error = 0.25 if apart_s < 0.01 else 0.1  # in 30 s, and in 1,000 s
+    assert 1000 * np.mean(delays_s) == pytest.approx(100, abs=error * deviation_ms)
+    assert 1000 * np.std(delays_s) == pytest.approx(deviation_ms, rel=error)
+
+
+def test_jitter_is_that_of_its_seed_and_each_link_has_its_own() -> None:
+    profile = LinkProfile.model_validate({"delay_ms": 50, "jitter_ms": 20})
+
+    def news(seed: int) -> list[float]:
+        model = LinkModel[int](mesh_plans(LinkState(profile=profile), 2, seed))
+        return [model.news_s(t, *ends) - t for t in (0.0, 1.0, 2.0) for ends in ((0, 1), (1, 0))]
+
+    assert news(1) == news(1)
+    assert len({*news(1), *news(2)}) == 12 and all(0.03 <= delay_s <= 0.07 for delay_s in news(1))

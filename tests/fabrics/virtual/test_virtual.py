@@ -179,9 +179,15 @@ def test_stopping_by_seconds_ends_every_node_at_the_same_step() -> None:
     assert 2.0 <= memory.steps[0][-1].t_s < 2.5
 
 
-@pytest.mark.parametrize("link", [{"loss_percent": 1}, {"jitter_ms": 3}])
-def test_what_the_model_lacks_is_an_error_not_a_lie(link: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="models rate and delay only"):
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"loss_percent": 1}, "has loss 1%"),
+        ({"delay_ms": 9, "jitter_ms": 3, "jitter_order": "reorder"}, "has jitter_order: reorder"),
+    ],
+)
+def test_what_the_model_lacks_is_an_error_not_a_lie(link: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"models rate, delay and jitter in order only, .* {said}"):
         play(virtual_job({"name": "dp-oadam"}, 4, 2, link=link), [BilinearGame(r) for r in range(4)])
 
 

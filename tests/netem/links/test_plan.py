@@ -43,8 +43,10 @@ def link_profiles(draw: st.DrawFn) -> LinkProfile:
     lost = draw(
         st.fixed_dictionaries({"loss_percent": percents}) | st.fixed_dictionaries({"gilbert_elliott": chains})
     )
-    jitter_ms = draw(st.just(0.0) | st.floats(0, 100))
-    delays = draw(st.tuples(st.floats(0, 1000), st.floats(0, 1000)))
+    jitter_ms = draw(st.just(0.0) | st.floats(1e-3, 100))
+    least_ms = 300.0 if jitter_ms else 0.0  # holds any of these jitters, on any path between two such profiles
+    delays = draw(st.tuples(st.floats(least_ms, 1000), st.floats(least_ms, 1000)))
+    order = draw(st.sampled_from(["keep", "reorder"])) if jitter_ms else "keep"
     buffers = draw(
         st.fixed_dictionaries({"buffer_ms": st.none() | st.floats(1, 1000)})
         | st.fixed_dictionaries({"buffer_bytes": st.integers(1514, 10**7)})
@@ -57,7 +59,8 @@ def link_profiles(draw: st.DrawFn) -> LinkProfile:
         up_delay_ms=delays[1],
         jitter_ms=jitter_ms,
         jitter_distribution=draw(st.sampled_from(["uniform", "normal", "pareto"])),
-        jitter_correlation_percent=draw(st.floats(0, 99)) if jitter_ms else 0.0,
+        jitter_order=order,
+        jitter_correlation_percent=draw(st.floats(0, 99)) if order == "reorder" else 0.0,
         reorder_percent=draw(percents) if any(delays) else 0.0,
         duplicate_percent=draw(percents),
         corrupt_percent=draw(percents),
@@ -94,8 +97,8 @@ def test_one_profile_for_all_gives_every_link_its_figures(profile: LinkProfile) 
 
 
 def same_jitter(path: PathPlan, profile: LinkProfile) -> bool:
-    said = (profile.jitter_ms, profile.jitter_distribution, profile.jitter_correlation_percent)
-    return said == (path.jitter_ms, path.jitter_distribution, path.jitter_correlation_percent)
+    kinds = ("jitter_ms", "jitter_distribution", "jitter_correlation_percent", "jitter_order")
+    return all(getattr(path, kind) == getattr(profile, kind) for kind in kinds)
 
 
 def kept(*percent: float) -> float:

@@ -295,3 +295,39 @@ def test_what_cannot_be_is_said(make: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said) as error:
         unrolled(LinkState(), [make()])
     assert isinstance(error.value, ScheduleError) or "entry" not in said
+
+
+SHORT = Trace("short", "here", (TracePoint(0.0, delay_ms=40), TracePoint(0.5, delay_ms=5)), 1.0)
+
+
+def test_a_trace_too_short_for_a_jitter_is_refused_before_it_begins() -> None:
+    """In a schedule and by hand; a state that only comes about later must not fail, and has the jitter that fits."""
+    jittered = LinkState(profile=LinkProfile.model_validate({"delay_ms": 50, "jitter_ms": 20}))
+    with pytest.raises(ScheduleError, match=r"here: short at 0.5 s: jitter_ms: .* does not fit a delay of 5 ms"):
+        unrolled(jittered, [schedule.replayed(1.0, SHORT, WORLD, until_s=2.0, where="here")])
+    steps, trial = schedule.replay_now(SHORT, WORLD, None, 10.0)
+    with pytest.raises(ValueError, match="does not fit a delay of 5 ms"):
+        trial(jittered)
+    assert trial(LinkState()) == steps[0][1](LinkState())
+    assert [change(jittered).profile.jitter_ms for _, change in steps[:2]] == [20, 5]
+    journal = Journal(jittered)
+    journal.add(lambda state: state.apply(LinkProfile()), 3.0)
+    journal.add(steps[0][1], 10.0, steps[1:])
+    assert journal.end_by(3.6) and journal.state.profile.jitter_ms == 5
+
+
+def test_a_ramp_between_jitters_keeps_their_kind() -> None:
+    jittered = {"rate": "1Mbit", "delay_ms": 80, "jitter_ms": 20, "jitter_distribution": "normal"}
+    reordered = LinkProfile.model_validate({**jittered, "jitter_order": "reorder", "jitter_correlation_percent": 30})
+    calm = LinkProfile.model_validate({"rate": "1Mbit", "delay_ms": 40})
+    for begin, end_ in ((reordered, calm), (calm, reordered)):
+        layer = schedule.ramped(1.0, 1.0, end_)
+        _, moments = unrolled(LinkState(profile=begin), [layer])
+        for moment in moments[:-1]:
+            between = moment.links.profile
+            assert (between.jitter_distribution, between.jitter_order) == ("normal", "reorder")
+            assert 0 < between.jitter_ms < 20 and 0 < between.jitter_correlation_percent < 30
+    _, moments = unrolled(
+        LinkState(profile=reordered), [schedule.ramped(1.0, 1.0, LinkProfile.model_validate(jittered))]
+    )
+    assert {moment.links.profile.jitter_order for moment in moments} == {"keep"}

@@ -112,13 +112,15 @@ def _link_row(run: Run, edge: EdgeResult, fates: bool) -> tuple[Cell, ...]:
     if edge.delay_p95_ms is not None:
         low = "" if edge.delay_p5_ms is None else f"{words.number(edge.delay_p5_ms)} to "
         spread = f"{low}{words.number(edge.delay_p95_ms)} ms"
+    under_load_ms = edge.loaded_delay_p50_ms
+    loaded = "" if under_load_ms is None else f"; under load {words.number(under_load_ms)} ms"
     deviation = f"deviation {words.number(edge.delay_deviation_ms)} ms" if edge.delay_deviation_ms is not None else ""
     return (
         Cell(f"{edge.src} → {edge.dst}"),
         Cell(words.rate(edge.expected_rate_bps)),
         Cell(_rate(edge.measured_rate_bps), _rates(edge.rate_interval_bps)),
         Cell(_ms(edge.expected_delay_ms), jitter),
-        Cell(_ms(edge.delay_p50_ms), _interval(edge.delay_interval_ms, "ms")),
+        Cell(_ms(edge.delay_p50_ms), _interval(edge.delay_interval_ms, "ms") + loaded),
         Cell(spread, deviation),
         Cell(_ms(edge.rtt_p50_ms)),
         Cell(_percent(edge.loss_percent), _loss_below(edge)),

@@ -43,6 +43,8 @@ _ARRIVALS_KEPT = 300_000
 _ATTEMPTS = 12
 # A train that was held up catches up by at most this many packets, or it would overflow a queue.
 _CATCH_UP = 8
+# A train's one-way delays are reported as so many quantiles, evenly spaced, the extremes among them.
+_DELAYS_TOLD = 41
 
 
 def _socket(address: str, port: int = 0) -> socket.socket:
@@ -56,26 +58,32 @@ class _Account:
     """The arrivals of the probes that this server has seen, by run; the oldest are forgotten."""
 
     def __init__(self) -> None:
-        self.runs: dict[int, tuple[int, array[int], array[int]]] = {}  # payload bytes of a frame, ns, numbers
+        # Payload bytes of a frame, ns, numbers, ns on the way.
+        self.runs: dict[int, tuple[int, array[int], array[int], array[int]]] = {}
         self.kept = 0
         self._said: tuple[tuple[int, int, int, int], dict[str, Any]] | None = None
 
-    def add(self, run: int, payload_bytes: int, at_ns: int, number: int) -> None:
+    def add(self, run: int, payload_bytes: int, at_ns: int, number: int, left_ns: int) -> None:
         found = self.runs.get(run)
         if found is None:
-            found = self.runs[run] = (payload_bytes, array("q"), array("q"))
+            found = self.runs[run] = (payload_bytes, array("q"), array("q"), array("q"))
         found[1].append(at_ns)
         found[2].append(number)
+        found[3].append(at_ns - left_ns)
         self.kept += 1
         while self.kept > _ARRIVALS_KEPT and len(self.runs) > 1:
             self.kept -= len(self.runs.pop(next(iter(self.runs)))[1])
 
     def report(self, run: int, sent: int, bin_ns: int) -> dict[str, Any]:
-        payload_bytes, times_ns, numbers = self.runs.get(run, (0, array("q"), array("q")))
+        payload_bytes, times_ns, numbers, ways_ns = self.runs.get(run, (0, *3 * (array("q"),)))
         asked = run, sent, bin_ns, len(numbers)
         if self._said is None or self._said[0] != asked:  # a peer that has had no answer asks again
             frame_bytes = payload_bytes + _UDP_IP_BYTES + _ETHERNET_BYTES
-            self._said = asked, arrival_report(times_ns, numbers, sent, frame_bytes, bin_ns or None)
+            ordered, last = sorted(ways_ns), len(ways_ns) - 1
+            told = min(_DELAYS_TOLD, len(ordered))
+            ways_ms = [ordered[round(n * last / max(1, told - 1))] / 1e6 for n in range(told)]
+            report = arrival_report(times_ns, numbers, sent, frame_bytes, bin_ns or None)
+            self._said = asked, {**report, "one_way_ms": ways_ms}
         return self._said[1]
 
 
@@ -94,10 +102,10 @@ def serve(sock: socket.socket) -> None:
         if kind == _TRAIN:
             payload_bytes = max(HEADER.size, second)
             for offset in range(0, size - HEADER.size + 1, payload_bytes):  # GRO may have joined several
-                account.add(run, payload_bytes, now_ns, HEADER.unpack_from(buffer, offset)[2])
+                account.add(run, payload_bytes, now_ns, HEADER.unpack_from(buffer, offset)[2], first)
         elif kind == ECHO:
             answer = HEADER.pack(REPLY, run, number, first, now_ns)
-            account.add(run, HEADER.size, now_ns, number)
+            account.add(run, HEADER.size, now_ns, number, first)
         elif kind == _REPORT:
             answer = HEADER.pack(_REPORT, run, number, 0, 0) + json.dumps(account.report(run, first, second)).encode()
         if answer:
@@ -168,8 +176,9 @@ def measure_rate(
     A frame is as large as the device's MTU lets it be: an overlay network's is smaller than Ethernet's. `segments`
     frames leave together, which fast links need (and their plan allows, see InterfacePlan.segments). The request for
     the report queues behind the train, so that the answer covers all of it; where packets may skip the queue, the
-    request waits `settle_s` first. Returns `sent`, `frame_bytes`, `offered_bps` (the rate at which the train left)
-    and the fields of arrival_report, which say that nothing arrived when no report comes back within `wait_s`.
+    request waits `settle_s` first. Returns `sent`, `frame_bytes`, `offered_bps` (the rate at which the train left),
+    `one_way_ms` (quantiles of the frames' delays) and the fields of arrival_report, which say that nothing arrived
+    when no report comes back within `wait_s`.
     """
     run = int.from_bytes(os.urandom(4))
     with _socket(source) as sock:
@@ -183,13 +192,14 @@ def measure_rate(
         begin_ns = start_ns = monotonic_ns()
         sent = -(-packets // segments) * segments
         for number in range(0, sent, segments):
-            for place in range(segments):
-                HEADER.pack_into(payload, place * payload_bytes, _TRAIN, run, number + place, 0, payload_bytes)
             early_ns = start_ns + number // segments * interval_ns - monotonic_ns()
             if early_ns > 0:
                 select.select([], [], [], early_ns / 1e9)
             else:
                 start_ns -= min(0, round(early_ns + _CATCH_UP * interval_ns))
+            left_ns = monotonic_ns()
+            for place in range(segments):
+                HEADER.pack_into(payload, place * payload_bytes, _TRAIN, run, number + place, left_ns, payload_bytes)
             sock.send(payload)
         spent_s = max(1e-9, (monotonic_ns() - begin_ns) / 1e9)
         if settle_s:
@@ -197,7 +207,7 @@ def measure_rate(
         reports = _ask(sock, run, {(target, port)}, sent, round(bin_ms * 1e6), wait_s)
     report = reports.get(target) or arrival_report([], [], sent, frame_bytes, round(bin_ms * 1e6) or None)
     offered_bps = 8 * frame_bytes * (sent - segments) / spent_s
-    return {"sent": sent, "frame_bytes": frame_bytes, "offered_bps": offered_bps, **report}
+    return {"sent": sent, "frame_bytes": frame_bytes, "offered_bps": offered_bps, "one_way_ms": [], **report}
 
 
 def _ask(

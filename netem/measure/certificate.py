@@ -69,6 +69,7 @@ class EdgeResult:
     expected_duplicate_percent: float = 0.0
     duplicate_percent: float | None = None
     expected_corrupt_percent: float = 0.0  # arrives corrupted; a checksum turns it into a loss
+    loaded_delay_p50_ms: float | None = None  # while full frames took half of the link's rate
 
 
 @dataclass(frozen=True)

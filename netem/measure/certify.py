@@ -1,9 +1,9 @@
 """Drives the agents' probes over all links of a network and makes the certificate.
 
-On idle links: first delays, of all links at once by small echoes; then rates, in rounds in which no node sends or
-receives twice; then fans, a node and all its peers at once. Links that the first look finds out of tolerance are
-measured once more, longer, and that look decides by wider intervals (gannet.netem.measure.tolerances): a 99% interval
-alone would condemn one faultless link in a hundred.
+On links that nothing else uses: first delays, of all links at once by small echoes; then delays under load, and
+rates, in rounds in which no node sends or receives twice; then fans, a node and all its peers at once. Links that the
+first look finds out of tolerance are measured once more, longer, and that look decides by wider intervals
+(gannet.netem.measure.tolerances): a 99% interval alone would condemn one faultless link in a hundred.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from gannet.netem.agent.client import AgentError
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, path_rate_bps
 from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult, expected_edge
-from gannet.netem.measure.judge import Order, judge_busy_edge, judge_edge
+from gannet.netem.measure.judge import Order, judge_edge
+from gannet.netem.measure.judge_busy import judge_busy_edge
 from gannet.netem.measure.judge_fan import judge_fan
 from gannet.netem.measure.probe_plan import (
     ECHO_FRAME_BITS,
@@ -29,6 +30,7 @@ from gannet.netem.measure.probe_plan import (
     fan_seconds,
     fans,
     is_gentle,
+    load_train,
     path_of,
     schedule_rounds,
     train_pace_bps,
@@ -125,14 +127,17 @@ class _Look:
         share = 0.5 if again else 1.0
         rounds = [part for batch in schedule_rounds(edges) for part in calm_parts(batch, self.plans, share)]
         trains: Answers = {}
+        loads: Answers = {}
         for batch in rounds:
+            wanted = [(edge, load) for edge in batch if (load := load_train(self.plans, edge, again)) is not None]
+            loads.update(self.pool.map(self._load, wanted))
             answers = self.pool.map(lambda edge: self._train(edge, len(rounds), again), batch)
             trains.update(zip(batch, answers, strict=True))
         confidence = TOLERANCES.second_confidence if again else TOLERANCES.loss_confidence
         found = {}
         for edge in edges:
             order = replace(_order(self.plans, self.clocks, edge), echo_interval_s=interval_s)
-            found[edge] = judge_edge(order, echoes[edge], trains[edge], confidence)
+            found[edge] = judge_edge(order, echoes[edge], trains[edge], confidence, load=loads.get(edge))
         return found
 
     def sampled(self, edges: Sequence[Edge], again: bool = False) -> dict[Edge, EdgeResult]:
@@ -181,6 +186,11 @@ class _Look:
         pace_bps = train_pace_bps(self.plans, edge, packets)
         return self._send(edge, packets, pace_bps, packets * _FRAME_BITS / rate_bps)
 
+    def _load(self, wanted: tuple[Edge, tuple[float, int]]) -> tuple[Edge, dict[str, Any]]:
+        edge, (pace_bps, frames) = wanted
+        load_s = frames * _FRAME_BITS / pace_bps
+        return edge, {**self._send(edge, frames, pace_bps, load_s), "load_s": load_s}
+
     def _send(
         self, edge: Edge, packets: int, pace_bps: float | None, train_s: float, bin_s: float = 0.0
     ) -> dict[str, Any]:
@@ -196,7 +206,7 @@ class _Look:
             pace_bps=pace_bps,
             segments=source.segments,
             wait_s=wait_s,
-            settle_s=2 * path.delay_ms / 1000 if path.reorder_percent else 0.0,
+            settle_s=2 * path.delay_ms / 1000 if path.reorder_percent or path.reorders else 0.0,
             bin_ms=1000 * bin_s,
         )
 
@@ -291,8 +301,8 @@ def _probe_delay(clients: Mapping[int, Client], plans: Sequence[InterfacePlan], 
     source, target = edge
     slowest_bps = min(path_rate_bps(plans, *edge) or 1e12, path_rate_bps(plans, target, source) or 1e12)
     jitter_ms = max(path_of(plans, e).jitter_ms for e in (edge, (target, source)))
-    # Never faster than half of the slower direction, so that echoes do not queue behind each other, nor
-    # faster than jitter spreads them, so that they do not wait to keep their order.
+    # Never faster than half of the slower direction, so that echoes do not queue behind each other, nor so fast
+    # that they all have the same jitter.
     interval_s = max(_BUSY_INTERVAL_S, 2 * ECHO_FRAME_BITS / slowest_bps, 2 * jitter_ms / 1000)
     wait_s = _longest_s(plans, edge)
     return clients[source].request(

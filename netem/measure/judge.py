@@ -7,7 +7,7 @@ figure, and a wrong one passes only if the sample cannot tell it from a right on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, isfinite, sqrt
 from statistics import stdev
@@ -25,6 +25,7 @@ from gannet.netem.measure.intervals import (
     share_is_plausible,
     wilson_interval,
 )
+from gannet.netem.measure.probe_plan import draw_s
 from gannet.netem.measure.tolerances import TOLERANCES, Tolerances
 
 # Corrupt packets arrive if no checksum covers the flipped bit (Ethernet's addresses in a small frame).
@@ -66,13 +67,18 @@ def judge_edge(
     train: Mapping[str, Any],
     confidence: float | None = None,
     tolerances: Tolerances = TOLERANCES,
+    load: Mapping[str, Any] | None = None,
 ) -> EdgeResult:
     """Compare the answers of measure_delay and measure_rate (gannet.netem.agent.probe) with a link's plan.
 
-    `confidence`: of the judging intervals; by default that of a first look.
+    `confidence`: of the judging intervals; by default that of a first look. `load`: the answer for a train that took
+    half of the link's rate for `load_s`.
     """
     confidence = tolerances.loss_confidence if confidence is None else confidence
     result, reasons = _judge_delay(order, echoes, confidence, tolerances)
+    if load is not None:
+        result, more = _judge_load(order, result, echoes, load, confidence, tolerances)
+        reasons += more
     result, more = _judge_rate(order, result, train, confidence, tolerances)
     reasons += more
     result, more = _judge_fates(order, result, echoes, train, confidence, tolerances)
@@ -85,11 +91,19 @@ def one_way_delays_ms(order: Order, echoes: Mapping[str, Any]) -> list[float]:
 
     With two clocks they spread as the arrival stamps do, around the median round trip less the planned way back.
     """
-    one_way_ms, rtt_ms = list(echoes["one_way_ms"]), list(echoes["rtt_ms"])
-    if order.two_clocks and rtt_ms:
-        middle_ms = quantile(sorted(rtt_ms), 0.5) - path_quantile_ms(order.back, 0.5)
-        shift_ms = middle_ms - quantile(sorted(one_way_ms), 0.5)
-        one_way_ms = [delay_ms + shift_ms for delay_ms in one_way_ms]
+    shift_ms = _clocks_apart_ms(order, echoes)
+    return _not_skipped(order, [delay_ms + shift_ms for delay_ms in echoes["one_way_ms"]])
+
+
+def _clocks_apart_ms(order: Order, echoes: Mapping[str, Any]) -> float:
+    """What to add to one-way delays for the difference of two clocks."""
+    if not order.two_clocks or not echoes["rtt_ms"]:
+        return 0.0
+    middle_ms = quantile(sorted(echoes["rtt_ms"]), 0.5) - path_quantile_ms(order.back, 0.5)
+    return middle_ms - quantile(sorted(echoes["one_way_ms"]), 0.5)
+
+
+def _not_skipped(order: Order, one_way_ms: Sequence[float]) -> list[float]:
     least_ms = order.path.delay_ms / 2 if order.path.reorder_percent else -inf
     return sorted(delay_ms for delay_ms in one_way_ms if delay_ms >= least_ms)
 
@@ -115,10 +129,16 @@ def _judge_delay(
     correlation = path.jitter_correlation_percent / 100
     # Correlated neighbours carry less information, and they also spread less.
     worth = (1 - correlation) / (1 + correlation)
+
+    def counted(share: float) -> float:
+        """Echoes that come too soon for another delay do not tell more."""
+        apart_s = draw_s(path, share)
+        return min(worth, order.echo_interval_s / apart_s) if apart_s else worth
+
     found = {share: quantile(one_way_ms, share) for share in _JUDGED_QUANTILES}
     outside = []
     for share in found:
-        low_ms, high_ms = quantile_interval(one_way_ms, share, confidence, worth)
+        low_ms, high_ms = quantile_interval(one_way_ms, share, confidence, counted(share))
         planned = sorted(path_quantile_ms(path, share, spread) for spread in (1.0, sqrt(worth)))
         tail_ms = tolerances.tail_ms if share > 0.5 else 0.0
         if high_ms < planned[0] - allowed_ms or low_ms > planned[1] + allowed_ms + tail_ms:
@@ -131,7 +151,7 @@ def _judge_delay(
     elif outside:
         ends = " to ".join(f"{path_quantile_ms(path, share):.4g}" for share in (0.05, 0.95))
         reasons = [f"9 of 10 delays from {found[0.05]:.2f} to {found[0.95]:.2f} ms{how}, not {ends} ms"]
-    interval = quantile_interval(one_way_ms, 0.5, 0.95, worth)
+    interval = quantile_interval(one_way_ms, 0.5, 0.95, counted(0.5))
     measured = replace(
         order.expected,
         delay_p5_ms=found[0.05],
@@ -143,6 +163,42 @@ def _judge_delay(
         rtt_p50_ms=quantile(sorted(echoes["rtt_ms"]), 0.5),
     )
     return measured, reasons
+
+
+def _judge_load(
+    order: Order,
+    result: EdgeResult,
+    echoes: Mapping[str, Any],
+    load: Mapping[str, Any],
+    confidence: float,
+    tolerances: Tolerances,
+) -> tuple[EdgeResult, list[str]]:
+    """Judge the delays of full frames at half of the link's rate: they must be those of echoes on the idle link.
+
+    So many frames more than the machine has time for may be late, in the upper tail and elsewhere.
+    """
+    shift_ms = _clocks_apart_ms(order, echoes)
+    one_way_ms = _not_skipped(order, [delay_ms + shift_ms for delay_ms in load["one_way_ms"]])
+    if not one_way_ms:
+        return result, []  # how many are lost is judged by others
+    path = order.path
+    allowed_ms, found_ms, outside = allowed_delay_ms(order, tolerances), quantile(one_way_ms, 0.5), []
+    for share in (0.25, 0.5, 0.75):
+        draws = min(load["received"], load["load_s"] / (draw_s(path, share) or 1e-9))
+        worth = min(1.0, draws / len(one_way_ms))
+        low_ms, high_ms = quantile_interval(one_way_ms, share, confidence, worth)
+        planned_ms = path_quantile_ms(path, share)
+        if high_ms < planned_ms - allowed_ms or low_ms > planned_ms + allowed_ms + tolerances.tail_ms:
+            outside.append(share)
+    reasons = []
+    if 0.5 in outside:
+        planned_ms = path_quantile_ms(path, 0.5)
+        reasons = [f"one-way delay {found_ms:.2f} ms under load, not {planned_ms:g} ms (± {allowed_ms:.2g} ms)"]
+    elif outside:
+        ends = " to ".join(f"{path_quantile_ms(path, share):.4g}" for share in (0.25, 0.75))
+        found = " to ".join(f"{quantile(one_way_ms, share):.2f}" for share in (0.25, 0.75))
+        reasons = [f"half of the delays from {found} ms under load, not {ends} ms"]
+    return replace(result, loaded_delay_p50_ms=found_ms), reasons
 
 
 def _judge_rate(
@@ -248,7 +304,9 @@ def _judge_fates(
     spoken = [
         part
         for part, apart_ms in spaced
-        if part["received"] and (not path.reorder_percent or path.delay_ms > _OVERTAKEN_FRAMES * apart_ms > 0)
+        if part["received"]
+        and not path.reorders
+        and (not path.reorder_percent or path.delay_ms > _OVERTAKEN_FRAMES * apart_ms > 0)
     ]
     if unique := sum(part["received"] for part in spoken):
         overtook, planned_share = sum(part["overtakers"] for part in spoken), path.reorder_percent / 100
@@ -259,48 +317,3 @@ def _judge_fates(
             reasons.append(f"{overtook} of {unique} packets overtook another, not {path.reorder_percent:g}%")
         result = replace(result, reordered_percent=100 * overtook / unique)
     return result, reasons
-
-
-def judge_busy_edge(
-    order: Order, queue_ms: float, echoes: Mapping[str, Any], tolerances: Tolerances = TOLERANCES
-) -> EdgeResult:
-    """Compare echoes (measure_delay of gannet.netem.agent.probe, or an `error`) over a link in use with its plan.
-
-    Other traffic makes echoes wait in queues, `queue_ms` at most, and may crowd some out. So the quickest
-    must not be quicker than planned, nor slower than full queues explain; a link that is cut must carry
-    none, and one that is open, with an open way back, must carry some.
-    """
-    if "error" in echoes:
-        return replace(order.expected, ok=False, reasons=(echoes["error"],))
-    reasons: list[str] = []
-    one_way_ms = one_way_delays_ms(order, echoes)
-    survival = passing_share(order.path) * passing_share(order.back)
-    planned_ms = order.path.delay_ms
-    if one_way_ms and survival == 0:
-        reasons.append(
-            f"{len(one_way_ms)} of {echoes['sent']} echoes came back, though the link or its way back is cut"
-        )
-    elif one_way_ms:
-        paths = (order.path, order.back) if order.two_clocks else (order.path,)
-        allowed_ms = sum(
-            max(tolerances.delay_ms, tolerances.delay_share * path.delay_ms) + 4 * path.jitter_ms for path in paths
-        )
-        if not planned_ms - allowed_ms <= one_way_ms[0] <= planned_ms + allowed_ms + queue_ms:
-            reasons.append(
-                f"least one-way delay {one_way_ms[0]:.2f} ms, not {planned_ms:g} ms (− {allowed_ms:.2g} ms)"
-            )
-    elif (1 - survival) ** echoes["sent"] < 1 - tolerances.loss_confidence:
-        reasons.append(f"none of {echoes['sent']} echoes came back")
-    result = replace(order.expected, ok=not reasons, reasons=tuple(reasons), from_round_trip=order.two_clocks)
-    if not one_way_ms:
-        return result
-    interval = quantile_interval(one_way_ms, 0.5)
-    return replace(
-        result,
-        delay_p5_ms=quantile(one_way_ms, 0.05),
-        delay_p50_ms=quantile(one_way_ms, 0.5),
-        delay_p95_ms=quantile(one_way_ms, 0.95),
-        delay_interval_ms=interval if all(map(isfinite, interval)) else None,
-        delay_samples=len(one_way_ms),
-        rtt_p50_ms=quantile(sorted(echoes["rtt_ms"]), 0.5),
-    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
+from gannet.netem.links.jitter import independent_s
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, PathPlan, path_rate_bps
 
 _FRAME_BITS = 8 * FRAME_BYTES
@@ -32,6 +33,10 @@ _FANS_RATE_BPS = 60_000_000
 # A queue with room for fewer frames overflows whenever a probe is slightly late.
 _ROOMY_FRAMES = 16
 _OVERLOAD = 1.3
+# Under load a delay line is judged by frames at half of the link's rate, as far as they are not too many for the
+# machine, nor too few to show anything in that time; such slow links are loaded by the echoes.
+_LOAD_SHARE, _MOST_LOAD_BPS = 0.5, 20_000_000
+_LEAST_LOAD_S, _MOST_LOAD_S, _LEAST_LOAD_FRAMES, _LOAD_DRAWS = 0.15, 10.0, 12, 24
 _CALM_SHARE = 0.9
 
 Direction = Literal["in", "out"]
@@ -98,9 +103,7 @@ def path_of(plans: Sequence[InterfacePlan], edge: Edge) -> PathPlan:
 def echo_interval_s(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> float:
     """The interval between echoes of one link while all `edges` are measured at once.
 
-    No shorter than the machine and the slowest interface can bear, and so long that keeping their order adds little
-    to their jitter: an echo that waits for the one before is late by J² / 6T on average (uniform jitter of ± J,
-    packets T apart).
+    No shorter than the machine and the slowest interface can bear, and so long that they tell much about jitter.
     """
     interval_s = max(_ECHO_INTERVAL_S, len(edges) / _ECHOES_PER_S)
     for edge in edges:
@@ -123,7 +126,27 @@ def train_seconds(rounds: int, path: PathPlan, again: bool = False) -> float:
     whole = path.is_whole and not path.reorder_percent
     least_s = _LEAST_TRAIN_S if whole else _LEAST_LOSSY_TRAIN_S
     share_s = (4 if again else 1) * max(least_s, _TRAINS_S / max(1, rounds))
-    return max(min(_MOST_TRAIN_S, share_s), 40 * path.jitter_ms / 1000)
+    return max(min(_MOST_TRAIN_S, share_s), (80 if again else 40) * path.jitter_ms / 1000)
+
+
+def load_train(plans: Sequence[InterfacePlan], edge: Edge, again: bool = False) -> tuple[float, int] | None:
+    """(pace in bit/s, frames) of a train that loads a link without filling it; None: it is too slow for that.
+
+    As long as a few dozen independent draws of its jitter take.
+    """
+    path, rate_bps = path_of(plans, edge), path_rate_bps(plans, *edge)
+    if path.loss_percent >= 100:
+        return None
+    pace_bps = min(_MOST_LOAD_BPS, _LOAD_SHARE * (rate_bps or inf))
+    load_s = (3 if again else 1) * max(_LEAST_LOAD_S, _LOAD_DRAWS * draw_s(path))
+    frames = round(min(load_s, _MOST_LOAD_S) * pace_bps / _FRAME_BITS)
+    return (pace_bps, frames) if frames >= _LEAST_LOAD_FRAMES else None
+
+
+def draw_s(path: PathPlan, share: float = 0.75) -> float:
+    """How far apart packets must be for their jitter to be independent, as far as the quantile `share` goes, s."""
+    in_order = path.jitter_ms and not path.reorders
+    return independent_s(path.jitter_distribution, path.jitter_ms, share) if in_order else 0.0
 
 
 def is_gentle(plans: Sequence[InterfacePlan], edge: Edge) -> bool:

@@ -37,6 +37,7 @@ class Tolerances:
             ("rate of a link", f"± {self.rate_share:.0%}"),
             ("rate of all peers at once", f"± {self.fan_share:.0%}"),
             ("median one-way delay", f"{delay}, and {jitter}"),
+            ("its quartiles under load", f"as the median; {self.tail_ms:g} ms more, upwards"),
             (
                 "5th, 25th, 75th and 95th percentile of delay",
                 f"as the median; the upper two {self.tail_ms:g} ms more, upwards",

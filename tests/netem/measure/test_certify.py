@@ -122,3 +122,19 @@ def test_links_that_are_only_sampled_are_found_out_too(lab: Lab, engine: str) ->
 
     found = condemned(seen_right(sampled, as_expected))
     assert "least one-way delay 25" in found[1, 3] and "none of" in found[2, 3] and "none of" in found[3, 2]
+
+
+def test_delay_that_load_adds_fails(lab: Lab, engine: str) -> None:
+    """Jitter is right at the rate of a ping and of a train; a queue that half of the planned rate fills is not."""
+    plans = [
+        node_plan(rank, 10**7, 10**7, delay_ms=60, jitter_ms=10, jitter_distribution="normal") for rank in (0, 1)
+    ]
+    apply(lab, engine, plans)
+    edge = trusted(lab, plans, [(0, 1)]).edges[0]
+    assert edge.loaded_delay_p50_ms is not None and abs(edge.loaded_delay_p50_ms - 60) < 10
+    apply(lab, engine, [plans[0], replace(plans[1], down_bps=4 * 10**6)])
+
+    def said() -> str:
+        return " ".join(measured(lab, plans, [(0, 1)]).edges[0].reasons)
+
+    assert "ms under load, not 60 ms" in seen_right(said, lambda text: "under load" in text)

@@ -9,7 +9,8 @@ import pytest
 
 from gannet.netem.links.plan import FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
 from gannet.netem.measure.certificate import FanResult, expected_edge
-from gannet.netem.measure.judge import Order, judge_busy_edge, judge_edge
+from gannet.netem.measure.judge import Order, judge_edge
+from gannet.netem.measure.judge_busy import judge_busy_edge
 from gannet.netem.measure.judge_fan import judge_fan
 from gannet.netem.measure.tolerances import TOLERANCES
 from tests.netem.measure.fates import Link

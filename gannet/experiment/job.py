@@ -52,4 +52,5 @@ def job_of(spec: RunSpec) -> Job:
         compute_s,
         spec.links.stack,
         start_weights=start_of(spec),
+        return_after_s=spec.return_after_s,
     )

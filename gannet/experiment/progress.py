@@ -18,7 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gannet.console import plain_table
-from gannet.fabrics.job import NODE_LOST
+from gannet.fabrics.job import NODE_LOST, NODE_RETURNED
 from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
@@ -147,6 +147,8 @@ class LiveDisplay:
         """
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
+        elif line.get("event") == NODE_RETURNED:
+            self._console.print(f"  at {line['t_s']:.1f} s: {line['detail']}", style="green", markup=False)
         elif line.get("event") == NODE_LOST:
             self._console.print(f"  at {line['t_s']:.1f} s: {line['detail']}", style="red", markup=False)
         elif line.get("event") == "silent-link":

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from gannet.fabrics.job import NODE_LOST, Sink
+from gannet.fabrics.job import NODE_LOST, NODE_RETURNED, Sink
 from gannet.ledger.records import Summary
 from gannet.ledger.snapshots import comparable
 from gannet.netem.measure.certificate import Certificate
@@ -110,9 +110,11 @@ class ScoreGoal:
     def checkpoint(self, rank: int, step: int, data: bytes) -> None: ...
 
     def links(self, line: dict[str, Any]) -> None:
-        """A lost node's snapshots are no longer waited for."""
+        """A lost node's snapshots are no longer waited for, until it is back."""
         if line.get("event") == NODE_LOST:
             self._awaited.discard(line["node"])
+        elif line.get("event") == NODE_RETURNED:
+            self._awaited.add(line["node"])
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...
 

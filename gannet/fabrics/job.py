@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
     from gannet.node.training.start import StartWeights
 
 NODE_LOST = "node-lost"
+NODE_RETURNED = "node-returned"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Job:
     `stack`: the settings of every node's TCP and shaped interface (the virtual fabric has neither). `message_bytes`
     and `compute_s` (the longest that a node may be busy between two exchanges) determine how long a node may be
     silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
-    and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own.
+    and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own. `return_after_s`: how
+    long after its loss a node is started again; None: lost nodes stay away.
     """
 
     config: NodeConfig
@@ -77,6 +79,7 @@ class Job:
     stack: Stack = field(default_factory=Stack)
     resumed: Resumed | None = None
     start_weights: StartWeights | None = None
+    return_after_s: float | None = None
 
     @property
     def begin_s(self) -> float:
@@ -166,12 +169,18 @@ def lost_line(t_s: float, rank: int, reason: str) -> dict[str, Any]:
     return {**told, "detail": f"node {rank} was lost: {reason}"}
 
 
+def returned_line(t_s: float, rank: int, neighbour: int, step: int) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric tells that a lost node is back, with a neighbour's state."""
+    told = {"t_s": t_s, "event": NODE_RETURNED, "node": rank, "step": step, "neighbour": neighbour}
+    return {**told, "detail": f"node {rank} is back after step {step}, with the state of node {neighbour}"}
+
+
 @dataclass
 class Outcome:
     """How a run ended. `status` is "finished", "stopped" (by the user) or "failed"; times in seconds.
 
     `sent_bytes`: totals by rank and layer ("codec", "grpc", "interface") of the nodes that finished, read
-    after their last message was acknowledged. `lost`: nodes that the run continued without, and why.
+    after their last message was acknowledged. `lost`: nodes that the run ended without, and why.
     """
 
     status: Literal["finished", "stopped", "failed"]

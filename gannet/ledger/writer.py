@@ -20,7 +20,7 @@ from typing import IO, Any
 from safetensors.torch import save
 from torch import Tensor
 
-from gannet.fabrics.job import NODE_LOST, Resumed
+from gannet.fabrics.job import NODE_LOST, NODE_RETURNED, Resumed
 from gannet.ledger import records
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
@@ -152,6 +152,8 @@ class Ledger:
         """Write one line of links.jsonl."""
         if line.get("event") == NODE_LOST:
             self.lost[line["node"]] = line["reason"]
+        elif line.get("event") == NODE_RETURNED:
+            self.lost[line["node"]] += f"; it was back at {line['t_s']:.1f} s, after step {line['step']}"
         line = self._totals.grown(line)
         write_line(self._links, line)
         self._tell_wait()

@@ -130,9 +130,9 @@ class MetricsSink:
                 self._link_change(line)
             case "configured":
                 self._configured(line)
-            case "series" | "strangers" | "silent-link":
+            case "series" | "strangers" | "silent-link" | "node-returned":
                 # A series' steps are reported as "configured" events; strangers' packets were not training's; nodes
-                # export for whom they wait, and whose messages are missing.
+                # export for whom they wait, and whose messages are missing; who is back is expected by its snapshots.
                 pass
             case "node-lost":
                 self._run.set("gannet_run_trusted", 0)

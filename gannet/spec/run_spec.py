@@ -31,7 +31,7 @@ from gannet.fabrics.registry import fabric_kind, fabric_names
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
-from gannet.node.players.config import parts_of
+from gannet.node.players.config import check_returns, parts_of
 from gannet.node.plugins import PluginError, PythonSource
 from gannet.node.tasks import needs_data
 from gannet.node.tasks.config import PythonTaskConfig, Settings
@@ -79,6 +79,7 @@ class RunSpec(TrainingSettings):
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
     links: LinksSpec = Field(default_factory=LinksSpec)
     start_from: StartSpec | None = None
+    return_after_s: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = None
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
 
@@ -116,6 +117,11 @@ class RunSpec(TrainingSettings):
                 f"checkpoint_every: runs on fabric {self.fabric} cannot be resumed yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
+        if self.return_after_s is not None and not self.fabric_kind.revives:
+            raise ValueError(
+                f"return_after_s: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
+                "use fabric: namespaces or virtual"
+            )
         modelled = self.fabric_kind.modelled
         links, changes = self.links_over_time
         if modelled:
@@ -137,6 +143,8 @@ class RunSpec(TrainingSettings):
         super().check_algorithms(custom)
         method = self.algorithm.traits
         method.check_pace(self.pace_ms)
+        if self.return_after_s is not None:
+            check_returns(self)
         if self.fabric_kind.modelled:
             method.check_modelled()
         self.check_node_models()

@@ -42,7 +42,8 @@ class PartWorker(Worker):
         self.part = PartTask(whole.task, player)
         super().__init__(config, whole.rank, whole.world, self.part)
         self.peers = whole.players.of[player]
-        self.made = whole.made
+        self.made = self._now = whole.made
+        whole.parts_at_work.append(self)
         self._whole, self._player, self._x = whole, player, x
 
     def start(self) -> Tensor:

@@ -67,6 +67,12 @@ class BlockingMailbox:
         with self._lock:
             self._mailbox.enter_round(number, player)
 
+    def readmit(self, rank: int, rounds: Sequence[int]) -> None:
+        """See Mailbox.readmit and Mailbox.enter_rounds: a peer is back, in these rounds."""
+        with self._lock:
+            self._mailbox.readmit(rank)
+            self._mailbox.enter_rounds(rounds)
+
     def refused(self) -> dict[str, int]:
         """Number of segments refused so far, by reason."""
         with self._lock:

@@ -24,9 +24,15 @@ class Gate:
         self._open: Counter[str] = Counter()
 
     def admit(self, addresses: Sequence[str]) -> None:
-        """The members' mesh addresses (IP:port), by rank; until then whoever calls waits."""
-        self._hosts = [host_of(address) for address in addresses]
+        """The members' mesh addresses (IP:port), by rank, empty for one that is lost; until then whoever
+        calls waits.
+        """
+        self._hosts = [host_of(address) if address else "" for address in addresses]
         self._known.set()
+
+    def move(self, rank: int, address: str) -> None:
+        """That member is at this address from now on."""
+        self._hosts[rank] = host_of(address)
 
     async def known(self) -> None:
         """Wait until the members are known."""
@@ -34,7 +40,7 @@ class Gate:
 
     def is_from(self, host: str, rank: int) -> bool:
         """Whether a connection from that host may speak for that rank."""
-        return 0 <= rank < len(self._hosts) and self._hosts[rank] == host
+        return bool(host) and 0 <= rank < len(self._hosts) and self._hosts[rank] == host
 
     @contextmanager
     def stream(self, host: str) -> Iterator[bool]:

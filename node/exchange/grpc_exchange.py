@@ -48,6 +48,7 @@ class GrpcExchange:
         self._on_refusal = on_refusal
         self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
         self._streams: dict[int, PeerStream] = {}
+        self._peers: set[int] = set()  # all that this node ever sends to
         self._room = {
             (peer, player): threading.BoundedSemaphore(config.window_rounds)
             for peer in range(world)
@@ -67,8 +68,10 @@ class GrpcExchange:
         self._loop = asyncio.get_running_loop()
         self._server = grpc.aio.server(options=channel_options(self._config))
         run, idle_s = self._header.run, self._config.round_deadline_s
-        servicer = ExchangeServer(self.inbox, self._turns, run, self._gate, idle_s, self._refused_here)
-        exchange_pb2_grpc.add_ExchangeServicer_to_server(servicer, self._server)
+        self._servicer = ExchangeServer(
+            self.inbox, self._turns, run, self._gate, idle_s, self._config.chunk_bytes, self._refused_here
+        )
+        exchange_pb2_grpc.add_ExchangeServicer_to_server(self._servicer, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
         return f"{address.rsplit(':', 1)[0]}:{port}"
@@ -76,19 +79,55 @@ class GrpcExchange:
     async def connect(self, addresses: list[str], peers: set[int]) -> None:
         """Let the members at these addresses in, open a channel to each of `peers` (ranks), and wait for all."""
         self._gate.admit(addresses)
+        self._peers = set(peers)
         for peer in sorted(peers):
-            self._streams[peer] = PeerStream(
-                peer,
-                addresses[peer],
-                self._header,
-                self._config,
-                self.counters,
-                self._turns,
-                self._broken,
-                self._undelivered,
-                self._round_over,
-            )
+            if addresses[peer]:
+                self._streams[peer] = self._stream_to(peer, addresses[peer])
         await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
+
+    def _stream_to(self, peer: int, address: str) -> PeerStream:
+        return PeerStream(
+            peer,
+            address,
+            self._header,
+            self._config,
+            self.counters,
+            self._turns,
+            self._broken,
+            self._undelivered,
+            self._round_over,
+        )
+
+    async def fetch_state(self, address: str) -> bytes:
+        """The state that a neighbour offers this node, over the network that its messages cross."""
+        data = bytearray()
+        async with grpc.aio.insecure_channel(address, options=channel_options(self._config)) as channel:
+            stub = exchange_pb2_grpc.ExchangeStub(channel)
+            request = exchange_pb2.Listener(run=self._header.run, rank=self.rank)
+            async for chunk in stub.Fetch(request, timeout=self._config.liveness_s, wait_for_ready=True):
+                data += chunk.data
+        return bytes(data)
+
+    def expect_at(self, rank: int, address: str) -> None:
+        """A node that comes back is at this address, and may ask for a state."""
+        self._gate.move(rank, address)
+
+    def offer_state(self, rank: int, state: bytes) -> None:
+        """Let a node that comes back fetch this state, until it is in."""
+        self._servicer.offered[rank] = state
+
+    async def readmit(self, rank: int, address: str, rounds: Sequence[int]) -> None:
+        """A lost peer is back at this address; all continue in these rounds. Nothing it had sent before counts."""
+        self._servicer.offered.clear()
+        self._gate.move(rank, address)
+        self._turns.turns.readmit(rank)
+        self.inbox.readmit(rank, rounds)
+        before = self._streams.pop(rank, None)
+        if before is not None:
+            await before.close()
+        if rank in self._peers:
+            self._streams[rank] = self._stream_to(rank, address)
+            await self._streams[rank].connect(self._config.chunk_deadline_s * 4)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every segment that was sent has its receipt."""

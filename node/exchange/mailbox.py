@@ -189,6 +189,12 @@ class Mailbox:
         for key in [key for key in self._waiting if key[0] == rank]:
             self._settle(key, PeerLost(rank, reason))
 
+    def readmit(self, rank: int) -> None:
+        """That peer is back, as another process: what its predecessor sent ahead is dropped."""
+        self.lost.pop(rank, None)
+        for key in [key for key in self._inbox if key[0] == rank]:
+            self._kept_bytes[rank] -= _cost(self._inbox.pop(key))
+
     def enter_round(self, number: int, player: int = 0) -> None:
         """Begin a round of a player: segments of its earlier rounds are stale from now on."""
         if number <= self.rounds[player]:
@@ -197,6 +203,11 @@ class Mailbox:
         self._used = {key for key in self._used if self._is_current(key[1])}
         for key in [key for key in self._inbox if not self._is_current(key[1])]:
             self._kept_bytes[key[0]] -= _cost(self._inbox.pop(key))
+
+    def enter_rounds(self, numbers: Sequence[int]) -> None:
+        """Begin these rounds, of each player."""
+        for player, number in enumerate(numbers):
+            self.enter_round(number, player)
 
     def _is_current(self, tag: Tag) -> bool:
         return tag.round >= self.rounds[tag.player]

@@ -34,11 +34,13 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         run: str,
         gate: Gate,
         idle_s: float,
+        chunk_bytes: int,
         on_refusal: Callable[[int, Refusal], None],
     ) -> None:
         """`idle_s`: a stream that says nothing for so long is ended."""
         self._inbox, self._turns, self._run, self._gate, self._idle_s = inbox, turns, run, gate, idle_s
-        self._on_refusal = on_refusal
+        self._on_refusal, self._chunk_bytes = on_refusal, chunk_bytes
+        self.offered: dict[int, bytes] = {}  # states for nodes that come back, by rank
 
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
         """Report to a sender the rounds for which this node is ready."""
@@ -47,6 +49,17 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
         async for number in self._turns.tell(request.rank):
             yield exchange_pb2.Ready(round=number)
+
+    async def Fetch(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.StateChunk]:
+        """Send the state that is offered to a node that comes back."""
+        await self._gate.known()
+        state = self.offered.get(request.rank)
+        ours = request.run == self._run and self._gate.is_from(caller(context.peer()), request.rank)
+        if not ours or state is None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
+            return
+        for start in range(0, len(state), self._chunk_bytes):
+            yield exchange_pb2.StateChunk(data=state[start : start + self._chunk_bytes])
 
     async def Deliver(
         self, request_iterator: AsyncIterator[exchange_pb2.Chunk], context: Any

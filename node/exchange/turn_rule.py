@@ -82,6 +82,10 @@ class Turns:
             self._awaited.discard(peer)
             self._look()
 
+    def readmit(self, peer: int) -> None:
+        """That peer is back: it can be heard again."""
+        self._lost.discard(peer)
+
     def take(self, number: int, send: Callable[[], None]) -> Held | None:
         """Call `send`, now if it is this round's turn, or as soon as it is: in that case returns the held message."""
         late = (

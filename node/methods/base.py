@@ -102,6 +102,9 @@ class Method(AlgorithmSetting):
     not_resumable: ClassVar[str] = ""
     """Why a run cannot resume from a checkpoint, a whole clause; empty: it can."""
 
+    not_returning: ClassVar[str] = "does not say what a node that comes back begins with"
+    """Why a lost node cannot come back; empty: it can, with a neighbour's x and what that keeps for its optimizer."""
+
     not_modelled: ClassVar[str] = ""
     """Why the virtual fabric cannot run it, and what to do; empty: it can."""
 
@@ -224,6 +227,11 @@ class Method(AlgorithmSetting):
                 f"checkpoint_every: {self.not_resumable}, so it cannot be resumed from a checkpoint: leave it out, "
                 "or use a synchronous method (dp-oadam, choco, cp-oadam)"
             )
+
+    def check_returns(self) -> None:
+        """Whether a lost node can come back. Raises ValueError with the reason where not."""
+        if self.not_returning:
+            raise ValueError(f"a lost node cannot come back: algorithm {self.name} {self.not_returning}")
 
     def check_modelled(self) -> None:
         """Whether the virtual fabric can run the method."""

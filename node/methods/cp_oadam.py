@@ -17,6 +17,7 @@ class CpOadamConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.cp_oadam:cp_oadam"
+    not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
 
     name: Literal["cp-oadam"]

@@ -17,6 +17,7 @@ class DilocoConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
+    not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
     keeps_mean: ClassVar[bool] = False  # the outer optimizer's momentum moves it
 

@@ -17,6 +17,7 @@ class DpOadamConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.dp_oadam:dp_oadam"
+    not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
 
     name: Literal["dp-oadam"]

@@ -13,6 +13,7 @@ class DposgConfig(Method):
     """DPOSG, the paper's two lines: η is the optimizer's learning rate, t is `rounds` of gossip."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.dposg:dposg"
+    not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
 
     name: Literal["dposg"]

@@ -15,6 +15,7 @@ class FedganConfig(Method):
     """FedGAN: parameters averaged by a server every `every` local steps, which cp-oadam does too."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.fedgan:fedgan"
+    not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
 
     name: Literal["fedgan"]

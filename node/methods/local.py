@@ -11,6 +11,7 @@ class LocalConfig(Method):
     """Every node on its own: no exchange. `method`: which optimizer; adam is the plain one, of KDGAN's paper."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.local:local"
+    not_returning: ClassVar[str] = ""
     exchanges: ClassVar[bool] = False
     gossips: ClassVar[bool] = False
 

@@ -83,6 +83,12 @@ def check_methods(config: HasPlayers, custom: bool = False) -> None:
             raise ValueError(f"{where}{error}") from None
 
 
+def check_returns(config: HasPlayers) -> None:
+    """Raise ValueError where a lost node cannot come back with the run's method, or with a player's."""
+    for part in parts_of(config).values() or [config]:
+        part.algorithm.traits.check_returns()
+
+
 def _check_codec(part: HasPlayers, custom: bool) -> None:
     if custom or codec_config(part.codec).shipped:
         part.algorithm.traits.check_codec(part.codec)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
-from torch import Tensor
 
 from gannet.node.config import NodeConfig
 from gannet.node.exchange import GrpcExchange
@@ -28,19 +27,22 @@ from gannet.node.log_labels import label
 from gannet.node.methods.base import load
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.last_step import LastStep
+from gannet.node.process.meeting import Meeting
 from gannet.node.process.metrics import NodeMetrics
+from gannet.node.process.returns import Returns
+from gannet.node.process.step_reports import StepReports
 from gannet.node.process.usage import proportional_set_mb, transmitted_bytes
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
 from gannet.node.training.checkpoint import Checkpoint
+from gannet.node.training.effects import Met
 from gannet.node.training.loop import progress, train
-from gannet.node.training.meter import Meter, StepStats
+from gannet.node.training.meter import Meter
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
 from gannet.node.training.start import StartWeights
 from gannet.node.training.worker import Worker
 from gannet.node.wire import control_pb2
-from gannet.node.wire.step import to_message
 
 if TYPE_CHECKING:
     from gannet.node.process.torch_ddp import DdpMean
@@ -86,8 +88,9 @@ class _Life:
         self._exchange: GrpcExchange | None = None
         self._collective: DdpMean | None = None
         self._last_step: LastStep | None = None
+        self._returns: Returns | None = None
         self._metrics: NodeMetrics | None = None
-        self._steps = 0
+        self._reports: StepReports | None = None
         self._refused_entry = False
 
     def run(self) -> int:
@@ -111,8 +114,9 @@ class _Life:
             reason = str(error) or type(error).__name__
             # Where the reason alone may not be enough, the traceback goes into the node's log.
             expected = isinstance(error, (CollectiveFailed, Diverged, OutOfRange))
-            log.error("failed after step %d: %s", self._steps, reason, exc_info=not expected)
-            self._line.post(failed=control_pb2.Failed(reason=reason, step=self._steps))
+            step = self._reports.steps if self._reports is not None else 0
+            log.error("failed after step %d: %s", step, reason, exc_info=not expected)
+            self._line.post(failed=control_pb2.Failed(reason=reason, step=step))
             self._linger()
             return 1
         finally:
@@ -145,6 +149,8 @@ class _Life:
                     case "abort":
                         why = order.abort.reason
                         break
+                    case _ if self._returns is not None and self._returns.obey(order):
+                        pass
                     case _:
                         self._orders.put(order)
         except grpc.aio.AioRpcError as error:
@@ -158,11 +164,15 @@ class _Life:
             self._collective.abort(why)
         if self._last_step is not None:
             self._last_step.release()
+        if self._returns is not None:
+            self._returns.meeting.release()
         self._why_closed = why
         self._orders.put(None)
 
     def _order(self, kind: str, timeout_s: float | None = None) -> control_pb2.Order:
         order = self._orders.get(timeout=timeout_s)
+        while order is not None and order.WhichOneof("kind") == "peer_lost":  # this node has no exchange yet
+            order = self._orders.get(timeout=timeout_s)
         if order is None:
             raise RunAborted(self._why_closed)
         if order.WhichOneof("kind") != kind:
@@ -172,7 +182,7 @@ class _Life:
     def _train(self, assignment: control_pb2.Assignment) -> None:
         begin = time.monotonic()
         config = NodeConfig.model_validate_json(assignment.config_json)
-        self._run, self._rank, self._line.key = config.run, assignment.rank, assignment.key
+        self._line.key = assignment.key
         weights = None
         if assignment.start_bytes:
             fetched = self._line.restore(assignment.rank, assignment.start_bytes, start=True)
@@ -184,7 +194,6 @@ class _Life:
             fetched = self._line.restore(assignment.rank, assignment.checkpoint_bytes)
             worker.go_on_from(Checkpoint.unpack(self._in_loop(fetched), f"checkpoint of node {assignment.rank}"))
             log.info("resuming after step %d", worker.made)
-        self._config = config
         self._last_step = LastStep(steps_between(config), progress(config, worker.made, worker.begin_s))
         rehearse(worker)
         peers = worker.peers
@@ -222,15 +231,19 @@ class _Life:
         edges = () if self._collective else exchange_edges(config, worker.world)
         incoming = {a for a, b in edges if b == worker.rank}
         outgoing = {b for a, b in edges if a == worker.rank}
-        addresses = list(self._order("warm").warm.mesh_addresses)
-        self._in_loop(exchange.connect(addresses, outgoing))
-        exchange.warm_up(worker.opening(), incoming, outgoing)
+        if assignment.returning:
+            addresses = self._come_in(worker, exchange, outgoing)
+        else:
+            addresses = list(self._order("warm").warm.mesh_addresses)
+            self._in_loop(exchange.connect(addresses, outgoing))
+            exchange.warm_up(worker.opening(), incoming, outgoing)
         for player, number in enumerate(worker.rounds):
             exchange.inbox.enter_round(number, player)
         if self._collective is not None:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")
             self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
+        self._returns = Returns(Meeting(steps_between(config), worker.made), exchange, self._line, self._loop)
         self._line.post(warmed=control_pb2.Warmed())
         log.info(
             "connected: receives from %s, sends to %s", sorted(incoming) or "no peer", sorted(outgoing) or "no peer"
@@ -245,8 +258,11 @@ class _Life:
             clock=time.monotonic,
             network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
         )
-        clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective)
-        steps = clock.run(train(worker, meter, self))
+        clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective, self._returns.meet)
+        self._reports = StepReports(
+            config, worker.rank, self._line, exchange, self._last_step, self._returns, metrics
+        )
+        steps = clock.run(train(worker, meter, self._reports))
         t_s = meter.t_s
         log.info("training ended after %d steps, %.1f s", steps, t_s)
         self._in_loop(exchange.drain(config.exchange.round_deadline_s))
@@ -264,6 +280,24 @@ class _Life:
         self._line.post(finished=finished)
         self._linger()
         metrics_server.shutdown()
+
+    def _come_in(self, worker: Worker, exchange: GrpcExchange, peers: set[int]) -> list[str]:
+        """Take a neighbour's state, and the place that the others' meeting gives; returns the mesh addresses."""
+        assert self._last_step is not None
+        fetch = self._order("fetch_state").fetch_state
+        addresses = list(fetch.mesh_addresses)
+        self._in_loop(exchange.connect(addresses, peers))
+        data = self._in_loop(exchange.fetch_state(addresses[fetch.neighbour]))
+        state = Checkpoint.unpack(data, f"state of node {fetch.neighbour}")
+        self._line.post(state_fetched=control_pb2.StateFetched())
+        enter = self._order("enter").enter
+        worker.come_in(state, Met(enter.step, tuple(enter.rounds)), enter.t_s)
+        self._last_step.reach(worker.made)
+        for rank, address in enumerate(addresses):
+            if not address:
+                exchange.inbox.lose(rank, "it was lost before this node came back")
+        log.info("coming back after step %d with the state of rank %d", enter.step, fetch.neighbour)
+        return addresses
 
     def _linger(self) -> None:
         """Stay for the peers that still need this node's last messages, until the controller says goodbye."""
@@ -290,43 +324,6 @@ class _Life:
 
     def _in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    # Reporter: called by the training loop.
-
-    def step(self, stats: StepStats) -> None:
-        """Report a step to the controller and the metrics."""
-        assert self._last_step is not None
-        self._steps = stats.step
-        self._last_step.reach(progress(self._config, stats.step, stats.t_s))
-        if self._metrics is not None:
-            self._metrics.step(stats)
-        self._line.post(step=to_message(stats))
-        self._go_on()
-
-    def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
-        """Send a snapshot to the controller in the background."""
-        log.debug("snapshot after step %d", step)
-        header = control_pb2.SnapshotHeader(
-            run=self._run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes
-        )
-        self._line.deposit(header, x)
-
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Send a checkpoint to the controller in the background."""
-        log.debug("checkpoint after step %d", checkpoint.step)
-        header = control_pb2.SnapshotHeader(run=self._run, rank=self._rank, step=checkpoint.step, checkpoint=True)
-        self._line.deposit_checkpoint(header, checkpoint)
-
-    def stop_after(self) -> int | None:
-        """The last step, once the controller has named it; waits for it if this node may not continue before."""
-        assert self._last_step is not None
-        last = self._last_step.last_step()
-        self._go_on()
-        return last
-
-    def _go_on(self) -> None:
-        if (why := self._exchange and self._exchange.inbox.aborted()) is not None and why:
-            raise RunAborted(why)
 
 
 def rehearse(worker: Worker) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
@@ -15,6 +15,8 @@ from gannet.node.training.effects import (
     Collect,
     Compute,
     Effect,
+    Meet,
+    Met,
     PeerLost,
     Receive,
     ReceiveFirst,
@@ -51,8 +53,16 @@ class Collective(Protocol):
 class WallClock:
     """Drives one coroutine to its end in the calling thread; counts where its time goes."""
 
-    def __init__(self, exchange: Exchange, meter: Meter, pace_s: float, collective: Collective | None = None) -> None:
-        self._exchange, self._collective = exchange, collective
+    def __init__(
+        self,
+        exchange: Exchange,
+        meter: Meter,
+        pace_s: float,
+        collective: Collective | None = None,
+        meet: Callable[[int, tuple[int, ...]], Met] = Met,
+    ) -> None:
+        """`meet` waits for the others after a step, with this node's rounds."""
+        self._exchange, self._collective, self._meet = exchange, collective, meet
         self._meter = meter
         self._pace_s = pace_s
 
@@ -99,6 +109,10 @@ class WallClock:
                 arrivals = self._exchange.collect(wait)
                 self._meter.wait_s += time.monotonic() - begin
                 return arrivals
+            case Meet(step, rounds):
+                met = self._meet(step, rounds)
+                self._meter.wait_s += time.monotonic() - begin
+                return met
             case AllReduce(field, buffers, active) if self._collective is not None:
                 mean = self._collective.average(field, buffers, active)
                 self._meter.wait_s += time.monotonic() - begin

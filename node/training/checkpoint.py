@@ -9,8 +9,8 @@ Reading one runs nothing: safetensors holds numbers and names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
@@ -123,6 +123,11 @@ class Checkpoint:
         """Remove and return the state of that owner: entries left in `tensors` at the end were never requested."""
         names = [name for name in self.tensors if name.partition(".")[0] == owner]
         return {name.partition(".")[2]: self.tensors.pop(name) for name in names}
+
+    def without(self, owners: Collection[str]) -> Checkpoint:
+        """A copy without the states of these owners."""
+        kept = {name: value for name, value in self.tensors.items() if name.partition(".")[0] not in owners}
+        return replace(self, tensors=kept)
 
     def take_x(self) -> Tensor:
         """Remove and return x."""

@@ -46,6 +46,13 @@ class MessageRefused(PeerLost):
     """The peer is there, but its message cannot be used."""
 
 
+class Met(NamedTuple):
+    """The step and the exchange rounds, by player, with which all nodes continue after a meeting."""
+
+    step: int
+    rounds: tuple[int, ...]
+
+
 class Effect(Generic[T]):
     """Base of the effects: awaiting one hands it to the fabric and returns the fabric's answer."""
 
@@ -138,3 +145,14 @@ class AllReduce(Effect["tuple[Tensor, Tensor | None]"]):
     field: Tensor
     buffers: Tensor | None
     active: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Meet(Effect[Met]):
+    """Stop between two steps until all nodes have, so that a node can come in (see gannet.node.process.meeting).
+
+    `step`: the last step that this node has made; `rounds`: its last exchange rounds, by player.
+    """
+
+    step: int
+    rounds: tuple[int, ...]

@@ -11,12 +11,13 @@ from torch import Tensor
 from gannet.node.algorithms.by_player import by_player
 from gannet.node.config import NodeConfig
 from gannet.node.training.checkpoint import Checkpoint
+from gannet.node.training.effects import Meet
 from gannet.node.training.meter import Meter, StepStats
 from gannet.node.training.worker import Worker
 
 
 class Reporter(Protocol):
-    """Receives the loop's reports. Only `stop_after` may block the training thread."""
+    """Receives the loop's reports. Only `stop_after` and `meets` may block the training thread."""
 
     def step(self, stats: StepStats) -> None: ...
 
@@ -35,6 +36,18 @@ class Reporter(Protocol):
         """
         ...
 
+    def wants_state(self) -> bool:
+        """Whether a node that is to come in waits for this node's state."""
+        ...
+
+    def state(self, checkpoint: Checkpoint) -> None:
+        """Takes a copy of the node's whole state, for the node that is to come in."""
+        ...
+
+    def meets(self, step: int) -> bool:
+        """Whether all nodes meet after this step; waits where it is not known yet and this node must not go past."""
+        ...
+
 
 async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     """Train until the step limit or the order to stop; returns the number of the last step."""
@@ -44,12 +57,12 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     if not worker.made:
         report.snapshot(0, 0.0, 0, worker.initial())
     meter.begin(worker.peers.codec_bytes, worker.begin_s)
-    number = there = worker.made
+    number = there = first = worker.made
     if config.max_steps is not None and number >= config.max_steps:
         return number  # ended after its last step, before it could report it
     async with aclosing(steps):
         async for step in steps:
-            if number == worker.made:
+            if number == first:
                 worker.settle()
             number += 1
             stats = meter.step(number, step.losses, worker.peers)
@@ -66,6 +79,10 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
                 report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
             if there >= end:
                 break
+            if report.wants_state():
+                report.state(worker.checkpoint(number, stats.t_s, step.x))
+            if report.meets(number):
+                number = there = worker.go_on_at(await Meet(number, worker.rounds))
     return number
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import count
@@ -28,7 +28,7 @@ from gannet.node.tasks.base import AnyTask, Gradient, ServesAnother, SplitTask
 from gannet.node.topologies.topology import Neighbourhood, Topology
 from gannet.node.traffic.exchange import in_turns, largest_payload, rounds_ahead
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Keeps, Owner, copied
-from gannet.node.training.effects import Compute
+from gannet.node.training.effects import Compute, Met
 from gannet.node.training.peers import Diverged, Peers
 from gannet.node.training.player_peers import PlayersPeers
 from gannet.node.training.start import StartWeights
@@ -87,6 +87,8 @@ class Worker:
         turns = in_turns(config, world, self.task.size, self.task.layout)
         self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
         self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
+        self._now = 0  # the step that `steps` named last
+        self.parts_at_work: list[Worker] = []  # where players are exchanged separately, a worker for each
         self._from: Checkpoint | None = None
         self._owners: dict[str, Keeps] = {"task": self.task, "codec": codec}
         self.players = PlayersPeers(self.parts, self.peers)
@@ -145,10 +147,34 @@ class Worker:
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Restore a node's state before training. Raises CheckpointError if the checkpoint is not this node's."""
         self.owner.check(checkpoint.owner, f"checkpoint of node {checkpoint.owner.rank} at step {checkpoint.step}")
-        self._from, self.made, self.begin_s = checkpoint, checkpoint.step, checkpoint.t_s
+        self._from, self.begin_s = checkpoint, checkpoint.t_s
+        self.made = self._now = checkpoint.step
         self.peers.round, self.peers.codec_bytes = checkpoint.round, checkpoint.codec_bytes
         for name in list(self._owners):
             self._load(name)
+
+    def come_in(self, neighbour: Checkpoint, met: Met, t_s: float) -> None:
+        """Begin in the middle of a run, at the step of a meeting: with a neighbour's x and what its algorithm keeps.
+
+        Random streams and the place in the data stay this node's own. `t_s`: the training clock. Raises
+        CheckpointError where the neighbour's state does not fit.
+        """
+        own = self.owner
+        own.check(replace(neighbour.owner, rank=own.rank), f"state of node {neighbour.owner.rank}")
+        self._from, self.begin_s = neighbour.without(list(self._owners)), t_s
+        self.made = self._now = met.step
+        self._enter(met)
+
+    def go_on_at(self, met: Met) -> int:
+        """Continue after a meeting; returns the number of the step that now counts as the last."""
+        for worker in (self, *self.parts_at_work):
+            worker._now = met.step
+        self._enter(met)
+        return met.step
+
+    def _enter(self, met: Met) -> None:
+        for peers, number in zip(list(self.players.of.values()) or [self.peers], met.rounds, strict=True):
+            peers.round = number
 
     def keep(self, name: str, thing: Kept) -> Kept:
         """Register state of an algorithm besides x; in a resumed run, returns it as it was in the checkpoint.
@@ -188,8 +214,10 @@ class Worker:
         self._from = None
 
     def steps(self) -> Iterator[int]:
-        """The numbers of the steps to make, counted from 1 over the whole run."""
-        return count(self.made + 1)
+        """The numbers of the steps to make, counted from 1 over the whole run; a meeting may pass some over."""
+        for _ in count():
+            self._now += 1
+            yield self._now
 
     def neighbours(self, number: int) -> Neighbourhood:
         """This node's neighbours in gossip round `number`, counted from 1 over the whole run."""

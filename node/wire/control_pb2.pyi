@@ -45,7 +45,7 @@ class AgentAnswer(_message.Message):
     def __init__(self, json: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave")
+    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave", "state_offered", "state_fetched", "can_meet", "at_meeting")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,10 @@ class Report(_message.Message):
     WARMED_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     CAN_LEAVE_FIELD_NUMBER: _ClassVar[int]
+    STATE_OFFERED_FIELD_NUMBER: _ClassVar[int]
+    STATE_FETCHED_FIELD_NUMBER: _ClassVar[int]
+    CAN_MEET_FIELD_NUMBER: _ClassVar[int]
+    AT_MEETING_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ready: Ready
     step: Step
@@ -64,7 +68,11 @@ class Report(_message.Message):
     warmed: Warmed
     waiting: Waiting
     can_leave: CanLeave
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ...) -> None: ...
+    state_offered: StateOffered
+    state_fetched: StateFetched
+    can_meet: CanMeet
+    at_meeting: AtMeeting
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("token", "wanted_rank", "pid", "host")
@@ -107,6 +115,30 @@ class CanLeave(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class StateOffered(_message.Message):
+    __slots__ = ("rank",)
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    def __init__(self, rank: _Optional[int] = ...) -> None: ...
+
+class StateFetched(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CanMeet(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class AtMeeting(_message.Message):
+    __slots__ = ("step", "rounds")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    rounds: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("step", "t_s", "loss", "compute_s", "wait_s", "other_s", "codec_bytes", "grpc_bytes", "interface_bytes", "missing")
@@ -176,7 +208,7 @@ class Refused(_message.Message):
     def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave")
+    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave", "give_state", "fetch_state", "where_to_meet", "meet_at", "enter", "proceed")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +217,12 @@ class Order(_message.Message):
     ABORT_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
     WHERE_TO_LEAVE_FIELD_NUMBER: _ClassVar[int]
+    GIVE_STATE_FIELD_NUMBER: _ClassVar[int]
+    FETCH_STATE_FIELD_NUMBER: _ClassVar[int]
+    WHERE_TO_MEET_FIELD_NUMBER: _ClassVar[int]
+    MEET_AT_FIELD_NUMBER: _ClassVar[int]
+    ENTER_FIELD_NUMBER: _ClassVar[int]
+    PROCEED_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     warm: Warm
     start: Start
@@ -193,10 +231,16 @@ class Order(_message.Message):
     abort: Abort
     goodbye: Goodbye
     where_to_leave: WhereToLeave
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ...) -> None: ...
+    give_state: GiveState
+    fetch_state: FetchState
+    where_to_meet: WhereToMeet
+    meet_at: MeetAt
+    enter: Enter
+    proceed: Proceed
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "key")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
@@ -204,6 +248,7 @@ class Assignment(_message.Message):
     CHECKPOINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     START_BYTES_FIELD_NUMBER: _ClassVar[int]
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
+    RETURNING_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
@@ -212,8 +257,9 @@ class Assignment(_message.Message):
     checkpoint_bytes: int
     start_bytes: int
     start_sha256: str
+    returning: bool
     key: str
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., returning: _Optional[bool] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Warm(_message.Message):
     __slots__ = ("mesh_addresses",)
@@ -234,6 +280,54 @@ class StopAfter(_message.Message):
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class GiveState(_message.Message):
+    __slots__ = ("rank", "mesh_address")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    mesh_address: str
+    def __init__(self, rank: _Optional[int] = ..., mesh_address: _Optional[str] = ...) -> None: ...
+
+class FetchState(_message.Message):
+    __slots__ = ("neighbour", "mesh_addresses")
+    NEIGHBOUR_FIELD_NUMBER: _ClassVar[int]
+    MESH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    neighbour: int
+    mesh_addresses: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, neighbour: _Optional[int] = ..., mesh_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WhereToMeet(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MeetAt(_message.Message):
+    __slots__ = ("step",)
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class Enter(_message.Message):
+    __slots__ = ("step", "rounds", "t_s")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    T_S_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    rounds: _containers.RepeatedScalarFieldContainer[int]
+    t_s: float
+    def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., t_s: _Optional[float] = ...) -> None: ...
+
+class Proceed(_message.Message):
+    __slots__ = ("step", "rounds", "returned", "mesh_address")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    RETURNED_FIELD_NUMBER: _ClassVar[int]
+    MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    rounds: _containers.RepeatedScalarFieldContainer[int]
+    returned: int
+    mesh_address: str
+    def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., returned: _Optional[int] = ..., mesh_address: _Optional[str] = ...) -> None: ...
 
 class PeerLost(_message.Message):
     __slots__ = ("rank", "reason")

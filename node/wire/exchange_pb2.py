@@ -24,25 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgannet/node/wire/exchange.proto\x12\x12gannet.exchange.v1\"A\n\x05\x43hunk\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.gannet.exchange.v1.Header\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"%\n\x08Listener\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\"\x16\n\x05Ready\x12\r\n\x05round\x18\x01 \x01(\x04\"\x92\x01\n\x06Header\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\r\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0f\n\x07segment\x18\x04 \x01(\r\x12\x0e\n\x06schema\x18\x05 \x01(\x06\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\r\n\x05\x63rc32\x18\x07 \x01(\x07\x12\x0e\n\x06player\x18\x08 \x01(\r\x12\r\n\x05\x61gain\x18\t \x01(\x08\"w\n\x07Receipt\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07segment\x18\x02 \x01(\r\x12,\n\x07verdict\x18\x03 \x01(\x0e\x32\x1b.gannet.exchange.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0e\n\x06player\x18\x05 \x01(\r*\xd4\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tMALFORMED\x10\x02\x12\x0b\n\x07\x43ORRUPT\x10\x03\x12\r\n\tWRONG_RUN\x10\x04\x12\x10\n\x0cWRONG_SENDER\x10\x05\x12\x10\n\x0cWRONG_SCHEMA\x10\x06\x12\t\n\x05STALE\x10\x07\x12\r\n\tTOO_EARLY\x10\x08\x12\r\n\tTOO_LARGE\x10\t\x12\x0e\n\nNOT_FINITE\x10\n\x12\x0c\n\x08REPEATED\x10\x0b\x12\x0c\n\x08TOO_MUCH\x10\x0c\x32\x96\x01\n\x08\x45xchange\x12\x45\n\x07\x44\x65liver\x12\x19.gannet.exchange.v1.Chunk\x1a\x1b.gannet.exchange.v1.Receipt(\x01\x30\x01\x12\x43\n\x06\x41ttend\x12\x1c.gannet.exchange.v1.Listener\x1a\x19.gannet.exchange.v1.Ready0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgannet/node/wire/exchange.proto\x12\x12gannet.exchange.v1\"\x1a\n\nStateChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"A\n\x05\x43hunk\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.gannet.exchange.v1.Header\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"%\n\x08Listener\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\r\"\x16\n\x05Ready\x12\r\n\x05round\x18\x01 \x01(\x04\"\x92\x01\n\x06Header\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\r\x12\r\n\x05round\x18\x03 \x01(\x04\x12\x0f\n\x07segment\x18\x04 \x01(\r\x12\x0e\n\x06schema\x18\x05 \x01(\x06\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\r\n\x05\x63rc32\x18\x07 \x01(\x07\x12\x0e\n\x06player\x18\x08 \x01(\r\x12\r\n\x05\x61gain\x18\t \x01(\x08\"w\n\x07Receipt\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07segment\x18\x02 \x01(\r\x12,\n\x07verdict\x18\x03 \x01(\x0e\x32\x1b.gannet.exchange.v1.Verdict\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\x12\x0e\n\x06player\x18\x05 \x01(\r*\xd4\x01\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0c\n\x08\x41\x43\x43\x45PTED\x10\x01\x12\r\n\tMALFORMED\x10\x02\x12\x0b\n\x07\x43ORRUPT\x10\x03\x12\r\n\tWRONG_RUN\x10\x04\x12\x10\n\x0cWRONG_SENDER\x10\x05\x12\x10\n\x0cWRONG_SCHEMA\x10\x06\x12\t\n\x05STALE\x10\x07\x12\r\n\tTOO_EARLY\x10\x08\x12\r\n\tTOO_LARGE\x10\t\x12\x0e\n\nNOT_FINITE\x10\n\x12\x0c\n\x08REPEATED\x10\x0b\x12\x0c\n\x08TOO_MUCH\x10\x0c\x32\xdf\x01\n\x08\x45xchange\x12\x45\n\x07\x44\x65liver\x12\x19.gannet.exchange.v1.Chunk\x1a\x1b.gannet.exchange.v1.Receipt(\x01\x30\x01\x12\x43\n\x06\x41ttend\x12\x1c.gannet.exchange.v1.Listener\x1a\x19.gannet.exchange.v1.Ready0\x01\x12G\n\x05\x46\x65tch\x12\x1c.gannet.exchange.v1.Listener\x1a\x1e.gannet.exchange.v1.StateChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.node.wire.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=456
-  _globals['_VERDICT']._serialized_end=668
-  _globals['_CHUNK']._serialized_start=55
-  _globals['_CHUNK']._serialized_end=120
-  _globals['_LISTENER']._serialized_start=122
-  _globals['_LISTENER']._serialized_end=159
-  _globals['_READY']._serialized_start=161
-  _globals['_READY']._serialized_end=183
-  _globals['_HEADER']._serialized_start=186
-  _globals['_HEADER']._serialized_end=332
-  _globals['_RECEIPT']._serialized_start=334
-  _globals['_RECEIPT']._serialized_end=453
-  _globals['_EXCHANGE']._serialized_start=671
-  _globals['_EXCHANGE']._serialized_end=821
+  _globals['_VERDICT']._serialized_start=484
+  _globals['_VERDICT']._serialized_end=696
+  _globals['_STATECHUNK']._serialized_start=55
+  _globals['_STATECHUNK']._serialized_end=81
+  _globals['_CHUNK']._serialized_start=83
+  _globals['_CHUNK']._serialized_end=148
+  _globals['_LISTENER']._serialized_start=150
+  _globals['_LISTENER']._serialized_end=187
+  _globals['_READY']._serialized_start=189
+  _globals['_READY']._serialized_end=211
+  _globals['_HEADER']._serialized_start=214
+  _globals['_HEADER']._serialized_end=360
+  _globals['_RECEIPT']._serialized_start=362
+  _globals['_RECEIPT']._serialized_end=481
+  _globals['_EXCHANGE']._serialized_start=699
+  _globals['_EXCHANGE']._serialized_end=922
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,11 @@ class ExchangeStub:
                 request_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.SerializeToString,
                 response_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Ready.FromString,
                 _registered_method=True)
+        self.Fetch = channel.unary_stream(
+                '/gannet.exchange.v1.Exchange/Fetch',
+                request_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.SerializeToString,
+                response_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.StateChunk.FromString,
+                _registered_method=True)
 
 
 class ExchangeServicer:
@@ -64,6 +69,13 @@ class ExchangeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Fetch(self, request, context):
+        """A node that comes back fetches the state that its neighbour offers it: a packed checkpoint, chunk by chunk.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExchangeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -76,6 +88,11 @@ def add_ExchangeServicer_to_server(servicer, server):
                     servicer.Attend,
                     request_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.FromString,
                     response_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Ready.SerializeToString,
+            ),
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.FromString,
+                    response_serializer=gannet_dot_node_dot_wire_dot_exchange__pb2.StateChunk.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class Exchange:
             '/gannet.exchange.v1.Exchange/Attend',
             gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.SerializeToString,
             gannet_dot_node_dot_wire_dot_exchange__pb2.Ready.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gannet.exchange.v1.Exchange/Fetch',
+            gannet_dot_node_dot_wire_dot_exchange__pb2.Listener.SerializeToString,
+            gannet_dot_node_dot_wire_dot_exchange__pb2.StateChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,10 @@ MISTAKES = [
         ["down_queue shared", "rate, delay and jitter"],
     ),
     ({"fabric": "virtual", "pace_ms": 5, "links": {"queue": "codel"}}, ["queue codel", "rate, delay and jitter"]),
+    ({"return_after_s": 0.5}, ["return_after_s", "1"]),
+    ({"return_after_s": 5, "fabric": "compose"}, ["return_after_s", "compose", "fabric: namespaces"]),
+    ({"return_after_s": 5, "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),
+    ({"return_after_s": 5, "players": {"generator": {"algorithm": {"name": "sgp"}}}}, ["cannot come back", "sgp"]),
 ]
 
 

@@ -32,6 +32,14 @@ class Notes:
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         self.x = x
 
+    def wants_state(self) -> bool:
+        return False
+
+    def state(self, checkpoint: Any) -> None: ...
+
+    def meets(self, step: int) -> bool:
+        return False
+
     def stop_after(self) -> int | None:
         return None
 

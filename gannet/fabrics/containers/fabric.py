@@ -116,6 +116,9 @@ class _ContainerHost:
         """See NodeHost: the nodes are waiting for the controller already."""
         sink.phase(f"waiting for {len(self._members)} nodes to build their task")
 
+    def revive(self, rank: int) -> None:
+        """See NodeHost: a container starts its node again by itself."""
+
     def ended(self) -> list[tuple[int, str]]:
         """See NodeHost: a node's connection shows its end; nothing to add."""
         return []

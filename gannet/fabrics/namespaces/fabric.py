@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from gannet.fabrics import addresses as layout
-from gannet.fabrics.job import Job, Outcome, Sink
+from gannet.fabrics.job import Job, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.namespaces.fork_client import ForkServer
 from gannet.fabrics.namespaces.hosts import NodeNamespaces
@@ -81,6 +81,7 @@ class _NamespaceHost(NodeNamespaces):
         self._token = secrets.token_hex(16)
         self._begun: dict[int, int] = {}  # size of a node's log before this run, bytes
         self._how: dict[int, str] = {}  # how nodes that failed have ended
+        self._controller_address = ""
         self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
         self.logs = str(logs)
 
@@ -96,21 +97,34 @@ class _NamespaceHost(NodeNamespaces):
 
     def populate(self, address: str, sink: Sink) -> None:
         """See NodeHost: fork every node into its namespace."""
+        self._controller_address = address
         for interface in self.interfaces:
-            rank = interface.rank
-            sink.phase(f"starting node {rank + 1} of {len(self.interfaces)}")
-            place = Place(
-                controller=address,
-                mesh=f"{interface.address}:{layout.MESH_PORT}",
-                metrics=f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}",
-                token=self._token,
-                wanted_rank=rank,
-                mesh_device=interface.device,
-            )
-            namespace = f"/run/netns/{layout.node_namespace(rank)}"
-            log = self._log(rank)
-            self._begun[rank] = log.stat().st_size if log.exists() else 0
-            self._fork_server.fork(rank, namespace, place, log)
+            sink.phase(f"starting node {interface.rank + 1} of {len(self.interfaces)}")
+            self._fork(interface)
+
+    def revive(self, rank: int) -> None:
+        """See NodeHost: a process that hangs is ended first."""
+        if (pid := self._fork_server.pids.get(rank)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.how_ended(rank)
+        self._how.pop(rank, None)
+        self._fork(self.interfaces[rank])
+
+    def _fork(self, interface: NodeInterface) -> None:
+        rank, address = interface.rank, self._controller_address
+        place = Place(
+            controller=address,
+            mesh=f"{interface.address}:{layout.MESH_PORT}",
+            metrics=f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}",
+            token=self._token,
+            wanted_rank=rank,
+            mesh_device=interface.device,
+        )
+        namespace = f"/run/netns/{layout.node_namespace(rank)}"
+        log = self._log(rank)
+        self._begun[rank] = log.stat().st_size if log.exists() else 0
+        self._fork_server.fork(rank, namespace, place, log)
 
     def ended(self) -> list[tuple[int, str]]:
         while not self._fork_server.exits.empty():

@@ -91,6 +91,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
+        self._returning: set[int] = set()
         self._keys: dict[int, str] = {}  # by rank
         self._parameters: dict[int, int] = {}  # by rank, as in Ready
         self._states: Sequence[bytes] = ()
@@ -119,6 +120,16 @@ class Controller(control_pb2_grpc.ControllerServicer):
             self._call(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
+
+    def expect_back(self, rank: int) -> None:
+        """Let a lost node's rank be taken again, by a process that comes into the run under way."""
+
+        def free() -> None:
+            self._lines.pop(rank, None)
+            self._finished.discard(rank)
+            self._returning.add(rank)
+
+        self._loop.call_soon_threadsafe(free)
 
     def order(self, rank: int | None = None, **kind: Any) -> None:
         """Send an order (one of Order's kinds by name) to a rank, or to all present nodes."""
@@ -185,6 +196,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 start_bytes=len(self._start),
                 start_sha256=self._start_sha256,
                 key=self._keys[rank],
+                returning=rank in self._returning,
             )
         )
         reading = asyncio.create_task(self._read(rank, request_iterator, line))

@@ -28,6 +28,10 @@ class NodeHost(Protocol):
         """Start the nodes, which join the controller at `address`."""
         ...
 
+    def revive(self, rank: int) -> None:
+        """Start a lost node again. Raises Failed where it cannot be; does nothing where it comes by itself."""
+        ...
+
     def ended(self) -> list[tuple[int, str]]:
         """Nodes whose process has failed, and how it ended."""
         ...

@@ -12,15 +12,17 @@ import queue
 import time
 from typing import Any
 
-from gannet.fabrics.job import Job, Outcome, Sink, lost_line
+from gannet.fabrics.job import Job, Outcome, Sink, lost_line, returned_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links
-from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Joined, Left, Reported
+from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
 from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
+from gannet.fabrics.session.link_watch import LinkWatch
 from gannet.fabrics.session.node_host import Failed, NodeHost
+from gannet.fabrics.session.returning import Returning
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
@@ -33,8 +35,6 @@ log = logging.getLogger(__name__)
 _BUILD_S = 180.0  # for all nodes to import, build and report ready
 _LEAVE_S = 60.0
 _POLL_S = 0.1
-_ROUTINE = ("configured", "series")  # events that follow from the spec
-_UNWATCHED_S = 20.0  # for a node's loss to show after its agent's
 
 
 class Session:
@@ -51,7 +51,7 @@ class Session:
         self.warmed: set[int] = set()
         self.alive: set[int] = set()
         self.lost: dict[int, str] = {}
-        self.unwatched: dict[int, tuple[float, str]] = {}  # since when (monotonic s), and why
+        self.link_watch: LinkWatch | None = None
         self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
         self.t_s = dict.fromkeys(range(job.world), job.begin_s)
         self.failure: str | None = None
@@ -62,6 +62,7 @@ class Session:
         self.hang_detector = HangDetector(job.config.exchange, job.message_bytes, job.compute_s)
         self.stop_wanted = False
         self.stopping = Stopping(job.config.exchange.patience_s)
+        self.returning = Returning(self, job.return_after_s, job.config.max_steps)
         self.outcome = Outcome("failed")
 
     def go(self) -> Outcome:
@@ -142,6 +143,7 @@ class Session:
         self.outcome.certificate = certificate
         self.sink.certificate(certificate)
         self.findings = Findings(certificate, self.live.reasons, self.sink.certificate)
+        self.link_watch = LinkWatch(self.live, self.sink, self.findings)
         log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
         # On links that lose less than half of the packets, each way, at least one of forty probes should come back.
         for edge in certificate.edges:
@@ -161,7 +163,7 @@ class Session:
         self._wait_for("to reach their peers", lambda: len(self.warmed) == self.job.world, deadline_s)
 
     def _train(self) -> None:
-        assert self.controller is not None and self.live is not None
+        assert self.controller is not None and self.live is not None and self.link_watch is not None
         self.sink.phase("")
         self.live.start(self.job.begin_s)
         self.controller.order(start={})
@@ -172,13 +174,16 @@ class Session:
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
-            self._take_link_lines()
+            self.link_watch.look(self.alive)
             if self.failure is not None:
                 raise Failed(self.failure)
-            if self.job.stop_s is not None and self._now_s() >= self.job.stop_s:
+            if self.job.stop_s is not None and self.now_s() >= self.job.stop_s:
                 self.stop_wanted = True
             if self.stop_wanted:
+                self.returning.stop()
+            if self.stop_wanted and not self.returning.meeting:
                 self._stop_soon()
+            self.returning.tick()
             self._lose_who_hangs()
             if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
                 raise Failed(f"no node has said anything for {self.job.config.exchange.liveness_s:.0f} s")
@@ -187,11 +192,11 @@ class Session:
             raise Failed(f"every node was lost: {reasons}")
 
     def _say_goodbye(self) -> None:
-        assert self.controller is not None and self.live is not None
+        assert self.controller is not None and self.live is not None and self.link_watch is not None
         if self.operator is not None:
             self.operator.detach()
         self.live.stop()
-        self._take_link_lines()
+        self.link_watch.look(self.alive)
         self.controller.order(goodbye={})
         self._until(self.node_host.empty, _LEAVE_S)
 
@@ -246,12 +251,14 @@ class Session:
                 self.sink.checkpoint(rank, step, data)
             case Left(rank, reason) if reason and rank in self.alive:
                 self._lose(rank, self.node_host.how_ended(rank) or reason)
-            case Left(rank):
+            case Left(rank) if not self.returning.left(rank):
                 self.alive.discard(rank)
-            case Joined() | Checkpointed():
+            case _:
                 pass
 
     def _hear(self, rank: int, report: Any) -> None:
+        if self.returning.hear(rank, report):
+            return
         match report.WhichOneof("kind"):
             case "ready":
                 self.ready[rank] = report.ready
@@ -265,7 +272,7 @@ class Session:
                 self.graph.moves(rank)
             case "waiting":
                 self.graph.waits(rank, report.waiting.source)
-                self.silent_links.waits(rank, report.waiting.source, self.steps[rank] + 1, self._now_s())
+                self.silent_links.waits(rank, report.waiting.source, self.steps[rank] + 1, self.now_s())
                 culprit = self.graph.culprit(rank)
                 if culprit is not None and culprit in self.alive:
                     self.hang_detector.add(culprit, self.steps[culprit])
@@ -309,7 +316,7 @@ class Session:
             self.controller.order(rank, abort={"reason": "this node has not answered for too long"})
             self._lose(rank, "it hangs: it does not say where it can leave")
 
-    def _now_s(self) -> float:
+    def now_s(self) -> float:
         """The training clock; before training, where it will begin."""
         return self.job.begin_s + (0.0 if self.began is None else time.monotonic() - self.began)
 
@@ -322,24 +329,15 @@ class Session:
         self.graph.moves(rank)
         self.lost[rank] = reason
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
-        self.sink.links(lost_line(self._now_s(), rank, reason))
+        self.sink.links(lost_line(self.now_s(), rank, reason))
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
+        self.returning.lose(rank)
 
-    def _take_link_lines(self) -> None:
-        """Pass on the link monitor's lines; a node whose agent is gone must be gone itself, or get another agent."""
-        assert self.live is not None and self.findings is not None
-        news = False
-        while not self.live.lines.empty():
-            line = self.live.lines.get()
-            if isinstance(line, Exception):
-                raise Failed(f"the links are no longer watched: {line}")
-            if line.get("event") == "agent-lost":
-                self.unwatched[line["node"]] = (time.monotonic(), line["detail"])
-            elif line.get("event") == "agent-restarted":
-                self.unwatched.pop(line["node"], None)
-            self.sink.links(line)
-            news |= "event" in line and line["event"] not in _ROUTINE
-        self.findings.look(at_once=news)
-        for rank, (since, why) in self.unwatched.items():
-            if rank in self.alive and time.monotonic() - since > _UNWATCHED_S:
-                raise Failed(f"the links of node {rank} are no longer watched, and it still trains: {why}")
+    def came_back(self, rank: int, neighbour: int, step: int) -> None:
+        """A lost node trains again."""
+        del self.lost[rank]
+        self.alive.add(rank)
+        self.steps[rank] = step
+        self.graph.moves(rank)
+        log.info("node %d is back after step %d", rank, step)
+        self.sink.links(returned_line(self.now_s(), rank, neighbour, step))

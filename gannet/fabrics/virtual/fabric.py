@@ -18,18 +18,20 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line
+from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
-from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.fabrics.tcp_model import frame_bytes
-from gannet.fabrics.virtual.clock import Timeline, Timer
-from gannet.fabrics.virtual.faults import Corrupt, Fault, Kill
+from gannet.fabrics.virtual.clock import Timeline
+from gannet.fabrics.virtual.faults import Corrupt, Fault, Return
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.node import Node
+from gannet.fabrics.virtual.patience import Patience
+from gannet.fabrics.virtual.returning import Returning
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
+from gannet.node.players.config import check_returns
 from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.checkpoint import Checkpoint
@@ -38,6 +40,8 @@ from gannet.node.training.effects import (
     BeginRound,
     Collect,
     Compute,
+    Meet,
+    Met,
     PeerLost,
     Receive,
     ReceiveFirst,
@@ -65,31 +69,26 @@ class _Simulation:
         self.job, self.sink, self._on_send = job, sink, on_send
         self.time = Timeline()
         self._stopping = False
-        self._graph = WaitGraph()
         self.lost: dict[int, str] = {}
-        self._given_up: set[int] = set()
         changes = sorted(job.changes, key=lambda change: change.at_s)
-        self._links: LinkModel[Callable[[], None]] = LinkModel(
+        self.links: LinkModel[Callable[[], None]] = LinkModel(
             job.plans, ((change.at_s, job.plans_of(change.links)) for change in changes)
         )
         edges, limits = exchange_edges(job.config, job.world), job.config.exchange
-        self._silent_links = SilentLinks(sink, edges)
-        self._turns = VirtualTurns(job.world, edges, limits, self._links, self.time)
+        self.silent_links = SilentLinks(sink, edges)
+        self._turns = VirtualTurns(job.world, edges, limits, self.links, self.time)
         self._segments = min(plan.segments for plan in job.plans)
         self._damage: dict[int, Corrupt] = {}
         self.failure: str | None = None
         self._active = job.world
+        self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
+        self._returning, self.patience = Returning(self), Patience(self, limits)
         self.nodes: list[Node] = []
         for rank in range(job.world):
-            worker = Worker(job.config, rank, job.world, None if tasks is None else tasks[rank], job.start_weights)
+            worker = self._worker(rank)
             if job.resumed is not None:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
-            codecs, limit = worker.codecs, worker.largest_payload
-            kind = AsyncMailbox if job.config.asynchronous else Mailbox
-            mailbox = kind(job.config.run, rank, job.world, worker.schema, codecs, limit, worker.window_rounds)
-            for player, number in enumerate(worker.rounds):
-                mailbox.enter_round(number, player)
-            self.nodes.append(Node(self, rank, worker, mailbox))
+            self.nodes.append(self._node(worker))
             self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
         for change in changes:
@@ -100,10 +99,47 @@ class _Simulation:
         if job.stop_s is not None:
             self.time.at(job.stop_s, self._stop_soon)
         for fault in faults:
-            self.time.at(fault.at_s, partial(self._strike, fault))
+            self.time.at(fault.at_s, partial(self.strike, fault))
+
+    def _worker(self, rank: int) -> Worker:
+        task = None if self._tasks is None else self._tasks[rank]
+        return Worker(self.job.config, rank, self.job.world, task, self.job.start_weights)
+
+    def _node(self, worker: Worker) -> Node:
+        kind, run = AsyncMailbox if self.job.config.asynchronous else Mailbox, self.job.config.run
+        limits = worker.codecs, worker.largest_payload, worker.window_rounds
+        mailbox = kind(run, worker.rank, self.job.world, worker.schema, *limits)
+        mailbox.enter_rounds(worker.rounds)
+        return Node(self, worker.rank, worker, mailbox)
+
+    def revive(self, rank: int, state: Checkpoint, met: Met) -> None:
+        """Have a lost node begin where the others meet, with a neighbour's state."""
+        worker = self._worker(rank)
+        worker.come_in(state, met, self.time.now_s)
+        node = self.nodes[rank] = self._node(worker)
+        del self.lost[rank]
+        self.patience.readmit(rank)
+        self._turns.readmit(rank)
+        for other in self.nodes:
+            other.mailbox.readmit(rank)
+        for gone, reason in self.lost.items():
+            node.mailbox.lose(gone, reason)
+        self._active += 1
+        self.sink.links(returned_line(self.time.now_s, rank, state.owner.rank, met.step))
+        self.time.after(0.0, partial(self._resume, node, None, None))
+
+    def proceed(self, node: Node, met: Met) -> None:
+        """Have a node that met the others continue."""
+        node.mailbox.enter_rounds(met.rounds)
+        self.time.after(0.0, partial(self._resume, node, met, None))
+
+    def carry(self, source: int, to: int, size: int, deliver: Callable[[], None]) -> None:
+        """Send bytes over a link that are no message of an exchange."""
+        self.nodes[source].wire_bytes += int(wire := frame_bytes(size, self._segments))
+        self.links.send(self.time.now_s, source, to, wire, deliver)
 
     def run(self) -> None:
-        self._silent_links.begin(self.job.plans, self.job.begin_s)
+        self.silent_links.begin(self.job.plans, self.job.begin_s)
         try:
             while self.failure is None and self._active and self._step():
                 pass
@@ -115,10 +151,10 @@ class _Simulation:
         """Process the next event, if there is one: at one moment, events of nodes come before those of links."""
         soon_s = self.time.next_s
         if soon_s > self.time.now_s:
-            links_s = self._links.next_s(self.time.now_s)
+            links_s = self.links.next_s(self.time.now_s)
             if links_s <= soon_s:
                 self.time.now_s = max(self.time.now_s, links_s)
-                for arrives_s, deliver in self._links.advance(self.time.now_s) if links_s < inf else ():
+                for arrives_s, deliver in self.links.advance(self.time.now_s) if links_s < inf else ():
                     self.time.at(arrives_s, deliver)
                 return links_s < inf
         self.time.go_on()
@@ -139,6 +175,7 @@ class _Simulation:
             except StopIteration:
                 node.done = node.ended = True
                 self._active -= 1
+                self._returning.look()
                 return
             except (CollectiveFailed, Diverged, OutOfRange) as error:
                 self.failure = f"node {node.rank}: {error}"
@@ -165,6 +202,9 @@ class _Simulation:
                 case ReceiveFirst(wanted):
                     self._receive_first(node, [(each.source, each.tag) for each in wanted])
                     return
+                case Meet(step, rounds):
+                    self._returning.arrive(node, Met(step, rounds))
+                    return
                 case Collect(False):
                     assert isinstance(node.mailbox, AsyncMailbox)
                     answer = node.mailbox.take()
@@ -183,17 +223,17 @@ class _Simulation:
             header, payload = corrupt.damage(header, payload)
         wire = frame_bytes(len(payload), self._segments)
         node.wire_bytes += int(wire)
-        deliver = partial(self._deliver, to, header, payload)
+        deliver = partial(self._deliver, self.nodes[to], header, payload)
         if node.worker.peers.in_turns:
             self._turns.send(node.rank, to, header.tag.round, len(payload), wire, deliver)
         else:
-            self._links.send(self.time.now_s, node.rank, to, wire, deliver)
+            self.links.send(self.time.now_s, node.rank, to, wire, deliver)
 
-    def _deliver(self, to: int, header: Header, payload: memoryview) -> None:
+    def _deliver(self, to: Node, header: Header, payload: memoryview) -> None:
         try:
-            self.nodes[to].mailbox.put(header, payload)
+            to.mailbox.put(header, payload)
         except Refusal as refusal:
-            self.sink.refused(header.sender, to, refusal.verdict.name.lower(), refusal.detail)
+            self.sink.refused(header.sender, to.rank, refusal.verdict.name.lower(), refusal.detail)
 
     def _receive(self, node: Node, source: int, tag: Tag) -> None:
         since_s = self.time.now_s
@@ -204,7 +244,7 @@ class _Simulation:
             answer = None if lost else outcome
             self.time.after(0.0, lambda: self._resume(node, answer, lost))
 
-        self.expect(node, source, tag, settle)
+        self.patience.expect(node, source, tag, settle)
 
     def _receive_first(self, node: Node, wanted: Sequence[tuple[int, Tag]]) -> None:
         since_s = self.time.now_s
@@ -214,25 +254,6 @@ class _Simulation:
             self.time.after(0.0, partial(self._resume, node, (number, outcome), None))
 
         node.first_of.first(wanted, tell)
-
-    def expect(self, node: Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
-        """Call `tell` when a message comes or cannot come, with the deadlines of a wait."""
-        timers: list[Timer] = []
-        settled: list[bool] = []
-
-        def settle(outcome: memoryview | PeerLost) -> None:
-            settled.append(True)
-            self.time.cancel(timers)
-            tell(outcome)
-
-        limits = self.job.config.exchange
-        node.mailbox.expect(source, tag, settle)
-        if settled:
-            return
-        reason = f"no message within {limits.round_deadline_s:.1f} s"
-        timers.append(self.time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
-        give_up = partial(node.mailbox.give_up, source, tag, reason)
-        timers.append(self.time.after(limits.round_deadline_s, give_up))
 
     def _collect(self, node: Node) -> None:
         assert isinstance(node.mailbox, AsyncMailbox)
@@ -246,59 +267,42 @@ class _Simulation:
         deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
         node.mailbox.collect(settle)
 
-    def _grow_impatient(self, node: Node, source: int) -> None:
-        """A node has run out of patience: the node that all wait for gets a little longer."""
-        self._graph.waits(node.rank, source)
-        self._silent_links.waits(node.rank, source, node.steps + 1, self.time.now_s)
-        culprit = self._graph.culprit(node.rank)
-        if culprit is not None:
-            step = self.nodes[culprit].steps
-            self.time.after(self.job.config.exchange.patience_s / 4, partial(self._judge, culprit, step))
-
-    def _judge(self, rank: int, step: int) -> None:
-        """Give up a node that has neither moved nor waited since it was suspected (see
-        gannet.fabrics.session.wait_graph).
-
-        No node is judged while links are cut: a node behind a cut link cannot be told from one that hangs.
-        """
-        suspect = self.nodes[rank]
-        if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
-            return
-        if (healed_s := self._links.cut_until_s(self.time.now_s)) > self.time.now_s:
-            if healed_s < inf:
-                self.time.at(healed_s + self.job.config.exchange.patience_s / 4, partial(self._judge, rank, step))
-            return
-        self._given_up.add(rank)
-        self._strike(Kill(rank, self.time.now_s))
-
-    def _strike(self, fault: Fault) -> None:
+    def strike(self, fault: Fault) -> None:
         if isinstance(fault, Corrupt):
             self._damage[fault.rank] = fault
+            return
+        if isinstance(fault, Return):
+            self._returning.begin(fault.rank)
             return
         struck = self.nodes[fault.rank]
         if struck.alive and not struck.done:
             self._active -= 1
         struck.alive = False
         self._turns.end(fault.rank)
-        self._graph.moves(fault.rank)
+        self.patience.moves(fault.rank)
         self._end(struck)
+        reason = f"ended at {fault.at_s:.1f} s"
         if fault.rank not in self.lost:
-            self.sink.links(lost_line(self.time.now_s, fault.rank, f"ended at {fault.at_s:.1f} s"))
+            self.sink.links(lost_line(self.time.now_s, fault.rank, reason))
+        self.lost.setdefault(fault.rank, reason)
         for node in self.nodes:
             if node.rank != fault.rank:
-                reason = f"ended at {fault.at_s:.1f} s"
-                self.lost.setdefault(fault.rank, reason)
-                self.time.after(fault.notice_s, partial(node.mailbox.lose, fault.rank, reason))
-                self.time.after(fault.notice_s, partial(self._turns.of[node.rank].lose, fault.rank))
+                self.time.after(fault.notice_s, partial(self._tell_lost, node, struck, reason))
+        self._returning.lose(fault.rank, self.job.return_after_s)
+
+    def _tell_lost(self, node: Node, struck: Node, reason: str) -> None:
+        if self.nodes[struck.rank] is struck:  # not if it is back already
+            node.mailbox.lose(struck.rank, reason)
+            self._turns.of[node.rank].lose(struck.rank)
 
     def _tell_change(self, change: LinkChange, operation: str) -> None:
         line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
         self.sink.links({"t_s": self.time.now_s, **line})
 
     def on_step(self, rank: int, stats: StepStats) -> None:
-        self._graph.moves(rank)
+        self.patience.moves(rank)
         self.sink.step(rank, stats)
-        self._silent_links.step(rank, stats, self.lost)
+        self.silent_links.step(rank, stats, self.lost)
 
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
@@ -313,6 +317,7 @@ class _Simulation:
         if not self._stopping and there:
             self._stopping = True
             last = max([leaving.ask() for leaving in there])  # on this fabric, control messages take no time
+            self.last_step = min(self.last_step, last)
             for leaving in there:
                 leaving.tell(last)
 
@@ -330,6 +335,8 @@ def run_virtual(
     Raises ValueError for what the link model lacks (loss, reordering) and for a missing pace.
     """
     check_modelled(job)
+    if job.return_after_s is not None or any(isinstance(fault, Return) for fault in faults):
+        check_returns(job.config)
     simulation = _Simulation(job, sink, faults, tasks, on_send)
     edges = exchange_edges(job.config, job.world)
     certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])

@@ -18,6 +18,14 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Return:
+    """Node `rank`, which was lost, comes back at virtual time `at_s`; where it is not lost, nothing happens."""
+
+    rank: int
+    at_s: float
+
+
+@dataclass(frozen=True)
 class Corrupt:
     """A fault: from `at_s` on, every message from `rank` arrives changed by `damage`."""
 
@@ -26,4 +34,4 @@ class Corrupt:
     damage: Callable[[Header, memoryview], tuple[Header, memoryview]]
 
 
-Fault = Kill | Corrupt
+Fault = Kill | Return | Corrupt

@@ -60,6 +60,13 @@ class VirtualTurns:
         self._gone.add(rank)
         self.of[rank].drop()
 
+    def readmit(self, rank: int) -> None:
+        """A node that was lost is back."""
+        self._gone.discard(rank)
+        self.of[rank] = Turns(partial(self._announce, rank))
+        for turns in self.of:
+            turns.readmit(rank)
+
     def _announce(self, rank: int, number: int) -> None:
         for source in self._senders[rank] if rank not in self._gone else ():
             if (heard_s := self._links.news_s(self._time.now_s, rank, source)) < inf:

@@ -34,6 +34,14 @@ class Notes:
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: torch.Tensor) -> None:
         self.kept.append((step, t_s, x, x.clone()))
 
+    def wants_state(self) -> bool:
+        return False
+
+    def state(self, checkpoint: Any) -> None: ...
+
+    def meets(self, step: int) -> bool:
+        return False
+
     def stop_after(self) -> int | None:
         return self.stop
 

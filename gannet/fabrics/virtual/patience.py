@@ -1,0 +1,91 @@
+"""Deadlines of waits on the virtual fabric, and how a node that hangs is found out, as a session does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import Any, Protocol
+
+from gannet.fabrics.links.silent_links import SilentLinks
+from gannet.fabrics.session.wait_graph import WaitGraph
+from gannet.fabrics.virtual.clock import Timeline, Timer
+from gannet.fabrics.virtual.faults import Kill
+from gannet.fabrics.virtual.link_model import LinkModel
+from gannet.fabrics.virtual.node import Node
+from gannet.node.config import ExchangeConfig
+from gannet.node.training.effects import PeerLost, Tag
+
+
+class Surroundings(Protocol):
+    """The simulation as its waits see it."""
+
+    time: Timeline
+    nodes: list[Node]
+    links: LinkModel[Any]
+    silent_links: SilentLinks
+
+    def strike(self, fault: Kill) -> None:
+        """End a node."""
+        ...
+
+
+class Patience:
+    """The waits of all nodes, and whom they suspect."""
+
+    def __init__(self, fabric: Surroundings, limits: ExchangeConfig) -> None:
+        self._fabric, self._limits = fabric, limits
+        self._graph = WaitGraph()
+        self._given_up: set[int] = set()
+
+    def moves(self, rank: int) -> None:
+        """A node has made a step, or is gone: it no longer waits."""
+        self._graph.moves(rank)
+
+    def readmit(self, rank: int) -> None:
+        """A node that was given up is back."""
+        self._given_up.discard(rank)
+
+    def expect(self, node: Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
+        """Call `tell` when a message comes or cannot come, with the deadlines of a wait."""
+        timers: list[Timer] = []
+        settled: list[bool] = []
+        time, limits = self._fabric.time, self._limits
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            settled.append(True)
+            time.cancel(timers)
+            tell(outcome)
+
+        node.mailbox.expect(source, tag, settle)
+        if settled:
+            return
+        reason = f"no message within {limits.round_deadline_s:.1f} s"
+        timers.append(time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
+        give_up = partial(node.mailbox.give_up, source, tag, reason)
+        timers.append(time.after(limits.round_deadline_s, give_up))
+
+    def _grow_impatient(self, node: Node, source: int) -> None:
+        """A node has run out of patience: the node that all wait for gets a little longer."""
+        self._graph.waits(node.rank, source)
+        self._fabric.silent_links.waits(node.rank, source, node.steps + 1, self._fabric.time.now_s)
+        culprit = self._graph.culprit(node.rank)
+        if culprit is not None:
+            step = self._fabric.nodes[culprit].steps
+            self._fabric.time.after(self._limits.patience_s / 4, partial(self._judge, culprit, step))
+
+    def _judge(self, rank: int, step: int) -> None:
+        """Give up a node that has neither moved nor waited since it was suspected (see
+        gannet.fabrics.session.wait_graph).
+
+        No node is judged while links are cut: a node behind a cut link cannot be told from one that hangs.
+        """
+        suspect, now_s = self._fabric.nodes[rank], self._fabric.time.now_s
+        if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
+            return
+        if (healed_s := self._fabric.links.cut_until_s(now_s)) > now_s:
+            if healed_s < inf:
+                self._fabric.time.at(healed_s + self._limits.patience_s / 4, partial(self._judge, rank, step))
+            return
+        self._given_up.add(rank)
+        self._fabric.strike(Kill(rank, now_s))

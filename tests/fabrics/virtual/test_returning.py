@@ -1,0 +1,121 @@
+"""Lost nodes that come back, on the virtual clock: where they begin, what it costs the others, and what it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gannet.fabrics.virtual.faults import Fault, Kill, Return
+from gannet.node.methods.registry import METHODS
+from tests.support.games import BilinearGame, Wide
+from tests.support.runs import Memory, play, virtual_job
+
+CAN: dict[str, dict[str, Any]] = {
+    "dp-oadam": {"name": "dp-oadam"},
+    "overlapped": {"name": "dp-oadam", "overlap": True},
+    "seldom": {"name": "dp-oadam", "every": 4, "rounds": 2},
+    "dposg": {"name": "dposg"},
+    "local": {"name": "local"},
+    "server": {"name": "cp-oadam", "collective": "server"},
+    "gossip-pga": {"name": "gossip-pga", "global_every": 6, "collective": "server"},
+    "fedgan": {"name": "fedgan", "every": 4},
+    "diloco": {"name": "diloco", "every": 4, "collective": "server"},
+}
+STEPS = 120
+
+
+def gone_and_back(memory: Memory, rank: int) -> list[int]:
+    """The numbers of the steps that a node has reported."""
+    return [stats.step for stats in memory.steps[rank]]
+
+
+@pytest.mark.parametrize("algorithm", CAN.values(), ids=CAN)
+def test_a_node_that_comes_back_makes_the_others_steps_to_the_end(algorithm: dict[str, Any]) -> None:
+    """Whatever the method: its steps end where its neighbours' do, and nothing of it is missing once it is back."""
+    job = virtual_job(algorithm, 4, STEPS)
+    faults = [Kill(2, at_s=0.3, notice_s=0.2), Return(2, at_s=0.7)]
+    memory, outcome = play(job, [BilinearGame(r, noise=0.1) for r in range(4)], faults)
+    assert outcome.status == "finished" and not outcome.lost and not memory.refusals
+    (lost, back) = [line for line in memory.link_lines if line["event"].startswith("node-")]
+    assert (lost["event"], back["event"], back["node"]) == ("node-lost", "node-returned", 2)
+    steps = gone_and_back(memory, 2)
+    first = back["step"] + 1
+    assert first in steps and steps[-(STEPS - first + 1) :] == list(range(first, STEPS + 1))
+    assert all(gone_and_back(memory, rank) == list(range(1, STEPS + 1)) for rank in (0, 1, 3))
+    missing = [stats.step for rank in (0, 1, 3) for stats in memory.steps[rank] if 2 in stats.missing]
+    assert all(step <= back["step"] for step in missing)
+    assert not any(stats.missing for stats in memory.steps[2] if stats.step >= first)
+    assert memory.states(STEPS).shape[0] == 4
+
+
+def test_it_begins_with_a_neighbours_state_as_it_crossed_the_link() -> None:
+    """All begin at one x, and nothing moves it: who came back with another one would be seen after a step."""
+    job = virtual_job({"name": "dp-oadam"}, 4, STEPS, optimizer={"learning_rate": 1e-30})
+    faults: list[Fault] = [Kill(2, at_s=0.5), Return(2, at_s=1.5)]
+    memory, _ = play(job, [BilinearGame(r) for r in range(4)], faults)
+    (back,) = [line for line in memory.link_lines if line["event"] == "node-returned"]
+    first = back["step"] + 1
+    x = memory.states(first)
+    np.testing.assert_allclose(x, np.broadcast_to(x[0], x.shape), rtol=1e-6)  # all were equal, and still are
+
+
+class Large(Wide):
+    """4 MB of parameters."""
+
+    VALUES = 500_000
+
+
+def test_the_state_takes_the_links_time_and_the_others_train_meanwhile() -> None:
+    """4 MB of x alone take 0.32 s at 100 Mbit/s; the 10 ms steps of those that only compute continue."""
+    job = virtual_job({"name": "local"}, 3, 800, {"rate": "100Mbit", "delay_ms": 25})
+    faults = [Kill(1, at_s=0.5), Return(1, at_s=1.0)]
+    memory, outcome = play(job, [Large(r) for r in range(3)], faults)
+    assert outcome.status == "finished"
+    (back,) = [line for line in memory.link_lines if line["event"] == "node-returned"]
+    assert back["t_s"] > 1.0 + 4e6 * 8 / 100e6
+    between = np.diff([stats.t_s for stats in memory.steps[0]])
+    assert between.max() < 0.03  # nobody waits while it is under way, and the meeting takes one step
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.not_returning])
+def test_a_method_whose_nodes_cannot_come_back_says_why(name: str) -> None:
+    why = METHODS[name].not_returning
+    settings_of = {"name": name, **({"gamma": 0.5} if name == "choco" else {})}
+    if name in ("ddp", "ad-psgd"):
+        assert why
+        return
+    try:
+        job = virtual_job(settings_of, 4, 20)
+    except ValueError:
+        pytest.fail(f"{name} is not built by its name alone")
+    with pytest.raises(ValueError, match="cannot come back"):
+        play(job, [BilinearGame(r) for r in range(4)], [Return(1, at_s=0.1)])
+
+
+events = st.lists(
+    st.tuples(st.integers(0, 3), st.floats(0.05, 2.5), st.booleans(), st.sampled_from([0.0, 0.1, 1.0])), max_size=8
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(CAN)), events)
+def test_however_nodes_come_and_go_the_run_ends_whole(method: str, churn: list[Any]) -> None:
+    """No deadlock, no refused message, and who is there at the end has made the last step."""
+    faults: list[Fault] = [
+        Return(rank, at_s) if back else Kill(rank, at_s, notice_s) for rank, at_s, back, notice_s in churn
+    ]
+    job = virtual_job(CAN[method], 4, 80)
+    memory, outcome = play(job, [BilinearGame(r, noise=0.1) for r in range(4)], faults)
+    if outcome.status == "finished":
+        here = set(range(4)) - outcome.lost.keys()
+        assert all(memory.steps[rank][-1].step == 80 for rank in here)
+        assert np.isfinite(memory.states(80)).all()
+    else:
+        assert outcome.reason == "every node was lost" or "server average" in outcome.reason
+    killed = {fault.rank for fault in faults if isinstance(fault, Kill)}
+    # What a node had sent before it died may come when it is given up already.
+    assert all(verdict == "stale" and sender in killed for sender, _, verdict, _ in memory.refusals)

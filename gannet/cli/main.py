@@ -16,7 +16,16 @@ from gannet.cli.algorithm import algorithm
 from gannet.cli.codec import codec
 from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
-from gannet.cli.running import Commands, console, errors_as_messages, execute_spec, folder_for, load, print_dry_run
+from gannet.cli.running import (
+    Commands,
+    console,
+    errors_as_messages,
+    execute_spec,
+    folder_for,
+    load,
+    print_dry_run,
+    tracker_kinds,
+)
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
 from gannet.console import fail
@@ -51,6 +60,10 @@ FabricOption = Annotated[
     str | None, typer.Option("--fabric", help=f"One of {', '.join(fabric_names())}; default: the spec's.")
 ]
 StepOption = Annotated[str, typer.Option(help="The snapshot: a step, last, or best, the one with the best score.")]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="TRACKER", help="Log to tensorboard, wandb or mlflow as well; may be repeated."),
+]
 NodeOption = Annotated[int | None, typer.Option(help="This node's own model instead of the mean of all.")]
 DryOption = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be run and what it costs; train nothing.")
@@ -93,12 +106,14 @@ def run(
     out: OutOption = None,
     fabric: FabricOption = None,
     dry: DryOption = False,
+    log: LogOption = None,
 ) -> None:
     """Train one run and write its report."""
+    kinds = tracker_kinds(log)
     comparison = load(spec, set_, fabric)
     with errors_as_messages():
         single = one_run(comparison, arm, seed)
-    print_dry_run(single) if dry else execute_spec(single, folder_for(out, comparison.name))
+    print_dry_run(single) if dry else execute_spec(single, folder_for(out, comparison.name), trackers=kinds)
 
 
 @app.command(epilog="Example: [bold]gannet compare demo --set stop.seconds=30 --set seeds='[1, 2, 3]'[/bold]")
@@ -109,13 +124,15 @@ def compare(
     out: OutOption = None,
     fabric: FabricOption = None,
     dry: DryOption = False,
+    log: LogOption = None,
 ) -> None:
     """Train every arm with every seed on equal terms, and report which wins, by how much, and how sure that is."""
+    kinds = tracker_kinds(log)
     comparison = load(spec, set_, fabric)
     if arms is not None:
         with errors_as_messages():
             comparison = some_arms(comparison, [name.strip() for name in arms.split(",")])
-    print_dry_run(comparison) if dry else execute_spec(comparison, folder_for(out, comparison.name))
+    print_dry_run(comparison) if dry else execute_spec(comparison, folder_for(out, comparison.name), trackers=kinds)
 
 
 @app.command(epilog="Example: [bold]gannet resume runs/demo-20260102-120000[/bold]")

@@ -1,4 +1,5 @@
-"""`gannet runs`: what is in the folder of runs; `gannet tables`: what they recorded. `gannet init`: a new spec."""
+"""`gannet runs`: what is in the folder of runs; `gannet tables` and `gannet log`: what they recorded, for other
+programs. `gannet init`: a new spec."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from gannet.cli.running import console, errors_as_messages
+from gannet.cli.running import console, errors_as_messages, tracker_kinds
 from gannet.console import fail, plain_table
 from gannet.ledger.overview import ResultsFolder, RunOverview, results_below
 from gannet.ledger.reader import read_comparison, read_run
@@ -156,8 +157,24 @@ def tables(
             console.print(str(file), markup=False, soft_wrap=True)
 
 
+def log(
+    folder: Annotated[Path, typer.Argument(help="The folder of a comparison or of a single run.")],
+    to: Annotated[list[str], typer.Option(help="tensorboard, wandb or mlflow; may be given repeatedly.")],
+) -> None:
+    """Log runs that have ended to an experiment tracker; `--log` of run and compare does it while they train."""
+    kinds = tracker_kinds(to, "--to")
+    with errors_as_messages():
+        from gannet.trackers.display import log_folder
+
+        single = (folder / "steps.jsonl").exists()
+        runs = (read_run(folder),) if single else read_comparison(folder).runs
+        done = log_folder(runs, kinds, folder, lambda text: console.print(text, markup=False, soft_wrap=True))
+    raise typer.Exit(0 if done else 1)
+
+
 def add_run_folders(app: typer.Typer) -> None:
     """Put the commands into `app`."""
     app.command(epilog="Example: [bold]gannet init lte.yaml[/bold], then [bold]gannet compare lte.yaml[/bold]")(init)
     app.command(epilog="Example: [bold]gannet runs[/bold], or [bold]gannet runs --json | jq .score[/bold]")(runs)
+    app.command(epilog="Example: [bold]gannet log runs/demo-20260102-120000 --to tensorboard[/bold]")(log)
     app.command(epilog="Example: [bold]gannet tables runs/demo-20260102-120000 --to demo-tables[/bold]")(tables)

@@ -22,6 +22,7 @@ from gannet.ledger.full_disk import FULL
 from gannet.netem import yaml12
 from gannet.spec.load import SpecError, load_spec
 from gannet.spec.run_spec import ComparisonSpec
+from gannet.trackers.base import check_kinds
 
 if TYPE_CHECKING:
     from gannet.experiment.resume import ResumePlan
@@ -43,6 +44,14 @@ def folder_for(out: Path | None, name: str) -> Path:
         return folder
 
 
+def tracker_kinds(log: Sequence[str] | None, option: str = "--log") -> tuple[str, ...]:
+    """The trackers asked for, each once, all of which are installed; names may be separated by commas too."""
+    kinds = tuple(dict.fromkeys(name.strip() for each in log or () for name in each.split(",")))
+    with errors_as_messages():
+        check_kinds(kinds, option)
+    return kinds
+
+
 def print_dry_run(comparison: ComparisonSpec) -> None:
     from gannet.experiment.dry_run import dry_run
 
@@ -50,8 +59,13 @@ def print_dry_run(comparison: ComparisonSpec) -> None:
         dry_run(comparison, console)
 
 
-def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None) -> None:
-    """Run on the fabric of its arms (in containers, or here), and end the command with the run's status."""
+def execute_spec(
+    comparison: ComparisonSpec, folder: Path, plan: ResumePlan | None = None, trackers: Sequence[str] = ()
+) -> None:
+    """Run on the fabric of its arms (in containers, or here), and end the command with the run's status.
+
+    `trackers`: kinds of experiment trackers to log to; runs in containers are logged once they have ended.
+    """
     kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
     with errors_as_messages(), _without_empty(folder):
         if plan is not None and not all(kind.resumable for kind in kinds.values()):
@@ -64,13 +78,20 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
                     "all arms"
                 )
             status = _execute_in_containers(comparison, folder, launched)
+            if trackers:
+                from gannet.ledger.reader import read_comparison
+                from gannet.trackers.display import log_folder
+
+                log_folder(read_comparison(folder).runs, trackers, folder, _tell_of_tracker)
         else:
             if any(kind.needs_sandbox for kind in kinds.values()):
                 sandbox.enter()  # before anything starts a thread
             from gannet.experiment.compare import execute
+            from gannet.trackers.display import Trackers
 
+            logged = Trackers(trackers, folder, _tell_of_tracker, sandbox.inside()) if trackers else None
             try:
-                status = 0 if execute(comparison, folder, console, plan=plan) else 1
+                status = 0 if execute(comparison, folder, console, plan=plan, trackers=logged) else 1
             except OSError as error:
                 if error.errno not in FULL:
                     raise
@@ -79,6 +100,10 @@ def execute_spec(comparison: ComparisonSpec, folder: Path, plan: ResumePlan | No
                     f"{folder}` continues runs whose spec has checkpoint_every, and makes those that had not begun"
                 )
     raise typer.Exit(status)
+
+
+def _tell_of_tracker(text: str) -> None:
+    console.print(text, style="dim" if text.startswith("logged") else "yellow", markup=False, soft_wrap=True)
 
 
 def _execute_in_containers(comparison: ComparisonSpec, folder: Path, launch: Launch) -> int:

@@ -34,6 +34,7 @@ from gannet.spec.load import SpecError, explain
 from gannet.spec.notes import comparison_notes
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.spec.score import ScoreSpec
+from gannet.trackers.display import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +46,12 @@ def execute(
     more_fabrics: Mapping[str, Fabric] | None = None,
     observers: Sequence[Display] = (),
     plan: ResumePlan | None = None,
+    trackers: Trackers | None = None,
 ) -> bool:
     """Train, score and report into `folder`. True: every run finished, and was scored where its spec asks for it.
 
     `more_fabrics`: by name, those that the caller has opened. `observers` receive what the terminal shows. `plan`:
-    the remaining runs of an interrupted comparison.
+    the remaining runs of an interrupted comparison. `trackers` receive it as well, and are closed once all is scored.
     """
     runs, terminal = plan.left if plan else comparison.runs(), LiveDisplay(console)
     resumed = plan.resumed if plan else frozenset()
@@ -70,7 +72,7 @@ def execute(
         begin_comparison(comparison, folder)
     elif plan.longer:
         write_yaml(folder / "spec.yaml", comparison.whole())
-    display = DisplayTee(terminal, *observers)
+    display = DisplayTee(terminal, *observers, *([trackers] if trackers else []))
     summaries: list[Summary] = []
     faults = 0
     with ExitStack() as stack:
@@ -111,6 +113,8 @@ def execute(
                     if summaries:
                         report_on(folder, console)
                 finally:
+                    if trackers is not None:
+                        trackers.close()
                     sandbox.own_as_caller(folder)
     return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs) and not faults
 

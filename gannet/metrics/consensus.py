@@ -13,15 +13,20 @@ _PENDING_STEPS = 3  # steps waited for at the same time; beyond that the oldest 
 
 
 class Snapshot:
-    """All nodes' states at one step, compared.
+    """All nodes' states at one `step`, compared.
 
     `players`: consensus distance (1/M) sum_i |x_i - x_mean|^2, and its root over |x_mean|, by player; NaN if a state
     is not finite. `drifts`: |x_i - x_mean| by rank.
     """
 
     def __init__(
-        self, states: dict[int, tuple[float, Tensor]], players: dict[str, slice], worker_player: str | None = None
+        self,
+        states: dict[int, tuple[float, Tensor]],
+        players: dict[str, slice],
+        worker_player: str | None = None,
+        step: int = 0,
     ) -> None:
+        self.step = step
         x = comparable({rank: state for rank, (_, state) in states.items()}, players, worker_player)
         self.mean = x.mean(0)
         self.t_s = sum(t_s for t_s, _ in states.values()) / len(states)
@@ -69,6 +74,6 @@ class Consensus:
         if not done:
             return []
         self._shown = done[-1]
-        whole = [Snapshot(self._parts[s], self._players, self._worker_player) for s in done]
+        whole = [Snapshot(self._parts[s], self._players, self._worker_player, s) for s in done]
         self._parts = {s: parts for s, parts in self._parts.items() if s > self._shown}
         return whole

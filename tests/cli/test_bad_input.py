@@ -148,6 +148,7 @@ TAKES_A_FILE = [
     ["score", "{}"],
     ["sample", "{}"],
     ["tables", "{}"],
+    ["log", "{}", "--to", "tensorboard"],
     ["export", "{}", "--to", "x.onnx"],
 ]
 

@@ -7,14 +7,17 @@ linux/nfnetlink.h.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from struct import Struct
+from struct import Struct, pack
 
 _NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 _LINK, _TC, _IPV4_ROUTE = 1 << 0, 1 << 3, 1 << 6  # RTMGRP_…
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _NFTABLES = 1 << 6  # NFNLGRP_NFTABLES is number 7
 _LINKS = {16: "changed", 17: "removed"}
 _QUEUES = {
@@ -43,6 +46,7 @@ class NetlinkEvents:
     """Listens from its creation on. `files` are the sockets to select on; `take` reads them."""
 
     def __init__(self) -> None:
+        self._ignored = 0
         self.files = [_listen(_NETLINK_ROUTE, _LINK | _TC | _IPV4_ROUTE)]
         with suppress(OSError):  # no nf_tables here: its rules then change without notice
             self.files.append(_listen(_NETLINK_NETFILTER, _NFTABLES))
@@ -67,6 +71,18 @@ class NetlinkEvents:
                         others = True
                     at += max(_HEADER.size, (length + 3) & ~3)
         return Notice(tuple(dict.fromkeys(queues)), others)
+
+    def ignore(self, port_id: int) -> None:
+        """Do not even wake up for what this port changes; 0: listen to all."""
+        route = self.files[0]
+        if port_id:
+            sender = int.from_bytes(port_id.to_bytes(4, sys.byteorder), "big")  # of nlmsghdr, as classic BPF loads it
+            program = [(0x20, 0, 0, 12), (0x15, 0, 1, sender), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)]
+            code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *each) for each in program))
+            route.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("HP", len(program), ctypes.addressof(code)))
+        elif self._ignored:
+            route.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        self._ignored = port_id
 
     def close(self) -> None:
         for file in self.files:

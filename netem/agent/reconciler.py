@@ -236,6 +236,7 @@ class Reconciler:
                     self._devices[socket.if_nametoindex(name)] = name
         self._right_s, self._unread = monotonic(), True
         if self._events is not None:
+            self._events.ignore(getattr(self.engine, "port_id", 0))
             self._events.take(self._devices)
 
     def _mend(self) -> None:

@@ -1,24 +1,38 @@
-"""Engine netem: everything in the kernel, by sch_netem behind an IFB. No process, no lateness to watch."""
+"""Engine netem: everything in the kernel, by sch_netem behind an IFB, without any lateness to watch.
+
+A process is needed for jitter in order alone (gannet.netem.engines.netem_steps).
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from struct import unpack_from
 from typing import Any
 
+from gannet.netem.child import Child, ChildError
 from gannet.netem.engines import netlink
-from gannet.netem.engines.base import Interface, run
+from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
 from gannet.netem.shaping.commands import Command, EngineName, ifb_name
 from gannet.netem.shaping.rules import hook_rules, parent_rules, tee_rules
-from gannet.netem.shaping.tc import CLASSIFIER, netem_cannot, netem_jitter_ms, netem_loss
+from gannet.netem.shaping.tc import (
+    CLASSIFIER,
+    longest_delay,
+    netem_cannot,
+    netem_jitter_ms,
+    netem_loss,
+    wire_limit_packets,
+)
 
 # Attributes of netem's options (include/uapi/linux/pkt_sched.h), behind the 24 bytes of struct tc_netem_qopt.
 _REORDER, _CORRUPT, _LOSS, _LATENCY64, _JITTER64 = 3, 4, 5, 10, 11
 _LOSS_GE = 2
 _QOPT_BYTES = 24
 _TICK_MS = 64e-6
+# A normal draw exceeds so many deviations once in half a billion.
+_MOST_DRAWS = 6
 _TRIAL = "ifb-seed-trial"
 
 
@@ -30,6 +44,9 @@ class NetemEngine:
     def __init__(self) -> None:
         self._interface = Interface(self.name)
         self._seeded: bool | None = None
+        self._steps: Child | None = None
+        # The port of the process's changes, by which the kernel's notices of them are known.
+        self.port_id = 0
 
     def apply(self, plan: InterfacePlan, release: bool = False) -> None:
         cannot = netem_cannot(plan)
@@ -38,8 +55,43 @@ class NetemEngine:
         if self._seeded is None:
             self._seeded = takes_seed()
         self._interface.apply(plan, self._seeded, release)
+        self._step(plan)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process that steps delays, while there is one."""
+        return self._steps.process.pid if self._steps else None
+
+    def _step(self, plan: InterfacePlan) -> None:
+        applied = self._interface.applied
+        assert applied is not None
+        paths = {
+            source: {
+                **asdict(path),
+                "parent": applied.handles[source] << 16 | 1,
+                "handle": applied.stepped[source] << 16,
+                "limit": wire_limit_packets(plan.down_bps, longest_delay(path)),
+            }
+            for source in applied.stepped
+            for path in (plan.paths.get(source, PathPlan()),)
+        }
+        if not paths and self._steps is None:
+            return
+        if self._steps is None:
+            self._steps = Child("the delay process", "gannet.netem.engines.netem_steps", str(os.getpid()), cwd="/")
+        order = {"device": ifb_name(plan.device), "paths": paths, "seed": plan.seed, "address": plan.address}
+        try:
+            answer = self._steps.ask(order)
+        except ChildError as error:
+            raise EngineError(f"{error}; jitter of its links stands still") from error
+        if "error" in answer:
+            raise EngineError(f"the delay process could not do it: {answer['error']}")
+        self.port_id = answer["port_id"]
 
     def clear(self) -> None:
+        if self._steps is not None:
+            self._steps.close(timeout_s=10)
+        self._steps, self.port_id = None, 0
         self._interface.clear()
 
     def forget(self) -> None:
@@ -51,8 +103,9 @@ class NetemEngine:
         if plan is None:
             return {}
         duplicated = applied_duplicates(plan)
+        behind = self._behind()
         return {
-            source: asdict(_path(node, plan.paths[source], source in duplicated))
+            source: asdict(_path(node, plan.paths[source], source in duplicated, behind.get(source)))
             for source, node in self._lines().items()
             if source in plan.paths
         }
@@ -73,6 +126,17 @@ class NetemEngine:
     def lateness(self) -> dict[str, Any]:
         """See Engine: the kernel's timers do not report their lateness."""
         return {}
+
+    def _behind(self) -> dict[str, Node | None]:
+        """Of the sources that should have a second netem, with the delay: that one, if it is there."""
+        applied = self._interface.applied
+        if applied is None or not applied.stepped:
+            return {}
+        found = {(n.parent, n.handle): n for n in netlink.qdiscs(ifb_name(applied.plan.device)) if n.kind == "netem"}
+        return {
+            source: found.get((applied.handles[source] << 16 | 1, handle << 16))
+            for source, handle in applied.stepped.items()
+        }
 
     def _lines(self) -> dict[str, Node]:
         applied = self._interface.applied
@@ -134,8 +198,16 @@ def _probability(rule: str) -> float:
     return float(value) if value else -1.0
 
 
-def _path(node: Node, plan: PathPlan, duplicated: bool) -> PathPlan:
-    """A netem qdisc in the terms of the plan that it carries out."""
+def _path(node: Node, plan: PathPlan, duplicated: bool, behind: Node | None) -> PathPlan:
+    """A netem qdisc in the terms of the plan that it carries out, with the one `behind` it, if that has the delay."""
+    if behind is not None:
+        fates = _path(node, replace(plan, delay_ms=0.0, jitter_ms=0.0, reorder_percent=0.0), duplicated, None)
+        delays = _path(behind, PathPlan(plan.delay_ms, reorder_percent=plan.reorder_percent), False, None)
+        delay_ms = delays.delay_ms
+        if plan.wanders and abs(delay_ms - plan.delay_ms) <= _MOST_DRAWS * plan.jitter_ms + 0.001:
+            delay_ms = plan.delay_ms
+        kinds = {name: getattr(plan, name) for name in ("jitter_ms", "jitter_distribution", "jitter_order")}
+        return replace(fates, delay_ms=delay_ms, reorder_percent=delays.reorder_percent, **kinds)
     latency, _, loss, gap, _, jitter = unpack_from("=6I", node.options)
     found = netlink.attributes(node.options[_QOPT_BYTES:])
     delay_ms = unpack_from("=q", found[_LATENCY64])[0] / 1e6 if _LATENCY64 in found else latency * _TICK_MS

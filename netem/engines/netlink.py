@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct, calcsize, pack, unpack_from
+from typing import Any
 
 from gannet.netem.links.plan import FRAME_BYTES
 from gannet.netem.shaping.tc import BUCKET, Fifo, Rate
@@ -26,6 +27,7 @@ _TC = Struct("=BxxxiIII")  # tcmsg: family, ifindex, handle, parent, info
 _ATTRIBUTE = Struct("=HH")
 _RATE_SPEC = Struct("=BBHhHI")  # cell_log, linklayer, overhead, cell_align, mpu, rate
 _HTB_PARMS, _HTB_RATE64, _HTB_CEIL64 = 1, 6, 7
+_NETEM_REORDER, _NETEM_LATENCY64 = 3, 10
 _ETHERNET = 1  # a link layer with which the kernel wants no rate table
 _TICK_NS = 64  # PSCHED_TICKS2NS
 
@@ -77,7 +79,7 @@ def class_rate_bps(node: Node) -> int:
 
 def change(changes: Sequence[Rate | Fifo]) -> None:
     """Carry out changes in order; OSError says which was refused and why."""
-    with _open() as sock:
+    with open_socket() as sock:
         for wanted in changes:
             index = socket.if_nametoindex(wanted.device)
             if isinstance(wanted, Rate):
@@ -94,6 +96,21 @@ def change(changes: Sequence[Rate | Fifo]) -> None:
                     raise OSError(error, f"`tc {wanted}`: {os.strerror(error)}")
 
 
+def delay_change(index: int, parent: int, handle: int, delay_s: float, rest: Mapping[str, Any]) -> bytes:
+    """The message that changes the delay of a netem qdisc, and nothing else.
+
+    `rest`: its `limit` (packets) and `reorder_percent`, which a change sets in any case. Rate and corruption stay.
+    """
+    reorder = round(rest["reorder_percent"] / 100 * 0xFFFFFFFF)
+    ticks = min(0xFFFFFFFF, round(delay_s * 1e9 / _TICK_NS))
+    options = pack("=6I", ticks, rest["limit"], 0, int(reorder > 0), 0, 0)
+    if reorder:
+        options += _attribute(_NETEM_REORDER, pack("=II", reorder, 0))
+    options += _attribute(_NETEM_LATENCY64, pack("=q", round(delay_s * 1e9)))
+    body = _attribute(_TCA_KIND, b"netem\0") + _attribute(_TCA_OPTIONS, options)
+    return _message(_NEW_QDISC, _REQUEST, _TC.pack(0, index, handle, parent, 0) + body)
+
+
 def _htb_options(wanted: Rate) -> bytes:
     rate = wanted.rate_bps // 8
     ticks = min(0xFFFFFFFF, wanted.burst_bytes * 10**9 // rate // _TICK_NS)
@@ -104,7 +121,8 @@ def _htb_options(wanted: Rate) -> bytes:
     return options
 
 
-def _open() -> socket.socket:
+def open_socket() -> socket.socket:
+    """A socket for requests to rtnetlink."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     sock.bind((0, 0))
     sock.settimeout(10)
@@ -137,7 +155,7 @@ def _dump(kind: int, device: str) -> list[Node]:
     except OSError:
         return []
     nodes = []
-    with _open() as sock:
+    with open_socket() as sock:
         sock.send(_message(kind, _REQUEST | _DUMP, _TC.pack(0, index, 0, 0, 0)))
         for reply, payload in _messages(sock):
             if reply == _NLMSG_ERROR:

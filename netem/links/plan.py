@@ -79,6 +79,11 @@ class PathPlan(PathFigures):
         """True when jitter makes packets overtake each other."""
         return self.jitter_ms > 0 and self.jitter_order == "reorder"
 
+    @property
+    def wanders(self) -> bool:
+        """True when the delay changes in time, by jitter that keeps packets in order."""
+        return self.jitter_ms > 0 and not self.reorders
+
     @cached_property
     def is_whole(self) -> bool:
         """True when every packet arrives once, as it was sent, and in its turn."""

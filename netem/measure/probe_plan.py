@@ -145,8 +145,7 @@ def load_train(plans: Sequence[InterfacePlan], edge: Edge, again: bool = False) 
 
 def draw_s(path: PathPlan, share: float = 0.75) -> float:
     """How far apart packets must be for their jitter to be independent, as far as the quantile `share` goes, s."""
-    in_order = path.jitter_ms and not path.reorders
-    return independent_s(path.jitter_distribution, path.jitter_ms, share) if in_order else 0.0
+    return independent_s(path.jitter_distribution, path.jitter_ms, share) if path.wanders else 0.0
 
 
 def is_gentle(plans: Sequence[InterfacePlan], edge: Edge) -> bool:

@@ -17,6 +17,8 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
                                                             └─ htb (classifier by BPF: one class per source)
                                                                └─ netem (delay, jitter, loss, reorder, corrupt)
                                                                   └─ buffer, per source
+                     where jitter keeps packets in order, a second netem behind the first has the delay, which a
+                     process changes in steps (gannet.netem.engines.netem_steps)
 
     both:            filter INPUT ── TEE of some packets to this node itself (duplicate)
                      DEV ingress ── in front of all, a BPF program that drops what belongs to no path (IPv6, VLANs,
@@ -28,9 +30,9 @@ send buffer and TCP would throttle itself. Where sources have buffers of their o
 
 Changes are made in place. What was once built stays until the links are cleared, even when a plan no longer needs it
 (a bucket without limit, a delay line without delay), so that at no moment of a change is a packet sent faster than
-the slower of the two plans allows, and no packet waiting in a buffer is lost. The exception: jitter that becomes
-uniform, or a queue of another kind (shared or not, too), makes a new delay line or buffer, and the packets in the old
-one are lost.
+the slower of the two plans allows, and no packet waiting in a buffer is lost. The exceptions: a queue of another kind
+(shared or not, too) makes a new buffer, and in engine netem jitter that becomes uniform, or begins to be in order or
+reordered, a new delay line; the packets in the old one are lost.
 
 Offloads: TCP hands the device packets of many segments (GSO), which shapers and losses would treat
 as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
@@ -110,7 +112,9 @@ class Applied:
     """The state of a device: the plan, and what was built for it or for earlier ones.
 
     `classified`: the downlink has a class for each source in `handles`, whose values are the handles of their netem
-    qdiscs (engine netem) or 0 (engine nfqueue). `seeded`: these take their random numbers from the plan's seed.
+    qdiscs (engine netem) or 0 (engine nfqueue). `stepped`: the handles of the second netem, which has the delay, of
+    the sources whose jitter is or has been in order. `seeded`: the first ones take their random numbers from the
+    plan's seed.
     """
 
     plan: InterfacePlan
@@ -119,6 +123,7 @@ class Applied:
     tee: bool = False
     classified: bool = False
     handles: Mapping[str, int] = field(default_factory=dict)
+    stepped: Mapping[str, int] = field(default_factory=dict)
     seeded: bool = False
 
 
@@ -176,7 +181,7 @@ def apply_commands(
 
 def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, release: bool) -> Applied:
     now = Applied(plan) if before is None else replace(before, plan=plan)
-    handles, turns = dict(now.handles), plan.down_queue == "per-source"
+    handles, turns, stepped = dict(now.handles), plan.down_queue == "per-source", dict(now.stepped)
     if engine == "nfqueue":
         numbers = source_numbers(plan, all_of_them=True) if turns and plan.down_bps is not None else {}
         handles = handles | dict.fromkeys(numbers, 0) if turns else {}
@@ -185,15 +190,22 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
         for source, number in numbers.items():
             path = plan.paths[source]
             was = before.plan.paths.get(source) if before else None
+            taken = {*handles.values(), *stepped.values()}
+            begins, ends = path.wanders and source not in stepped, path.reorders and source in stepped
+            if ends:
+                del stepped[source]
             if source not in handles:
-                taken = set(handles.values())
                 handles[source] = number if number not in taken else _free_handle(taken | set(numbers.values()))
-            elif was is not None and (
+            elif (
+                begins
+                or ends
                 # netem keeps its table: only another netem draws uniform jitter again.
-                (has_table(was) and path.jitter_ms > 0 and not has_table(path))
-                or (release and path.delay_ms < was.delay_ms)
+                or (was is not None and has_table(was) and path.reorders and not has_table(path))
+                or (was is not None and release and path.delay_ms < was.delay_ms)
             ):
-                handles[source] = _free_handle(set(handles.values()) | set(numbers.values()))
+                handles[source] = _free_handle(taken | set(numbers.values()))
+            if begins:
+                stepped[source] = _free_handle(taken | set(numbers.values()) | {handles[source]})
     return replace(
         now,
         up=now.up or plan.up_bps is not None,
@@ -201,6 +213,7 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
         tee=now.tee or bool(tee_rules(plan)),
         classified=turns,
         handles=handles,
+        stepped=stepped,
     )
 
 
@@ -253,11 +266,11 @@ def _down(now: Applied, before: Applied | None) -> list[Line]:
         number, said = source_number(source), list[Line]()
         if before and source in before.handles:
             was = before.plan.paths.get(source, PathPlan())
-            said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source))
-        path = plan.paths.get(source, PathPlan())
-        lines += _changed(
-            source_lines(plan, ifb, number, handle, path, _seed(now, source)), said, [new_class(ifb, number)]
-        )
+            behind = before.stepped.get(source)
+            said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source), behind)
+        path, behind = plan.paths.get(source, PathPlan()), now.stepped.get(source)
+        wanted = source_lines(plan, ifb, number, handle, path, _seed(now, source), behind)
+        lines += _changed(wanted, said, [new_class(ifb, number)])
     return lines
 
 

@@ -7,7 +7,7 @@ what to change (gannet.netem.shaping.commands).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from ipaddress import IPv4Address
 
@@ -214,7 +214,12 @@ def _bytecode(program: Sequence[tuple[int, int, int, int]]) -> str:
 
 
 def netem_jitter_ms(path: PathPlan) -> tuple[float, float]:
-    """Delay and jitter to give to netem so that the packets' delay has the plan's mean and deviation."""
+    """Delay and jitter to give to netem so that the packets' delay has the plan's mean and deviation.
+
+    netem draws the jitter of each packet. In order, see source_lines.
+    """
+    if not path.reorders:
+        return path.delay_ms, 0.0
     mean, deviation = TABLE_MOMENTS.get(path.jitter_distribution, (0.0, 1.0))
     jitter_ms = path.jitter_ms / deviation
     return path.delay_ms - mean * jitter_ms, jitter_ms
@@ -245,7 +250,7 @@ def netem_cannot(plan: InterfacePlan) -> str:
     if plan.down_queue == "shared":
         return "down_queue: shared; its delay lines come before the buffer; use engine nfqueue, or per-source"
     for source, path in plan.paths.items():
-        if path.jitter_ms > _LARGEST_JITTER_MS:
+        if path.reorders and path.jitter_ms > _LARGEST_JITTER_MS:
             return (
                 f"path from {source}: a jitter of {path.jitter_ms:g} ms is beyond the {_LARGEST_JITTER_MS} of netem"
             )
@@ -261,16 +266,19 @@ def path_seed(plan: InterfacePlan, source: str) -> int:
 def draws(path: PathPlan) -> bool:
     """Whether netem needs random numbers for this path."""
     at_random = 0 < path.loss_percent < 100 or path.bursts is not None
-    return at_random or bool(path.jitter_ms or path.reorder_percent or path.corrupt_percent)
+    return at_random or bool(path.reorders or path.reorder_percent or path.corrupt_percent)
 
 
-def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
-    """The netem of one source. It makes no duplicates: new kernels refuse a duplicating netem next to others."""
+def netem(down_bps: int | None, path: PathPlan, seed: int | None = None, limit: int | None = None) -> str:
+    """The netem of one source, which holds `limit` packets, or as many as its link can carry.
+
+    It makes no duplicates: new kernels refuse a duplicating netem next to others.
+    """
     delay_ms, jitter_ms = netem_jitter_ms(path)
-    text = f"netem limit {wire_limit_packets(down_bps, path)}"
+    text = f"netem limit {limit or wire_limit_packets(down_bps, path)}"
     # tc wants a delay where there is a jitter with a distribution.
     text += f" delay {_us(max(delay_ms, 0.001 if has_table(path) else 0.0))}"
-    if path.jitter_ms > 0:
+    if path.reorders:
         text += f" {_us(jitter_ms)}" + (f" distribution {path.jitter_distribution}" if has_table(path) else "")
     loss = netem_loss(path)
     if isinstance(loss, BurstPlan):
@@ -289,26 +297,48 @@ def netem(down_bps: int | None, path: PathPlan, seed: int | None = None) -> str:
     text += f" corrupt {path.corrupt_percent:.9g}%"
     if seed is not None and draws(path):
         text += f" seed {seed}"
-    # A rate makes netem send each packet after the one before: neither jitter nor a change to a shorter delay can
-    # then make packets overtake those in flight.
-    return text + " rate 100gbit"
+    # A rate makes netem send each packet after the one before: a change to a shorter delay can then not make packets
+    # overtake those in flight. Stated also where it is none: netem keeps a rate that a change does not mention.
+    return text + (" rate 0bit" if path.reorders else " rate 100gbit")
 
 
 def has_table(path: PathPlan) -> bool:
     """Whether netem draws this path's jitter from a table, which it keeps through every change."""
-    return path.jitter_ms > 0 and path.jitter_distribution != "uniform"
+    return path.reorders and path.jitter_distribution != "uniform"
+
+
+def longest_delay(path: PathPlan) -> PathPlan:
+    """The path without jitter, as long as jitter makes it."""
+    return replace(path, delay_ms=path.delay_ms + 5 * path.jitter_ms, jitter_ms=0.0)
 
 
 def source_lines(
-    plan: InterfacePlan, ifb: str, number: int, handle: int, path: PathPlan, seed: int | None = None
+    plan: InterfacePlan,
+    ifb: str,
+    number: int,
+    handle: int,
+    path: PathPlan,
+    seed: int | None = None,
+    stepped: int | None = None,
 ) -> list[Line]:
-    """Delay line (unless its handle is 0) and buffer of one source."""
+    """Delay line (unless its handle is 0) and buffer of one source.
+
+    `stepped`: the handle of a second netem, behind the first, that has the delay alone. Its changes then do not touch
+    the first one's losses: with each change netem begins its chain of bursts, and its seed, anew.
+    """
     if not handle:
         return [down_buffer(plan, ifb, (CLASSIFIER, number))]
     where = f"dev {ifb} parent {CLASSIFIER:x}:{number:x} handle {handle:x}:"
+    if stepped is None:
+        return [f"qdisc replace {where} {netem(plan.down_bps, path, seed)}", down_buffer(plan, ifb, (handle, 1))]
+    fates = replace(path, delay_ms=0.0, jitter_ms=0.0, reorder_percent=0.0)
+    delays = PathPlan(path.delay_ms, reorder_percent=path.reorder_percent)
+    limit = wire_limit_packets(plan.down_bps, longest_delay(path))
+    behind = netem(plan.down_bps, delays, limit=limit)
     return [
-        f"qdisc replace {where} {netem(plan.down_bps, path, seed)}",
-        down_buffer(plan, ifb, (handle, 1)),
+        f"qdisc replace {where} {netem(plan.down_bps, fates, seed, limit)}",  # it counts what is behind it too
+        f"qdisc replace dev {ifb} parent {handle:x}:1 handle {stepped:x}: {behind}",
+        down_buffer(plan, ifb, (stepped, 1)),
     ]
 
 

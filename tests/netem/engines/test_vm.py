@@ -36,6 +36,11 @@ CHOSEN = {
         "test_a_light_sender_next_to_a_flood[netem-per-source]",
         "test_a_light_sender_next_to_a_flood[netem-shared]",
     ],
+    "test_jitter": [
+        "test_jitter_in_order_is_as_planned_at_every_rate[netem-2000]",
+        "test_reordered_jitter_is_drawn_for_each_packet[netem]",
+        "test_order_that_is_kept_again_loses_nothing[netem]",
+    ],
     "test_conformance_changes": [
         "test_every_field_reads_back[netem]",
         "test_a_managed_queue_is_there_or_named_as_missing[netem-codel]",

@@ -52,14 +52,14 @@ def delays_s(distribution: str, jitter_s: float, packets_per_s: float, count: in
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize(("packets_per_s", "seconds"), [(20, 8000), (2000, 200), (50_000, 12)])
+@pytest.mark.parametrize(("packets_per_s", "seconds"), [(20, 8000), (2000, 200), (50_000, 15)])
 def test_mean_and_deviation_hold_at_every_rate(distribution: str, packets_per_s: int, seconds: int) -> None:
     """Of jitter 2 ms to 40 ms around any delay; the bound is four standard errors of so long a look."""
     jitter_s = {20: 0.04, 2000: 0.02, 50_000: 0.002}[packets_per_s]
     found = delays_s(distribution, jitter_s, packets_per_s, packets_per_s * seconds)
     unit_s = jitter_s * deviation(distribution)
     error = 4 * sqrt(max(1 / packets_per_s, independent_s(distribution, 1000 * jitter_s)) / seconds)
-    assert error < 0.35
+    assert error < 0.4
     assert fmean(found) / unit_s == pytest.approx(0, abs=error)
     assert pstdev(found) / unit_s == pytest.approx(1, abs=max(0.02, error))
     found.sort()

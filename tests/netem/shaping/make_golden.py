@@ -35,7 +35,11 @@ UNCAPPED = replace(SLOW, up_bps=None, down_bps=None, segments=40)
 IDEAL = replace(UNCAPPED, paths={})
 FASTER = replace(SLOW, up_bps=2_000_000, paths={"10.77.1.12": PathPlan(delay_ms=10)})
 RATES = replace(SLOW, up_bps=2_000_000, down_bps=3_000_000, buffer_bytes_down=37_500)
-UNIFORM = replace(SLOW, paths={**SLOW.paths, "10.77.1.12": PathPlan(delay_ms=40, jitter_ms=5)})
+REORDERED, UNIFORM = (
+    replace(SLOW, paths={**SLOW.paths, "10.77.1.12": PathPlan(40, kind, jitter_ms=5, jitter_order="reorder")})
+    for kind in ("normal", "uniform")
+)
+CALM = replace(SLOW, paths={**SLOW.paths, "10.77.1.12": PathPlan(40)})
 FULL = replace(
     SLOW,
     buffer_packets_up=30,
@@ -69,7 +73,12 @@ CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "slow-to-uncapped": (UNCAPPED, SLOW),
     "uncapped-to-slow": (SLOW, UNCAPPED),
     "rates-only": (RATES, SLOW),
-    "to-uniform-jitter": (UNIFORM, SLOW),
+    "reordered": (REORDERED, None),
+    "to-uniform-jitter": (UNIFORM, REORDERED),
+    "kept-to-reordered": (REORDERED, SLOW),
+    "reordered-to-kept": (SLOW, REORDERED),
+    "kept-to-calm": (CALM, SLOW),
+    "calm-to-kept": (SLOW, CALM),
     "slow-to-full": (FULL, SLOW),
     "codel-to-fifo": (SLOW, replace(SLOW, queue="codel")),
     "shared": (SHARED, None),

@@ -52,7 +52,7 @@ def test_changes_of_rates_alone_need_no_program(engine: EngineName) -> None:
 def test_where_netem_takes_a_seed_every_path_that_draws_has_its_own() -> None:
     paths = {
         "10.77.1.11": PathPlan(25),
-        "10.77.1.12": PathPlan(5, jitter_ms=1),
+        "10.77.1.12": PathPlan(5, jitter_ms=1, jitter_order="reorder"),
         "10.77.1.13": PathPlan(loss_percent=1),
     }
     plan = replace(SLOW, paths=paths, seed=3)

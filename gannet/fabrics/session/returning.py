@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed, NodeHost
+from gannet.node.config import NodeConfig
 from gannet.node.topologies.weights import Edge
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,10 @@ class Surroundings(Protocol):
 class Returning:
     """`after_s`: how long after its loss a node is started again; None: lost nodes stay away."""
 
-    def __init__(self, session: Surroundings, after_s: float | None, max_steps: int | None) -> None:
-        self._session, self._after_s, self._max_steps = session, after_s, max_steps
+    def __init__(self, session: Surroundings, after_s: float | None, config: NodeConfig) -> None:
+        self._session, self._after_s, self._max_steps = session, after_s, config.max_steps
+        # A node that hangs on its way to a meeting is waited for no longer: found out as ever, once all continue.
+        self._meeting_s = 2 * config.exchange.patience_s
         self._due: dict[int, float] = {}  # by rank, monotonic s
         self._over = False
         self._clear()
@@ -89,7 +92,8 @@ class Returning:
         now_s = time.monotonic()
         if self.rank is not None:
             if now_s > self._until_s:
-                self._fail(f"it was not there within {_ATTEMPT_S:.0f} s")
+                late = "the others did not meet" if self.meeting else "it was not there"
+                self._fail(f"{late} within {self._meeting_s if self.meeting else _ATTEMPT_S:.0f} s")
             return
         due = next((rank for rank, at_s in sorted(self._due.items()) if now_s >= at_s), None)
         if due is None or self._over or self._session.controller is None:
@@ -137,7 +141,7 @@ class Returning:
             self._session.ready[self.rank] = report.ready
             self._ask_neighbour()
         elif kind == "state_fetched":
-            self._answers = {}
+            self._answers, self._until_s = {}, time.monotonic() + self._meeting_s
             self._order(self._session.alive, where_to_meet={})
             self._look()
         elif kind == "warmed":

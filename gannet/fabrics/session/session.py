@@ -62,7 +62,7 @@ class Session:
         self.hang_detector = HangDetector(job.config.exchange, job.message_bytes, job.compute_s)
         self.stop_wanted = False
         self.stopping = Stopping(job.config.exchange.patience_s)
-        self.returning = Returning(self, job.return_after_s, job.config.max_steps)
+        self.returning = Returning(self, job.return_after_s, job.config)
         self.outcome = Outcome("failed")
 
     def go(self) -> Outcome:

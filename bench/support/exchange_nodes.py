@@ -174,9 +174,9 @@ def ours(setup: Setup, node: Node) -> None:
 
 
 def gloo(setup: Setup, node: Node) -> None:
-    """torch.distributed's all-reduce of the same vector, rendezvous on the management network."""
+    """torch.distributed's all-reduce of the same vector, rendezvous on the mesh as well."""
     os.environ["GLOO_SOCKET_IFNAME"] = layout.MESH_DEVICE
-    store = f"tcp://{layout.mgmt_address(0)}:{_GLOO_PORT}"
+    store = f"tcp://{layout.mesh_address(0)}:{_GLOO_PORT}"
     patience = timedelta(seconds=setup.exchange.round_deadline_s)
     dist.init_process_group("gloo", init_method=store, rank=setup.rank, world_size=setup.world, timeout=patience)
     node.say("there")

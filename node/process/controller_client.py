@@ -1,4 +1,4 @@
-"""A node's connection to the controller over the management network: reports, orders, snapshots and checkpoints.
+"""A node's connection to the controller, off the shaped network: reports, orders, snapshots and checkpoints.
 
 All coroutines here run in the node's gRPC event loop; `post` and `deposit` may be called from the
 training thread and return at once.

@@ -8,11 +8,22 @@ its figures; counters of the exchange and the kernel are read when Prometheus sc
 from __future__ import annotations
 
 import math
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from wsgiref.simple_server import WSGIServer
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    make_wsgi_app,
+    start_http_server,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from gannet.node.exchange.counters import PeerCounts
@@ -100,12 +111,28 @@ class NodeMetrics:
         """Record that this node's numbers are no longer finite."""
         self._diverged.labels(**self._labels).set(1)
 
-    def serve(self, host: str, port: int) -> tuple[WSGIServer, int]:
-        """Serve /metrics on host:port (0: any free port); returns the server and its port."""
+    def serve(self, host: str, port: int, listener: socket.socket | None = None) -> tuple[WSGIServer, int]:
+        """Serve /metrics on host:port (0: any free port); returns the server and its port.
+
+        `listener`: a socket that listens there already.
+        """
         # Otherwise every counter exports a second, unused series.
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        server, _thread = start_http_server(port, host, self.registry)
-        return server, server.server_port
+        if listener is None:
+            server, _thread = start_http_server(port, host, self.registry)
+            return server, server.server_port
+        server = ThreadingWSGIServer((host, port), _SilentRequest, bind_and_activate=False)
+        server.socket.close()
+        server.socket, server.server_name, server.server_port = listener, host, port
+        server.setup_environ()
+        server.set_app(make_wsgi_app(self.registry))
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return server, port
+
+
+class _SilentRequest(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Scrapes are not worth a line each."""
 
 
 class _Process(Collector):

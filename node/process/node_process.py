@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Coroutine
@@ -55,7 +56,7 @@ NOT_WANTED = 4  # exit status: the controller has no place for this node
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node lives: the controller it joins and the addresses it serves on (host:port).
+    """Where a node lives: the controller it joins (host:port or unix:/path), the addresses it serves on (host:port).
 
     `host` names its container to a controller that gives ranks to containers.
     """
@@ -69,21 +70,24 @@ class Place:
     host: str = ""
 
 
-def live(place: Place) -> int:
-    """Run one node to its end; returns the exit status (0: trained to the end)."""
+def live(place: Place, metrics: socket.socket | None = None) -> int:
+    """Run one node to its end; returns the exit status (0: trained to the end).
+
+    `metrics`: a listening socket at `place.metrics`, where the process cannot make it itself.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="grpc-loop", daemon=True)
     thread.start()
     try:
-        return _Life(place, loop).run()
+        return _Life(place, loop, metrics).run()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
 
 
 class _Life:
-    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
-        self._place, self._loop = place, loop
+    def __init__(self, place: Place, loop: asyncio.AbstractEventLoop, metrics: socket.socket | None) -> None:
+        self._place, self._loop, self._metrics_socket = place, loop, metrics
         self._orders: queue.SimpleQueue[control_pb2.Order | None] = queue.SimpleQueue()
         self._exchange: GrpcExchange | None = None
         self._collective: DdpMean | None = None
@@ -199,7 +203,7 @@ class _Life:
         peers = worker.peers
         metrics = self._metrics = NodeMetrics(config.run, config.arm, worker.rank)
         host, _, port = self._place.metrics.rpartition(":")
-        metrics_server, metrics_port = metrics.serve(host, int(port))
+        metrics_server, metrics_port = metrics.serve(host, int(port), self._metrics_socket)
         mailbox = (AsyncMailbox if config.asynchronous else Mailbox)(
             config.run,
             worker.rank,

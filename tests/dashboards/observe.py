@@ -111,7 +111,7 @@ def start_prometheus(folder: Path) -> subprocess.Popen[bytes]:
     """The shipped configuration, with addresses in place of names."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     places = {
-        "node": [f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}" for rank in range(NODES)],
+        "node": [f"{layout.metrics_address(rank)}:{layout.METRICS_PORT}" for rank in range(NODES)],
         "controller": [f"127.0.0.1:{layout.METRICS_PORT}"],
     }
     for job in config["scrape_configs"]:

@@ -83,21 +83,31 @@ def variables(rank: int, addresses: Sequence[str]) -> dict[str, str]:
     }
 
 
-def hosts_file(place: NodePlace, machine: str, own_name: str) -> str:
+def hosts_file(own_rank: int, addresses: Sequence[str], machine: str, own_name: str) -> str:
     """The text of /etc/hosts in a node: all nodes by name, and what `machine`, this machine's, says of other names.
 
     `own_name`: of this machine, which in the node means the node.
     """
-    names = [layout.node_namespace(rank) for rank in range(len(place.addresses))]
+    names = [layout.node_namespace(rank) for rank in range(len(addresses))]
     lines = [
-        f"{address} {name}" + (f" {own_name}" if rank == place.rank and own_name not in names else "")
-        for rank, (address, name) in enumerate(zip(place.addresses, names, strict=True))
+        f"{address} {name}" + (f" {own_name}" if rank == own_rank and own_name not in names else "")
+        for rank, (address, name) in enumerate(zip(addresses, names, strict=True))
     ]
     for line in machine.splitlines():
         address, *known = line.partition("#")[0].split() or [""]
         if kept := [name for name in known if name not in (*names, own_name)]:
             lines.append(" ".join([address, *kept]))
     return "\n".join(lines) + "\n"
+
+
+def write_hosts_file(rank: int, addresses: Sequence[str], file: Path) -> Path | None:
+    """Write a node's /etc/hosts to `file`; None where this machine has none, over which to mount it."""
+    if not _HOSTS.is_file():
+        return None
+    text = hosts_file(rank, addresses, _HOSTS.read_text(errors="replace"), socket.gethostname())
+    file.write_text(text, encoding="utf-8")
+    file.chmod(0o644)
+    return file
 
 
 def command_in(
@@ -126,13 +136,11 @@ def become(
 ) -> NoReturn:
     """Replace this process by `command` in a node's network. Raises NoProgram, and NoNode without nsenter."""
     check_program(command[0], environment.get("PATH"))
-    hosts: Path | None = None
-    if _HOSTS.is_file():
-        handle, name = tempfile.mkstemp(prefix="gannet-hosts-")
-        hosts = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(hosts_file(place, _HOSTS.read_text(errors="replace"), socket.gethostname()))
-        hosts.chmod(0o644)
+    handle, name = tempfile.mkstemp(prefix="gannet-hosts-")
+    os.close(handle)
+    hosts = write_hosts_file(place.rank, place.addresses, Path(name))
+    if hosts is None:
+        Path(name).unlink()
     argv = command_in(place, command, as_root, hosts)
     try:
         os.execvpe(argv[0], argv, {**environment, **variables(place.rank, place.addresses)})

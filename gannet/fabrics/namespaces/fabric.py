@@ -18,6 +18,7 @@ from typing import Any
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import Job, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
+from gannet.fabrics.namespaces.exec import write_hosts_file
 from gannet.fabrics.namespaces.fork_client import ForkServer
 from gannet.fabrics.namespaces.hosts import NodeNamespaces
 from gannet.fabrics.namespaces.ip import ip
@@ -82,7 +83,8 @@ class _NamespaceHost(NodeNamespaces):
         self._begun: dict[int, int] = {}  # size of a node's log before this run, bytes
         self._how: dict[int, str] = {}  # how nodes that failed have ended
         self._controller_address = ""
-        self.serve_at = f"{layout.CONTROLLER_ADDRESS}:0"
+        # In the sandbox's own /run. A new name for each run: gRPC may remove a closed server's socket only later.
+        self.serve_at = f"unix:/run/control-{secrets.token_hex(4)}.sock"
         self.logs = str(logs)
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class _NamespaceHost(NodeNamespaces):
         place = Place(
             controller=address,
             mesh=f"{interface.address}:{layout.MESH_PORT}",
-            metrics=f"{layout.mgmt_address(rank)}:{layout.METRICS_PORT}",
+            metrics=f"{layout.metrics_address(rank)}:{layout.METRICS_PORT}",
             token=self._token,
             wanted_rank=rank,
             mesh_device=interface.device,
@@ -124,7 +126,8 @@ class _NamespaceHost(NodeNamespaces):
         namespace = f"/run/netns/{layout.node_namespace(rank)}"
         log = self._log(rank)
         self._begun[rank] = log.stat().st_size if log.exists() else 0
-        self._fork_server.fork(rank, namespace, place, log)
+        names = write_hosts_file(rank, [each.address for each in self.interfaces], Path(f"/run/hosts-{rank}"))
+        self._fork_server.fork(rank, namespace, place, log, names)
 
     def ended(self) -> list[tuple[int, str]]:
         while not self._fork_server.exits.empty():

@@ -47,12 +47,21 @@ class ForkServer:
         self._ready = False
         threading.Thread(target=self._listen, name="fork_server", daemon=True).start()
 
-    def fork(self, rank: int, netns: str | None, place: Place, log: Path, timeout_s: float = 120.0) -> int:
-        """Fork a node into a network namespace (path); returns its pid."""
+    def fork(
+        self,
+        rank: int,
+        netns: str | None,
+        place: Place,
+        log: Path,
+        hosts: Path | None = None,
+        timeout_s: float = 120.0,
+    ) -> int:
+        """Fork a node into a network namespace (path), with `hosts` as its /etc/hosts; returns its pid."""
         if not self._ready:
             self._answer("ready", timeout_s)
             self._ready = True
         order = {"rank": rank, "netns": netns, "log": str(log), "place": asdict(place)}
+        order["hosts"] = str(hosts) if hosts else None
         with suppress(BrokenPipeError):  # the answer has the reason
             self._child.send(order)
         pid = int(self._answer("pid", timeout_s)["pid"])

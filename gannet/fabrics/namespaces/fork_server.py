@@ -1,8 +1,8 @@
 """The fork server: imports torch once and forks every node from that, so that nodes start fast.
 
-Speaks JSON lines with the fabric: reads {"rank", "netns", "log", "place"} and forks a node into that
-network namespace; answers {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as nodes
-begin and end. It has one thread and never touches the network itself, which keeps forking safe.
+Speaks JSON lines with the fabric: reads {"rank", "netns", "hosts", "log", "place"} and forks a node into that
+network namespace, with that /etc/hosts; answers {"ready": true} once, then {"rank", "pid"} and {"rank", "status"} as
+nodes begin and end. It has one thread and never touches the network itself, which keeps forking safe.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import logging
 import os
 import select
 import signal
+import socket
 import sys
 from typing import Any
 
-from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network, rootless
+from gannet.fabrics.addresses import node_namespace
+from gannet.fabrics.namespaces.sandbox import die_with_parent, join_network, rootless, take_name
 from gannet.netem.child import Answers
 from gannet.node.log_labels import label
 
@@ -93,14 +95,20 @@ def _fork(order: dict[str, Any], answers: Answers) -> int:
         os.dup2(null, 0)
         os.dup2(log_file, 1)
         os.dup2(log_file, 2)
+        metrics = None
         if order["netns"]:
+            # A socket stays in the namespace that it was made in: the node's own has nothing but the mesh.
+            host, _, port = order["place"]["metrics"].rpartition(":")
+            metrics = socket.create_server((host, int(port)))
             join_network(order["netns"])
+        if order["hosts"]:
+            take_name(node_namespace(order["rank"]), order["hosts"])
         _yield_to_links()
         from gannet.node.process.node_process import Place, live
 
         label(rank=order["rank"])
 
-        status = live(Place(**order["place"]))
+        status = live(Place(**order["place"]), metrics)
     except BaseException:
         log.exception("node %d ended", order["rank"])
     finally:

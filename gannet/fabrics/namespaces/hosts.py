@@ -43,11 +43,9 @@ class NamespaceAgent:
 class NodeNamespaces:
     """Namespaces `node0`, `node1`, …, made by `build` and removed by `remove`. The hub must be there already."""
 
-    def __init__(self, run: str, logs_in: Path | None = None, management: bool = True) -> None:
-        """`logs_in`: a folder for the agents' logs; without it they log to standard error, from level warning.
-        `management`: whether the nodes get an interface for control and metrics as well.
-        """
-        self._run, self._logs_in, self._management = run, logs_in, management
+    def __init__(self, run: str, logs_in: Path | None = None) -> None:
+        """`logs_in`: a folder for the agents' logs; without it they log to standard error, from level warning."""
+        self._run, self._logs_in = run, logs_in
         self.agents: list[LinkAgent] = []
         self.interfaces: list[NodeInterface] = []
 
@@ -56,7 +54,8 @@ class NodeNamespaces:
         self.interfaces = [
             NodeInterface(rank, layout.MESH_DEVICE, layout.mesh_address(rank)) for rank in range(world)
         ]
-        ip([command for rank in range(world) for command in layout.build_node(rank, self._management)])
+        ip([command for rank in range(world) for command in layout.build_node(rank)])
+        ip([command for rank in range(world) for command in layout.build_outside(rank)], check=False)
         for rank in range(world):
             prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
             variables = logs.for_child("info" if self._logs_in else "warning", self._run, rank)

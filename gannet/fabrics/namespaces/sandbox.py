@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from gannet.console import say_error
 from gannet.fabrics import sandbox_registry as registry
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
-_MS_REC, _MS_PRIVATE, _MS_NOSUID_NODEV = 1 << 14, 1 << 18, 2 | 4
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID_NODEV = 1 << 12, 1 << 14, 1 << 18, 2 | 4
 _PR_SET_PDEATHSIG = 1
 _SI_KERNEL = 0x80
 _MARK = "GANNET_SANDBOX"
@@ -55,6 +57,13 @@ def join_network(path: str) -> None:
         _check(_libc.setns(fd, CLONE_NEWNET), f"setns {path}")
     finally:
         os.close(fd)
+
+
+def take_name(name: str, hosts: str) -> None:
+    """Give the calling process, which has one thread, a host name of its own, and the file `hosts` as /etc/hosts."""
+    _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWUTS), "unshare")
+    socket.sethostname(name)
+    _mount(hosts, "/etc/hosts", None, _MS_BIND)
 
 
 def enter() -> None:

@@ -74,7 +74,7 @@ class BareNetwork:
             )
         self.network = network
         self.run = f"up/{network.name}/{time.strftime('%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self._namespaces = NodeNamespaces(self.run, management=False)
+        self._namespaces = NodeNamespaces(self.run)
         self._live: LiveLinks | None = None
         self._operator: Operator | None = None
         self._noted: list[int] = []

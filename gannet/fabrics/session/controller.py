@@ -1,6 +1,6 @@
 """The controller: keeps track of a run's nodes, assigns ranks, sends orders, takes reports and snapshots.
 
-It serves gRPC on the management network from a separate thread and turns everything that happens
+It serves gRPC off the shaped network from a separate thread and turns everything that happens
 into events on one queue, which the fabric's main thread reads. Orders go out through `order`.
 """
 
@@ -109,7 +109,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self._start, self._start_sha256 = start.pack(), start.sha256
 
     def start(self, address: str) -> str:
-        """Serve on host:port (port 0: any); returns the address with its port."""
+        """Serve on host:port (port 0: any) or unix:/path; returns the address with its port."""
         self._thread.start()
         served: str = self._call(self._serve(address))
         return served
@@ -156,7 +156,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         control_pb2_grpc.add_ControllerServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
-        return f"{address.rsplit(':', 1)[0]}:{port}"
+        return address if address.startswith("unix:") else f"{address.rsplit(':', 1)[0]}:{port}"
 
     async def _close(self) -> None:
         for line in self._lines.values():

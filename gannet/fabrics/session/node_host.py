@@ -13,7 +13,7 @@ class NodeHost(Protocol):
 
     agents: list[LinkAgent]
     interfaces: list[NodeInterface]
-    serve_at: str  # host:port of the controller on the management network; port 0: any
+    serve_at: str  # where nodes find the controller, off the shaped network: host:port (port 0: any) or unix:/path
     logs: str  # where to look when a node fails, for messages
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:

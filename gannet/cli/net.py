@@ -61,6 +61,9 @@ def show(controller: ControllerOption = None) -> None:
         shown = client.show()
     console.print(f"{shown.run} at {shown.t_s:.1f} s: {shown.state}", markup=False)
     console.print(_nodes_table(shown.nodes))
+    for node in (node for node in shown.nodes if node.strangers):
+        dropped = "1 packet" if node.strangers == 1 else f"{node.strangers} packets"
+        console.print(f"node {node.rank} has dropped {dropped} from addresses that no node has", style="yellow")
     for change in shown.upcoming:
         console.print(f"in {change.in_s:.1f} s: {change.what}", markup=False)
     _exit_unless_all(shown.nodes)

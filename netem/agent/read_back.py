@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gannet.netem.agent.sysctls import Sysctls, link_settings, neighbours
-from gannet.netem.engines.base import Engine, EngineError, read_buckets
+from gannet.netem.engines.base import Engine, EngineError, read_buckets, strangers
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
 
@@ -48,6 +48,7 @@ def read_interface(
         for direction, bucket in buckets.items():
             found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
             found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
+        found["strangers"] = strangers(plan.device)
         links += plan_differences(plan, buckets, paths, link)
         stack += sysctls.differences(link) if sysctls else []
     except ERRORS as error:

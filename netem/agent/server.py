@@ -11,7 +11,7 @@ to later requests: links can be changed while it measures. The operations:
     stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and report them
     interface    device                  its Ethernet address (`hardware`)
     clear                                remove everything
-    read_back                            what is applied, and how it differs from the plan
+    read_back                            what is applied, how it differs from the plan, and `strangers` dropped
     counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
                                          segments, the clock, and since the last call: lateness, round trips to
                                          watched peers, `repairs`; `broken` while one fails

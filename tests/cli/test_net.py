@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,24 @@ def test_profiles_need_no_controller() -> None:
     assert done.returncode == 0
     assert {line.split()[0] for line in done.stdout.splitlines()[1:]} == set(list_profiles())
     assert "2g 35 kbit/s 32 kbit/s 650 ms – – 100 ms fifo WebPageTest connectivity.ini –" in rows(done.stdout)["2g"]
+
+
+def test_show_tells_of_packets_from_addresses_that_no_node_has(live: LiveLinks, shared: LiveLab) -> None:
+    """As many as were sent, by the sender's count; a frame to a permanent neighbour needs no answer."""
+    assert "dropped" not in net("show").stdout
+    shared.sandbox.run("ip address add 10.77.1.99/32 dev mesh0", "node0")
+    try:
+        send = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('10.77.1.99', 0)); "
+            f"[s.sendto(b'', ('{shared.addresses[1]}', 9)) for _ in range(25)]"
+        )
+        shared.sandbox.run([sys.executable, "-c", send], "node0")
+    finally:
+        shared.sandbox.run("ip address del 10.77.1.99/32 dev mesh0", "node0")
+    done = net("show")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "dropped" in line]
+    assert said == ["node 1 has dropped 25 packets from addresses that no node has"]
 
 
 def test_a_session(live: LiveLinks, shared: LiveLab, tmp_path: Path) -> None:

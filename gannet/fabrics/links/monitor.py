@@ -82,6 +82,8 @@ class LinkMonitor:
         wait(self._pending.values(), _LAST_READING_S)
         self.read()
         wait(self._pending.values(), _LAST_READING_S)
+        for rank, (t_s, counters) in self._last.items():
+            self._tell_strangers(rank, counters.get("strangers", 0), t_s, last=True)
         for rank, (from_s, what) in self._broken.items():
             self._tell_window(BadWindow(rank, from_s, max(from_s, self._now_s()), what))
 
@@ -141,10 +143,13 @@ class LinkMonitor:
         if (broken := counters["broken"]) is not None:
             self._broken[rank] = max(0.0, broken["since_s"] - ahead_s), broken["what"]
 
-    def _tell_strangers(self, rank: int, packets: int, t_s: float) -> None:
-        """Record that packets from addresses which no node has were dropped, at most once a minute for each node."""
+    def _tell_strangers(self, rank: int, packets: int, t_s: float, last: bool = False) -> None:
+        """Record that packets from addresses which no node has were dropped, at most once a minute for each node, and
+        at the `last` reading.
+        """
         told, told_s = self._strangers.get(rank, (0, -inf))
-        if packets > told and t_s - told_s >= _STRANGERS_S:
+        told = told if packets >= told else 0  # the links were built again, which counts from 0
+        if packets > told and (last or t_s - told_s >= _STRANGERS_S):
             self._strangers[rank] = packets, t_s
             what = f"node {rank} dropped {packets - told} packets from addresses that no node has"
             self._lines.put({"t_s": t_s, "event": "strangers", "detail": what})

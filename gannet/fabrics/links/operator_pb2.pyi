@@ -117,7 +117,7 @@ class Changed(_message.Message):
     def __init__(self, run: _Optional[str] = ..., t_s: _Optional[float] = ..., state: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeLinks, _Mapping]]] = ...) -> None: ...
 
 class NodeLinks(_message.Message):
-    __slots__ = ("rank", "seconds", "engine", "up_bps", "down_bps", "paths", "differences", "error", "gone")
+    __slots__ = ("rank", "seconds", "engine", "up_bps", "down_bps", "paths", "differences", "error", "gone", "strangers")
     RANK_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     ENGINE_FIELD_NUMBER: _ClassVar[int]
@@ -127,6 +127,7 @@ class NodeLinks(_message.Message):
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
+    STRANGERS_FIELD_NUMBER: _ClassVar[int]
     rank: int
     seconds: float
     engine: str
@@ -136,7 +137,8 @@ class NodeLinks(_message.Message):
     differences: _containers.RepeatedScalarFieldContainer[str]
     error: str
     gone: bool
-    def __init__(self, rank: _Optional[int] = ..., seconds: _Optional[float] = ..., engine: _Optional[str] = ..., up_bps: _Optional[float] = ..., down_bps: _Optional[float] = ..., paths: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., differences: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., gone: _Optional[bool] = ...) -> None: ...
+    strangers: int
+    def __init__(self, rank: _Optional[int] = ..., seconds: _Optional[float] = ..., engine: _Optional[str] = ..., up_bps: _Optional[float] = ..., down_bps: _Optional[float] = ..., paths: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., differences: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., gone: _Optional[bool] = ..., strangers: _Optional[int] = ...) -> None: ...
 
 class Path(_message.Message):
     __slots__ = ("source", "delay_ms", "jitter_ms", "loss_percent")

@@ -230,6 +230,7 @@ def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks
         differences=done.differences,
         error=done.error,
         gone=done.gone,
+        strangers=found.get("strangers", 0),
     )
 
 

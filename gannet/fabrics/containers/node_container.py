@@ -33,6 +33,7 @@ import psutil
 from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers.capabilities import CAP_KILL, keep_only
+from gannet.fabrics.containers.management import keep_to_the_controller
 from gannet.netem.agent.client import AgentClient, AgentError, launch
 from gannet.netem.preflight import engines_here
 from gannet.node.process.controller_client import KEEPALIVE, until_reachable
@@ -142,7 +143,8 @@ def main() -> int:
         controller = _needed("GANNET_CONTROLLER").partition(":")[0]
         mesh_subnet = _needed("GANNET_MESH_SUBNET")
         device, mesh = interface_in(mesh_subnet)
-        _, mgmt = interface_in(_needed("GANNET_MGMT_SUBNET"))
+        mgmt_subnet = _needed("GANNET_MGMT_SUBNET")
+        mgmt_device, mgmt = interface_in(mgmt_subnet)
     except (MemberError, ValueError, OSError) as error:
         log.error("%s", error)
         return 2
@@ -152,6 +154,8 @@ def main() -> int:
     # Before an ordinary user's process could: all users may write to /run, but a file in it belongs to its creator.
     _ALIVE.parent.mkdir(mode=0o755, exist_ok=True)
     Path("/run/xtables.lock").touch(mode=0o600)
+    if wrong := keep_to_the_controller(mgmt_device, mgmt_subnet):
+        log.warning("programs in this node can reach other nodes by %s, which is not shaped: %s", mgmt_device, wrong)
     os.environ |= logs.for_child("info")
     agent_process = launch(_LINKS_ONLY, f"link agent of {host}")
     trainer = start_trainer(host, mesh, device, mgmt, controller)

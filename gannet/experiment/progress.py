@@ -142,9 +142,7 @@ class LiveDisplay:
         return False
 
     def links(self, line: dict[str, Any]) -> None:
-        """Show lost nodes, changes of links, the first few silent links and intervals out of tolerance, but not
-        samples.
-        """
+        """Show what becomes of nodes, links and agents, but no samples, and the first few of what may come often."""
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
         elif line.get("event") == NODE_RETURNED:
@@ -157,6 +155,10 @@ class LiveDisplay:
                 last = "" if self._silent_links < _SILENT_LINKS_SHOWN else " (any others are in links.jsonl)"
                 text = f"  at {line['t_s']:.1f} s: {line['detail']}{last}"
                 self._console.print(text, style="yellow", markup=False)
+        elif line.get("event") in ("agent-lost", "agent-restarted", "strangers"):
+            lost = line["event"] == "agent-lost"
+            what = f"node {line['node']} has lost its link agent ({line['detail']})" if lost else line["detail"]
+            self._console.print(f"  at {line['t_s']:.1f} s: {what}", style="yellow", markup=False)
         elif line.get("event") == "bad-window":
             self._bad_windows += 1
             if self._bad_windows <= _BAD_WINDOWS_SHOWN:

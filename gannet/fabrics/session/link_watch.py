@@ -1,4 +1,4 @@
-"""What the link monitor says while a session trains: passed on at once, and a reason to end where it falls silent."""
+"""What the link monitor says while a session trains: passed on at once, and nodes whose links nobody watches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ _ROUTINE = ("configured", "series")  # events that follow from the spec
 
 
 class LinkWatch:
-    """A node whose agent is gone must be gone itself, or get another agent."""
+    """A node whose agent is gone must be gone itself, or get another agent, or be given up."""
 
     def __init__(self, live: LiveLinks, sink: Sink, findings: Findings) -> None:
         self._live, self._sink, self._findings = live, sink, findings
         self._unwatched: dict[int, tuple[float, str]] = {}  # since when (monotonic s), and why
 
-    def look(self, alive: Collection[int]) -> None:
-        """Pass on the lines since the last call. Raises Failed where a node trains over links that nobody watches."""
+    def look(self, alive: Collection[int]) -> dict[int, str]:
+        """Pass on the lines since the last call; returns which nodes train over links that nobody watches, and why.
+
+        Raises Failed where nothing is watched any more.
+        """
         news = False
         while not self._live.lines.empty():
             line = self._live.lines.get()
@@ -35,6 +38,9 @@ class LinkWatch:
             self._sink.links(line)
             news |= "event" in line and line["event"] not in _ROUTINE
         self._findings.look(at_once=news)
-        for rank, (since, why) in self._unwatched.items():
-            if rank in alive and time.monotonic() - since > _UNWATCHED_S:
-                raise Failed(f"the links of node {rank} are no longer watched, and it still trains: {why}")
+        now = time.monotonic()
+        return {
+            rank: f"its links are no longer watched: {why}"
+            for rank, (since, why) in self._unwatched.items()
+            if rank in alive and now - since > _UNWATCHED_S
+        }

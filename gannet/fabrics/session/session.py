@@ -174,7 +174,8 @@ class Session:
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
-            self.link_watch.look(self.alive)
+            for rank, why in self.link_watch.look(self.alive).items():
+                self._give_up(rank, why)
             if self.failure is not None:
                 raise Failed(self.failure)
             if self.job.stop_s is not None and self.now_s() >= self.job.stop_s:
@@ -304,17 +305,15 @@ class Session:
 
         The time follows from the present links, see gannet.fabrics.session.hang_detector.
         """
-        assert self.live is not None and self.controller is not None
+        assert self.live is not None
         for rank, step in self.hang_detector.steps().items():
             if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank) or self._held(rank):
                 self.hang_detector.drop(rank)
         for rank in self.hang_detector.hanging(self.live.plans, time.monotonic()):
             self.hang_detector.drop(rank)
-            self.controller.order(rank, abort={"reason": "the others have waited for this node too long"})
-            self._lose(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
+            self._give_up(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
         for rank in self.stopping.silent(self.alive, time.monotonic()):
-            self.controller.order(rank, abort={"reason": "this node has not answered for too long"})
-            self._lose(rank, "it hangs: it does not say where it can leave")
+            self._give_up(rank, "it hangs: it does not say where it can leave")
 
     def now_s(self) -> float:
         """The training clock; before training, where it will begin."""
@@ -322,6 +321,12 @@ class Session:
 
     def _held(self, rank: int) -> bool:
         return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
+
+    def _give_up(self, rank: int, reason: str) -> None:
+        """End a node that runs; the others continue, where their algorithm can do without it."""
+        assert self.controller is not None
+        self.controller.order(rank, abort={"reason": f"this node was given up: {reason}"})
+        self._lose(rank, reason)
 
     def _lose(self, rank: int, reason: str) -> None:
         assert self.controller is not None

@@ -122,6 +122,38 @@ def test_an_agent_that_is_killed_is_started_again_and_the_run_continues(tmp_path
     wait_until(lambda: not processes(str(tmp_path)))
 
 
+def test_a_node_whose_agent_keeps_ending_is_given_up_and_gossip_continues(tmp_path: Path) -> None:
+    """It is started again five times; a node whose links nobody watches must not train, but the others may."""
+    process = start(tmp_path, ["run"], stop={"steps": 100_000}, pace_ms=20, nodes=4)
+    run = tmp_path / "out" / "run" / "seed-1"
+    wait_until(lambda: step_count(run) > 40)
+
+    def told(event: str) -> int:
+        return (run / "links.jsonl").read_text().count(f'"{event}"')
+
+    for time_over in range(6):
+        (*_, killed) = processes(str(tmp_path), "gannet.netem.agent.server")
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda n=time_over: told("agent-lost") > n)  # type: ignore[misc]
+        if time_over < 5:
+            wait_until(lambda n=time_over: told("agent-restarted") > n)  # type: ignore[misc]
+
+    def steps_of(rank: int) -> int:
+        return sum(json.loads(line)["node"] == rank for line in (run / "steps.jsonl").read_text().splitlines())
+
+    nodes = "gannet.fabrics.namespaces.fork_server"
+    wait_until(lambda: len(processes(str(tmp_path), nodes)) == 1 + 3)  # the server itself, and the other nodes
+    before = [steps_of(rank) for rank in range(4)]
+    wait_until(lambda: steps_of(0) > before[0] + 40)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    summary = Ran(process.returncode, output, tmp_path).summary()
+    lost = [json.loads(line) for line in (run / "links.jsonl").read_text().splitlines() if '"node-lost"' in line]
+    assert [line["node"] for line in lost] == [3] and "its links are no longer watched" in lost[0]["reason"]
+    assert "node 3 has lost its link agent" in output and "Traceback" not in output and not summary["trusted"]
+    assert steps_of(3) == before[3] < steps_of(0)
+
+
 def test_two_runs_at_once_have_their_own_links_and_names(tmp_path: Path) -> None:
     """Each certificate holds its own run's links; of one that is killed, nothing is left, and the other goes on."""
     profiles = {"near": {"rate": "50Mbit", "delay_ms": 5}, "far": {"rate": "20Mbit", "delay_ms": 60}}

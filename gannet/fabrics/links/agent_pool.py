@@ -93,8 +93,8 @@ class AgentPool:
             self._restarts[rank] += 1
             try:
                 agent.restart()
+                set_up(rank)  # while it still counts as gone, so that nobody asks it before it has links
                 del self.gone[rank]
-                set_up(rank)
                 found[rank] = ""
             except (AgentError, OSError) as error:
                 found[rank] = str(error)

@@ -98,6 +98,8 @@ class LinkMonitor:
         return found + drift_reasons({rank: clock_drift_ppm(points) for rank, points in self._clocks.items()})
 
     def _read_one(self, rank: int) -> None:
+        if rank in self._pool.gone:  # since this was ordered: one that was started again may have no links yet
+            return
         asked_ns = time.monotonic_ns()
         try:
             counters = self._pool.ask(rank, "counters")

@@ -156,7 +156,7 @@ def observe(folder: Path) -> None:
     prometheus = start_prometheus(folder)
     start_s = time.time()
     metrics = MetricsSink(quality=True)
-    metrics.serve("0.0.0.0", layout.METRICS_PORT)
+    metrics.serve("127.0.0.1", layout.METRICS_PORT)  # nodes have addresses of their own for that port here
     finished = execute(resolve(SPEC, "observed"), folder / "out", Console(), None, [metrics, Trouble()])
     wait_for(lambda: len(values("gannet_run_state == 2")) == len(SPEC["arms"]))
     # Scored with what processor time is left over, which may be none before the runs have ended.

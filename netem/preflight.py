@@ -61,7 +61,11 @@ _SHAPING = (
     _Ingredient(f"ip link add {_DUMMY} type veth peer name try1", "modprobe veth"),
     _Ingredient("ip link add ifb-preflight type ifb", "modprobe ifb (a kernel with CONFIG_IFB)"),
     _Ingredient(
-        f"tc qdisc add dev {_DUMMY} root handle 1: htb default 1",
+        f"tc qdisc add dev {_DUMMY} root handle 3: tbf rate 1mbit burst 1514 limit 1514",
+        "apt-get install iproute2; modprobe sch_tbf (a kernel with CONFIG_NET_SCH_TBF)",
+    ),
+    _Ingredient(
+        f"tc qdisc add dev {_DUMMY} parent 3:1 handle 1: htb default 1",
         "apt-get install iproute2; modprobe sch_htb (a kernel with CONFIG_NET_SCH_HTB)",
     ),
     _Ingredient(f"tc class add dev {_DUMMY} parent 1: classid 1:1 htb rate 1mbit quantum 1514", "modprobe sch_htb"),
@@ -89,9 +93,9 @@ _INGREDIENTS: dict[EngineName, tuple[_Ingredient, ...]] = {
     ),
     "nfqueue": (
         *_SHAPING,
-        _Ingredient("iptables -w -t mangle -S INPUT", "apt-get install iptables"),
+        _Ingredient("iptables -w -t mangle -S PREROUTING", "apt-get install iptables"),
         _Ingredient(
-            "iptables -w -t mangle -A INPUT -i lo -j NFQUEUE --queue-num 1",
+            "iptables -w -t mangle -A PREROUTING -i lo -j NFQUEUE --queue-num 1",
             "modprobe -a nfnetlink_queue xt_NFQUEUE (a kernel with CONFIG_NETFILTER_NETLINK_QUEUE)",
         ),
     ),
@@ -232,7 +236,7 @@ def _lacking_here(engine: EngineName) -> str:
         undo = (
             f"ip link del {_DUMMY}",
             "ip link del ifb-preflight",
-            f"iptables -w -t mangle -D INPUT -i {_DUMMY} -j NFQUEUE --queue-num 1",
+            f"iptables -w -t mangle -D PREROUTING -i {_DUMMY} -j NFQUEUE --queue-num 1",
         )
         for command in undo:
             with suppress(OSError, subprocess.TimeoutExpired):  # a device that was never made cannot be removed

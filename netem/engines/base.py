@@ -13,7 +13,7 @@ from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
 from gannet.netem.process import complaint
 from gannet.netem.shaping.commands import Applied, Command, EngineName, apply_commands, clear_commands, ifb_name
-from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, UNLIMITED_BPS
+from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, SPLITTER, UNLIMITED_BPS
 
 
 class EngineError(RuntimeError):
@@ -89,7 +89,7 @@ def _complaint(command: Command, said: str) -> str:
     failed = _FAILED_LINE.search(said)
     if failed and command.stdin:
         line = f"{command.argv[0]} {command.stdin.splitlines()[int(failed[1]) - 1]}"
-    kind = re.search(r"\b(netem|htb|bfifo|pfifo|codel|fq_codel|sfq|ingress)\b", line.partition(" dev ")[2])
+    kind = re.search(r"\b(netem|tbf|htb|bfifo|pfifo|codel|fq_codel|sfq|ingress)\b", line.partition(" dev ")[2])
     if "qdisc kind is unknown" in said and kind:
         missing = f"sch_{kind[1]}"
         return f"this kernel has no {missing} (try `modprobe {missing}`, or choose another queue): `{line}`"
@@ -206,4 +206,4 @@ class Interface:
 
 
 def _stands(device: str) -> bool:
-    return any(node.handle in (BUCKET << 16, CLASSIFIER << 16) for node in netlink.qdiscs(device))
+    return any(node.handle in (SPLITTER << 16, BUCKET << 16, CLASSIFIER << 16) for node in netlink.qdiscs(device))

@@ -56,8 +56,8 @@ class NfqueueEngine:
                 for source, number in numbers.items()
             }
             if paths or self._worker:
-                order = {"paths": paths, "seed": plan.seed, "address": plan.address, "release": release}
-                self._ask({"op": "paths", **order})
+                order = {"paths": paths, "seed": plan.seed, "address": plan.address, "device": plan.device}
+                self._ask({"op": "paths", **order, "release": release})
             if old is not None and queue_rules(old) != queue_rules(plan):
                 self._counted = self._count()
             self._paths = paths

@@ -9,6 +9,7 @@ nfnetlink_queue.h.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 from errno import EAGAIN, EINTR
@@ -31,8 +32,10 @@ _DROP, _ACCEPT_WORD = 0, socket.htonl(1)
 _RECEIVE_BUFFER_BYTES = 64 << 20
 BATCH = 64
 _SEND_BYTES = 65536  # of verdicts in one message
-_SLOT_BYTES = 10240  # a jumbo frame and the kernel's attributes of it
+_SLOT_BYTES = 66560  # the largest datagram and the kernel's attributes of it
+HEADER_BYTES, WHOLE_BYTES = 20, 0xFFFF  # what may be copied of a packet: the fixed part of its IP header, or all
 _MSG_DONTWAIT = 0x40
+_SIOCGIFMTU = 0x8921
 
 # A packet message: netlink header (16), nfgenmsg (4, with the queue's number), then always first NFQA_PACKET_HDR:
 # its attribute header (4) and the packet's number. Both numbers are only ever sent back: no byte order.
@@ -47,6 +50,7 @@ _SET_S = 0.01
 _CLOCKS_S, _CLOCKS_ATTEMPTS = 10e-6, 10
 _ERROR = Struct("=16xi")
 _ATTRIBUTE = Struct("=HH")
+_IP_HEADER = Struct(">BxH")  # version and length of the header in words, length of the packet
 # Both kinds of verdict: netlink header, nfgenmsg, and NFQA_VERDICT_HDR with verdict and packet number.
 _VERDICT = Struct("=IHHIIBBHHHII")
 
@@ -97,6 +101,13 @@ def _realtime_ahead_s() -> float:
     return ahead_s
 
 
+def mtu_bytes(device: str) -> int:
+    """The MTU of a device of this network namespace; OSError where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        answer = fcntl.ioctl(asking, _SIOCGIFMTU, pack("=16si12x", device.encode(), 0))
+    return int(unpack("=16xi12x", answer)[0])
+
+
 def queue_key(queue: int) -> int:
     """A queue's number as it appears in packet messages."""
     return socket.htons(queue)
@@ -114,6 +125,8 @@ class QueueSocket:
         self.unstamped = 0
         self._ahead_s, self._set_s = _realtime_ahead_s(), monotonic()
         self._slots = _packets(_FIRST_OPTIONAL)
+        self._payload_at = _FIRST_OPTIONAL
+        self.mtu_bytes = 1500  # of the interface that the packets come from
         self._pending = bytearray()
         self._buffer = bytearray(BATCH * _SLOT_BYTES)
         self._view = memoryview(self._buffer)
@@ -125,16 +138,16 @@ class QueueSocket:
         self._receive = ctypes.CDLL(None, use_errno=True).recvmmsg
         self._arguments = (self.socket.fileno(), ctypes.byref(self._messages), BATCH, _MSG_DONTWAIT, None)
 
-    def configure(self, queue: int, maxlen: int, gso: bool, copy: bool, bind: bool) -> list[tuple[int, int]]:
+    def configure(self, queue: int, maxlen: int, gso: bool, copied: int, bind: bool) -> list[tuple[int, int]]:
         """Set a queue up; returns packets that were announced meanwhile as (queue key, packet).
 
         `gso`: take packets of many segments whole; else the kernel splits them, so that each can be lost by itself.
-        `copy`: announce packets with their content. OSError when the kernel refuses (another process listens, no
-        privilege).
+        `copied`: announce so many bytes of each packet (0, HEADER_BYTES or WHOLE_BYTES). OSError when the kernel
+        refuses (another process listens, no privilege).
         """
         settings = [(_CONFIG_COMMAND, pack(">BxH", _COMMAND_BIND, 0))] if bind else []
         settings += [
-            (_CONFIG_PARAMS, pack(">IB", 0xFFFF if copy else 0, _COPY_PACKET if copy else _COPY_META)),
+            (_CONFIG_PARAMS, pack(">IB", copied, _COPY_PACKET if copied else _COPY_META)),
             (_CONFIG_MAXLEN, pack(">I", maxlen)),
             # Fail-open stays off: a packet that cannot be delayed must not arrive early.
             (_CONFIG_MASK, pack(">I", _FLAG_GSO)),
@@ -224,6 +237,27 @@ class QueueSocket:
         """The IP packet in a slot of the last `receive`; empty when it was not copied or did not fit."""
         place, size = self._find(slot, _ATTRIBUTE_PAYLOAD)
         return bytearray(self._view[place + 4 : place + size])
+
+    def frames(self, slot: int) -> int:
+        """How many frames the packet in a slot of the last `receive` came in, where at least its header was copied.
+
+        One, but for a datagram that the kernel has put together from fragments before its queue, as it does in a
+        network namespace that tracks connections.
+        """
+        begin = slot * _SLOT_BYTES
+        place = begin + self._payload_at
+        size, kind = _ATTRIBUTE.unpack_from(self._view, place)
+        # The content is the last attribute, mostly at the same place as before.
+        if kind != _ATTRIBUTE_PAYLOAD or place + size != begin + self._messages[slot].length:
+            place, size = self._find(slot, _ATTRIBUTE_PAYLOAD)
+            if size < 4 + HEADER_BYTES:
+                return 1
+            self._payload_at = place - begin
+        words, total = _IP_HEADER.unpack_from(self._view, place + 4)
+        if total <= self.mtu_bytes:
+            return 1
+        header = 4 * (words & 0xF)
+        return int(-(-(total - header) // ((self.mtu_bytes - header) & ~7)))
 
     def accept_through(self, key: int, packet: int) -> None:
         """Let `packet` of a queue and all that came before it pass."""

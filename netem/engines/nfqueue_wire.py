@@ -15,7 +15,7 @@ from random import Random
 from socket import htonl, ntohl
 from typing import Any
 
-from gannet.netem.engines.nfqueue_socket import QueueSocket, queue_key
+from gannet.netem.engines.nfqueue_socket import HEADER_BYTES, WHOLE_BYTES, QueueSocket, queue_key
 from gannet.netem.links.jitter import InOrder, least, sampler
 from gannet.netem.links.plan import PathPlan
 
@@ -34,21 +34,24 @@ class Wire:
         self.altered: dict[int, bytearray] = {}
         self._socket, self._queue = sock, queue
         self._last_due_s = 0.0
-        self._bad = False
+        self._bad = self._copied = False
         self._loss, self._jitter, self._other = (Random(f"{seed}: {kind}") for kind in ("loss", "jitter", "other"))
         self._in_order: InOrder | None = None
         self._mixed = False  # packets may be due in another order than they came
-        self._configured: tuple[int, bool, bool] | None = None
+        self._configured: tuple[int, bool, int] | None = None
         self.set(_IDEAL)
 
     def configure(self, maxlen: int, path: PathPlan) -> list[tuple[int, int]]:
         """Set the queue and the path; returns packets (queue key, packet) that arrived meanwhile."""
         # Segments must be lost one by one: a lossy path gets its packets split, others may keep them whole.
-        wanted = (maxlen, path.is_whole and not path.reorder_percent, path.corrupt_percent > 0)
+        lossy = 0 < path.any_loss_percent < 100
+        copied = WHOLE_BYTES if path.corrupt_percent else HEADER_BYTES if lossy else 0
+        wanted = (maxlen, path.is_whole and not path.reorder_percent, copied)
         announced = []
         if wanted != self._configured:
             announced = self._socket.configure(self._queue, *wanted, bind=self._configured is None)
             self._configured = wanted
+        self._copied = copied > 0
         self.set(path)
         return announced
 
@@ -99,11 +102,20 @@ class Wire:
         """Put a packet on the wire, where it may be lost. Returns whether it is now the first to be due."""
         due_s = arrival_s + self.delay_s
         if not self.plain:
-            if self._is_lost():
+            # What came in fragments arrives only if each of them does, and as it was sent if each does.
+            frames = 1 if slot is None or not self._copied else self._socket.frames(slot)
+            lost = False
+            for _ in range(frames):
+                lost |= self._is_lost()
+            if lost:
                 self._socket.drop(self.key, packet)
                 self.lost += 1
                 return False
-            if self._corrupt and slot is not None and self._other.random() < self._corrupt:
+            if (
+                self._corrupt
+                and slot is not None
+                and any(self._other.random() < self._corrupt for _ in range(frames))
+            ):
                 self._flip_a_bit(packet, slot)
             if self._reorder and self.delay_s and self._other.random() < self._reorder:
                 self._socket.accept(self.key, packet, self.altered.pop(packet, b""))

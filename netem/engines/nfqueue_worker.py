@@ -15,13 +15,14 @@ import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import heapify, heappop, heappush, heapreplace
 from math import inf
 from time import monotonic
 from typing import Any
 
 from gannet.netem.child import Answers
-from gannet.netem.engines.nfqueue_socket import BATCH, QueueSocket
+from gannet.netem.engines.nfqueue_socket import BATCH, QueueSocket, mtu_bytes
 from gannet.netem.engines.nfqueue_wire import Wire, read_path
 from gannet.netem.links.plan import PathPlan
 from gannet.netem.process import RunQueue, die_with_parent, precise_timers, raise_priority
@@ -77,6 +78,7 @@ class Worker:
     def __init__(self, priority: str) -> None:
         self.priority = priority
         self.socket = QueueSocket()
+        self.device = ""
         self.wires: dict[str, Wire] = {}
         self.by_key: dict[int, Wire] = {}
         # (due time, queue) of the first packet of every wire that holds any; out of date where it is another's.
@@ -93,6 +95,8 @@ class Worker:
 
         With `release`, packets in flight wait no longer than the new delays.
         """
+        self.device = order["device"]
+        self._learn_mtu()
         for source, path in order["paths"].items():
             wire = self.wires.get(source)
             if wire is None:
@@ -115,12 +119,17 @@ class Worker:
         self.gather_s = min(_GATHER_S, _GATHER_SHARE * least_s)
         return {"priority": self.priority}
 
+    def _learn_mtu(self) -> None:
+        with suppress(OSError):  # the interface has gone, and its packets with it
+            self.socket.mtu_bytes = mtu_bytes(self.device)
+
     def classes(self, order: dict[str, Any]) -> dict[str, Any]:
         """Packets that each source's wire has lost, and those that it holds."""
         return {source: {"lost": wire.lost, "held": len(wire.packets)} for source, wire in self.wires.items()}
 
     def statistics(self, order: dict[str, Any]) -> dict[str, Any]:
         """Counts since the start and lateness since the last call."""
+        self._learn_mtu()
         lateness, self.lateness = self.lateness, Lateness()
         waited_s, self.reported_waited_s = self.waited_s - self.reported_waited_s, self.waited_s
         longest_wait_s, self.longest_wait_s = self.longest_wait_s, 0.0

@@ -1,19 +1,19 @@
 """From a plan to the commands that apply it. Pure: the commands returned here are all that is ever run.
 
-Uplink, at the sender's egress: a token bucket in front of an explicit buffer.
+Uplink, at the sender's egress: a token bucket in front of an explicit buffer, and in front of both a splitter.
 
-    DEV root ── htb of one class (up_bps) ── buffer
+    DEV root ── tbf (splits packets of many frames) ── htb of one class (up_bps) ── buffer
 
 Downlink, at the receiver's ingress. A fan-in of senders that each keep their own uplink would
 overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue, an IFB can.
 
-    engine nfqueue:  DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
+    engine nfqueue:  DEV ingress ── redirect ── IFB root ── tbf ── htb of one class (down_bps)
                                                             ├─ buffer, shared by all sources (down_queue: shared)
                                                             └─ htb (classifier by BPF: one class per source)
                                                                └─ buffer, per source
-                     then mangle INPUT, FORWARD ── one NFQUEUE per source ── a process that delays and drops
+                     then mangle PREROUTING ── one NFQUEUE per source ── a process that delays and drops
 
-    engine netem:    DEV ingress ── redirect ── IFB root ── htb of one class (down_bps)
+    engine netem:    DEV ingress ── redirect ── IFB root ── tbf ── htb of one class (down_bps)
                                                             └─ htb (classifier by BPF: one class per source)
                                                                └─ netem (delay, jitter, loss, reorder, corrupt)
                                                                   └─ buffer, per source
@@ -38,6 +38,8 @@ Offloads: TCP hands the device packets of many segments (GSO), which shapers and
 as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
 TCP itself obeys when it builds a packet (switching TSO off with ethtool only splits packets after the
 queue), so that is what is set, for connections opened from then on. `gro_max_size` keeps them apart on arrival.
+All other packets of many frames (UDP_SEGMENT, forwarded ones, older connections') are split in front of the queue by
+tbf, the only qdisc of those that every kernel has which does so (gannet.netem.shaping.tc.splitter).
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ from gannet.netem.shaping.tc import (
     new_classifier,
     path_seed,
     source_lines,
+    splitter,
     up_lines,
 )
 
@@ -158,6 +161,7 @@ def apply_commands(
     if old is None:
         tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
     tc += _changed([fence(plan)], [fence(old)] if old else [], [])
+    tc += _changed([splitter(plan.device, plan.segments)], [splitter(plan.device, old.segments)] if old else [], [])
     if now.up:
         built = before is not None and before.up
         tc += _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
@@ -248,10 +252,9 @@ def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) ->
 def _down(now: Applied, before: Applied | None) -> list[Line]:
     plan, old = now.plan, before.plan if before else None
     ifb = ifb_name(plan.device)
-    lines = list[Line]()
-    if old is None:
-        lines += [new_bucket(ifb)]
-    lines += _changed([bucket(ifb, plan.down_bps)], [bucket(ifb, old.down_bps)] if old else [], [])
+    lines = _changed([splitter(ifb, plan.segments)], [splitter(ifb, old.segments)] if old else [], [])
+    rate = bucket(ifb, plan.down_bps)
+    lines += _changed([rate], [bucket(ifb, old.down_bps)] if old else [], [new_bucket(ifb)])
     if before is not None and before.classified != now.classified:
         old = before = None  # below the bucket all is new
     top = (CLASSIFIER, OTHERS) if now.classified else (BUCKET, 1)

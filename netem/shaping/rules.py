@@ -11,8 +11,9 @@ from gannet.netem.shaping.tc import BUCKET
 # With more sources than this, there is a chain for each value of the last four bits of their addresses.
 FLAT_RULES = 8
 LEAVES = "0123456789abcdef"
-# What arrives for this node, and what it passes on: of both, duplicates only of the first, which TEE sends to itself.
-HOOKS = {"mangle": ("INPUT", "FORWARD"), "filter": ("INPUT",)}
+# Delays: of all that arrives, before fragments are put together, so that each is lost by itself as on a wire.
+# Duplicates: only of what is for this node, which TEE sends to itself.
+HOOKS = {"mangle": ("PREROUTING",), "filter": ("INPUT",)}
 
 
 def chain_name(device: str) -> str:

@@ -14,9 +14,9 @@ from ipaddress import IPv4Address
 from gannet.netem.links.jitter import TABLE_MOMENTS
 from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan, unsupported
 
-# Handles of the token bucket and of the classifier below it, and the class of what matches no source; above any
-# source's number. The bucket is the only class of its HTB.
-BUCKET, CLASSIFIER, OTHERS = 0xFFF0, 0xFFF1, 0xFFF2
+# Handles of the token bucket and of the classifier below it, the class of what matches no source, and the splitter
+# above the bucket; all above any source's number. The bucket is the only class of its HTB.
+BUCKET, CLASSIFIER, OTHERS, SPLITTER = 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3
 # The rate of a bucket that must not limit: a bucket once built stays, so that caps can come and go while packets
 # flow.
 UNLIMITED_BPS = 10**12
@@ -79,11 +79,23 @@ def bucket(device: str, rate_bps: int | None) -> Rate:
     return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)))
 
 
+def splitter(device: str, segments: int) -> str:
+    """The qdisc in front of a token bucket, which cuts packets that are longer than `segments` frames into frames.
+
+    TCP obeys the device's gso_max_segs; datagrams sent with UDP_SEGMENT (QUIC), forwarded packets, what a receiver
+    has merged (GRO) and TCP connections older than the links do not, and a queue takes or loses such a packet whole.
+    tbf cuts what is longer than its burst; its rate limits nothing, nor does its own buffer, which a token bucket
+    takes the place of. It counts frames as they cross the wire, which a device that takes packets of many does not.
+    """
+    limits = f"rate {UNLIMITED_BPS}bit burst {segments * FRAME_BYTES} limit {_UNLIMITED_BYTES}"
+    return f"qdisc replace dev {device} root handle {SPLITTER:x}: tbf {limits}"
+
+
 def new_bucket(device: str) -> str:
     """The qdisc that holds a token bucket. HTB, because tbf fills up whenever it is changed: rates that follow a
     trace would be exceeded by a burst at each step (17% at 1 Mbit/s and ten steps a second).
     """
-    return f"qdisc add dev {device} root handle {BUCKET:x}: htb default 1"
+    return f"qdisc add dev {device} parent {SPLITTER:x}:1 handle {BUCKET:x}: htb default 1"
 
 
 def queue_packets(queue: str, buffer_bytes: int, buffer_packets: int | None) -> int | None:

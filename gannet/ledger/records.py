@@ -40,9 +40,9 @@ class Step(StepStats):
 
 
 class LinkSample(Record):
-    """A node's link counters at one moment (a line of links.jsonl): bytes are totals since the interface
-    came up, drops since its queues were built; lateness (how long past its due time the engine released
-    packets) covers the time since the last line."""
+    """A node's link counters at one moment (a line of links.jsonl): bytes are totals of frames with their headers
+    since the links were first applied, drops since its queues were built; lateness (how long past its due time the
+    engine released packets) covers the time since the last line."""
 
     t_s: Seconds
     node: int

@@ -12,9 +12,9 @@ to later requests: links can be changed while it measures. The operations:
     interface    device                  its Ethernet address (`hardware`)
     clear                                remove everything
     read_back                            what is applied, how it differs from the plan, and `strangers` dropped
-    counters                             interface bytes, packets and drops, backlog, by source (`classes`) too, TCP
-                                         segments, the clock, and since the last call: lateness, round trips to
-                                         watched peers, `repairs`; `broken` while one fails
+    counters                             interface bytes and packets by frame, drops, backlog, by source (`classes`)
+                                         too, TCP segments, the clock, and since the last call: lateness, round
+                                         trips to watched peers, `repairs`; `broken` while one fails
     watch        peers, interval_s       echo each peer (by address) now and then; no peers: stop
     probe_serve  address                 answer probes until the agent ends
     probe        kind, …                 measure one path (see gannet.netem.agent.probe); blocks until measured
@@ -41,6 +41,7 @@ from gannet.netem.agent.rtt_watch import Watch
 from gannet.netem.agent.sysctls import link_settings
 from gannet.netem.child import Answers, Child, ChildError
 from gannet.netem.engines.base import Engine, EngineError, read_buckets, strangers
+from gannet.netem.engines.frame_counts import FrameCounts
 from gannet.netem.engines.netem import NetemEngine
 from gannet.netem.engines.nfqueue import NfqueueEngine
 from gannet.netem.links.plan import InterfacePlan
@@ -54,19 +55,6 @@ _PROBES: dict[str, Callable[..., dict[str, Any]]] = {
     "delays": probe.measure_delays,
     "rate": probe.measure_rate,
 }
-
-
-def interface_counters(device: str) -> dict[str, int]:
-    """Bytes, packets and drops of a device of this namespace since it was created."""
-    for line in Path("/proc/self/net/dev").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() == device:
-            values = [int(value) for value in rest.split()]
-            fields = ("rx_bytes", "rx_packets", "rx_errors", "rx_dropped")
-            received = dict(zip(fields, values[:4], strict=True))
-            sent = dict(zip(("tx_bytes", "tx_packets", "tx_errors", "tx_dropped"), values[8:12], strict=True))
-            return {**received, **sent}
-    raise EngineError(f"no interface {device} in this network namespace")
 
 
 def tcp_counters() -> dict[str, int]:
@@ -89,6 +77,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.reconciler = Reconciler(_ENGINES)
+        self.counts = FrameCounts()
         self.probe_server: Child | None = None
         self.watching: Watch | None = None
 
@@ -140,7 +129,7 @@ class Agent:
         assert engine is not None
         found: dict[str, Any] = {"clock_ns": time.monotonic_ns(), "broken": broken}
         if broken is None:
-            found |= interface_counters(plan.device)
+            found |= self.counts.read(plan.device)
             for direction, bucket in read_buckets(plan.device).items():
                 found[f"dropped_{direction}"] = bucket["dropped"] if bucket else 0
                 found[f"backlog_bytes_{direction}"] = bucket["backlog_bytes"] if bucket else 0

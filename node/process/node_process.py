@@ -31,8 +31,9 @@ from gannet.node.process.last_step import LastStep
 from gannet.node.process.meeting import Meeting
 from gannet.node.process.metrics import NodeMetrics
 from gannet.node.process.returns import Returns
+from gannet.node.process.sent_bytes import SentBytes
 from gannet.node.process.step_reports import StepReports
-from gannet.node.process.usage import proportional_set_mb, transmitted_bytes
+from gannet.node.process.usage import proportional_set_mb
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.traffic.players import steps_between
@@ -256,11 +257,11 @@ class _Life:
         log.info("training starts")
         exchange.counters.begin(incoming | outgoing, worker.rounds)
         metrics.begin(incoming, outgoing, exchange.counters.read)
-        device = self._place.mesh_device
-        sent_before = (peers.codec_bytes, exchange.grpc_bytes, transmitted_bytes(device))
+        wire = SentBytes(self._place.mesh_device)
+        sent_before = (peers.codec_bytes, exchange.grpc_bytes)
         meter = Meter(
             clock=time.monotonic,
-            network=lambda: (exchange.grpc_bytes, transmitted_bytes(device)),
+            network=lambda: (exchange.grpc_bytes, wire.read()),
         )
         clock = WallClock(exchange, meter, config.pace_s_of(worker.rank), self._collective, self._returns.meet)
         self._reports = StepReports(
@@ -278,7 +279,7 @@ class _Life:
             memory_mb=proportional_set_mb(),
             codec_bytes=peers.codec_bytes - sent_before[0],
             grpc_bytes=exchange.grpc_bytes - sent_before[1],
-            interface_bytes=transmitted_bytes(device) - sent_before[2],
+            interface_bytes=wire.read(),
         )
         self._in_loop(self._line.settle())
         self._line.post(finished=finished)

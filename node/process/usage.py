@@ -1,4 +1,4 @@
-"""Resource usage of this process by the kernel's count: processor time, waits for a processor, memory, bytes sent."""
+"""Resource usage of this process by the kernel's count: processor time, waits for a processor, memory."""
 
 from __future__ import annotations
 
@@ -50,17 +50,6 @@ def throttled_seconds(root: Path = Path("/sys/fs/cgroup")) -> float:
             continue
         return sum(int(value) for name, value in lines if name == field) / per_second
     return 0.0
-
-
-def transmitted_bytes(device: str | None) -> int:
-    """The kernel's transmit counter of a device in this process's network namespace, bytes."""
-    if device is None:
-        return 0
-    for line in Path("/proc/self/net/dev").read_text().splitlines():
-        name, _, counters = line.partition(":")
-        if name.strip() == device:
-            return int(counters.split()[8])
-    raise OSError(f"no network device {device!r} in this namespace to count bytes on")
 
 
 def proportional_set_mb() -> float:

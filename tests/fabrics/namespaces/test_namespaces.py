@@ -88,6 +88,15 @@ def test_three_byte_counts_agree(real: Ran, arm: str) -> None:
     assert 1.03 * grpc <= interface <= 1.16 * grpc + 60_000
 
 
+def test_three_byte_counts_agree_on_a_fast_profile(tmp_path: Path) -> None:
+    """Packets hold up to 40 segments there, and each frame has its header all the same."""
+    ran = gannet(tmp_path, ["run"], links={"profile": "wan-eu"}, task={"loss": "hinge", "width": 32})
+    assert ran.status == 0, ran.output
+    codec, grpc, interface = (ran.summary()[f"bytes_{layer}"] for layer in ("codec", "grpc", "interface"))
+    assert codec <= grpc <= 1.02 * codec + 3000
+    assert 1.04 * grpc <= interface <= 1.1 * grpc + 60_000
+
+
 def test_control_metrics_and_snapshots_never_cross_the_shaped_link(tmp_path: Path) -> None:
     """Invariant 5: nodes that exchange nothing report, snapshot and serve metrics; the mesh stays silent."""
     ran = gannet(tmp_path, ["run"], algorithm={"name": "local"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,10 @@ def uplink_class_bytes(lab: Lab, rank: int = 0) -> int:
     )
     assert shown
     return int(shown[1])
+
+
+def device_bytes(lab: Lab, rank: int = 0) -> int:
+    return int(json.loads(lab.sandbox.run("ip -s -j link show mesh0", f"node{rank}"))[0]["stats64"]["tx"]["bytes"])
 
 
 @pytest.mark.parametrize("mbit", [1, 10, 100])
@@ -116,3 +120,42 @@ def test_each_fragment_is_corrupted_by_itself(lab: Lab, engine: str, tracking: b
     count = 1000
     low, high = binomial_interval(count, 0.9**6, confidence(engine))
     assert low <= sent(lab, count, 1, 8000, 2, "single")[8000] <= high
+
+
+def test_bytes_sent_are_those_of_the_frames(lab: Lab, engine: str) -> None:
+    """On a fast link, whose packets hold up to 40 segments: a device counts one header for each of these."""
+    lab.apply(engine, [node_plan(rank, 1000 * MBIT, 1000 * MBIT) for rank in range(2)])
+    counted = lab.agents[0].request("counters")["tx_bytes"], lab.agents[1].request("counters")["rx_bytes"]
+    classes, device = uplink_class_bytes(lab), device_bytes(lab)
+    goodput_bps = lab.tcp_bps(0, 1, 2, "128K")
+    assert goodput_bps > 0
+    by_class = uplink_class_bytes(lab) - classes
+    tx = lab.agents[0].request("counters")["tx_bytes"] - counted[0]
+    rx = lab.agents[1].request("counters")["rx_bytes"] - counted[1]
+    assert tx == by_class and 0.99 * tx <= rx <= tx + 100_000  # some may have been lost
+    assert device_bytes(lab) - device < 0.97 * tx  # what it takes the device for
+
+
+def test_bytes_never_fall_when_queues_are_made_anew(lab: Lab, engine: str) -> None:
+    plans = [node_plan(rank, 10 * MBIT, 10 * MBIT, delay_ms=1) for rank in range(2)]
+
+    def change(what: Callable[[], object]) -> None:
+        before = lab.agents[0].request("counters")
+        what()
+        after = lab.agents[0].request("counters")
+        assert before["tx_bytes"] <= after["tx_bytes"] <= before["tx_bytes"] + 10_000
+        assert before["rx_bytes"] <= after["rx_bytes"] <= before["rx_bytes"] + 10_000
+
+    lab.apply(engine, plans)
+    begun = lab.agents[0].request("counters")["tx_bytes"]
+    total = 0
+    for what in (
+        lambda: lab.apply(engine, [node_plan(0, None, None), plans[1]]),
+        lambda: lab.apply(engine, [node_plan(0, 500 * MBIT, 500 * MBIT), plans[1]]),
+        lambda: lab.sandbox.run("tc qdisc del dev mesh0 root", "node0"),
+        lambda: (lab.agents[0].request("clear"), lab.apply(engine, plans)),
+    ):
+        sent(lab, 1, 8, 1000, 0, "single")
+        total += 8 * (1000 + HEADERS)
+        change(what)
+    assert lab.agents[0].request("counters")["tx_bytes"] - begun == pytest.approx(total, abs=5_000)

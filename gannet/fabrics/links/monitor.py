@@ -29,6 +29,7 @@ from gannet.netem.measure.bad_intervals import (
 from gannet.netem.process import clock_name
 
 _ENGINE_COUNTS = ("released", "late", "overruns", "refused_verdicts")
+_TOTALS = ("tx_bytes", "rx_bytes")
 _TCP_COUNTS = {"tcp_sent": "segments", "tcp_retransmitted": "retransmitted"}
 # An answer that took longer does not show well enough when the agent read its clock.
 _CLOCK_ANSWER_NS = 20_000_000
@@ -60,6 +61,7 @@ class LinkMonitor:
         self._repaired: list[BadWindow] = []
         self._broken: dict[int, tuple[float, str]] = {}  # since when, and what is wrong
         self._strangers: dict[int, tuple[int, float]] = {}  # packets told of, and when
+        self._counted: dict[tuple[int, str], tuple[int, int]] = {}  # last reading of a total, and what went before it
         self._pending: dict[int, Future[None]] = {}
 
     def begin(self, clocks: Mapping[int, str]) -> None:
@@ -119,7 +121,11 @@ class LinkMonitor:
         self._tell_strangers(rank, counters["strangers"], t_s)
         grown = _grown(before, counters)
         self._totals[rank].update({key: grown[key] for key in _ENGINE_COUNTS})
-        line = {**link_line(counters), **{name: grown[key] for key, name in _TCP_COUNTS.items()}}
+        line = {
+            **link_line(counters),
+            **self._going_on(rank, counters),
+            **{name: grown[key] for key, name in _TCP_COUNTS.items()},
+        }
         line["rtt_ms"] = {str(self._rank_of[peer]): ms for peer, ms in counters["rtt_ms"].items()}
         line["classes"] = {
             str(source): counted
@@ -131,6 +137,17 @@ class LinkMonitor:
             window = BadWindow(rank, from_s, to_s, what)
             self._windows.append(window)
             self._tell_window(window)
+
+    def _going_on(self, rank: int, counters: Mapping[str, Any]) -> dict[str, int]:
+        """The byte totals of a node, which go on when its agent is started again and counts from zero."""
+        totals = {}
+        for name in _TOTALS:
+            if name in counters:
+                last, before = self._counted.get((rank, name), (0, 0))
+                before += last if counters[name] < last else 0
+                self._counted[rank, name] = counters[name], before
+                totals[name] = before + counters[name]
+        return totals
 
     def _tell_repairs(self, rank: int, counters: Mapping[str, Any], t_s: float) -> None:
         """Record the agent's repairs since the last reading; its clock may differ from ours."""
@@ -171,9 +188,7 @@ def _grown(before: Mapping[str, Any], counters: Mapping[str, Any]) -> dict[str, 
 
 def link_line(counters: Mapping[str, Any]) -> dict[str, Any]:
     """An agent's counters as the run folder has them: both directions' drops and backlog in one figure."""
-    kept = {
-        k: v for k, v in counters.items() if k in ("tx_bytes", "rx_bytes") or k.startswith(("late_", "run_queue"))
-    }
+    kept = {k: v for k, v in counters.items() if k in _TOTALS or k.startswith(("late_", "run_queue"))}
     return {
         **kept,
         "dropped": counters["dropped_up"] + counters["dropped_down"],

@@ -119,6 +119,11 @@ def test_an_agent_that_is_killed_is_started_again_and_the_run_continues(tmp_path
     assert not summary["trusted"] and "Traceback" not in output
     reasons = json.loads((run / "certificate.json").read_text())["reasons"]
     assert any("its link agent was lost" in reason for reason in reasons), (reasons, summary)
+    # Each node's bytes go on, although the new agent and its queues count from zero.
+    read = [json.loads(line) for line in (run / "links.jsonl").read_text().splitlines()]
+    for rank in range(4):
+        totals = [line["tx_bytes"] for line in read if line.get("node") == rank and "tx_bytes" in line]
+        assert totals == sorted(totals) and totals[-1] > totals[0]
     wait_until(lambda: not processes(str(tmp_path)))
 
 

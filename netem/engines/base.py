@@ -116,7 +116,7 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
 
 def strangers(device: str) -> int:
     """IPv4 packets that arrived on a device since its links were built, from no address of the plan, and were
-    dropped (see gannet.netem.shaping.tc.fence).
+    dropped (see gannet.netem.shaping.programs.fence).
     """
     return sum(node.dropped for node in netlink.qdiscs(device) if node.kind == "ingress")
 

@@ -22,7 +22,7 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
 
     both:            filter INPUT ── TEE of some packets to this node itself (duplicate)
                      DEV ingress ── in front of all, a BPF program that drops what belongs to no path (IPv6, VLANs,
-                     ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.tc.fence)
+                     ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.programs)
 
 Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
 send buffer and TCP would throttle itself. Where sources have buffers of their own, HTB takes turns between them
@@ -51,6 +51,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan
+from gannet.netem.shaping.programs import classify, fence
 from gannet.netem.shaping.rules import (
     FLAT_RULES,
     HOOKS,
@@ -71,9 +72,7 @@ from gannet.netem.shaping.tc import (
     Line,
     Rate,
     bucket,
-    classify,
     down_buffer,
-    fence,
     has_table,
     new_bucket,
     new_class,

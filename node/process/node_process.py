@@ -292,7 +292,11 @@ class _Life:
         fetch = self._order("fetch_state").fetch_state
         addresses = list(fetch.mesh_addresses)
         self._in_loop(exchange.connect(addresses, peers))
-        data = self._in_loop(exchange.fetch_state(addresses[fetch.neighbour]))
+        try:
+            data = self._in_loop(exchange.fetch_state(addresses[fetch.neighbour]))
+        except grpc.aio.AioRpcError as error:  # that neighbour may be lost by now: the controller starts another try
+            why = f"{error.code().name}: {error.details()}"
+            raise RunAborted(f"the state of rank {fetch.neighbour} did not come: {why}") from None
         state = Checkpoint.unpack(data, f"state of node {fetch.neighbour}")
         self._line.post(state_fetched=control_pb2.StateFetched())
         enter = self._order("enter").enter

@@ -78,6 +78,7 @@ class ForkServer:
         except queue.Empty:
             raise RuntimeError(f"the fork server did not answer within {timeout_s} s") from None
         if isinstance(news, ChildError):
+            self._news.put(news)  # whatever is asked next has the same answer
             raise RuntimeError(f"{news}; see its error above") from news
         if key not in news:
             raise RuntimeError(f"the fork server answered {news}, which has no {key!r}")

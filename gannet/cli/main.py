@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
 from gannet.cli.running import (
     Commands,
+    alone_in,
     console,
     errors_as_messages,
     execute_spec,
@@ -157,9 +159,9 @@ def resume(
     """Resume from the latest checkpoint (checkpoint_every in the spec), bit for bit as if never interrupted."""
     from gannet.experiment.resume import resume_plan
 
-    with errors_as_messages():
+    with errors_as_messages(), alone_in(folder):
         plan = resume_plan(folder, allow_changes, stop or ())
-    execute_spec(plan.comparison, plan.folder, plan)
+        execute_spec(plan.comparison, plan.folder, plan)
 
 
 @app.command()
@@ -177,7 +179,7 @@ def report(
     """Write the report of a finished comparison or run again."""
     from gannet.experiment.compare import report_on, score_again
 
-    with errors_as_messages():
+    with errors_as_messages(), alone_in(folder) if rescore else nullcontext():
         faults = score_again(folder, console) if rescore else 0
         path = report_on(folder, console)
         if path.parent != folder:
@@ -212,7 +214,7 @@ def score(
     wishes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if metrics is not None:
         wishes["metrics"] = [name.strip() for name in metrics.split(",")]
-    with errors_as_messages():
+    with errors_as_messages(), alone_in(folder):
         faults = score_again(folder, console, wishes)
         path = report_on(folder, console)
         if path.parent != folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from gannet.experiment.folders import new_folder
 from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
 from gannet.ledger.full_disk import FULL
+from gannet.ledger.lock import held, results_of
 from gannet.netem import yaml12
 from gannet.spec.load import SpecError, load_spec
 from gannet.spec.run_spec import ComparisonSpec
@@ -64,10 +65,11 @@ def execute_spec(
 ) -> None:
     """Run on the fabric of its arms (in containers, or here), and end the command with the run's status.
 
-    `trackers`: kinds of experiment trackers to log to; runs in containers are logged once they have ended.
+    `trackers`: kinds of experiment trackers to log to; runs in containers are logged once they have ended. With a
+    `plan`, the caller is `alone_in` its folder.
     """
     kinds = {arm.fabric: arm.fabric_kind for arm in comparison.arms.values()}
-    with errors_as_messages(), _without_empty(folder):
+    with errors_as_messages(), _without_empty(folder), held(folder) if plan is None else nullcontext():
         if plan is not None and not all(kind.resumable for kind in kinds.values()):
             fail(f"{folder}: runs on containers cannot be resumed yet; run the spec again")
         launched = next((kind.launch for kind in kinds.values() if kind.launch is not None), None)
@@ -135,6 +137,14 @@ def _without_empty(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             folder.rmdir()  # which one with something in it refuses
         raise
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """While no other command trains or scores in that folder of results. What is no folder is left to the command.
+
+    Raises FolderBusy.
+    """
+    return held(results_of(folder)) if folder.is_dir() else nullcontext()
 
 
 class Commands(TyperGroup):

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.console import Console
 from gannet.experiment.compare import execute
 from gannet.experiment.folders import fresh_folder
 from gannet.fabrics.containers.fabric import ContainersFabric
+from gannet.ledger.lock import FolderBusy, held
 from gannet.spec.load import load_spec
 
 RESULTS = Path("/runs")
@@ -49,7 +50,11 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
     token = environment.get("GANNET_TOKEN", "")
     if not token.isascii():
         raise ServeError("GANNET_TOKEN: plain ASCII characters only, or gRPC cannot carry it")
-    with ContainersFabric(token, fabric) as containers, closing(MetricsSink(quality=True)) as metrics:
+    with (
+        ContainersFabric(token, fabric) as containers,
+        closing(MetricsSink(quality=True)) as metrics,
+        ExitStack() as stack,
+    ):
         metrics.serve("0.0.0.0", _METRICS_PORT)
         wanted = environment.get("GANNET_NODES", "")
         if wanted and not (wanted.isdigit() and int(wanted) > 0):
@@ -62,6 +67,8 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
         comparison = load_spec(source, overrides, {"nodes": nodes})
         folder = fresh_folder(Path(out), _slug(comparison.name)) if out.endswith("/") else Path(out)
         console.print(f"{nodes} nodes; results in {folder}", markup=False)
+        with suppress(FolderBusy):  # the command on the host that started these containers may hold it
+            stack.enter_context(held(folder))
         return execute(comparison, folder, console, {fabric: containers}, [metrics])
 
 

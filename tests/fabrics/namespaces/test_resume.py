@@ -17,7 +17,7 @@ from gannet.experiment.job import job_of
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.run_spec import RunSpec
-from tests.support.gannet import QUICK, Ran, net, processes, resume, start, start_resume
+from tests.support.gannet import QUICK, Ran, in_folder, net, processes, resume, start, start_resume
 from tests.support.patience import wait_until
 from tests.support.runs import Memory
 
@@ -92,6 +92,10 @@ def test_a_change_by_hand_is_not_forgotten_when_the_run_is_killed(tmp_path: Path
     kept = CheckpointFolder(run, 3)
     try:
         wait_until("two checkpoints", lambda: len(kept.whole()) >= 2)
+        for command in ("resume", "score"):
+            second = in_folder(tmp_path, command)
+            assert second.status == 2 and "/out: `gannet run " in second.output, second.output
+            assert f"still works in this folder (process {process.pid}, since" in second.output
         assert net("apply", "datacenter", XDG_STATE_HOME=str(tmp_path / "state")).returncode == 0
         before = kept.whole()[-1]
         wait_until("a later checkpoint", lambda: kept.whole()[-1] > before)

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -174,9 +175,20 @@ def _advice(root: bool, error: OSError) -> str:
 
 
 def own_as_caller(folder: Path) -> None:
-    """Under sudo, make the calling user the owner of the results."""
+    """Under sudo, make the calling user the owner of the results; of a link itself, never of what it points to.
+
+    Folders are entered through their descriptors, so that a link which takes a folder's place meanwhile is not
+    followed; a file that has another name elsewhere is left alone.
+    """
     uid, gid = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
-    if os.geteuid() == 0 and uid and gid and not rootless():
-        made_here = [folder.parent] if folder.parent.name == "runs" and folder.parent.stat().st_uid == 0 else []
-        for path in [*made_here, folder, *folder.rglob("*")]:
-            os.chown(path, int(uid), int(gid))
+    if os.geteuid() != 0 or not uid or not gid or rootless():
+        return
+    owner = int(uid), int(gid)
+    if folder.parent.name == "runs" and folder.parent.stat(follow_symlinks=False).st_uid == 0:
+        os.chown(folder.parent, *owner, follow_symlinks=False)  # made here
+    os.chown(folder, *owner, follow_symlinks=False)
+    for _, folders, files, at in os.fwalk(folder):
+        for name in (*folders, *files):
+            found = os.stat(name, dir_fd=at, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                os.chown(name, *owner, dir_fd=at, follow_symlinks=False)

@@ -20,10 +20,20 @@ _SCHEMA = {  # YAML 1.2.2, section 10.3.2; `<<`, of version 1.1, merges mappings
     "merge": re.compile(r"<<"),
 }
 _TAG = "tag:yaml.org,2002:"
+# What no text by a person or by `dump` comes near. Aliases take no memory here, but whatever walks, checks or prints
+# the value afterwards meets each of them in full: ten lines of ten aliases each are 10,000,000,000 values.
+MOST_LEVELS = 100
+MOST_ALIASED = 100_000
+LEAST, MOST = -(2**63), 2**63 - 1
+_MOST_DIGITS = 100  # of a number with zeros before it
 
 
 def load(text: str) -> Any:
-    """The content of a YAML text. Raises YAMLError for whatever is wrong, also for a key that appears twice."""
+    """The content of a YAML text. Raises YAMLError for whatever is wrong, also for a key that appears twice.
+
+    And for what only an attack or a slip holds: nesting over MOST_LEVELS, whole numbers of more than 64 bits, a value
+    within itself, and aliases that stand for more than MOST_ALIASED values.
+    """
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -45,6 +55,21 @@ def dump(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
+    _level = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse what is nested too deep, before Python's own limit does."""
+        if self._level >= MOST_LEVELS:
+            raise _refused(f"nested deeper than {MOST_LEVELS} levels", self.peek_event())  # type: ignore[no-untyped-call]
+        self._level += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+        finally:
+            self._level -= 1
+        if self._level == 0 and node is not None:
+            _check_aliases(node)
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that appears twice: the second would silently replace the first."""
         seen: set[Any] = set()
@@ -64,7 +89,10 @@ class _Loader(yaml.SafeLoader):
         text = str(self.construct_scalar(node))
         if not _INT.fullmatch(text):
             raise yaml.constructor.ConstructorError(None, None, f"no whole number: {text!r}", node.start_mark)
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        number = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) <= _MOST_DIGITS else None
+        if number is None or not LEAST <= number <= MOST:
+            raise _refused("a whole number of more than 64 bits", node)
+        return number
 
     def float_of(self, node: yaml.ScalarNode) -> float:
         """A decimal number, `.inf`, `-.inf` or `.nan`."""
@@ -72,6 +100,39 @@ class _Loader(yaml.SafeLoader):
         if not _FLOAT.fullmatch(text):
             raise yaml.constructor.ConstructorError(None, None, f"no number: {text!r}", node.start_mark)
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _refused(what: str, at: Any) -> yaml.YAMLError:
+    """An error that says where, on one line."""
+    return yaml.YAMLError(f"line {at.start_mark.line + 1}: {what}")
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Refuse aliases that stand for more than MOST_ALIASED values in all, and one within what it stands for."""
+    values: dict[int, int] = {}  # by node, itself and all below; 0 while it is being counted
+    aliased = 0
+
+    def count(node: yaml.Node) -> int:
+        nonlocal aliased
+        if id(node) in values:
+            found = values[id(node)]
+            if not found:
+                raise _refused("a value that contains itself", node)
+            aliased += found
+            if aliased > MOST_ALIASED:
+                raise _refused(f"aliases of this value stand for more than {MOST_ALIASED} values in all", node)
+            return found
+        values[id(node)] = 0
+        inner = getattr(node, "value", ())
+        below = 0
+        if isinstance(node, yaml.MappingNode):
+            below = sum(count(key) + count(value) for key, value in inner)
+        elif isinstance(node, yaml.SequenceNode):
+            below = sum(map(count, inner))
+        values[id(node)] = 1 + below
+        return 1 + below
+
+    count(root)
 
 
 _Loader.yaml_implicit_resolvers = {}  # none of version 1.1

@@ -15,6 +15,7 @@ from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces import sandbox
 from gannet.netem import yaml12
 from gannet.netem.links.profile import list_profiles
+from gannet.netem.regular import check_regular
 from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
 from gannet.spec.run_spec import RunSpec
 
@@ -54,8 +55,8 @@ def _is_profile(source: str) -> bool:
     if not source.endswith((".yaml", ".yml")):
         return source in list_profiles() or source not in shipped_specs()
     try:
-        data = yaml12.load(Path(source).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        data = yaml12.load(check_regular(Path(source)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return True  # load_profile reports the error
     return not (isinstance(data, dict) and _SPEC_KEYS & data.keys())
 

@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gannet.netem import yaml12
+from gannet.netem.regular import check_regular
 
 Model = TypeVar("Model")
 
@@ -28,8 +29,10 @@ def read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
     if not path.exists():
         return "", {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text = check_regular(path).read_text(encoding="utf-8")
         content = yaml12.load(text)
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise LedgerError(f"{path}: not text in UTF-8: {error}") from error
     except yaml.YAMLError as error:
@@ -46,8 +49,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(check_regular(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # also of a number of thousands of digits, or as many brackets
         where = f" line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise LedgerError(f"{path}{where}: not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -59,13 +64,17 @@ def lines(path: Path, notes: list[str], cut_allowed: bool) -> Iterator[tuple[int
     """Yield (line number, object) of a JSON-lines file; nothing when it is missing."""
     if not path.exists():
         return
-    with path.open("rb") as stream:
+    try:
+        opened = check_regular(path).open("rb")
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror}") from error
+    with opened as stream:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if cut_allowed and not line.endswith(b"\n"):
                     notes.append(f"{path.name} ends in half a line ({number}): it was cut off there")
                     return

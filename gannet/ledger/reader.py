@@ -27,6 +27,7 @@ from gannet.ledger.records import (
     Step,
     Summary,
 )
+from gannet.netem.regular import check_regular
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SEED_FOLDER = re.compile(r"seed-(-?\d+)$")
@@ -297,6 +298,10 @@ def _images(folder: Path, times: dict[int, float]) -> tuple[Image, ...]:
         match = IMAGE_NAME.search(path.name)
         if match is None:
             raise LedgerError(f"{path}: an image must be called step-<number>.png")
+        try:
+            check_regular(path)
+        except OSError as error:
+            raise LedgerError(f"{path}: {error.strerror}") from error
         with path.open("rb") as stream:
             if stream.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
                 raise LedgerError(f"{path}: this is not a PNG image")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gannet.ledger.files import LedgerError
+from gannet.netem.regular import check_regular
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def step_of(folder: Path) -> int:
 @contextmanager
 def _whole(path: Path) -> Iterator[None]:
     try:
+        check_regular(path)
         yield
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise LedgerError(

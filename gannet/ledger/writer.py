@@ -30,6 +30,7 @@ from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.ledger.snapshots import step_of
 from gannet.netem import yaml12
 from gannet.netem.measure.certificate import Certificate
+from gannet.netem.regular import check_regular
 from gannet.node.training.meter import LAYERS, StepStats
 from gannet.spec.run_spec import RunSpec
 
@@ -246,10 +247,10 @@ def now() -> str:
 def _kept(path: Path, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """The wanted lines of a .jsonl file, which then has no others. A line cut short by a crash is dropped."""
     kept = []
-    for text in path.read_bytes().splitlines() if path.exists() else ():
+    for text in check_regular(path).read_bytes().splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if wanted(line):
             kept.append(line)

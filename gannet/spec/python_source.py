@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gannet.node.plugins import with_source
+from gannet.node.regular import check_regular
 
 FIELDS = ("task", "algorithm", "codec", "topology")
 """Fields of a spec that may be `{name: python, file: …}`; all but the task may also be set per player."""
@@ -60,7 +61,7 @@ def _with_text(value: Any, field: str, folder: Path, chosen: bool) -> Any:
         return own
     path = folder / Path(own["file"]).expanduser()
     try:
-        text = path.read_text(encoding="utf-8")
+        text = check_regular(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise SourceMissing(f"{field}.file: {path}: {why}; the path is relative to the spec's folder") from None

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from gannet.netem.links.plan import Edge
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
+from gannet.netem.regular import check_regular
 
 REGIONS_FOLDER = Path(__file__).parents[1] / "regions"
 _LONGEST_MS = 60_000
@@ -196,7 +197,7 @@ def _build(path: Path | None, data: Mapping[str, Any]) -> LinkMatrix:
 def _read_csv(path: Path) -> tuple[tuple[str, ...], list[list[float | None]]]:
     """Names (none, or those of rows and columns alike) and cells of a CSV. Lines that begin with # are comments."""
     try:
-        if path.stat().st_size > _LARGEST_CSV_BYTES:
+        if check_regular(path).stat().st_size > _LARGEST_CSV_BYTES:
             raise MatrixError(f"{path}: larger than {_LARGEST_CSV_BYTES} bytes")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         table = [[cell.strip() for cell in row] for row in csv.reader(ln for ln in lines if ln[:1] not in ("", "#"))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from gannet.netem.links.trace import Trace, TraceError
 from gannet.netem.links.trace_csv import parse_csv
 from gannet.netem.links.trace_mahimahi import parse_mahimahi
+from gannet.netem.regular import check_regular
 
 TRACE_FOLDER = Path(__file__).parents[1] / "traces"
 _LARGEST_FILE_BYTES = 64 * 2**20
@@ -51,7 +52,7 @@ def load_trace(name_or_path: str | Path, bin_ms: int = 100) -> Trace:
 
 def _read(path: Path) -> str:
     try:
-        size = path.stat().st_size
+        size = check_regular(path).stat().st_size
         text = path.read_text(encoding="utf-8") if size <= _LARGEST_FILE_BYTES else ""
     except FileNotFoundError:
         raise TraceError(f"no trace file at {path}") from None

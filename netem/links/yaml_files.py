@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gannet.netem import yaml12
+from gannet.netem.regular import check_regular
 
 _LARGEST_BYTES = 2**18
 _MOST_VALUES = 200_000
@@ -27,7 +28,7 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
     `example` is a line that the file could contain, for messages. Raises DocumentError.
     """
     try:
-        size = path.stat().st_size
+        size = check_regular(path).stat().st_size
         if size > _LARGEST_BYTES:
             raise DocumentError(f"{path}: {size} bytes is more than such a file may have ({_LARGEST_BYTES})")
         data = yaml12.load(path.read_text(encoding="utf-8"))

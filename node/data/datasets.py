@@ -28,6 +28,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.data.image_folder import ImageFolder, list_folder, read_images, survey
 from gannet.node.data.shard import Shard
 from gannet.node.data.sharding import partition
+from gannet.node.regular import check_regular
 
 EMBEDDED_SHA256 = "1064eff4cef408fe773c6040772d7cb7c114c2d2b60accb705d268cbecb8d44e"
 _UNREADABLE_NAMED = 100
@@ -210,7 +211,7 @@ def _idx(root: Path, train: bool) -> _Source:
     """The compressed idx files as published, and as Debian's dataset-fashion-mnist installs them."""
 
     def read(kind: str, header_bytes: int) -> NDArray[np.uint8]:
-        content = gzip.decompress(_idx_path(root, train, kind).read_bytes())
+        content = gzip.decompress(check_regular(_idx_path(root, train, kind)).read_bytes())
         return np.frombuffer(content, np.uint8, offset=header_bytes)
 
     return _Source(read("images-idx3", 16).reshape(-1, 28, 28), read("labels-idx1", 8).astype(np.int64))

@@ -49,8 +49,10 @@ def list_folder(root: Path) -> ImageFolder:
     others = Counter(f"{path.suffix} in no class folder" if _is_image(path) else path.suffix for path in loose)
     for label, folder in enumerate(folders):
         found = list(_below(folder))
-        images = [path for path in found if _is_image(path)]
-        others.update(path.suffix for path in found if not _is_image(path))
+        special = {path for path in found if path.exists() and not path.is_file()}
+        images = [path for path in found if _is_image(path) and path not in special]
+        others.update(path.suffix for path in found if not _is_image(path) and path not in special)
+        others.update({"that are no files but pipes, sockets or devices": len(special)} if special else {})
         files += images
         labels += [label] * len(images)
         if not images:

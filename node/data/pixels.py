@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from gannet.node.regular import check_regular
+
 ValueRange = tuple[float, float] | Literal["file"] | None
 
 _PLAIN = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
@@ -40,7 +42,7 @@ def read_pixels(path: Path, value_range: ValueRange = None) -> Pixels:
     """
     try:
         # From memory: of a file that it maps, Pillow 13.0.0 turns the shape and not the pixels (see findings/).
-        with Image.open(io.BytesIO(path.read_bytes())) as opened:
+        with Image.open(io.BytesIO(check_regular(path).read_bytes())) as opened:
             _check_frames(opened)
             halved = ";16" in str(opened.tile)  # Pillow keeps the upper 8 bits of 16-bit colour
             opened.load()

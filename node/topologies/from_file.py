@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from gannet.node.regular import check_regular
 from gannet.node.topologies.setting import TopologySetting
 from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached, takes_turns
 
@@ -42,7 +43,7 @@ class FileTopology(TopologySetting):
         if not isinstance(values, dict) or "content" in values or not isinstance(values.get("path"), str):
             return values
         try:
-            return {**values, "content": Path(values["path"]).read_text(encoding="utf-8")}
+            return {**values, "content": check_regular(Path(values["path"])).read_text(encoding="utf-8")}
         except OSError as error:
             raise ValueError(f"cannot read {values['path']}: {error.strerror}") from None
         except UnicodeDecodeError:

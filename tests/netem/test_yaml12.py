@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet.netem.links.profile import load_profile
-from gannet.netem.yaml12 import dump, load
+from gannet.netem.yaml12 import LEAST, MOST, MOST_ALIASED, MOST_LEVELS, dump, load
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,48 @@ def test_whatever_is_wrong_is_one_kind_of_error(text: str) -> None:
         load(text)
 
 
+def test_nesting_has_an_end() -> None:
+    deepest = load("[" * MOST_LEVELS + "]" * MOST_LEVELS)
+    while deepest:
+        (deepest,) = deepest
+    with pytest.raises(yaml.YAMLError, match=f"^line 3: nested deeper than {MOST_LEVELS} levels$"):
+        load("a:\n  b: 1\n  c: " + "[" * MOST_LEVELS + "]" * MOST_LEVELS)
+
+
+def test_whole_numbers_have_an_end() -> None:
+    assert load(f"[{LEAST}, {MOST}, 0x{MOST:x}, {'0' * 50}7]") == [LEAST, MOST, MOST, 7]
+    for text in (str(MOST + 1), str(LEAST - 1), "9" * 5000, "0x" + "f" * 5000):
+        with pytest.raises(yaml.YAMLError, match="line 2: a whole number of more than 64 bits"):
+            load(f"a: 1\nb: {text}")
+
+
+def test_what_aliases_stand_for_has_an_end() -> None:
+    """The bound lies between two texts that stand for one more, and one fewer, of the same values."""
+    size = 100  # values of what the alias names, its list included
+    most = MOST_ALIASED // size
+    line = f"a: &a [{', '.join(['1'] * (size - 1))}]\nb: [{{}}]"
+    assert len(load(line.format(", ".join(["*a"] * most)))["b"]) == most
+    with pytest.raises(yaml.YAMLError, match=f"^line 1: aliases of this value .* {MOST_ALIASED} values"):
+        load(line.format(", ".join(["*a"] * (most + 1))))
+    levels = ["a0: &a0 [1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 6))]
+    load("\n".join(levels[:4]))
+    with pytest.raises(yaml.YAMLError, match="in all"):  # levels count in each other
+        load("\n".join(levels))
+    for text in ("a: &a [*a]", "a: &a {b: [1, *a]}"):
+        with pytest.raises(yaml.YAMLError, match="contains itself"):
+            load(text)
+
+
+WHOLE = st.integers(LEAST, MOST)
 WORDS = st.sampled_from(["1:2", "010", "0o7", "yes", "1e5", "1_0", "~", "", ".inf", "=", "<<", "2024-01-01", "0x1"])
 SCALARS = st.one_of(
-    WORDS, st.text(), st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False), st.just("a\nb\n")
+    WORDS,
+    st.text(),
+    st.integers(LEAST, MOST),
+    st.booleans(),
+    st.none(),
+    st.floats(allow_nan=False),
+    st.just("a\nb\n"),
 )
 
 
@@ -61,7 +100,7 @@ def test_what_is_written_is_read_as_it_was_by_both_versions(value: Any) -> None:
     assert load(dump({1: value})) == {1: value}
 
 
-@given(st.floats(allow_nan=False) | st.integers() | st.booleans())
+@given(st.floats(allow_nan=False) | WHOLE | st.booleans())
 def test_numbers_that_older_versions_wrote_are_read(value: Any) -> None:
     assert load(yaml.safe_dump([value])) == [value]
 

@@ -230,9 +230,12 @@ def test_aliases_do_not_make_a_small_file_endless(tmp_path: Path) -> None:
     file.write_text(
         "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 40))
     )
-    with pytest.raises(ProfileError, match="nested too deep, or too many"):
+    with pytest.raises(ProfileError, match="aliases of this value stand for more than"):
         load_profile(file)
     file.write_text("a: &a [*a]\n")
+    with pytest.raises(ProfileError, match="a value that contains itself"):
+        load_profile(file)
+    file.write_text(f"a: {'[' * 20 + ']' * 20}\n")
     with pytest.raises(ProfileError, match="nested too deep, or too many"):
         load_profile(file)
 

@@ -20,9 +20,9 @@ def deviation(results: Results) -> Figure | None:
     run."""
     runs = [run for run in results.comparison.runs if run.certificate is not None and not run.certificate.model]
     points = [
-        (row, side, value, edge, run)
+        (row + offset, side, value, edge, run)
         for row, run in enumerate(runs)
-        for edge in (run.certificate.edges if run.certificate else ())
+        for edge, offset in _spread_out(run)
         for side, value in ((0, rate_deviation_percent(edge)), (1, delay_deviation_ms(edge)))
         if value is not None
     ]
@@ -45,7 +45,7 @@ def deviation(results: Results) -> Figure | None:
                     "legendgroup": name,
                     "showlegend": side == 0,
                     "x": [float(f"{value:.4g}") for _, _, value, _, _ in chosen],
-                    "y": [row + _jitter(edge, run) for row, _, _, edge, run in chosen],
+                    "y": [height for height, *_ in chosen],
                     "customdata": [_edge_text(edge, side) for _, side, _, edge, _ in chosen],
                     "marker": {"color": f"{colour}/0.85", "symbol": symbol, "size": 9},
                     "xaxis": "x2" if side else "x",
@@ -190,8 +190,10 @@ def _limits(results: Results) -> tuple[float, float, float]:
     for arm in results.arms:
         if arm.shown is None:
             continue
-        for node in {sample.node for sample in arm.shown.links}:
-            samples = [sample for sample in arm.shown.links if sample.node == node]
+        by_node: dict[int, list[LinkSample]] = {}
+        for sample in arm.shown.links:
+            by_node.setdefault(sample.node, []).append(sample)
+        for node, samples in by_node.items():
             for place, points in enumerate((sent_rates(samples), drop_rates(samples), lateness(samples))):
                 tops[place] = max([tops[place], *(y for _, y in points)])
             tops[0] = max(tops[0], (uplink_bps(arm.shown, node) or 0.0) / 1e6)
@@ -219,17 +221,16 @@ def _allowed(row: int, run: Run) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _around_zero(points: list[tuple[int, int, float, EdgeResult, Run]], side: int, least: float) -> dict[str, Any]:
+def _around_zero(points: list[tuple[float, int, float, EdgeResult, Run]], side: int, least: float) -> dict[str, Any]:
     """A range with zero in the middle, at least `least` wide on each side."""
     reach = 1.15 * max([least, *(abs(value) for _, at, value, _, _ in points if at == side)])
     return {"range": [-reach, reach], "zeroline": True}
 
 
-def _jitter(edge: EdgeResult, run: Run) -> float:
-    """A fixed small vertical offset for each link, so that equal values do not hide each other."""
+def _spread_out(run: Run) -> list[tuple[EdgeResult, float]]:
+    """The links, each with a fixed small vertical offset, so that equal values do not hide each other."""
     edges = run.certificate.edges if run.certificate is not None else ()
-    place = next(index for index, other in enumerate(edges) if other is edge)
-    return JITTER * (2 * place / max(1, len(edges) - 1) - 1)
+    return [(edge, JITTER * (2 * place / max(1, len(edges) - 1) - 1)) for place, edge in enumerate(edges)]
 
 
 def _edge_text(edge: EdgeResult, side: int) -> str:

@@ -23,11 +23,7 @@ def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
     """Reasons to distrust a run whose host was too crowded to keep the pace that makes its arms equal."""
     if spec.pace_ms is None:
         return []
-    means_ms = {
-        rank: 1000 * sum(entry.compute_s for entry in entries) / len(entries)
-        for rank, entries in ledger.stats.items()
-        if entries
-    }
+    means_ms = {rank: 1000 * node.mean("compute_s") for rank, node in ledger.stats.items() if node.count}
     pace_ms = {rank: spec.node_pace_ms.get(rank, spec.pace_ms) for rank in means_ms}
     slowest = max(means_ms, key=lambda rank: means_ms[rank] / pace_ms[rank], default=None)
     paces = spec.algorithm.traits.paces_per_step  # a step of an MD-GAN worker has fewer
@@ -45,12 +41,12 @@ def computing_s(spec: RunSpec, ledger: Ledger) -> tuple[float, float]:
     The bound is the slowest node's mean where nodes advance in step, and the mean over all steps where each advances
     by itself.
     """
-    of_node = [[entry.compute_s for entry in entries] for entries in ledger.stats.values() if entries]
-    if not of_node:
+    nodes = [node for node in ledger.stats.values() if node.count]
+    if not nodes:
         return 0.0, 0.0
-    means = [sum(times) / len(times) for times in of_node]
+    means = [node.mean("compute_s") for node in nodes]
     if all(part.algorithm.traits.own_speed for part in spec.methods):
-        return min(means), sum(map(sum, of_node)) / sum(map(len, of_node))
+        return min(means), sum(node.sums["compute_s"] for node in nodes) / sum(node.count for node in nodes)
     return min(means), max(means)
 
 
@@ -80,10 +76,10 @@ def hidden_per_step_s(ledger: Ledger, job: Job) -> float:
     """
     states = [job.plans, *(job.plans_of(change.links) for change in job.changes)]
     found = []
-    for rank, entries in ledger.stats.items():
-        if entries:
+    for rank, node in ledger.stats.items():
+        if node.count:
             rates = [plans[rank].up_bps for plans in states]
             rate_bps = None if None in rates else max(rate for rate in rates if rate is not None)
-            sent, compute_s = sum(e.codec_bytes for e in entries), sum(e.compute_s for e in entries)
-            found.append(hidden_s(sent, rate_bps, compute_s, entries[-1].t_s) / len(entries))
+            sent, compute_s = int(node.sums["codec_bytes"]), node.sums["compute_s"]
+            found.append(hidden_s(sent, rate_bps, compute_s, node.t_s) / node.count)
     return float(np.mean(found)) if found else 0.0

@@ -14,7 +14,8 @@ import numpy as np
 from gannet.experiment.costs import bound_of, computing_s, hidden_per_step_s, missed_pace
 from gannet.fabrics.job import Job, Outcome
 from gannet.ledger.origin import processor
-from gannet.ledger.records import Environment, Host, PlayerFacts, Step, StepTime, Summary, TopologyFacts
+from gannet.ledger.records import Environment, Host, PlayerFacts, StepTime, Summary, TopologyFacts
+from gannet.ledger.totals import Missing
 from gannet.ledger.writer import Ledger, disk_was_full, now
 from gannet.node.methods.formulas import Traffic
 from gannet.node.players.config import parts_of
@@ -53,7 +54,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
     if not spec.fabric_kind.modelled:
         reasons += missed_pace(spec, ledger)
     mixes = not spec.players and spec.algorithm.traits.gossips
-    steps = max((entries[-1].step for entries in stats.values() if entries), default=0)
+    steps = max(node.last_step for node in stats.values())
     gap = round(1 - consensus_rate(Topology(spec.topology, spec.nodes)), 4) if mixes else None
     sent = {layer: ledger.total(layer, outcome.sent_bytes) for layer in LAYERS}
     return Summary(
@@ -71,7 +72,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         parameters=sampler.size,
         steps=steps,
         resumed_after=tuple(was.step for was in ledger.resumed) or None,
-        seconds=max((entries[-1].t_s for entries in stats.values() if entries), default=0.0),
+        seconds=max(node.t_s for node in stats.values()),
         setup_s=outcome.setup_s,
         step_s=StepTime(
             median=median(step_s) if step_s else 0.0,
@@ -97,20 +98,21 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
 
 def missing_messages(ledger: Ledger, lost: Collection[int]) -> str:
     """Which links' messages were missing from mixes, since when, and how many; "" if only those of lost nodes."""
-    found: dict[tuple[int, int], list[Step]] = {}
-    for rank, entries in ledger.stats.items():
-        for entry in entries:
-            for source in (source for source in entry.missing if source not in lost):
-                found.setdefault((source, rank), []).append(entry)
+    found: dict[tuple[int, int], Missing] = {
+        (source, rank): missing
+        for rank, node in ledger.stats.items()
+        for source, missing in node.missing.items()
+        if source not in lost
+    }
     links = [
-        f"link {src} → {dst} {len(steps)} from step {steps[0].step} ({steps[0].t_s:.1f} s) to step {steps[-1].step}"
-        for (src, dst), steps in sorted(found.items(), key=lambda link: -len(link[1]))
+        f"link {src} → {dst} {link.count} from step {link.first_step} ({link.first_s:.1f} s) to step {link.last_step}"
+        for (src, dst), link in sorted(found.items(), key=lambda link: -link[1].count)
     ]
     if not links:
         return ""
     more = f", and {len(links) - _LINKS_NAMED} more links" if len(links) > _LINKS_NAMED else ""
     named = ", ".join(links[:_LINKS_NAMED])
-    count = sum(map(len, found.values()))
+    count = sum(link.count for link in found.values())
     nobody = "their senders were not" if lost else "no node was"
     return f"{count} messages were missing from mixes though {nobody} lost: {named}{more}"
 

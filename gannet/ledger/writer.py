@@ -28,6 +28,7 @@ from gannet.ledger.files import lines, read_json, validate
 from gannet.ledger.full_disk import FullDisk, LineFile
 from gannet.ledger.records import Continuation, LinkEvent, Step, to_json
 from gannet.ledger.snapshots import step_of
+from gannet.ledger.totals import NodeTotals
 from gannet.netem import yaml12
 from gannet.netem.measure.certificate import Certificate
 from gannet.netem.regular import check_regular
@@ -55,7 +56,7 @@ class Ledger:
         self.refusals: Counter[str] = Counter()
         self.lost: dict[int, str] = {}  # nodes, and why
         self.missing = 0
-        self.stats: dict[int, list[Step]] = {rank: [] for rank in range(spec.nodes)}
+        self.stats = {rank: NodeTotals() for rank in range(spec.nodes)}
         self._totals = _Totals([])
         self._checkpoints = CheckpointFolder(folder, spec.nodes)
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
@@ -81,7 +82,7 @@ class Ledger:
         self.resumed = self._resumption(resumed)
         for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
             figures = validate(Step, line, self.folder / "steps.jsonl", None)
-            self.stats[figures.node].append(figures)
+            self.stats[figures.node].add(figures)
             self.missing += len(figures.missing)
             for layer in LAYERS:
                 self._before[figures.node, layer] += getattr(figures, f"{layer}_bytes")
@@ -122,7 +123,7 @@ class Ledger:
     def step(self, rank: int, stats: StepStats) -> None:
         """Write one line of steps.jsonl."""
         figures = Step(node=rank, **vars(stats))
-        self.stats[rank].append(figures)
+        self.stats[rank].add(figures)
         self.missing += len(stats.missing)
         write_line(self._steps, to_json(figures))
         self._tell_wait()
@@ -163,7 +164,7 @@ class Ledger:
         """Record a wait for space while real nodes trained, which a resumed run's summary tells again."""
         waited_s, self._told_wait_s = self.disk.waited_s - self._told_wait_s, self.disk.waited_s
         if waited_s and not self._modelled:
-            t_s = max((entries[-1].t_s for entries in self.stats.values() if entries), default=0.0)
+            t_s = max(node.t_s for node in self.stats.values())
             write_line(self._links, to_json(LinkEvent(t_s=t_s, event=_DISK_FULL, detail=disk_was_full(waited_s))))
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
@@ -191,23 +192,17 @@ class Ledger:
         return sum(
             finished[rank, layer] + self._before[rank, layer]
             if (rank, layer) in finished
-            else sum(getattr(entry, f"{layer}_bytes") for entry in entries)
-            for rank, entries in self.stats.items()
+            else int(node.sums[f"{layer}_bytes"])
+            for rank, node in self.stats.items()
         )
 
     def step_times(self) -> list[float]:
         """Seconds of every step of every node."""
-        times = []
-        for stats in self.stats.values():
-            before = 0.0
-            for entry in stats:
-                times.append(entry.t_s - before)
-                before = entry.t_s
-        return times
+        return [duration_s for node in self.stats.values() for duration_s in node.durations_s]
 
     def per_step(self, field: str) -> float:
         """Median over nodes of a StepStats field's mean a step (means: an exchange may come every few steps)."""
-        means = [sum(getattr(entry, field) for entry in stats) / len(stats) for stats in self.stats.values() if stats]
+        means = [node.mean(field) for node in self.stats.values() if node.count]
         return median(means) if means else 0.0
 
 

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from typing import NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
-errors = Console(stderr=True, highlight=False)
+from gannet.plain_text import harmless
+
+
+class Terminal(Console):
+    """The console of every command: labels, messages and logs that come from files cannot command the terminal."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See Console: all that is printed passes here. Colours are added later, to segments."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else harmless(segment.text)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
+errors = Terminal(stderr=True)
 
 
 def say_error(message: str) -> None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import IO, Any
 
+from gannet.plain_text import harmless
+
 VARIABLE = "GANNET_LOG"
 _FOR_CHILDREN = "GANNET_LOGGING"
 _GRPC_LEVEL = "GRPC_VERBOSITY"
@@ -128,7 +130,7 @@ class LineFormatter(logging.Formatter):
             f"{_rfc3339(record.created)} {record.levelname} run={run or '-'} rank={'-' if rank is None else rank} "
             f"{record.name}: "
         )
-        lines = super().format(record).splitlines() or [""]
+        lines = [harmless(line) for line in super().format(record).splitlines()] or [""]
         return "\n".join(line if _QUOTED.match(line) else begin + line for line in lines)
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gannet.cli.findings import print_findings
 from gannet.cli.own_files import specs_with
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.spec.load import SpecError
 from gannet.spec.run_spec import RunSpec
 
@@ -38,7 +37,7 @@ def check(
 
     It trains small games on the virtual fabric. Exit status: 0 if none was found, 1 otherwise.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     try:
         found = 0
         for title, spec in _specs(file, settings or [], topology, nodes):

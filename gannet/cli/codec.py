@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gannet.cli.findings import print_findings
 from gannet.cli.own_files import specs_with
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.node.codecs.custom.config import PythonCodecConfig
 from gannet.spec.load import SpecError
 
@@ -34,7 +33,7 @@ def check(
 
     Exit status: 0 if none was found, 1 otherwise.
     """
-    console, found = Console(highlight=False), 0
+    console, found = Terminal(), 0
     try:
         codecs = codecs_of(file, settings or [])
         import torch

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from gannet import logs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
@@ -30,7 +29,7 @@ from gannet.cli.running import (
 )
 from gannet.cli.task import task
 from gannet.cli.topology import add_topology
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.registry import fabric_names
 from gannet.scores.names import METRICS
@@ -313,7 +312,7 @@ def serve(
     from gannet.experiment.serve import serve as run_served
 
     # A log has no width, and 80 columns would break every line of it.
-    wide = console if console.is_terminal else Console(highlight=False, width=132)
+    wide = console if console.is_terminal else Terminal(width=132)
     with errors_as_messages():
         finished = run_served(spec, out, os.environ, wide)
     raise typer.Exit(0 if finished else 1)

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from gannet.cli import net_profiles
-from gannet.console import errors, fail, milliseconds, plain_table, rate
+from gannet.console import Terminal, errors, fail, milliseconds, plain_table, rate
 from gannet.netem.links.profile import LinkProfile, ProfileError, load_profile
 from gannet.netem.links.trace import TraceError
 from gannet.netem.links.trace_files import load_trace
@@ -33,7 +32,7 @@ net = typer.Typer(
     epilog="Exit status: 0 done, 1 a node differs from the order or did not answer, 2 the command was wrong.",
 )
 net_profiles.register(net)
-console = Console(highlight=False)
+console = Terminal()
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gannet.console import errors, fail, plain_table, rate
+from gannet.console import Terminal, errors, fail, plain_table, rate
 from gannet.netem.links.fields import FATES
 from gannet.netem.links.profile import LinkProfile, ProfileError, list_profiles, load_profile, user_profiles
 from gannet.netem.links.regions import LinkMatrix, MatrixError, list_matrices, load_matrix
@@ -33,7 +32,7 @@ def profiles(
     if name is not None:
         _show(name)
         return
-    console = Console(highlight=False)
+    console = Terminal()
     wide = not console.is_terminal or console.width >= _WIDE
     table = plain_table()
     for heading in ("profile", "down", "up", "one way", "jitter", "loss", "buffer", "queue"):
@@ -115,9 +114,9 @@ def _cell(matrix: LinkMatrix, row: int, column: int) -> str:
 
 def _print(table: Table, always_whole: bool = False) -> None:
     """Print fitted to a terminal; to a pipe, or where a row must not break, with lines at full length."""
-    console = Console(highlight=False)
+    console = Terminal()
     if always_whole or not console.is_terminal:
-        console = Console(highlight=False, width=_PIPE_WIDTH)
+        console = Terminal(width=_PIPE_WIDTH)
     with console.capture() as printed:
         console.print(table)
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
@@ -131,7 +130,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _show(name: str) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     try:
         profile = load_profile(name)
     except ProfileError as error:

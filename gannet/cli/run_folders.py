@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gannet.cli.running import console, errors_as_messages, tracker_kinds
-from gannet.console import fail, plain_table
+from gannet.console import Terminal, fail, plain_table
 from gannet.ledger.overview import ResultsFolder, RunOverview, results_below
 from gannet.ledger.reader import read_comparison, read_run
 from gannet.spec.run_spec import is_folder_name
@@ -52,7 +51,7 @@ def runs(
             measures.setdefault(name, []).append(results.folder.name)
     # Names of folders are to be copied: they may make the table wider than the terminal, never be cut short.
     wanted = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-    Console(highlight=False, width=max(console.width, wanted)).print(table)
+    Terminal(width=max(console.width, wanted)).print(table)
     for each in (run for results in found for run in results.runs if run.status in ("failed", "unreadable")):
         console.print(f"{each.folder}: {each.status}: {each.reason}", markup=False, soft_wrap=True)
     for name, folders in measures.items():

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 import yaml
-from rich.console import Console
 from typer.core import TyperGroup
 
-from gannet.console import fail, os_error_text
+from gannet.console import Terminal, fail, os_error_text
 from gannet.experiment.folders import new_folder
 from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from gannet.experiment.resume import ResumePlan
 
 log = logging.getLogger(__name__)
-console = Console(highlight=False)
+console = Terminal()
 
 
 def load(spec: str, overrides: Sequence[str] | None, fabric: str | None) -> ComparisonSpec:

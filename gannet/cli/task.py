@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from gannet.cli.task_check import add_check
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.spec.load import SpecError, load_spec, resolve, shipped_specs
 from gannet.spec.run_spec import ComparisonSpec
 
-console = Console(highlight=False)
+console = Terminal()
 
 task = typer.Typer(name="task", help="Show what tasks cost, and check your own.", no_args_is_help=True)
 add_check(task)

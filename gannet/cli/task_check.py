@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from gannet.cli.findings import print_findings
 from gannet.cli.own_files import specs_with
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.node.data.config import DataConfig
 from gannet.node.plugins import USER_ERRORS, PluginError, told
 from gannet.node.tasks.config import PythonTaskConfig, TaskSetting
@@ -44,7 +43,7 @@ def check(
 
     Exit status: 0 if none was found, 1 otherwise.
     """
-    console = Console(highlight=False)
+    console = Terminal()
     try:
         found = 0
         for title, task, data, size in _tasks(file, settings or [], batch):

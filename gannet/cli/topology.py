@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
-from gannet.console import fail
+from gannet.console import Terminal, fail
 from gannet.node.topologies.registry import NAMES, topology_config
 from gannet.node.topologies.setting import TopologySetting
 from gannet.spec.load import SpecError, load_spec, resolve
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from gannet.node.topologies.rates import Figures
     from gannet.node.topologies.topology import Matrix, Topology
 
-console = Console(highlight=False)
+console = Terminal()
 
 _NODES = 16
 _LARGEST_PICTURE = 128  # nodes; beyond it a terminal is too narrow

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.support.gannet import ROOT
+ROOT = Path(__file__).parents[2]
 
 RECORDED = ROOT / "tests" / "ledger" / "run-0.1.0"
 SPEC = {
@@ -75,3 +77,26 @@ def test_a_pipe_among_images_is_left_out(tmp_path: Path) -> None:
     folder = list_folder(tmp_path)
     assert [path.name for path in folder.files] == ["one.png"]
     assert sum(folder.others.values()) == 1
+
+
+HOSTILE = "evil \x1b]0;owned\x07 \x1b[2J\x1b[31mred \x9b31m \u202eabc [bold]x[/bold]"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_label_cannot_command_the_terminal(tmp_path: Path, terminal: bool) -> None:
+    """Neither while it trains nor from the folder that it leaves, nor in an error that quotes it."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(yaml.safe_dump({**SPEC, "label": HOSTILE, "algorithm": {"name": "local"}}))
+    environment = {**os.environ, "COLUMNS": "200", **({"FORCE_COLOR": "1", "TERM": "xterm"} if terminal else {})}
+    out = str(tmp_path / "out")
+    said = ""
+    for words in (["run", str(spec), "--out", out], ["report", out], ["run", str(spec), "--set", f"nodes={HOSTILE}"]):
+        argv = [sys.executable, "-m", "gannet", *words]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+        assert done.returncode == (0 if "--set" not in words else 2), done.stderr
+        assert "evil" in done.stdout + done.stderr
+        said += done.stdout + done.stderr
+    ours = re.sub(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[\d*[AK]|\r", "" if terminal else "!", said)
+    found = {character for character in ours if not character.isprintable() and character != "\n"}
+    assert not found, ascii(ours)
+    assert "[bold]x[/bold]" in ours and "\x1b[2J" not in said

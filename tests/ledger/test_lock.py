@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from gannet.ledger.lock import NAME, FolderBusy, Holder, held, results_of
-from tests.support.gannet import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from gannet.ledger.lock import held
+
+ROOT = Path(__file__).parents[2]
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -11,7 +11,10 @@ from gannet.fabrics.namespaces.sandbox import own_as_caller
 
 USER = 4321
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+pytestmark = [
+    pytest.mark.real("links"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away"),
+]
 
 
 def test_what_links_point_to_stays_its_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,11 @@ import pytest
 
 from gannet.ledger.lock import NAME, FolderBusy, Holder, held, results_of
 
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
 from gannet.ledger.lock import held
-
-ROOT = Path(__file__).parents[2]
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, read_yaml
+from gannet.netem.regular import check_regular
 from gannet.spec.load import SpecError, explain, load_spec, override_pairs
 from gannet.spec.run_spec import ComparisonSpec, RunSpec, StopSpec
 
@@ -101,10 +102,13 @@ def changes_since(plan: ResumePlan) -> dict[tuple[str, int], tuple[str, ...]]:
         for other, then in done:
             changes += differences(comparable_origin(then, other, spec), now)
         if place(spec) in plan.resumed:
-            path = CheckpointFolder(place(spec), spec.nodes).path(_newest(place(spec), spec.nodes), 0)
-            with suppress(CheckpointError):  # a damaged one is a mistake of that run alone
-                owner = Checkpoint.unpack(path.read_bytes(), str(path)).owner
-                changes += differences(owner.origin or _UNRECORDED, now)
+            kept = CheckpointFolder(place(spec), spec.nodes)
+            for step in reversed(kept.whole()):
+                with suppress(CheckpointError, OSError):  # if no set is whole, that is a mistake of that run alone
+                    path = check_regular(kept.path(step, 0))
+                    owner = Checkpoint.unpack(path.read_bytes(), str(path)).owner
+                    changes += differences(owner.origin or _UNRECORDED, now)
+                    break
         if changes:
             found[spec.arm, spec.seed] = tuple(dict.fromkeys(changes))
     return found
@@ -119,33 +123,13 @@ def set_aside(folder: Path, run: Path) -> Path:
 
 
 def resumed_job(job: Job, run: Path, allow_changes: bool = False) -> Job:
-    """`job` from the newest complete set of checkpoints in the run's folder on, under the run's old name.
+    """`job` from the newest set of checkpoints in the run's folder that is whole, under the run's old name.
 
-    Raises CheckpointError for checkpoints of another run, and unless `allow_changes` where `job.config.origin`, data
-    and versions, is not that of the checkpoints.
+    A set with a damaged file is passed over. Raises CheckpointError where no set is whole, for checkpoints of another
+    run or of a later format, and unless `allow_changes` where `job.config.origin`, data and versions, is not that of
+    the checkpoints.
     """
-    from gannet.ledger.origin import differences
-    from gannet.node.training.checkpoint import Checkpoint, CheckpointError, Owner
-
-    step = _newest(run, job.world)
-    kept, states, clocks, name = CheckpointFolder(run, job.world), [], [], ""
-    changes: tuple[str, ...] = ()
-    for rank in range(job.world):
-        path = kept.path(step, rank)
-        data = path.read_bytes()
-        found = Checkpoint.unpack(data, str(path))
-        name = name or found.owner.run
-        mine = Owner.of(job.config.model_copy(update={"run": name}), rank, job.world)
-        mine.check(found.owner, str(path))
-        if mine.origin:
-            changes = changes or differences(found.owner.origin or _UNRECORDED, mine.origin)
-        if changes and not allow_changes:
-            raise CheckpointError(f"{path}: {'; '.join(changes)}; {ALLOW}")
-        if found.step != step:
-            raise ValueError(f"{path}: of step {found.step}, not {step}; remove it to resume from the one before")
-        states.append(data)
-        clocks.append(found.t_s)
-    resumed = Resumed(step, tuple(clocks), tuple(states), changes)
+    name, resumed = _newest_good(job, run, allow_changes)
     past = [change for change in job.changes if change.at_s <= resumed.begin_s]
     latest = max(past, key=lambda change: change.at_s, default=None)
     return replace(
@@ -155,6 +139,52 @@ def resumed_job(job: Job, run: Path, allow_changes: bool = False) -> Job:
         changes=tuple(change for change in job.changes if change.at_s > resumed.begin_s),
         resumed=resumed,
     )
+
+
+def _newest_good(job: Job, run: Path, allow_changes: bool) -> tuple[str, Resumed]:
+    """(the run's old name, where it resumes)."""
+    from gannet.node.training.checkpoint import CheckpointDamaged
+
+    _newest(run, job.world)  # raises where there is none
+    damaged: list[CheckpointDamaged] = []
+    for step in reversed(CheckpointFolder(run, job.world).whole()):
+        try:
+            name, found = _read_set(job, run, step, allow_changes)
+        except CheckpointDamaged as error:
+            damaged.append(error)
+        else:
+            return name, replace(found, passed_over=tuple(map(str, damaged)))
+    raise CheckpointDamaged(f"{damaged[0]}; and no earlier step has a whole set of checkpoints, so it cannot resume")
+
+
+def _read_set(job: Job, run: Path, step: int, allow_changes: bool) -> tuple[str, Resumed]:
+    """All nodes' checkpoints of a step. Raises as `resumed_job`, and CheckpointDamaged."""
+    from gannet.ledger.origin import differences
+    from gannet.node.training.checkpoint import Checkpoint, CheckpointDamaged, CheckpointError, Owner
+
+    kept, states, clocks, name = CheckpointFolder(run, job.world), [], [], ""
+    changes: tuple[str, ...] = ()
+    for rank in range(job.world):
+        path = kept.path(step, rank)
+        try:
+            data = check_regular(path).read_bytes()
+        except OSError as error:
+            raise CheckpointDamaged(f"{path}: {error.strerror}") from None
+        found = Checkpoint.unpack(data, str(path))
+        if (found.owner.rank, found.step) != (rank, step):
+            raise CheckpointDamaged(
+                f"{path}: of node {found.owner.rank} at step {found.step}, not of node {rank} at step {step}"
+            )
+        name = name or found.owner.run
+        mine = Owner.of(job.config.model_copy(update={"run": name}), rank, job.world)
+        mine.check(found.owner, str(path))
+        if mine.origin:
+            changes = changes or differences(found.owner.origin or _UNRECORDED, mine.origin)
+        if changes and not allow_changes:
+            raise CheckpointError(f"{path}: {'; '.join(changes)}; {ALLOW}")
+        states.append(data)
+        clocks.append(found.t_s)
+    return name, Resumed(step, tuple(clocks), tuple(states), changes)
 
 
 def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:

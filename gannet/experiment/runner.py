@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from gannet.scores.scorer import AnyScorer
 from gannet.spec.load import SpecError
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
 from gannet.trained.start import recorded_start
+
+log = logging.getLogger(__name__)
 
 
 def run_one(
@@ -48,6 +51,8 @@ def run_one(
         display.named(job.config.run)
         if job.resumed is not None:
             display.phase(f"resuming after step {job.resumed.step}, {job.begin_s:.1f} s of training")
+    for why in job.resumed.passed_over if job.resumed is not None else ():
+        log.warning("a set of checkpoints is passed over: %s", why)
     label(job.config.run)
     ledger = Ledger(folder, spec, job.resumed)
     known = {"origin": origin, **recorded_start(spec)}

@@ -43,12 +43,14 @@ class Resumed:
     gannet.node.training.checkpoint), by rank.
 
     `t_s`: the nodes' training clocks at that step, by rank. `changes`: data or versions that are not those of before.
+    `passed_over`: why later sets of checkpoints could not be used.
     """
 
     step: int
     t_s: tuple[float, ...]
     states: tuple[bytes, ...] = field(repr=False)
     changes: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     @property
     def begin_s(self) -> float:

@@ -37,7 +37,7 @@ class CheckpointFolder:
 
     def whole(self) -> list[int]:
         """The steps at which all nodes have a checkpoint, the newest last."""
-        return [s for s in self._steps() if all(self.path(s, rank).exists() for rank in range(self._world))]
+        return [s for s in self._steps() if all(self.path(s, rank).is_file() for rank in range(self._world))]
 
     def forget_after(self, step: int) -> None:
         """Remove the sets of later steps: a run that resumes from `step` makes them again."""

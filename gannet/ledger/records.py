@@ -233,7 +233,7 @@ class Continuation(Record):
     """A run continued from checkpoints (a line of resumed.jsonl): after which step, and when.
 
     `reasons_before`: the reasons until then to distrust the run's links. `changes`: what its bits depend on and was
-    not as before, which the user allowed.
+    not as before, which the user allowed. `passed_over`: why later sets of checkpoints could not be used.
     """
 
     step: int
@@ -241,6 +241,7 @@ class Continuation(Record):
     written: str
     reasons_before: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
     def reasons(self) -> list[str]:
         """Why a run that has such a part is not trusted, in words."""

@@ -111,6 +111,7 @@ class Ledger:
             written=now(),
             reasons_before=tuple(reasons),
             changes=resumed.changes,
+            passed_over=resumed.passed_over,
         )
         with whole_file(path, durable=True) as partial, partial.open("w", encoding="utf-8") as file:
             for each in (*before, here):

@@ -27,10 +27,17 @@ _FREE = {
     "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange", "origin",
 }  # fmt: skip
 _X = "x"
+# The number of this layout of a checkpoint's file. It grows when an older Gannet could misread a newer file; files of
+# before there were numbers have none, and the layout of 1. The code's own version is in the owner's `origin`.
+FORMAT = 1
 
 
 class CheckpointError(ValueError):
     """No checkpoint, or not one of this node; the message says what is wrong and what to do."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """A file that was a checkpoint once, or never: an earlier one may do."""
 
 
 class Keeps(Protocol):
@@ -118,6 +125,7 @@ class Checkpoint:
     round: int
     codec_bytes: int
     tensors: dict[str, Tensor] = field(repr=False, default_factory=dict)
+    format: int | None = FORMAT
 
     def take(self, owner: str) -> dict[str, Tensor]:
         """Remove and return the state of that owner: entries left in `tensors` at the end were never requested."""
@@ -140,27 +148,36 @@ class Checkpoint:
 
     @classmethod
     def unpack(cls, data: bytes, where: str) -> Checkpoint:
-        """Read what `pack` wrote; `where` names it in errors. Raises CheckpointError for anything else."""
+        """Read what `pack` wrote; `where` names it in errors.
+
+        Raises CheckpointError for a file of a later format, and CheckpointDamaged for anything else.
+        """
+        later = None
         try:
-            tensors = load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
             digest = header.pop("digest")
-            facts = {name: json.loads(value) for name, value in header.items()}
+            facts = {"format": None, **{name: json.loads(value) for name, value in header.items()}}
+            if facts["format"] is not None and facts["format"] > FORMAT:
+                later = (
+                    f"{where}: of format {facts['format']}, which a later Gannet has written; this version reads "
+                    f"up to format {FORMAT}: resume with that one"
+                )
+            tensors = load(data)
             owner = Owner(**facts.pop("owner"))
             # Clones: values in a file have any alignment, those of a tensor are aligned to 64 bytes.
             found = cls(owner, tensors={name: tensor.clone() for name, tensor in tensors.items()}, **facts)
         except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"{where}: not a whole checkpoint ({error}); remove it to resume from the one before"
-            ) from None
+            if later is not None:
+                raise CheckpointError(later) from None
+            raise CheckpointDamaged(f"{where}: not a whole checkpoint ({error})") from None
+        if later is not None and replace(found, format=FORMAT)._digest() != digest:  # else that number is damaged
+            raise CheckpointError(later)
         if _X not in found.tensors or found._digest() != digest:
-            raise CheckpointError(
-                f"{where}: damaged, its digest does not fit; remove it to resume from the one before"
-            )
+            raise CheckpointDamaged(f"{where}: damaged, its digest does not fit")
         return found
 
     def _facts(self) -> dict[str, object]:
-        names = ("step", "t_s", "round", "codec_bytes")
+        names = ("step", "t_s", "round", "codec_bytes", *(() if self.format is None else ("format",)))
         return {"owner": asdict(self.owner), **{name: getattr(self, name) for name in names}}
 
     def _digest(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.reader import read_run
 from gannet.ledger.writer import Ledger
 from gannet.netem.measure.certificate import Certificate
+from gannet.node.training.checkpoint import FORMAT, Checkpoint
 from gannet.node.training.meter import StepStats
 from gannet.spec.load import SpecError, resolve
 from gannet.spec.run_spec import ComparisonSpec, RunSpec
+from gannet.version import version
 
 SPEC: dict[str, Any] = {
     "name": "quick",
@@ -302,16 +306,30 @@ def test_a_single_run_of_a_comparison_can_be_named(tmp_path: Path) -> None:
 def spoilt(run: Path, what: str) -> None:
     kept, spec = CheckpointFolder(run, 3), run / "spec.yaml"
     newest = [kept.path(20, rank) for rank in range(3)]
+    data = newest[1].read_bytes()
     match what:
         case "none":
             for step in (16, 20):
                 kept.path(step, 2).unlink()
         case "cut short":
-            newest[1].write_bytes(newest[1].read_bytes()[:-1])
+            newest[1].write_bytes(data[:-1])
+        case "empty":
+            newest[1].write_bytes(b"")
+        case "a bit flipped":
+            newest[1].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
         case "another node's":
             newest[1].write_bytes(newest[2].read_bytes())
         case "an older step's":
             newest[1].write_bytes(kept.path(16, 1).read_bytes())
+        case "a pipe":
+            newest[1].unlink()
+            os.mkfifo(newest[1])
+        case "all damaged":
+            for step in (16, 20):
+                kept.path(step, 1).write_bytes(data[:-1])
+        case "a later format":
+            packed = replace(Checkpoint.unpack(data, "here"), format=FORMAT + 1).pack()
+            newest[1].write_bytes(packed)
         case "other settings":
             spec.write_text(yaml.safe_dump(yaml.safe_load(spec.read_text()) | {"seed": 1, "batch": 99}))
         case "no spec":
@@ -322,9 +340,8 @@ def spoilt(run: Path, what: str) -> None:
     ("what", "said"),
     [
         ("none", "no step of which all nodes have a checkpoint"),
-        ("cut short", "node-1.safetensors: not a whole checkpoint"),
-        ("another node's", "node-1.safetensors: of another node: its rank is 2, here 1"),
-        ("an older step's", "node-1.safetensors: of step 16, not 20"),
+        ("all damaged", "node-1.safetensors: not a whole checkpoint"),
+        ("a later format", f"this version reads up to format {FORMAT}: resume with that one"),
         ("other settings", "node-0.safetensors: of a run with other settings"),
         ("no spec", "no spec.yaml"),
     ],
@@ -334,18 +351,52 @@ def test_what_cannot_go_on_is_one_error_and_leaves_the_ledger_alone(tmp_path: Pa
     run = tmp_path / "run" / "seed-1"
     interrupted(spec, run)
     spoilt(run, what)
-    before = (run / "steps.jsonl").read_bytes()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     result = CliRunner().invoke(app, ["resume", str(run)])
     assert result.exit_code == 2, result.output
     assert said in result.output and result.output.count("gannet: ") == 1 and "Traceback" not in result.output
-    assert (run / "steps.jsonl").read_bytes() == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_removing_a_damaged_set_is_enough_to_go_on_from_the_one_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("cut short", "not a whole checkpoint"),
+        ("empty", "not a whole checkpoint"),
+        ("a bit flipped", "damaged, its digest does not fit"),
+        ("another node's", "of node 2 at step 20, not of node 1 at step 20"),
+        ("an older step's", "of node 1 at step 16, not of node 1 at step 20"),
+        ("a pipe", None),
+    ],
+)
+def test_a_damaged_set_is_passed_over_for_the_one_before(
+    tmp_path: Path, what: str, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the run goes on with the bits of one that never stopped."""
     (spec,) = comparison().runs()
-    interrupted(spec, tmp_path / "run")
-    CheckpointFolder(tmp_path / "run", 3).path(20, 1).unlink()
-    assert run_one(spec, tmp_path / "run", run_virtual, resume=True).resumed_after == (16,)
+    run_one(spec, tmp_path / "whole", run_virtual)
+    run = tmp_path / "run"
+    interrupted(spec, run)
+    spoilt(run, what)
+    summary = run_one(spec, run, run_virtual, resume=True)
+    assert summary.resumed_after == (16,) and summary.status == "finished" and summary.trusted
+    assert snapshots(run) == snapshots(tmp_path / "whole") and CheckpointFolder(run, 3).whole() == [36, 40]
+    (part,) = lines(run, "resumed.jsonl")
+    told = [f"{CheckpointFolder(run, 3).path(20, 1)}: {said}"] if said else []  # a set without a file is not whole
+    assert [why[: len(text)] for why, text in zip(part["passed_over"], told, strict=True)] == told
+    assert all(text in caplog.text for text in told)
+
+
+def test_a_checkpoint_of_before_there_were_formats_is_read(tmp_path: Path) -> None:
+    (spec,) = comparison().runs()
+    interrupted(spec, tmp_path)
+    for file in CheckpointFolder(tmp_path, 3).folder.rglob("*.safetensors"):
+        found = Checkpoint.unpack(file.read_bytes(), str(file))
+        assert found.format == FORMAT and found.owner.origin["gannet"] == version()
+        packed = replace(found, format=None).pack()
+        assert b'"format":' not in packed[:4096].replace(b'"format":"pt"', b"")
+        file.write_bytes(packed)
+    assert run_one(spec, tmp_path, run_virtual, resume=True).resumed_after == (20,)
 
 
 def test_a_spec_is_told_at_once_where_checkpoints_are_of_no_use() -> None:

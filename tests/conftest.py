@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import docker, images
+from tests.support.patience import LOOKED_AGAIN
 
 # Rich fixes its width by these when a console is made; tests say how wide theirs is.
 for _name in ("COLUMNS", "LINES"):
@@ -75,9 +77,19 @@ def pytest_configure() -> None:
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
 
 
+def _why_skipped(report: pytest.TestReport) -> str:
+    _, _, why = report.longrepr if isinstance(report.longrepr, tuple) else ("", 0, str(report.longrepr))
+    return why.removeprefix("Skipped: ")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for text in _NOTES:
         terminalreporter.write_line(text)
+    for test, count in sorted(Counter(LOOKED_AGAIN).items()):
+        terminalreporter.write_line(f"looked again {count} times, since a look was disturbed or wrong: {test}")
+    left_out = Counter(_why_skipped(report) for report in terminalreporter.stats.get("skipped", ()))
+    for why, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"{count} tests were left out: {why}", yellow=True, bold=True)
     begun_s, all_before, idle_before = _BEGUN
     everything, idle = _processor_times()
     share = (idle - idle_before) / max(1, everything - all_before)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.report.test_html import Page
 from tests.support.gannet import ORDINARY_USER, Ran, gannet, processes, start
 
 pytestmark = pytest.mark.real("runs")
@@ -118,7 +119,12 @@ def test_the_ledger_is_whole(real: Ran) -> None:
     summary = real.summary("gossip")
     assert summary["topology"] == {"name": "ring", "spectral_gap": 1.0}  # three nodes on a ring know each other
     assert all(0 < memory < 700 for memory in summary["memory_mb"])
-    assert (real.folder / "out" / "report.html").stat().st_size > 100_000
+    page = Page((real.folder / "out" / "report.html").read_text())
+    assert all(real.summary(arm)["label"] in page.plain for arm in ARMS)
+    points = {name: sum(len(trace["x"]) for trace in figure["data"]) for name, figure in page.figures.items()}
+    assert (
+        points["losses"] >= 6 * len(ARMS) and points["deviation"] >= 2 * 6
+    )  # the steps; rate and delay of a run's links
 
 
 def test_the_certificate_holds_every_directed_edge_and_its_figures(real: Ran) -> None:

@@ -1,4 +1,4 @@
-"""Nodes that are killed every few seconds and come back, beside the same run left alone.
+"""Nodes that are killed every few seconds and come back, compared with the same run left alone.
 
     python bench/chaos.py [--seconds 120] [--nodes 4] [--after 1.0] [--seed 1]
 

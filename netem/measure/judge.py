@@ -191,13 +191,14 @@ def _judge_load(
         if high_ms < planned_ms - allowed_ms or low_ms > planned_ms + allowed_ms + tolerances.tail_ms:
             outside.append(share)
     reasons = []
+    how = "under load, by the round trip" if order.two_clocks else "under load"
     if 0.5 in outside:
         planned_ms = path_quantile_ms(path, 0.5)
-        reasons = [f"one-way delay {found_ms:.2f} ms under load, not {planned_ms:g} ms (± {allowed_ms:.2g} ms)"]
+        reasons = [f"one-way delay {found_ms:.2f} ms {how}, not {planned_ms:g} ms (± {allowed_ms:.2g} ms)"]
     elif outside:
         ends = " to ".join(f"{path_quantile_ms(path, share):.4g}" for share in (0.25, 0.75))
         found = " to ".join(f"{quantile(one_way_ms, share):.2f}" for share in (0.25, 0.75))
-        reasons = [f"half of the delays from {found} ms under load, not {ends} ms"]
+        reasons = [f"half of the delays from {found} ms {how}, not {ends} ms"]
     return replace(result, loaded_delay_p50_ms=found_ms), reasons
 
 

@@ -87,6 +87,8 @@ def listen(address):
                 if seen != (kind in ("VLAN", "for another node", *ETHERTYPES)):
                     continue
                 found.setdefault(kind, []).append((now - int(sent)) / 1e6)
+    for each in sockets:  # before the answer: the next one to listen begins while this process is still ending
+        each.close()
     print(json.dumps(found), flush=True)
 
 

@@ -89,7 +89,10 @@ def test_an_unknown_engine_is_refused_with_the_choices() -> None:
 @pytest.mark.parametrize(
     ("figures", "beyond"),
     [
-        ({"delay_ms": 20, "jitter_ms": 2, "jitter_correlation_percent": 30}, "jitter_correlation_percent of odd"),
+        (
+            {"delay_ms": 20, "jitter_ms": 2, "jitter_order": "reorder", "jitter_correlation_percent": 30},
+            "jitter_correlation_percent of odd",
+        ),
         ({"down_queue": "shared"}, "down_queue: shared of odd"),
     ],
 )

@@ -281,9 +281,9 @@ def test_a_certificate_of_true_links_and_of_a_false_one(lab: Lab, engine: str) -
         return (
             not certificate.trusted
             and by_edge[3, 0].ok
-            and len(reasons) >= 2
             and reasons[0].startswith("one-way delay 14")
-            and ("rate 8" in reasons[1] or "rate 7.9" in reasons[1])
+            and any(reason.startswith("one-way delay 14") and "under load" in reason for reason in reasons)
+            and any(reason.startswith(("rate 8", "rate 7.9")) for reason in reasons)
         )
 
     certificate = seen_right(lambda: measure_links(clients, plans, [(1, 2), (3, 0)]), false_one_told)
@@ -307,7 +307,7 @@ def test_links_between_two_clocks_are_judged_by_round_trips(node: Sandbox) -> No
 
         # Whose fault it is, a round trip cannot tell: both links are 6 ms too slow by it.
         def both_told(late: Certificate) -> bool:
-            told = [", by the round trip, not" in reason for reason in late.reasons] == [True, True]
+            told = [", by the round trip, not" in reason for reason in late.reasons] == [True] * 4  # idle and loaded
             return told and [edge.delay_p50_ms for edge in late.edges] == pytest.approx([15 + 6, 10 + 6], abs=1)
 
         late = seen_right(lambda: measure_links(clients, plans, edges), both_told)

@@ -28,7 +28,7 @@ def device_counters(device: str) -> dict[str, int]:
 
 
 class FrameCounts:
-    """What an interface has sent and received; the counts go on when its queues are made anew and begin at zero."""
+    """What an interface has sent and received; the counts continue when its queues are rebuilt and begin at zero."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = {}

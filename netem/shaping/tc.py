@@ -265,7 +265,7 @@ def source_lines(
     """Delay line (unless its handle is 0) and buffer of one source.
 
     `stepped`: the handle of a second netem, behind the first, that has the delay alone. Its changes then do not touch
-    the first one's losses: with each change netem begins its chain of bursts, and its seed, anew.
+    the first one's losses: with each change netem restarts its chain of bursts, and its seed.
     """
     if not handle:
         return [down_buffer(plan, ifb, (CLASSIFIER, number))]

@@ -24,8 +24,8 @@ class Gate:
         self._open: Counter[str] = Counter()
 
     def admit(self, addresses: Sequence[str]) -> None:
-        """The members' mesh addresses (IP:port), by rank, empty for one that is lost; until then whoever
-        calls waits.
+        """The members' mesh addresses (IP:port), by rank, empty for one that is lost; until then
+        callers wait.
         """
         self._hosts = [host_of(address) if address else "" for address in addresses]
         self._known.set()

@@ -21,7 +21,7 @@ _STATISTICS, _BASIC = 7, 1  # TCA_STATS2, TCA_STATS_BASIC
 
 
 class SentBytes:
-    """Counts from when it is made; goes on counting when the device's queues are made anew and begin at zero."""
+    """Counts from when it is made, and continues when the device's queues are rebuilt and begin at zero."""
 
     def __init__(self, device: str | None) -> None:
         self._device = device

@@ -5,7 +5,7 @@
     meeting    all nodes stop after one step (see gannet.node.process.meeting)
     enter      the node takes that step and its rounds; then all continue
 
-Training goes on until the meeting, which takes a step. Whatever goes wrong with the node that comes back ends the
+Training continues until the meeting, which takes a step. Whatever goes wrong with the node that comes back ends the
 attempt and nothing else; the next one begins after the same time.
 """
 

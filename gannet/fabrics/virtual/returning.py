@@ -34,7 +34,7 @@ class Surroundings(Protocol):
         ...
 
     def revive(self, rank: int, state: Checkpoint, met: Met) -> None:
-        """Have that rank begin anew with this state."""
+        """Have that rank begin in the middle of the run, with this state."""
         ...
 
     def proceed(self, node: Node, met: Met) -> None:
@@ -49,6 +49,7 @@ class Returning:
         self._fabric = fabric
         self._waiting: list[int] = []
         self._rank: int | None = None  # who is coming back
+        self._giver: Node | None = None  # who has been asked for its state and has not given it yet
         self._state: Checkpoint | None = None
         self._met: dict[int, Met] = {}
 
@@ -76,10 +77,9 @@ class Returning:
         present = [node for node in self._fabric.nodes if node.alive and not node.done]
         if not present:
             self._rank = None
-        elif self._state is None:
-            if all(node.give_state is None for node in present):
-                self._ask_neighbour()  # whoever was asked has ended
-        elif all(node.rank in self._met for node in present):
+        elif self._giver is not None and self._giver not in present:
+            self._ask_neighbour()
+        elif self._state is not None and all(node.rank in self._met for node in present):
             self._hold(present)
 
     def _next(self) -> None:
@@ -90,15 +90,17 @@ class Returning:
     def _ask_neighbour(self) -> None:
         assert self._rank is not None
         present = [node for node in self._fabric.nodes if node.alive and not node.done]
-        sends_to = self._fabric.nodes[self._rank].worker.neighbours(1).incoming
-        near = [node for node in present if node.rank in sends_to] or present
-        if near:
-            near[0].give_state = partial(self._carry, near[0].rank)
-        else:
+        senders = self._fabric.nodes[self._rank].worker.neighbours(1).incoming
+        near = [node for node in present if node.rank in senders] or present
+        self._giver = near[0] if near else None
+        if self._giver is None:
             self._rank = None
+        else:
+            self._giver.give_state = partial(self._carry, self._giver.rank)
 
     def _carry(self, source: int, state: Checkpoint) -> None:
         assert self._rank is not None
+        self._giver = None
         size = sum(value.numel() * value.element_size() for value in state.tensors.values())
         self._fabric.carry(source, self._rank, size, partial(self._call_meeting, state))
 

@@ -69,6 +69,12 @@ class Large(Wide):
     VALUES = 500_000
 
 
+class Medium(Wide):
+    """0.8 MB of parameters: a state of some tenths of a second."""
+
+    VALUES = 100_000
+
+
 def test_the_state_takes_the_links_time_and_the_others_train_meanwhile() -> None:
     """4 MB of x alone take 0.32 s at 100 Mbit/s; the 10 ms steps of those that only compute continue."""
     job = virtual_job({"name": "local"}, 3, 800, {"rate": "100Mbit", "delay_ms": 25})
@@ -119,3 +125,16 @@ def test_however_nodes_come_and_go_the_run_ends_whole(method: str, churn: list[A
     killed = {fault.rank for fault in faults if isinstance(fault, Kill)}
     # What a node had sent before it died may come when it is given up already.
     assert all(verdict == "stale" and sender in killed for sender, _, verdict, _ in memory.refusals)
+
+
+def test_who_gives_its_state_and_others_may_be_lost_while_it_is_in_flight() -> None:
+    """A loss at any moment of a return neither asks for a second state nor leaves the others at a meeting for ever."""
+    for twentieth in range(8):
+        struck_s = 0.7 + twentieth / 20
+        faults: list[Fault] = [Kill(1, at_s=0.5), Return(1, at_s=0.7), Kill(0, at_s=struck_s), Return(0, at_s=1.5)]
+        job = virtual_job({"name": "local"}, 4, 250, {"rate": "100Mbit", "delay_ms": 25})
+        memory, outcome = play(job, [Medium(r) for r in range(4)], faults)
+        assert outcome.status == "finished" and not outcome.lost
+        assert all(memory.steps[rank][-1].step == 250 for rank in range(4))
+        returns = [line["node"] for line in memory.link_lines if line["event"] == "node-returned"]
+        assert returns == [1, 0]

@@ -41,8 +41,8 @@ class FabricKind:
     print), and whose exit status is returned; nodes may then have files that this machine lacks. `modelled`: time is
     virtual and links are a model of rate and delay, so that gradients need a pace and PyTorch's own collectives
     cannot run. `operators`: links may be changed by hand while a run trains. `resumable`: runs continue from
-    checkpoints. `revives`: a lost node can be started again while its run continues. `needs_sandbox`: the command must
-    enter a sandbox before it starts a thread.
+    checkpoints. `revives`: a lost node can be started again while its run continues. `needs_sandbox`: the command
+    must enter a sandbox before it starts a thread.
     """
 
     name: str

@@ -8,44 +8,30 @@ already in that exchange.
 
 from __future__ import annotations
 
-from threading import Condition
+from gannet.node.process.agreement import Agreement
 
 
-class LastStep:
-    """One node's part. `every`: steps from one exchange to the next. `there`: the last step that it has made.
+class LastStep(Agreement):
+    """One node's part; see Agreement.
 
     Steps are counted as `progress` does. `reach` and `last_step` are for the training thread, the others for any.
     """
 
     def __init__(self, every: int, there: int) -> None:
-        self._every, self._there = every, there
-        self._answer: int | None = None
+        super().__init__(every, there)
         self._last: int | None = None
-        self._released = False
-        self._changed = Condition()
-
-    def reach(self, there: int) -> None:
-        """This node has made that step."""
-        with self._changed:
-            self._there = there
 
     def ask(self) -> int:
         """The first step from now on that ends with an exchange, so that a run ends on equal terms."""
         with self._changed:
             if self._answer is None:
-                self._answer = self._every * (self._there // self._every + 1)
+                self._answer = self._next_end()
             return self._answer
 
     def tell(self, last: int) -> None:
         """Set the last step, the same for all nodes."""
         with self._changed:
             self._last = last
-            self._changed.notify_all()
-
-    def release(self) -> None:
-        """The last step will not be announced any more: stop waiting for it."""
-        with self._changed:
-            self._released = True
             self._changed.notify_all()
 
     @property

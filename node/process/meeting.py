@@ -8,34 +8,26 @@ each tells the rounds of its exchange and waits until all have. They then contin
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Condition
 
+from gannet.node.process.agreement import Agreement
 from gannet.node.training.effects import Met
 
 
-class Meeting:
-    """One node's part. `every`: steps from one exchange to the next. `there`: the last step that it has made.
+class Meeting(Agreement):
+    """One node's part; see Agreement.
 
     `reach`, `due` and `wait` are for the training thread, the others for any.
     """
 
     def __init__(self, every: int, there: int) -> None:
-        self._every, self._there = every, there
-        self._answer: int | None = None
+        super().__init__(every, there)
         self._step: int | None = None
         self._met: Met | None = None
-        self._released = False
-        self._changed = Condition()
-
-    def reach(self, there: int) -> None:
-        """This node has made that step."""
-        with self._changed:
-            self._there = there
 
     def ask(self) -> int:
         """The first step from now on after which this node can meet the others: it ends with an exchange."""
         with self._changed:
-            self._answer = self._every * (self._there // self._every + 1)
+            self._answer = self._next_end()
             self._step = self._met = None
             return self._answer
 
@@ -56,12 +48,6 @@ class Meeting:
         with self._changed:
             self._met = met
             self._answer = self._step = None
-            self._changed.notify_all()
-
-    def release(self) -> None:
-        """Nobody will say anything any more: stop waiting."""
-        with self._changed:
-            self._released = True
             self._changed.notify_all()
 
     def due(self, step: int) -> bool:

@@ -128,7 +128,7 @@ def test_however_nodes_come_and_go_the_run_ends_whole(method: str, churn: list[A
 
 
 def test_who_gives_its_state_and_others_may_be_lost_while_it_is_in_flight() -> None:
-    """A loss at any moment of a return neither asks for a second state nor leaves the others at a meeting for ever."""
+    """A loss at any moment of a return neither asks for a second state nor leaves others at a meeting for ever."""
     for twentieth in range(8):
         struck_s = 0.7 + twentieth / 20
         faults: list[Fault] = [Kill(1, at_s=0.5), Return(1, at_s=0.7), Kill(0, at_s=struck_s), Return(0, at_s=1.5)]

@@ -24,19 +24,9 @@ from gannet.scores.score_run import score_run
 from gannet.scores.scorer import scorer_for
 from gannet.spec.load import resolve
 from gannet.spec.run_spec import RunSpec
+from tests.support.interrupted import SPEC as INTERRUPTED
 
-SPEC: dict[str, Any] = {
-    "name": "losses",
-    "fabric": "virtual",
-    "nodes": 3,
-    "task": {"name": "game", "dimension": 6, "noise": 0.1},
-    "links": {"profile": {"rate": "1Mbit", "delay_ms": 5}},
-    "pace_ms": 10,
-    "algorithm": {"name": "dp-oadam"},
-    "stop": {"steps": 40},
-    "snapshot_every": 5,
-    "score": None,
-}
+SPEC: dict[str, Any] = {**INTERRUPTED, "name": "losses", "checkpoint_every": None}
 
 
 def spec_of(**changes: Any) -> RunSpec:

@@ -26,7 +26,7 @@ from gannet.node.plugins import fingerprint
 from gannet.node.training.checkpoint import Checkpoint
 from gannet.spec.load import SpecError, resolve
 from gannet.spec.run_spec import ComparisonSpec
-from tests.experiment.test_resume import Crash, Doom
+from tests.support.interrupted import Crash, Doom
 
 SPEC: dict[str, Any] = {
     "name": "quick",

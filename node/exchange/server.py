@@ -22,6 +22,8 @@ MESSAGE_SLACK_BYTES = 4096
 # Why these are refused is for this run's own report: a stranger must not learn what would be taken.
 _SECRET = {Verdict.WRONG_RUN, Verdict.WRONG_SENDER, Verdict.WRONG_SCHEMA}
 _NOT_OF_THIS_RUN = "not a message of this run"
+# gRPC ends the messages of a broken stream before it cancels the call (grpcio 1.85.3): a busy loop sees both at once.
+_CANCEL_S = 1.0
 
 
 class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
@@ -94,6 +96,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
                 yield self._end(segment)
                 segment = None
         if segment is not None:
+            await asyncio.sleep(_CANCEL_S)  # a call whose connection broke is cancelled here: the sender did no wrong
             yield self._cut_short(segment, "the stream ended")
 
     async def _next(self, chunks: AsyncIterator[exchange_pb2.Chunk], context: Any) -> exchange_pb2.Chunk | None:

@@ -185,6 +185,8 @@ def test_no_other_process_holds_more_than_the_compose_file_gives(seen: Seen) -> 
     for name, processes in seen.processes.items():
         allowed = node if "-node-" in name else setuid_setgid
         for process in processes:
+            if process["command"].split()[:2] == ["runc", "init"]:  # Docker's own, before it becomes a health check
+                continue
             assert int(process["CapBnd"], 16) & ~allowed == 0 and process["NoNewPrivs"] == "1", process
 
 

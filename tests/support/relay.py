@@ -5,21 +5,29 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Relay:
     """Relays connections to host:port at an address of its own.
 
     `break_after`: numbers of bytes; the first connection through is closed once it has carried as many towards the
-    target as the first number, the next as the second, and so on; later ones stay. `cut` closes all that are open,
-    and closes new ones at once until `heal`. `source`: the loopback address from which the target sees it call.
+    target as the first number, the next as the second, and so on; later ones stay. `before_break` is called in
+    between. `cut` closes all that are open, and closes new ones at once until `heal`. `source`: the loopback address
+    from which the target sees it call.
     """
 
-    def __init__(self, target: str, break_after: tuple[int, ...] = (), source: str = "") -> None:
+    def __init__(
+        self,
+        target: str,
+        break_after: tuple[int, ...] = (),
+        source: str = "",
+        before_break: Callable[[], None] = lambda: None,
+    ) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._limits = list(break_after)
-        self._source = source
+        self._source, self._before_break = source, before_break
         self._open: list[socket.socket] = []
         self._down = False
         self.connections = 0
@@ -53,16 +61,19 @@ class Relay:
                 server = socket.create_connection(self._target, source_address=(self._source, 0))
                 limit = self._limits.pop(0) if self._limits else None
                 self._open += [client, server]
-                threading.Thread(target=_pump, args=(client, server, limit), daemon=True).start()
+                threading.Thread(target=_pump, args=(client, server, limit, self._before_break), daemon=True).start()
                 threading.Thread(target=_pump, args=(server, client, None), daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+def _pump(
+    source: socket.socket, sink: socket.socket, limit: int | None, before_break: Callable[[], None] = lambda: None
+) -> None:
     carried = 0
     with contextlib.suppress(OSError):
         while data := source.recv(4096):
             if limit is not None and carried + len(data) >= limit:
                 sink.sendall(data[: limit - carried])
+                before_break()
                 break
             sink.sendall(data)
             carried += len(data)

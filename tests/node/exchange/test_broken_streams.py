@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,11 +26,16 @@ PAYLOAD_BYTES = 4 * VALUES
 Make = Callable[..., tuple[Pair, list[Relay]]]
 
 
-def _relayed(made: list[Any], break_after: tuple[int, ...] = (), **limits: Any) -> tuple[Pair, list[Relay]]:
+def _relayed(
+    made: list[Any],
+    break_after: tuple[int, ...] = (),
+    before_break: Callable[[], None] = lambda: None,
+    **limits: Any,
+) -> tuple[Pair, list[Relay]]:
     relays: list[Relay] = []
 
     def through(address: str) -> str:
-        relays.append(Relay(address, break_after))
+        relays.append(Relay(address, break_after, before_break=before_break))
         return relays[-1].address
 
     pair = Pair(2, VALUES, through=through, **limits)
@@ -68,6 +74,22 @@ def test_wherever_connections_break_every_segment_is_used_once(break_after: list
     finally:
         for each in reversed(made):
             each.close()
+
+
+def test_a_message_that_a_broken_connection_cut_short_is_not_refused(relayed: Make) -> None:
+    """A receiver that is busy meanwhile sees the end of the messages before the call is cancelled."""
+
+    def keep_the_loop_busy() -> None:
+        time.sleep(0.3)  # what was carried has been taken
+        pair.loop.call_soon_threadsafe(time.sleep, 0.4)
+        time.sleep(0.2)
+
+    pair, _ = relayed((9_000,), keep_the_loop_busy)
+    payload = _payloads(1)[0]
+    pair.nodes[0].send(1, Tag(1, 0), payload, True)
+    assert pair.nodes[1].receive(0, Tag(1, 0)) == payload
+    assert pair.nodes[1].inbox.refused() == {}
+    assert pair.refusals == []
 
 
 def test_a_round_outlives_a_cut(relayed: Make) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -35,6 +35,17 @@ class LinkChange:
     at_s: float
     links: LinkState
     name: str = ""
+
+
+def recorded(changes: Sequence[LinkChange]) -> list[tuple[LinkChange, str]]:
+    """The changes that are events of a run, each with its operation: of a series only beginning and end."""
+    first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
+    found = []
+    for change in changes:
+        begins, ends = not change.name or change is first[change.name], change is last[change.name]
+        if begins or ends:
+            found.append((change, f"{'' if begins else 'end of '}{change.name or 'apply'}"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,28 +9,28 @@ is deterministic to the bit and faults happen at exactly the given time.
 from __future__ import annotations
 
 import inspect
-import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line, returned_line
+from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line, recorded, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
-from gannet.fabrics.tcp_model import frame_bytes
 from gannet.fabrics.virtual.clock import Timeline
-from gannet.fabrics.virtual.faults import Corrupt, Fault, Return
+from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
+from gannet.fabrics.virtual.messages import Messages
 from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.patience import Patience
 from gannet.fabrics.virtual.returning import Returning
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
 from gannet.node.exchange.async_mailbox import AsyncMailbox
-from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
+from gannet.node.exchange.mailbox import Mailbox
 from gannet.node.players.config import check_returns
 from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
@@ -40,6 +40,7 @@ from gannet.node.training.effects import (
     BeginRound,
     Collect,
     Compute,
+    Effect,
     Meet,
     Met,
     PeerLost,
@@ -51,6 +52,8 @@ from gannet.node.training.effects import (
 from gannet.node.training.meter import StepStats
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
 from gannet.node.training.worker import Worker
+
+_WAITS = object()
 
 
 class _Ended(Exception):
@@ -65,8 +68,9 @@ class _Simulation:
         faults: Sequence[Fault],
         tasks: Sequence[AnyTask] | None,
         on_send: Callable[[int, int, int], None] | None,
+        on_state: Callable[[int, Checkpoint], None] | None = None,
     ) -> None:
-        self.job, self.sink, self._on_send = job, sink, on_send
+        self.job, self.sink, self._on_state = job, sink, on_state
         self.time = Timeline()
         self._stopping = False
         self.lost: dict[int, str] = {}
@@ -77,8 +81,9 @@ class _Simulation:
         edges, limits = exchange_edges(job.config, job.world), job.config.exchange
         self.silent_links = SilentLinks(sink, edges)
         self._turns = VirtualTurns(job.world, edges, limits, self.links, self.time)
-        self._segments = min(plan.segments for plan in job.plans)
-        self._damage: dict[int, Corrupt] = {}
+        self._messages = Messages(self, self._turns, min(plan.segments for plan in job.plans), on_send)
+        self.carry = self._messages.carry
+        self._at_await: dict[tuple[int, int], list[Kill | Pause]] = {}
         self.failure: str | None = None
         self._active = job.world
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
@@ -90,16 +95,15 @@ class _Simulation:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
             self.nodes.append(self._node(worker))
             self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
-        first, last = {c.name: c for c in reversed(changes)}, {c.name: c for c in changes}
-        for change in changes:
-            begins, ends = not change.name or change is first[change.name], change is last[change.name]
-            if begins or ends:  # of a series, only beginning and end are reported
-                words = f"{'' if begins else 'end of '}{change.name or 'apply'}"
-                self.time.at(change.at_s, partial(self._tell_change, change, words))
+        for change, operation in recorded(changes):
+            self.time.at(change.at_s, partial(self._tell_change, change, operation))
         if job.stop_s is not None:
             self.time.at(job.stop_s, self._stop_soon)
         for fault in faults:
-            self.time.at(fault.at_s, partial(self.strike, fault))
+            if isinstance(fault, AtAwait):
+                self._at_await.setdefault((fault.rank, fault.number), []).append(fault.fault)
+            else:
+                self.time.at(fault.at_s, partial(self.strike, fault))
 
     def _worker(self, rank: int) -> Worker:
         task = None if self._tasks is None else self._tasks[rank]
@@ -133,11 +137,6 @@ class _Simulation:
         node.mailbox.enter_rounds(met.rounds)
         self.time.after(0.0, partial(self._resume, node, met, None))
 
-    def carry(self, source: int, to: int, size: int, deliver: Callable[[], None]) -> None:
-        """Send bytes over a link that are no message of an exchange."""
-        self.nodes[source].wire_bytes += int(wire := frame_bytes(size, self._segments))
-        self.links.send(self.time.now_s, source, to, wire, deliver)
-
     def run(self) -> None:
         self.silent_links.begin(self.job.plans, self.job.begin_s)
         try:
@@ -170,6 +169,9 @@ class _Simulation:
     def _resume(self, node: Node, answer: Any, lost: PeerLost | None) -> None:
         """Run a node until it waits for something that has not arrived yet."""
         while node.alive and not node.done and self.failure is None:
+            if node.paused_until_s > self.time.now_s:
+                self.time.at(node.paused_until_s, partial(self._resume, node, answer, lost))
+                return
             try:
                 effect = node.coroutine.throw(lost) if lost else node.coroutine.send(answer)
             except StopIteration:
@@ -181,59 +183,48 @@ class _Simulation:
                 self.failure = f"node {node.rank}: {error}"
                 node.ended = True
                 return
-            answer, lost = None, None
-            match effect:
-                case Compute(work, share):
-                    answer = work()
-                    if node.pace_s:
-                        node.meter.compute_s += share * node.pace_s
-                        self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
-                        return
-                case BeginRound(number, sources, after):
-                    self._turns.of[node.rank].begin(number, sources, after)
-                case Send(to, tag, payload, _):
-                    header = Header(
-                        node.mailbox.run, node.rank, tag, node.mailbox.schema, len(payload), zlib.crc32(payload)
-                    )
-                    self._send(node, to, header, payload)
-                case Receive(source, tag):
-                    self._receive(node, source, tag)
-                    return
-                case ReceiveFirst(wanted):
-                    self._receive_first(node, [(each.source, each.tag) for each in wanted])
-                    return
-                case Meet(step, rounds):
-                    self._returning.arrive(node, Met(step, rounds))
-                    return
-                case Collect(False):
-                    assert isinstance(node.mailbox, AsyncMailbox)
-                    answer = node.mailbox.take()
-                case Collect(True):
-                    self._collect(node)
-                    return
-                case _:
-                    raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+            node.awaited += 1
+            for fault in self._at_await.pop((node.rank, node.awaited), ()):
+                self.strike(replace(fault, at_s=self.time.now_s))
+            if node.paused_until_s > self.time.now_s:
+                self.time.at(node.paused_until_s, partial(self._carry_out, node, effect))
+                return
+            answer, lost = self._perform(node, effect) if node.alive else _WAITS, None
+            if answer is _WAITS:
+                return
 
-    def _send(self, node: Node, to: int, header: Header, payload: memoryview) -> None:
-        if to in node.mailbox.lost:
-            return
-        if self._on_send is not None:
-            self._on_send(node.rank, to, len(payload))
-        if (corrupt := self._damage.get(node.rank)) is not None:
-            header, payload = corrupt.damage(header, payload)
-        wire = frame_bytes(len(payload), self._segments)
-        node.wire_bytes += int(wire)
-        deliver = partial(self._deliver, self.nodes[to], header, payload)
-        if node.worker.peers.in_turns:
-            self._turns.send(node.rank, to, header.tag.round, len(payload), wire, deliver)
-        else:
-            self.links.send(self.time.now_s, node.rank, to, wire, deliver)
+    def _carry_out(self, node: Node, effect: Effect[Any]) -> None:
+        """Perform an effect that was awaited before the node stood still, and continue."""
+        if node.alive and (answer := self._perform(node, effect)) is not _WAITS:
+            self._resume(node, answer, None)
 
-    def _deliver(self, to: Node, header: Header, payload: memoryview) -> None:
-        try:
-            to.mailbox.put(header, payload)
-        except Refusal as refusal:
-            self.sink.refused(header.sender, to.rank, refusal.verdict.name.lower(), refusal.detail)
+    def _perform(self, node: Node, effect: Effect[Any]) -> Any:
+        """Carry out an effect: its answer, or _WAITS where the node is resumed later."""
+        match effect:
+            case Compute(work, share):
+                answer = work()
+                if not node.pace_s:
+                    return answer
+                node.meter.compute_s += share * node.pace_s
+                self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
+            case BeginRound(number, sources, after):
+                return self._turns.of[node.rank].begin(number, sources, after)
+            case Send(to, tag, payload, _):
+                return self._messages.send(node, to, tag, payload)
+            case Receive(source, tag):
+                self._receive(node, source, tag)
+            case ReceiveFirst(wanted):
+                self._receive_first(node, [(each.source, each.tag) for each in wanted])
+            case Meet(step, rounds):
+                self._returning.arrive(node, Met(step, rounds))
+            case Collect(False):
+                assert isinstance(node.mailbox, AsyncMailbox)
+                return node.mailbox.take()
+            case Collect(True):
+                self._collect(node)
+            case _:
+                raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
+        return _WAITS
 
     def _receive(self, node: Node, source: int, tag: Tag) -> None:
         since_s = self.time.now_s
@@ -267,13 +258,19 @@ class _Simulation:
         deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
         node.mailbox.collect(settle)
 
-    def strike(self, fault: Fault) -> None:
-        if isinstance(fault, Corrupt):
-            self._damage[fault.rank] = fault
-            return
-        if isinstance(fault, Return):
-            self._returning.begin(fault.rank)
-            return
+    def strike(self, fault: Timed) -> None:
+        match fault:
+            case Return(rank):
+                self._returning.begin(rank)
+            case Pause(rank):
+                node = self.nodes[rank]
+                node.paused_until_s = max(node.paused_until_s, self.time.now_s + fault.for_s)
+            case Kill():
+                self._kill(fault)
+            case _:
+                self._messages.disturb(fault)
+
+    def _kill(self, fault: Kill) -> None:
         struck = self.nodes[fault.rank]
         if struck.alive and not struck.done:
             self._active -= 1
@@ -309,6 +306,8 @@ class _Simulation:
             self._stop_soon()
 
     def on_checkpoint(self, rank: int, checkpoint: Checkpoint) -> None:
+        if self._on_state is not None:
+            self._on_state(rank, checkpoint)
         if not self.lost:
             self.sink.checkpoint(rank, checkpoint.step, checkpoint.pack())
 
@@ -328,18 +327,19 @@ def run_virtual(
     faults: Sequence[Fault] = (),
     tasks: Sequence[AnyTask] | None = None,
     on_send: Callable[[int, int, int], None] | None = None,
+    on_state: Callable[[int, Checkpoint], None] | None = None,
 ) -> Outcome:
     """Run a job on the virtual clock. `tasks`: one per rank, instead of those in the config.
 
-    `on_send`: called with sender, receiver and payload bytes of each message.
+    `on_send`: called with sender, receiver and payload bytes of each message. `on_state`: with a rank and its state
+    after every `checkpoint_every` steps, also once a node is lost, when the sink gets no more.
     Raises ValueError for what the link model lacks (loss, reordering) and for a missing pace.
     """
     check_modelled(job)
     if job.return_after_s is not None or any(isinstance(fault, Return) for fault in faults):
         check_returns(job.config)
-    simulation = _Simulation(job, sink, faults, tasks, on_send)
-    edges = exchange_edges(job.config, job.world)
-    certificate = Certificate([expected_edge(job.plans, *edge) for edge in edges])
+    simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
+    certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])
     sink.certificate(certificate)
     simulation.run()
     if simulation.failure is None and len(simulation.lost) == job.world:

@@ -66,6 +66,8 @@ class Node:
         self.last_step = LastStep(steps_between(worker.config), progress(worker.config, worker.made, worker.begin_s))
         self.meeting = Meeting(steps_between(worker.config), worker.made)
         self.give_state: Callable[[Checkpoint], None] | None = None  # to a node that comes in, after the next step
+        self.awaited = 0  # effects so far
+        self.paused_until_s = 0.0
         self.alive = True
         self.done = False
         self.ended = False

@@ -61,9 +61,18 @@ class Patience:
         if settled:
             return
         reason = f"no message within {limits.round_deadline_s:.1f} s"
-        timers.append(time.after(limits.patience_s, partial(self._grow_impatient, node, source)))
-        give_up = partial(node.mailbox.give_up, source, tag, reason)
-        timers.append(time.after(limits.round_deadline_s, give_up))
+
+        def set_timer(wait_s: float, action: Callable[[], None]) -> None:
+            timers.append(time.after(wait_s, partial(notice, action)))
+
+        def notice(action: Callable[[], None]) -> None:
+            if (stands_s := node.paused_until_s - time.now_s) > 0:  # what arrives meanwhile is taken first
+                set_timer(stands_s, action)
+            else:
+                action()
+
+        set_timer(limits.patience_s, partial(self._grow_impatient, node, source))
+        set_timer(limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason))
 
     def _grow_impatient(self, node: Node, source: int) -> None:
         """A node has run out of patience: the node that all wait for gets a little longer."""

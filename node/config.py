@@ -12,6 +12,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from gannet.node.codecs.registry import CodecSetting
 from gannet.node.data.config import DataConfig
 from gannet.node.methods.registry import AlgorithmConfig
+from gannet.node.mixing.mean import MeanRule
+from gannet.node.mixing.registry import MixingConfig
 from gannet.node.players.config import PlayerConfig, check_methods, parts_of
 from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting, check_data
 from gannet.node.topologies.graphs import RingTopology
@@ -77,6 +79,7 @@ class TrainingSettings(Settings):
     algorithm: AlgorithmConfig
     topology: TopologyConfig = RingTopology()
     codec: CodecSetting = "fp32"
+    mixing: MixingConfig = MeanRule()
     players: dict[str, PlayerConfig] = Field(default_factory=dict)
     batch: PositiveInt = 16
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"

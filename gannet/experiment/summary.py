@@ -66,6 +66,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         nodes=spec.nodes,
         algorithm=spec.algorithm.title,
         codec=str(spec.codec),
+        mixing=_rule(spec),
         players=facts_of_players(spec, traffics),
         links=spec.links.describe(),
         topology=TopologyFacts(name=str(spec.topology), spectral_gap=gap) if mixes else None,
@@ -127,10 +128,15 @@ def facts_of_players(spec: RunSpec, traffics: Mapping[str, Traffic]) -> dict[str
             every=traffics[player].every,
             topology=str(part.topology) if part.algorithm.traits.gossips else None,
             codec=str(part.codec),
+            mixing=_rule(part),
             bytes_per_step=bytes_per_step(traffics[player]),
         )
         for player, part in parts_of(spec, traffics).items()
     }
+
+
+def _rule(spec: RunSpec) -> str | None:
+    return str(spec.mixing) if spec.mixing.robust else None
 
 
 def environment(fabric: str, data: dict[str, Any] | None, found: Mapping[str, Any]) -> Environment:

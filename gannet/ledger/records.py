@@ -185,6 +185,7 @@ class PlayerFacts(Record):
     every: int = 1
     topology: str | None = None
     codec: str
+    mixing: str | None = None
     bytes_per_step: float = 0.0
 
 
@@ -199,6 +200,7 @@ class Summary(Record):
     nodes: int | None = None
     algorithm: str | None = None
     codec: str | None = None
+    mixing: str | None = None  # the rule, where it is not the mean
     players: dict[str, PlayerFacts] = {}
     links: str | None = None
     topology: TopologyFacts | None = None

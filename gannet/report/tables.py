@@ -88,7 +88,7 @@ def describe_arm(arm: ArmResult) -> str:
     topology = summary.topology.name if summary.topology is not None else ""
     if topology and summary.topology is not None and summary.topology.spectral_gap is not None:
         topology += f", spectral gap {words.number(summary.topology.spectral_gap)}"
-    return " · ".join(part for part in (summary.algorithm, topology, summary.codec) if part)
+    return " · ".join(part for part in (summary.algorithm, topology, summary.mixing, summary.codec) if part)
 
 
 def _describe_player(player: str, facts: PlayerFacts) -> str:
@@ -97,7 +97,7 @@ def _describe_player(player: str, facts: PlayerFacts) -> str:
         return f"{player}: {facts.algorithm}"
     every = f" every {facts.every} steps" if facts.every > 1 else ""
     sent = f"{words.size(facts.bytes_per_step)} per step"
-    parts = (facts.algorithm + every, facts.topology, facts.codec, sent)
+    parts = (facts.algorithm + every, facts.topology, facts.mixing, facts.codec, sent)
     return f"{player}: {', '.join(part for part in parts if part)}"
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from gannet.netem import yaml12
 from gannet.node.methods.registry import ALGORITHM_NAMES
+from gannet.node.mixing.registry import NAMES as RULES
 from gannet.node.tasks.config import TASK_NAMES, Settings
 from gannet.node.topologies.registry import TAGS
 from gannet.spec.overrides import merge, nest
@@ -24,7 +25,12 @@ Overrides = Mapping[str, Any] | Sequence[str]
 
 # Names that pydantic puts into the place of an error where a field may be of several kinds.
 _ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
-_TAGS_OF = {"topology": frozenset(TAGS), "players": frozenset(TAGS), "task": frozenset(TASK_NAMES)}
+_TAGS_OF = {
+    "topology": frozenset(TAGS),
+    "players": frozenset({*TAGS, *RULES}),
+    "mixing": frozenset(RULES),
+    "task": frozenset(TASK_NAMES),
+}
 
 
 class SpecError(Exception):

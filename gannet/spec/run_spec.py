@@ -154,6 +154,7 @@ class RunSpec(TrainingSettings):
             try:
                 topology = Topology(part.topology, self.nodes)  # a hypercube has 2^k nodes, a file a fixed number
                 part.algorithm.traits.check_topology(topology)
+                part.algorithm.traits.check_mixing(part.mixing, topology)
             except PluginError:
                 raise
             except ValueError as error:

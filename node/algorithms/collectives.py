@@ -38,17 +38,17 @@ class GossipRound:
         return self
 
     async def finish(self) -> Tensor:
-        """Σ_j w_ij x_j as a new flat tensor. A missing peer's weight is added to the node's own, so weights sum to
-        1."""
-        mixed = self._x * self._neighbours.own
+        """Σ_j w_ij x_j as a new flat tensor, or what the mixing rule has for it. A missing peer's weight is added to
+        the node's own, so weights sum to 1."""
+        mix = self._peers.mixing.begin(self._x, self._neighbours.own)
         for source, weight in self._neighbours.incoming.items():
             try:
                 values = await self._peers.receive(source, self._tag, len(self._x))
             except PeerLost as lost:
                 self._peers.missing.add(lost.rank)
                 values = self._x
-            mixed.add_(values, alpha=weight)
-        return mixed
+            mix.add(values, weight)
+        return mix.result()
 
 
 async def gossip(peers: Peers, x: Tensor, neighbours: Mixing, rounds: int = 1) -> Tensor:
@@ -67,8 +67,8 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
     The vector is cut into segments, so that the mean of the first is sent down while the last are still coming up. A
     worker is at most SEGMENTS_AHEAD segments ahead of the means; otherwise TCP lets one worker run ahead of the
     others into the server's downlink and overflow its buffer, and most means can be computed only at the very end.
-    The server averages over the workers present; without the server there is no average. The last `raw` values are
-    sent as float32 with any codec.
+    The server averages over the workers present, by its mixing rule; without the server there is no average. The
+    last `raw` values are sent as float32 with any codec.
     """
     if peers.world == 1:
         return x.clone()
@@ -91,16 +91,15 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
     absent: set[int] = set()  # for the rest of this round, so that a silent worker is waited for only once
     for position, segment in enumerate(segments):
         tag = segment.tag(number, position)
-        total, present = x[segment.place].clone(), 1
+        own, others = x[segment.place], []
         for rank in workers:
             if rank in absent:
                 continue
             try:
-                total += await peers.receive(rank, tag, len(total))
-                present += 1
+                others.append(await peers.receive(rank, tag, len(own)))
             except PeerLost:
                 absent.add(rank)
-        payload = peers.encode(total / present, tag)
+        payload = peers.encode(peers.mixing.equally(own, others), tag)
         for rank in workers:
             await peers.send(rank, tag, payload, position == len(segments) - 1)
         mean[segment.place] = peers.codec_of(tag).decode(payload)  # bit-equal to the workers' result

@@ -24,6 +24,7 @@ from gannet.node.methods.formulas import (
     farthest,
     gossip_traffic,
 )
+from gannet.node.mixing.base import MixingRule
 from gannet.node.settings import Settings
 from gannet.node.topologies.weights import Edge
 
@@ -82,6 +83,9 @@ class Method(AlgorithmSetting):
 
     symmetric_graph: ClassVar[bool] = False
     """Whether the mixing matrix must be symmetric: what one end of an edge does, the other takes back."""
+
+    mixes_by_rule: ClassVar[bool] = False
+    """Whether it mixes by the rule of the spec's `mixing`, as gossip() and server_average() do."""
 
     takes_turns: ClassVar[bool] = False
     """Whether its gossip begins each round by Peers.begin_round, so that large messages can take turns with those of
@@ -148,6 +152,15 @@ class Method(AlgorithmSetting):
         return 1
 
     @property
+    def not_robust(self) -> str:
+        """Why it can mix by the mean only, as in "exchanges nothing"; empty: it can mix by any rule."""
+        if not self.exchanges:
+            return "exchanges nothing"
+        if self.averages == "ring":
+            return "averages around a ring, where no node sees another's own values"
+        return "" if self.mixes_by_rule else "adds up what its peers send, and cannot leave out or bound any of it"
+
+    @property
     def own_speed(self) -> bool:
         """Whether no node ever waits for another's step."""
         return self.asynchronous or not self.exchanges
@@ -186,6 +199,29 @@ class Method(AlgorithmSetting):
             raise ValueError(
                 f"{self.name} needs symmetric weights, and {topology.choice} is directed: "
                 "use an undirected graph (ring, torus, complete), or algorithm sgp"
+            )
+
+    def check_mixing(self, rule: MixingRule, topology: Topology) -> None:
+        """Whether the method can mix by that rule, and every node hears from enough peers in each round."""
+        if not rule.robust:
+            return
+        if self.not_robust:
+            raise ValueError(
+                f"mixing: {rule.name} cannot be used with algorithm {self.name}, which {self.not_robust}: use "
+                "dp-oadam or dposg, cp-oadam or fedgan by way of a server, or mixing: mean"
+            )
+        if self.averages is not None and not rule.by_coordinate:
+            raise ValueError(
+                f"mixing: {rule.name} looks at whole vectors, and the server of {self.name} averages segment by "
+                "segment: use trimmed-mean or median"
+            )
+        least, world = rule.least_peers, topology.world
+        if self.averages is not None and world - 1 < least:
+            raise ValueError(f"mixing: {rule} needs {least} workers and a server, and there are {world} nodes in all")
+        if self.gossips and topology.fewest_incoming < least:
+            raise ValueError(
+                f"mixing: {rule} needs {least} peers for each node in each round, and {topology.choice} over {world} "
+                f"nodes gives some only {topology.fewest_incoming}: use a denser topology, such as torus or complete"
             )
 
     def check_task(self, task: TaskSetting) -> None:

@@ -19,6 +19,7 @@ class CpOadamConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.cp_oadam:cp_oadam"
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
+    mixes_by_rule: ClassVar[bool] = True
 
     name: Literal["cp-oadam"]
     collective: Collective = "server"

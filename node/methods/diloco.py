@@ -19,6 +19,7 @@ class DilocoConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
+    mixes_by_rule: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = False  # the outer optimizer's momentum moves it
 
     name: Literal["diloco"]

@@ -19,6 +19,7 @@ class DpOadamConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.dp_oadam:dp_oadam"
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
+    mixes_by_rule: ClassVar[bool] = True
 
     name: Literal["dp-oadam"]
     every: PositiveInt = 1

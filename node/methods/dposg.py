@@ -15,6 +15,7 @@ class DposgConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.dposg:dposg"
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
+    mixes_by_rule: ClassVar[bool] = True
 
     name: Literal["dposg"]
     rounds: PositiveInt = 1

@@ -17,6 +17,7 @@ class FedganConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.fedgan:fedgan"
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
+    mixes_by_rule: ClassVar[bool] = True
 
     name: Literal["fedgan"]
     every: PositiveInt = 20

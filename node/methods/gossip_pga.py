@@ -17,6 +17,7 @@ class GossipPgaConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.gossip_pga:gossip_pga"
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
+    mixes_by_rule: ClassVar[bool] = True
 
     name: Literal["gossip-pga"]
     global_every: PositiveInt | None = 10

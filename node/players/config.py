@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from gannet.node.codecs.registry import CodecSetting, codec_config
 from gannet.node.methods.registry import METHODS, AlgorithmConfig
+from gannet.node.mixing.registry import MixingConfig
 from gannet.node.tasks.config import Settings
 from gannet.node.topologies.registry import TopologyConfig
 
@@ -19,6 +20,7 @@ class PlayerConfig(Settings):
     algorithm: AlgorithmConfig | None = None
     codec: CodecSetting | None = None
     topology: TopologyConfig | None = None
+    mixing: MixingConfig | None = None
 
 
 class HasPlayers(Protocol):
@@ -35,6 +37,9 @@ class HasPlayers(Protocol):
 
     @property
     def topology(self) -> TopologyConfig: ...
+
+    @property
+    def mixing(self) -> MixingConfig: ...
 
     @property
     def players(self) -> dict[str, PlayerConfig]: ...

@@ -98,6 +98,11 @@ class Topology:
         return self._mean([[len(node.incoming) for node in nodes] for nodes in self._some_rounds()])
 
     @cached_property
+    def fewest_incoming(self) -> int:
+        """The fewest peers that any node hears from in a round."""
+        return min(len(node.incoming) for nodes in self._some_rounds() for node in nodes)
+
+    @cached_property
     def waits_per_round(self) -> Waits:
         """What nodes are sure to wait for in a round, one after another, in the long run."""
         return waits_per_round(self._some_rounds())

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gannet.node.codecs import Codec, float32_codec
 from gannet.node.codecs.finite import all_finite
+from gannet.node.mixing.base import MixingRule
+from gannet.node.mixing.mean import MeanRule
 from gannet.node.topologies.topology import Neighbourhood
 from gannet.node.training.effects import RAW_SEGMENT, BeginRound, MessageRefused, Receive, Send, Tag
 
@@ -30,7 +32,7 @@ class OutOfRange(Exception):
 
 @dataclass
 class Peers:
-    """This node's place among the others and the codec they share; counts what it hands to the network."""
+    """This node's place among the others, their codec and its mixing rule; counts what it hands to the network."""
 
     rank: int
     world: int
@@ -43,6 +45,7 @@ class Peers:
     in_turns: bool = (
         False  # whether gossip's graph changes, so that messages take turns (see gannet.node.exchange.turn_rule)
     )
+    mixing: MixingRule = field(default_factory=MeanRule)
     _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and its receivers
 
     def next_round(self) -> int:

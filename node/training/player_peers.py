@@ -22,7 +22,8 @@ class PlayersPeers:
         self.of: dict[str, Peers] = {}
         for number, (player, config) in enumerate(segments.items()):
             codec = build_codec(config.codec, config.seed, number * whole.world + whole.rank)
-            peers = Peers(whole.rank, whole.world, codec, config.exchange.segment_bytes, missing=whole.missing)
+            size, missing, mixing = config.exchange.segment_bytes, whole.missing, config.mixing
+            peers = Peers(whole.rank, whole.world, codec, size, missing=missing, mixing=mixing)
             self.of[player] = peers
 
     def state(self) -> dict[str, Tensor]:

@@ -77,6 +77,7 @@ class Worker:
         check_methods(config, custom=True)
         if not self.parts:
             config.algorithm.traits.check_topology(self.topology)
+            config.algorithm.traits.check_mixing(config.mixing, self.topology)
         if config.algorithm.traits.worker_player is not None and not isinstance(self.task, SplitTask):
             raise ValueError(
                 f"{config.algorithm.title} needs a task whose players can live on different nodes, "
@@ -85,7 +86,8 @@ class Worker:
         self.algorithm = config.algorithm.build()
         codec = build_codec(config.codec, config.seed, rank)
         turns = in_turns(config, world, self.task.size, self.task.layout)
-        self.peers = Peers(rank, world, codec, config.exchange.segment_bytes, in_turns=turns)
+        size, mixing = config.exchange.segment_bytes, config.mixing
+        self.peers = Peers(rank, world, codec, size, in_turns=turns, mixing=mixing)
         self.made, self.begin_s = 0, 0.0  # steps and seconds of training before this worker's
         self._now = 0  # the step that `steps` named last
         self.parts_at_work: list[Worker] = []  # where players are exchanged separately, a worker for each

@@ -11,7 +11,8 @@ import sys
 import time
 
 from gannet.node.process.controller_client import until_reachable
-from gannet.node.process.node_process import NOT_WANTED, Place, live
+from gannet.node.process.node_process import NOT_WANTED, live
+from gannet.node.process.place import Place
 
 _TRAINER_NICENESS = 10
 _PAUSE_S = 0.5

@@ -35,7 +35,8 @@ def job_of(spec: RunSpec) -> Job:
         max_steps=spec.stop.steps,
     )
     size = message_bytes(config, sampler.layout)
-    limits = with_turns(limits_over_time(planned, size, spec.nodes, compute_s), planned, size, compute_s)
+    limits = limits_over_time(planned, size, spec.nodes, compute_s)
+    limits = with_turns(limits, planned, size, compute_s, spec.encrypted)
     limits = with_room_for_operators(limits) if spec.fabric_kind.operators else limits
     config = config.model_copy(update={"exchange": limits})
     engine = None if spec.engine == "auto" else spec.engine
@@ -53,4 +54,5 @@ def job_of(spec: RunSpec) -> Job:
         spec.links.stack,
         start_weights=start_of(spec),
         return_after_s=spec.return_after_s,
+        encrypted=spec.encrypted,
     )

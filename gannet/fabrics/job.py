@@ -77,7 +77,8 @@ class Job:
     and `compute_s` (the longest that a node may be busy between two exchanges) determine how long a node may be
     silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
     and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own. `return_after_s`: how
-    long after its loss a node is started again; None: lost nodes stay away.
+    long after its loss a node is started again; None: lost nodes stay away. `encrypted`: nodes reach each other by
+    mutual TLS.
     """
 
     config: NodeConfig
@@ -93,6 +94,7 @@ class Job:
     resumed: Resumed | None = None
     start_weights: StartWeights | None = None
     return_after_s: float | None = None
+    encrypted: bool = False
 
     @property
     def begin_s(self) -> float:

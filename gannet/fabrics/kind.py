@@ -41,8 +41,9 @@ class FabricKind:
     print), and whose exit status is returned; nodes may then have files that this machine lacks. `modelled`: time is
     virtual and links are a model of rate and delay, so that gradients need a pace and PyTorch's own collectives
     cannot run. `operators`: links may be changed by hand while a run trains. `resumable`: runs continue from
-    checkpoints. `revives`: a lost node can be started again while its run continues. `needs_sandbox`: the command
-    must enter a sandbox before it starts a thread.
+    checkpoints. `can_encrypt`: nodes reach each other over connections that can be encrypted; `encrypts`: they are,
+    unless a spec says otherwise. `revives`: a lost node can be started again while its run continues.
+    `needs_sandbox`: the command must enter a sandbox before it starts a thread.
     """
 
     name: str
@@ -52,11 +53,15 @@ class FabricKind:
     operators: bool = False
     resumable: bool = False
     revives: bool = False
+    can_encrypt: bool = False
+    encrypts: bool = False
     needs_sandbox: bool = False
 
     def __post_init__(self) -> None:
         if (self.open is None) == (self.launch is None):
             raise ValueError(f"fabric {self.name}: declare either open or launch")
+        if self.encrypts and not self.can_encrypt:
+            raise ValueError(f"fabric {self.name}: encrypts without can_encrypt")
 
     @property
     def in_containers(self) -> bool:

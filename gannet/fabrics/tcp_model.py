@@ -1,4 +1,4 @@
-"""The overhead of TCP and gRPC on a payload: the model that plans and the virtual fabric share."""
+"""The overhead of TCP, TLS and gRPC on a payload: the model that plans and the virtual fabric share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ FRAME_OVERHEAD = 1514 / 1448
 ACK_BYTES, ACKED_FRAMES = 66, 2
 SEGMENT_OVERHEAD_BYTES = 150
 
+# A record of TLS 1.3 has a header of 5 bytes, a tag of 16 and a type of 1 (RFC 8446, section 5.2), and holds up
+# to 16 KiB. gRPC's hold 12 kB of a large message on average (grpcio 1.85.3, tests/node/exchange/test_tls.py).
+TLS_RECORD_BYTES, TLS_RECORD_HOLDS_BYTES = 22, 12_000
 
-def frame_bytes(payload_bytes: float, segments: int) -> float:
-    """Link capacity that a payload takes, in bytes: frames of up to `segments` TCP segments, and acknowledgements."""
+
+def frame_bytes(payload_bytes: float, segments: int, encrypted: bool = False) -> float:
+    """Link capacity that a payload takes, in bytes: frames of up to `segments` TCP segments, and acknowledgements;
+    with `encrypted`, in TLS records.
+    """
+    if encrypted:
+        payload_bytes *= 1 + TLS_RECORD_BYTES / TLS_RECORD_HOLDS_BYTES
     acknowledged = 1 + ACK_BYTES / (1514 * max(ACKED_FRAMES, segments))
     return (payload_bytes * FRAME_OVERHEAD + SEGMENT_OVERHEAD_BYTES) * acknowledged

@@ -288,6 +288,7 @@ class Environment(Record):
     versions: dict[str, str] = {}
     written: str | None = None
     engine: str | None = None
+    encrypted: bool | None = None  # whether nodes reached each other by mutual TLS
     stack: dict[str, Any] | None = None
     fabric: str = ""
     data: dict[str, Any] | None = None

@@ -51,7 +51,13 @@ def different_ends(stops: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def idle_settings(spec: RunSpec) -> list[str]:
     """The settings of a run that do nothing of what they say, and why."""
-    return [*_too_late(spec), *spec.task.unused, *_not_modelled(spec), *_begun_elsewhere(spec)]
+    return [
+        *_too_late(spec),
+        *spec.task.unused,
+        *_not_modelled(spec),
+        *_not_encrypted(spec),
+        *_begun_elsewhere(spec),
+    ]
 
 
 def _too_late(spec: RunSpec) -> Iterator[str]:
@@ -108,6 +114,17 @@ def _not_modelled(spec: RunSpec) -> Iterator[str]:
             yield f"engine: {spec.engine} does nothing on fabric {spec.fabric}, whose links are a model"
         if spec.links.stack != type(spec.links.stack)():
             yield f"links.stack: does nothing on fabric {spec.fabric}, which has no TCP"
+
+
+def _not_encrypted(spec: RunSpec) -> Iterator[str]:
+    if spec.encrypt is None and spec.fabric_kind.encrypts and not spec.encrypted:
+        yield f"encrypt: messages are not encrypted, as they are on fabric {spec.fabric}: {_why_plain(spec)}"
+    elif spec.encrypt and not any(part.algorithm.traits.exchanges for part in spec.methods):
+        yield f"encrypt: does nothing, since nodes of {spec.algorithm.title} send each other nothing"
+
+
+def _why_plain(spec: RunSpec) -> str:
+    return f"{spec.algorithm.title} {spec.algorithm.traits.not_encrypted.partition(':')[0]}"
 
 
 def _begun_elsewhere(spec: RunSpec) -> Iterator[str]:

@@ -79,6 +79,7 @@ class RunSpec(TrainingSettings):
     nodes: Annotated[int, Field(ge=1, le=1024)] = 4
     links: LinksSpec = Field(default_factory=LinksSpec)
     start_from: StartSpec | None = None
+    encrypt: bool | None = None
     return_after_s: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = None
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
@@ -122,6 +123,11 @@ class RunSpec(TrainingSettings):
                 f"return_after_s: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
                 "use fabric: namespaces or virtual"
             )
+        if self.encrypt and not self.fabric_kind.can_encrypt:
+            raise ValueError(
+                f"encrypt: fabric {self.fabric} cannot encrypt messages: leave it out, or use fabric: namespaces, "
+                "compose or swarm"
+            )
         modelled = self.fabric_kind.modelled
         links, changes = self.links_over_time
         if modelled:
@@ -145,6 +151,8 @@ class RunSpec(TrainingSettings):
         method.check_pace(self.pace_ms)
         if self.return_after_s is not None:
             check_returns(self)
+        if self.encrypt:
+            method.check_encrypted()
         if self.fabric_kind.modelled:
             method.check_modelled()
         self.check_node_models()
@@ -190,6 +198,13 @@ class RunSpec(TrainingSettings):
     def fabric_kind(self) -> FabricKind:
         """Its fabric's abilities and needs."""
         return fabric_kind(self.fabric)
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether nodes reach each other by mutual TLS: as asked, or as its fabric does it where the method can."""
+        if self.encrypt is None:
+            return self.fabric_kind.encrypts and not self.algorithm.traits.not_encrypted
+        return self.encrypt
 
     @property
     def methods(self) -> list[RunSpec]:

@@ -1,8 +1,9 @@
-"""Who may send to a node: its run's members, each from its own address and over a few streams at a time.
+"""Who may send to a node: its run's members, each known by its certificate or its address, a few streams at a time.
 
-A rank is bound to the host of its mesh address. Nobody on the mesh can hold a TCP connection from another node's
-address, so a message that names another rank than its sender's is refused before its bytes are read. What nodes of
-one host send each other (tests on the loopback) is told apart by nothing but their word.
+With TLS a rank is bound to the certificate that its process has from the run's controller. Without it, a rank is
+bound to the host of its mesh address: where no node can hold a TCP connection from another's address, a message that
+names another rank than its sender's is refused before its bytes are read. What nodes of one host send each other
+(tests on the loopback) is then told apart by nothing but their word.
 """
 
 from __future__ import annotations
@@ -12,46 +13,71 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
+
+from gannet.node.exchange.tls import rank_of
 
 
 class Gate:
-    """A node's knowledge of where its peers are; `streams`: how many each may have open at a time."""
+    """A node's knowledge of its peers; `streams`: how many each may have open at a time.
 
-    def __init__(self, streams: int) -> None:
-        self._streams = streams
-        self._hosts: list[str] = []
+    A caller is the name in its certificate where connections are encrypted, and the host it calls from otherwise.
+    """
+
+    def __init__(self, streams: int, encrypted: bool = False) -> None:
+        self._streams, self._encrypted = streams, encrypted
+        self._callers: list[str] = []  # by rank
         self._known = asyncio.Event()
         self._open: Counter[str] = Counter()
 
-    def admit(self, addresses: Sequence[str]) -> None:
-        """The members' mesh addresses (IP:port), by rank, empty for one that is lost; until then
-        callers wait.
+    def admit(self, addresses: Sequence[str], names: Sequence[str] = ()) -> None:
+        """The members' mesh addresses (IP:port) and the names of their certificates, by rank, empty for one that is
+        lost; until then callers wait.
         """
-        self._hosts = [host_of(address) if address else "" for address in addresses]
+        whose = names if self._encrypted else [host_of(address) if address else "" for address in addresses]
+        self._callers = list(whose)
         self._known.set()
 
-    def move(self, rank: int, address: str) -> None:
-        """That member is at this address from now on."""
-        self._hosts[rank] = host_of(address)
+    def move(self, rank: int, address: str, name: str = "") -> None:
+        """That member is at this address, with that certificate, from now on."""
+        self._callers[rank] = name if self._encrypted else host_of(address)
 
     async def known(self) -> None:
         """Wait until the members are known."""
         await self._known.wait()
 
-    def is_from(self, host: str, rank: int) -> bool:
-        """Whether a connection from that host may speak for that rank."""
-        return bool(host) and 0 <= rank < len(self._hosts) and self._hosts[rank] == host
+    def caller(self, context: Any) -> str:
+        """The caller of a gRPC call; empty where it has neither a name nor a host."""
+        if not self._encrypted:
+            return host_of_peer(context.peer())
+        names = [each.decode(errors="replace") for each in context.auth_context().get("peer_dns", ())]
+        return names[0] if len(names) == 1 else ""
+
+    def is_from(self, caller: str, rank: int) -> bool:
+        """Whether that caller may speak for that rank."""
+        return bool(caller) and 0 <= rank < len(self._callers) and self._callers[rank] == caller
+
+    def why_not(self, caller: str, rank: int) -> str:
+        """Why that caller may not, in words."""
+        if not self._encrypted:
+            return f"rank {rank} is not at {caller or 'an address'}"
+        whose = rank_of(caller)
+        if whose is None:
+            return f"rank {rank} has another certificate"
+        if whose == rank:
+            return f"the certificate is not rank {rank}'s present one: it belongs to another process"
+        return f"the certificate is rank {whose}'s, not rank {rank}'s"
 
     @contextmanager
-    def stream(self, host: str) -> Iterator[bool]:
-        """Count a stream from that host; whether it may be open. A stranger's may, for it to be told and reported."""
-        self._open[host] += 1
+    def stream(self, caller: str) -> Iterator[bool]:
+        """Count a caller's stream; whether it may be open. A stranger's may, for it to be told and reported."""
+        self._open[caller] += 1
         try:
-            yield self._open[host] <= self._streams * max(1, self._hosts.count(host))
+            yield self._open[caller] <= self._streams * max(1, self._callers.count(caller))
         finally:
-            self._open[host] -= 1
-            if not self._open[host]:
-                del self._open[host]
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
 
 def host_of(address: str) -> str:
@@ -59,7 +85,7 @@ def host_of(address: str) -> str:
     return str(ip_address(address.rpartition(":")[0].strip("[]")))
 
 
-def caller(peer: str) -> str:
+def host_of_peer(peer: str) -> str:
     """The host of a caller as gRPC names it: ipv4:127.0.0.1:4711, ipv6:%5B::1%5D:4711. Empty where it is none."""
     family, _, address = peer.partition(":")
     if family not in ("ipv4", "ipv6"):

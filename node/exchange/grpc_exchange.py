@@ -18,6 +18,7 @@ from gannet.node.exchange.gate import Gate
 from gannet.node.exchange.mailbox import Mailbox, Refusal
 from gannet.node.exchange.sender import PeerStream, channel_options
 from gannet.node.exchange.server import ExchangeServer
+from gannet.node.exchange.tls import Credentials, open_channel
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Arrival, PeerLost, Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
@@ -41,7 +42,9 @@ class GrpcExchange:
         on_refusal: RefusalReport,
         on_wait: WaitReport,
         in_turns: bool = False,
+        tls: Credentials | None = None,
     ) -> None:
+        """`tls`: encrypt all connections, with peers that have certificates of this run."""
         self.rank, self.world, self._config = rank, world, config
         self.inbox = BlockingMailbox(mailbox, on_wait)
         self._on_wait = on_wait
@@ -59,7 +62,8 @@ class GrpcExchange:
         self.counters = Counters()
         self._turns = TurnKeeper(config, in_turns)
         # A round is a stream, and one that broke may be open here for a while beside its successor.
-        self._gate = Gate(2 * (mailbox.window_rounds + 2) * len(mailbox.codecs))
+        self._gate = Gate(2 * (mailbox.window_rounds + 2) * len(mailbox.codecs), tls is not None)
+        self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
 
@@ -72,20 +76,26 @@ class GrpcExchange:
             self.inbox, self._turns, run, self._gate, idle_s, self._config.chunk_bytes, self._refused_here
         )
         exchange_pb2_grpc.add_ExchangeServicer_to_server(self._servicer, self._server)
-        port = self._server.add_insecure_port(address)
+        if self._tls is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, self._tls.server())
         await self._server.start()
         return f"{address.rsplit(':', 1)[0]}:{port}"
 
-    async def connect(self, addresses: list[str], peers: set[int]) -> None:
-        """Let the members at these addresses in, open a channel to each of `peers` (ranks), and wait for all."""
-        self._gate.admit(addresses)
+    async def connect(self, addresses: list[str], peers: set[int], names: Sequence[str] = ()) -> None:
+        """Let the members at these addresses in, open a channel to each of `peers` (ranks), and wait for all.
+
+        `names`: of their certificates, by rank, where connections are encrypted.
+        """
+        self._gate.admit(addresses, names)
         self._peers = set(peers)
         for peer in sorted(peers):
             if addresses[peer]:
-                self._streams[peer] = self._stream_to(peer, addresses[peer])
+                self._streams[peer] = self._stream_to(peer, addresses[peer], names[peer] if self._tls else "")
         await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
 
-    def _stream_to(self, peer: int, address: str) -> PeerStream:
+    def _stream_to(self, peer: int, address: str, name: str) -> PeerStream:
         return PeerStream(
             peer,
             address,
@@ -96,37 +106,42 @@ class GrpcExchange:
             self._broken,
             self._undelivered,
             self._round_over,
+            self._tls,
+            name,
         )
 
-    async def fetch_state(self, address: str) -> bytes:
+    async def fetch_state(self, address: str, name: str = "") -> bytes:
         """The state that a neighbour offers this node, over the network that its messages cross."""
         data = bytearray()
-        async with grpc.aio.insecure_channel(address, options=channel_options(self._config)) as channel:
+        async with open_channel(address, channel_options(self._config), self._tls, name) as channel:
             stub = exchange_pb2_grpc.ExchangeStub(channel)
             request = exchange_pb2.Listener(run=self._header.run, rank=self.rank)
             async for chunk in stub.Fetch(request, timeout=self._config.liveness_s, wait_for_ready=True):
                 data += chunk.data
         return bytes(data)
 
-    def expect_at(self, rank: int, address: str) -> None:
-        """A node that comes back is at this address, and may ask for a state."""
-        self._gate.move(rank, address)
+    def expect_at(self, rank: int, address: str, name: str = "") -> None:
+        """A node that comes back is at this address, with that certificate, and may ask for a state."""
+        self._gate.move(rank, address, name)
 
     def offer_state(self, rank: int, state: bytes) -> None:
         """Let a node that comes back fetch this state, until it is in."""
         self._servicer.offered[rank] = state
 
-    async def readmit(self, rank: int, address: str, rounds: Sequence[int]) -> None:
-        """A lost peer is back at this address; all continue in these rounds. Nothing it had sent before counts."""
+    async def readmit(self, rank: int, address: str, rounds: Sequence[int], name: str = "") -> None:
+        """A lost peer is back at this address, with that certificate; all continue in these rounds.
+
+        Nothing it had sent before counts.
+        """
         self._servicer.offered.clear()
-        self._gate.move(rank, address)
+        self._gate.move(rank, address, name)
         self._turns.turns.readmit(rank)
         self.inbox.readmit(rank, rounds)
         before = self._streams.pop(rank, None)
         if before is not None:
             await before.close()
         if rank in self._peers:
-            self._streams[rank] = self._stream_to(rank, address)
+            self._streams[rank] = self._stream_to(rank, address, name)
             await self._streams[rank].connect(self._config.chunk_deadline_s * 4)
 
     async def drain(self, timeout_s: float) -> None:

@@ -11,12 +11,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-import grpc.aio
-
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.delivery import Delivery, Outgoing, Undelivered
 from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
+from gannet.node.exchange.tls import Credentials, open_channel
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
@@ -40,11 +39,14 @@ class PeerStream:
         on_break: Callable[[int, int, str], None],
         on_undelivered: Callable[[int, int, str], None],
         on_round_over: Callable[[int, int], None],
+        tls: Credentials | None = None,
+        name: str = "",
     ) -> None:
+        """`name`: of the peer's certificate, with `tls`."""
         self._peer, self._header, self._config = peer, header, config
         self._counters, self._turns = counters, turns
         self._on_break, self._on_undelivered, self._on_round_over = on_break, on_undelivered, on_round_over
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(config))
+        self._channel = open_channel(address, channel_options(config), tls, name)
         self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
         self._rounds: dict[_Round, Delivery] = {}
         self._under_way: Counter[_Round] = Counter()  # segments without a receipt

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox
-from gannet.node.exchange.gate import Gate, caller
+from gannet.node.exchange.gate import Gate
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Tag
@@ -47,7 +47,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
         """Report to a sender the rounds for which this node is ready."""
         await self._gate.known()
-        if request.run != self._run or not self._gate.is_from(caller(context.peer()), request.rank):
+        if request.run != self._run or not self._gate.is_from(self._gate.caller(context), request.rank):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
         async for number in self._turns.tell(request.rank):
             yield exchange_pb2.Ready(round=number)
@@ -56,7 +56,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         """Send the state that is offered to a node that comes back."""
         await self._gate.known()
         state = self.offered.get(request.rank)
-        ours = request.run == self._run and self._gate.is_from(caller(context.peer()), request.rank)
+        ours = request.run == self._run and self._gate.is_from(self._gate.caller(context), request.rank)
         if not ours or state is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
             return
@@ -68,15 +68,15 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         """One round of one sender."""
         await self._gate.known()
-        host = caller(context.peer())
-        with self._gate.stream(host) as allowed:
+        caller = self._gate.caller(context)
+        with self._gate.stream(caller) as allowed:
             if not allowed:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams are open")
-            async for receipt in self._take(request_iterator, host, context):
+            async for receipt in self._take(request_iterator, caller, context):
                 yield receipt
 
     async def _take(
-        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], host: str, context: Any
+        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], caller: str, context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         segment: _IncomingSegment | None = None
         chunks = aiter(request_iterator)
@@ -84,7 +84,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             if chunk.HasField("header"):
                 if segment is not None:
                     yield self._cut_short(segment, "another segment began")
-                segment = self._begin(chunk.header, host)
+                segment = self._begin(chunk.header, caller)
             if segment is None:
                 self._inbox.malformed("data without a header")
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a segment begins with a header")
@@ -111,7 +111,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         detail = f"{why} after {segment.taken} of {segment.header.bytes} bytes"
         return self._refuse(segment.header, segment.refusal or self._inbox.malformed(detail))
 
-    def _begin(self, message: exchange_pb2.Header, host: str) -> _IncomingSegment:
+    def _begin(self, message: exchange_pb2.Header, caller: str) -> _IncomingSegment:
         header = Header(
             run=message.run,
             sender=message.sender,
@@ -122,8 +122,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             again=message.again,
         )
         try:
-            if not self._gate.is_from(host, header.sender):
-                raise self._inbox.forged(f"rank {header.sender} is not at {host or 'an address'}")
+            if not self._gate.is_from(caller, header.sender):
+                raise self._inbox.forged(self._gate.why_not(caller, header.sender))
             self._inbox.check_header(header)
         except Refusal as refusal:
             return _IncomingSegment(header, refusal)

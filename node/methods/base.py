@@ -112,6 +112,9 @@ class Method(AlgorithmSetting):
     not_modelled: ClassVar[str] = ""
     """Why the virtual fabric cannot run it, and what to do; empty: it can."""
 
+    not_encrypted: ClassVar[str] = ""
+    """Why its messages cannot be encrypted, and what to do; empty: they can."""
+
     @property
     def carries(self) -> Carries:
         """The kind of values it exchanges, which decides the codecs it accepts.
@@ -273,6 +276,11 @@ class Method(AlgorithmSetting):
         """Whether the virtual fabric can run the method."""
         if self.not_modelled:
             raise ValueError(f"algorithm {self.name} {self.not_modelled}")
+
+    def check_encrypted(self) -> None:
+        """Whether the method's messages can be encrypted."""
+        if self.not_encrypted:
+            raise ValueError(f"encrypt: algorithm {self.name} {self.not_encrypted}")
 
     # Network traffic.
 

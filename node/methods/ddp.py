@@ -42,6 +42,11 @@ class DdpConfig(Method):
         "cp-oadam with collective: ring, average: gradients, as many bytes"
     )
 
+    not_encrypted: ClassVar[str] = (
+        "runs PyTorch's own gloo, whose connections are not encrypted: leave it out, or use algorithm cp-oadam with "
+        "collective: ring, average: gradients"
+    )
+
     name: Literal["ddp"]
     hook: Literal["none", "fp16", "powersgd"] = "none"
     powersgd_rank: PositiveInt | None = None

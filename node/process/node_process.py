@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
@@ -24,12 +23,14 @@ from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.exchange.tls import NodeKey
 from gannet.node.log_labels import label
 from gannet.node.methods.base import load
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.last_step import LastStep
 from gannet.node.process.meeting import Meeting
 from gannet.node.process.metrics import NodeMetrics
+from gannet.node.process.place import Place
 from gannet.node.process.returns import Returns
 from gannet.node.process.sent_bytes import SentBytes
 from gannet.node.process.step_reports import StepReports
@@ -53,22 +54,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LEAVE_S = 30.0  # for uploads and last messages, after training
 NOT_WANTED = 4  # exit status: the controller has no place for this node
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a node lives: the controller it joins (host:port or unix:/path), the addresses it serves on (host:port).
-
-    `host` names its container to a controller that gives ranks to containers.
-    """
-
-    controller: str
-    mesh: str
-    metrics: str
-    token: str
-    wanted_rank: int = -1
-    mesh_device: str | None = None
-    host: str = ""
 
 
 def live(place: Place, metrics: socket.socket | None = None) -> int:
@@ -97,13 +82,11 @@ class _Life:
         self._metrics: NodeMetrics | None = None
         self._reports: StepReports | None = None
         self._refused_entry = False
+        self._key = NodeKey()
 
     def run(self) -> int:
         self._line = self._in_loop(self._open_line())
-        hello = control_pb2.Hello(
-            token=self._place.token, wanted_rank=self._place.wanted_rank, pid=os.getpid(), host=self._place.host
-        )
-        self._line.post(hello=hello)
+        self._line.post(hello=self._place.hello(self._key.request()))
         try:
             assignment = self._order("assignment").assignment
             self._train(assignment)
@@ -215,7 +198,14 @@ class _Life:
             window_rounds=worker.window_rounds,
         )
         self._exchange = exchange = GrpcExchange(
-            worker.rank, worker.world, mailbox, config.exchange, self._refused, self._waiting, peers.in_turns
+            worker.rank,
+            worker.world,
+            mailbox,
+            config.exchange,
+            self._refused,
+            self._waiting,
+            peers.in_turns,
+            self._key.credentials(assignment.certificate, assignment.authority),
         )
         if foreign := config.algorithm.traits.all_reduce:  # imported only now: that takes a second and memory
             layout = worker.task.layout
@@ -239,8 +229,9 @@ class _Life:
         if assignment.returning:
             addresses = self._come_in(worker, exchange, outgoing)
         else:
-            addresses = list(self._order("warm").warm.mesh_addresses)
-            self._in_loop(exchange.connect(addresses, outgoing))
+            warm = self._order("warm").warm
+            addresses = list(warm.mesh_addresses)
+            self._in_loop(exchange.connect(addresses, outgoing, warm.names))
             exchange.warm_up(worker.opening(), incoming, outgoing)
         for player, number in enumerate(worker.rounds):
             exchange.inbox.enter_round(number, player)
@@ -290,10 +281,10 @@ class _Life:
         """Take a neighbour's state, and the place that the others' meeting gives; returns the mesh addresses."""
         assert self._last_step is not None
         fetch = self._order("fetch_state").fetch_state
-        addresses = list(fetch.mesh_addresses)
-        self._in_loop(exchange.connect(addresses, peers))
+        addresses, names = list(fetch.mesh_addresses), list(fetch.names)
+        self._in_loop(exchange.connect(addresses, peers, names))
         try:
-            data = self._in_loop(exchange.fetch_state(addresses[fetch.neighbour]))
+            data = self._in_loop(exchange.fetch_state(addresses[fetch.neighbour], names[fetch.neighbour]))
         except grpc.aio.AioRpcError as error:  # that neighbour may be lost by now: the controller starts another try
             why = f"{error.code().name}: {error.details()}"
             raise RunAborted(f"the state of rank {fetch.neighbour} did not come: {why}") from None

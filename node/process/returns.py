@@ -39,8 +39,9 @@ class Returns:
         """Carry out an order that concerns a return; whether it was one."""
         match order.WhichOneof("kind"):
             case "give_state":
-                self._exchange.expect_at(order.give_state.rank, order.give_state.mesh_address)
-                self._give_to = order.give_state.rank
+                give = order.give_state
+                self._exchange.expect_at(give.rank, give.mesh_address, give.name)
+                self._give_to = give.rank
             case "where_to_meet":
                 self._line.post(can_meet=control_pb2.CanMeet(step=self.meeting.ask()))
             case "meet_at" if order.meet_at.step:
@@ -57,7 +58,7 @@ class Returns:
     async def _proceed(self, order: control_pb2.Proceed) -> None:
         rounds = tuple(order.rounds)
         try:
-            await self._exchange.readmit(order.returned, order.mesh_address, rounds)
+            await self._exchange.readmit(order.returned, order.mesh_address, rounds, order.name)
             log.info("rank %d is back after step %d", order.returned, order.step)
         except (TimeoutError, grpc.aio.AioRpcError) as error:  # its messages will be missed until it is reached
             log.warning("rank %d is back and cannot be reached: %s", order.returned, error or type(error).__name__)

@@ -75,28 +75,32 @@ class Report(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("token", "wanted_rank", "pid", "host")
+    __slots__ = ("token", "wanted_rank", "pid", "host", "certificate_request")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     WANTED_RANK_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
     token: str
     wanted_rank: int
     pid: int
     host: str
-    def __init__(self, token: _Optional[str] = ..., wanted_rank: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ...) -> None: ...
+    certificate_request: bytes
+    def __init__(self, token: _Optional[str] = ..., wanted_rank: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("mesh_address", "metrics_address", "setup_s", "parameters")
+    __slots__ = ("mesh_address", "metrics_address", "setup_s", "parameters", "name")
     MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     METRICS_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     SETUP_S_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     mesh_address: str
     metrics_address: str
     setup_s: float
     parameters: int
-    def __init__(self, mesh_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., setup_s: _Optional[float] = ..., parameters: _Optional[int] = ...) -> None: ...
+    name: str
+    def __init__(self, mesh_address: _Optional[str] = ..., metrics_address: _Optional[str] = ..., setup_s: _Optional[float] = ..., parameters: _Optional[int] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Warmed(_message.Message):
     __slots__ = ()
@@ -240,7 +244,7 @@ class Order(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key", "certificate", "authority")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
@@ -250,6 +254,8 @@ class Assignment(_message.Message):
     START_SHA256_FIELD_NUMBER: _ClassVar[int]
     RETURNING_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     world: int
@@ -259,13 +265,17 @@ class Assignment(_message.Message):
     start_sha256: str
     returning: bool
     key: str
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., returning: _Optional[bool] = ..., key: _Optional[str] = ...) -> None: ...
+    certificate: bytes
+    authority: bytes
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., returning: _Optional[bool] = ..., key: _Optional[str] = ..., certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ...) -> None: ...
 
 class Warm(_message.Message):
-    __slots__ = ("mesh_addresses",)
+    __slots__ = ("mesh_addresses", "names")
     MESH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     mesh_addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, mesh_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mesh_addresses: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ()
@@ -282,20 +292,24 @@ class StopAfter(_message.Message):
     def __init__(self, step: _Optional[int] = ...) -> None: ...
 
 class GiveState(_message.Message):
-    __slots__ = ("rank", "mesh_address")
+    __slots__ = ("rank", "mesh_address", "name")
     RANK_FIELD_NUMBER: _ClassVar[int]
     MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     rank: int
     mesh_address: str
-    def __init__(self, rank: _Optional[int] = ..., mesh_address: _Optional[str] = ...) -> None: ...
+    name: str
+    def __init__(self, rank: _Optional[int] = ..., mesh_address: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class FetchState(_message.Message):
-    __slots__ = ("neighbour", "mesh_addresses")
+    __slots__ = ("neighbour", "mesh_addresses", "names")
     NEIGHBOUR_FIELD_NUMBER: _ClassVar[int]
     MESH_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     neighbour: int
     mesh_addresses: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, neighbour: _Optional[int] = ..., mesh_addresses: _Optional[_Iterable[str]] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, neighbour: _Optional[int] = ..., mesh_addresses: _Optional[_Iterable[str]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WhereToMeet(_message.Message):
     __slots__ = ()
@@ -318,16 +332,18 @@ class Enter(_message.Message):
     def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., t_s: _Optional[float] = ...) -> None: ...
 
 class Proceed(_message.Message):
-    __slots__ = ("step", "rounds", "returned", "mesh_address")
+    __slots__ = ("step", "rounds", "returned", "mesh_address", "name")
     STEP_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     RETURNED_FIELD_NUMBER: _ClassVar[int]
     MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     step: int
     rounds: _containers.RepeatedScalarFieldContainer[int]
     returned: int
     mesh_address: str
-    def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., returned: _Optional[int] = ..., mesh_address: _Optional[str] = ...) -> None: ...
+    name: str
+    def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ..., returned: _Optional[int] = ..., mesh_address: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class PeerLost(_message.Message):
     __slots__ = ("rank", "reason")

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from gannet.certs.run_authority import RunAuthority
 from gannet.node.codecs import build_codec
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.exchange.tls import Credentials, NodeKey
 
 SCHEMA = 7
 
@@ -23,10 +25,13 @@ class Pair:
         world: int,
         count: int,
         in_turns: bool = False,
+        authority: RunAuthority | None = None,
         through: Callable[[str], str] = lambda address: address,
         **limits: Any,
     ) -> None:
-        """`through`: the address by which the others reach that of a node, for instance a relay's."""
+        """`authority`: encrypt, with its certificates. `through`: the address by which the others reach that of a
+        node, for instance a relay's.
+        """
         self._in_turns = in_turns
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
@@ -41,10 +46,14 @@ class Pair:
             **limits,
         }
         self.config = ExchangeConfig(**settings)
+        held = [credentials(authority, rank) if authority else ("", None) for rank in range(world)]
+        self.names = [name for name, _ in held]
+        self.tls = [tls for _, tls in held]
         self.nodes = [self._node(rank, world, count) for rank in range(world)]
         self.addresses = [self.call(node.serve("127.0.0.1:0")) for node in self.nodes]
         for rank, node in enumerate(self.nodes):
-            self.call(node.connect([through(address) for address in self.addresses], set(range(world)) - {rank}))
+            there = [through(address) for address in self.addresses]
+            self.call(node.connect(there, set(range(world)) - {rank}, self.names))
 
     def _node(self, rank: int, world: int, count: int) -> GrpcExchange:
         size = self.codec.wire_bytes(count)
@@ -57,6 +66,7 @@ class Pair:
             lambda *news: self.refusals.append(news),
             lambda source, number: self.waits.append((rank, source, number)),
             self._in_turns,
+            self.tls[rank],
         )
 
     def call(self, coroutine: Any) -> Any:
@@ -66,3 +76,12 @@ class Pair:
         for node in self.nodes:
             self.call(node.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
+
+
+def credentials(authority: RunAuthority, rank: int) -> tuple[str, Credentials]:
+    """The name and the credentials of a new process of that rank."""
+    key = NodeKey()
+    name, certificate = authority.certify(rank, key.request())
+    found = key.credentials(certificate, authority.certificate)
+    assert found is not None
+    return name, found

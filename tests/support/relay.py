@@ -14,7 +14,7 @@ class Relay:
     `break_after`: numbers of bytes; the first connection through is closed once it has carried as many towards the
     target as the first number, the next as the second, and so on; later ones stay. `before_break` is called in
     between. `cut` closes all that are open, and closes new ones at once until `heal`. `source`: the loopback address
-    from which the target sees it call.
+    from which the target sees it call. `tap` is given all that passes, either way.
     """
 
     def __init__(
@@ -23,11 +23,12 @@ class Relay:
         break_after: tuple[int, ...] = (),
         source: str = "",
         before_break: Callable[[], None] = lambda: None,
+        tap: Callable[[bytes], object] = len,
     ) -> None:
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._limits = list(break_after)
-        self._source, self._before_break = source, before_break
+        self._source, self._before_break, self._tap = source, before_break, tap
         self._open: list[socket.socket] = []
         self._down = False
         self.connections = 0
@@ -61,16 +62,23 @@ class Relay:
                 server = socket.create_connection(self._target, source_address=(self._source, 0))
                 limit = self._limits.pop(0) if self._limits else None
                 self._open += [client, server]
-                threading.Thread(target=_pump, args=(client, server, limit, self._before_break), daemon=True).start()
-                threading.Thread(target=_pump, args=(server, client, None), daemon=True).start()
+                threading.Thread(
+                    target=_pump, args=(client, server, self._tap, limit, self._before_break), daemon=True
+                ).start()
+                threading.Thread(target=_pump, args=(server, client, self._tap), daemon=True).start()
 
 
 def _pump(
-    source: socket.socket, sink: socket.socket, limit: int | None, before_break: Callable[[], None] = lambda: None
+    source: socket.socket,
+    sink: socket.socket,
+    tap: Callable[[bytes], object],
+    limit: int | None = None,
+    before_break: Callable[[], None] = lambda: None,
 ) -> None:
     carried = 0
     with contextlib.suppress(OSError):
         while data := source.recv(4096):
+            tap(data)
             if limit is not None and carried + len(data) >= limit:
                 sink.sendall(data[: limit - carried])
                 before_break()

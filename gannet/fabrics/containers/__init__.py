@@ -25,6 +25,6 @@ def _swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], None])
 
 
 FABRICS = (
-    FabricKind("compose", launch=_compose, operators=True),
-    FabricKind("swarm", launch=_swarm, operators=True),
+    FabricKind("compose", launch=_compose, operators=True, can_encrypt=True, encrypts=True),
+    FabricKind("swarm", launch=_swarm, operators=True, can_encrypt=True, encrypts=True),
 )

@@ -19,4 +19,14 @@ def _open(setup: FabricSetup) -> AbstractContextManager[Fabric]:
     return NamespacesFabric(setup.logs, engines.get("auto", next(iter(engines.values()))))
 
 
-FABRICS = (FabricKind("namespaces", open=_open, operators=True, resumable=True, revives=True, needs_sandbox=True),)
+FABRICS = (
+    FabricKind(
+        "namespaces",
+        open=_open,
+        operators=True,
+        resumable=True,
+        revives=True,
+        can_encrypt=True,
+        needs_sandbox=True,
+    ),
+)

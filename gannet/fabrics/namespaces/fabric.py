@@ -25,7 +25,7 @@ from gannet.fabrics.namespaces.ip import ip
 from gannet.fabrics.namespaces.sandbox import inside
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Session
-from gannet.node.process.node_process import Place
+from gannet.node.process.place import Place
 
 _EXIT_S = 1.0  # for the fork server to report an end that the node's connection has shown
 _TAIL_LINES, _TAIL_BYTES = 10, 16384

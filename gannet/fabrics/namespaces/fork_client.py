@@ -13,7 +13,7 @@ from typing import Any
 
 from gannet import logs
 from gannet.netem.child import Child, ChildError
-from gannet.node.process.node_process import Place
+from gannet.node.process.place import Place
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def _fork(order: dict[str, Any], answers: Answers) -> int:
         if order["hosts"]:
             take_name(node_namespace(order["rank"]), order["hosts"])
         _yield_to_links()
-        from gannet.node.process.node_process import Place, live
+        from gannet.node.process.node_process import live
+        from gannet.node.process.place import Place
 
         label(rank=order["rank"])
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gannet.certs.run_authority import RunAuthority
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
 from gannet.node.training.start import StartWeights
 from gannet.node.wire import control_pb2, control_pb2_grpc
@@ -96,6 +97,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self._parameters: dict[int, int] = {}  # by rank, as in Ready
         self._states: Sequence[bytes] = ()
         self._start, self._start_sha256 = b"", ""
+        self._authority: RunAuthority | None = None
+        self._names: dict[int, str] = {}  # of the nodes' present certificates, by rank
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="controller", daemon=True)
         self._server: grpc.aio.Server | None = None
@@ -107,6 +110,10 @@ class Controller(control_pb2_grpc.ControllerServicer):
     def begin_from(self, start: StartWeights) -> None:
         """Have the nodes begin from these weights; call it before they join."""
         self._start, self._start_sha256 = start.pack(), start.sha256
+
+    def encrypt(self, authority: RunAuthority) -> None:
+        """Give each node a certificate, for its messages to be encrypted; call it before they join."""
+        self._authority = authority
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any) or unix:/path; returns the address with its port."""
@@ -182,6 +189,14 @@ class Controller(control_pb2_grpc.ControllerServicer):
             detail = f"{wanted} of {self.world} is not free" + (f" for {hello.host}" if hello.host else "")
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, detail)
             return
+        certificate = authority = b""
+        if self._authority is not None:
+            authority = self._authority.certificate
+            try:
+                self._names[rank], certificate = self._authority.certify(rank, hello.certificate_request)
+            except ValueError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no request for a certificate: {error}")
+                return
         line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
         self._lines[rank] = line
         self._keys[rank] = secrets.token_hex(16)
@@ -197,6 +212,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 start_sha256=self._start_sha256,
                 key=self._keys[rank],
                 returning=rank in self._returning,
+                certificate=certificate,
+                authority=authority,
             )
         )
         reading = asyncio.create_task(self._read(rank, request_iterator, line))
@@ -224,6 +241,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
                         self._finished.add(rank)
                     case "ready":
                         self._parameters[rank] = report.ready.parameters
+                        report.ready.name = self._names.get(rank, "")
                 self.events.put(Reported(rank, report))
         except grpc.aio.AioRpcError as error:
             reason = f"its line broke: {error.code().name}"

@@ -86,6 +86,7 @@ def with_turns(
     states: Iterable[tuple[float, Sequence[InterfacePlan]]],
     message_bytes: int,
     compute_s: float,
+    encrypted: bool = False,
 ) -> ExchangeConfig:
     """The limits, and how gossip on graphs that change takes turns (see gannet.node.exchange.turn_rule); `states` as
     in limits_over_time.
@@ -101,7 +102,7 @@ def with_turns(
         down_bps = max(1e10 if plan.down_bps is None else plan.down_bps for plan in plans)
         delay_s = delay_ms / 1000
         frames = min(up_bps, down_bps) / 8 * (2 * delay_s + _TURN_SLACK_S)
-        pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1))
+        pipe_bytes = max(pipe_bytes, frames * 1e6 / frame_bytes(1e6, 1, encrypted))
         message_s = 8 * message_bytes / lossy_rate_bps(rate_bps, delay_s, loss_percent)
         turn_s = max(turn_s, compute_s + 2 * (message_s + 2 * delay_s))
     turn_s = min(turn_s, limits.patience_s / 2)

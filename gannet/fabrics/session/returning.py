@@ -20,6 +20,7 @@ from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed, NodeHost
 from gannet.node.config import NodeConfig
 from gannet.node.topologies.weights import Edge
+from gannet.node.wire import control_pb2
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,9 @@ class Returning:
             return True
         match kind:
             case "state_offered" if rank == self._neighbour:
-                self._order_newcomer(fetch_state={"neighbour": rank, "mesh_addresses": self._addresses()})
+                there = self._there()
+                addresses, names = [each.mesh_address for each in there], [each.name for each in there]
+                self._order_newcomer(fetch_state={"neighbour": rank, "mesh_addresses": addresses, "names": names})
             case "can_meet" if self._answers is not None:
                 self._answers[rank] = report.can_meet.step
                 self._look()
@@ -156,8 +159,8 @@ class Returning:
         near = [a for a, b in self._session.edges if b == self.rank and a in self._session.alive]
         self._neighbour = next(iter(sorted(near) or sorted(self._session.alive)), None)
         if self._neighbour is not None:
-            address = self._session.ready[self.rank].mesh_address
-            self._order([self._neighbour], give_state={"rank": self.rank, "mesh_address": address})
+            there = self._session.ready[self.rank]
+            self._order([self._neighbour], give_state={"rank": self.rank, **_place(there)})
 
     def _look(self) -> None:
         """Take the next step of a meeting, if all have answered or come; call it as well when a node is lost."""
@@ -184,8 +187,8 @@ class Returning:
         if self.rank is None or self._enter is None or self._neighbour is None:
             return
         (step, rounds), rank, neighbour = self._enter, self.rank, self._neighbour
-        address = self._session.ready[rank].mesh_address
-        back = {"step": step, "rounds": rounds, "returned": rank, "mesh_address": address}
+        there = self._session.ready[rank]
+        back = {"step": step, "rounds": rounds, "returned": rank, **_place(there)}
         self._order(self._session.alive, proceed=back)
         self._order_newcomer(start={})
         self._clear()
@@ -203,10 +206,11 @@ class Returning:
         if self._after_s is not None and not self._over:
             self._due[rank] = time.monotonic() + self._after_s
 
-    def _addresses(self) -> list[str]:
+    def _there(self) -> list[Any]:
+        """What each node has said when it was ready, by rank; of those that are lost nothing."""
         session = self._session
         there, all_ranks = session.alive | {self.rank}, session.alive | session.lost.keys() | session.ready.keys()
-        return [session.ready[rank].mesh_address if rank in there else "" for rank in range(max(all_ranks) + 1)]
+        return [session.ready[rank] if rank in there else control_pb2.Ready() for rank in range(max(all_ranks) + 1)]
 
     def _order_newcomer(self, **kind: Any) -> None:
         assert self.rank is not None
@@ -216,3 +220,8 @@ class Returning:
         assert self._session.controller is not None
         for rank in ranks:
             self._session.controller.order(rank, **kind)
+
+
+def _place(ready: Any) -> dict[str, str]:
+    """Where a node is, and by which certificate it is known."""
+    return {"mesh_address": ready.mesh_address, "name": ready.name}

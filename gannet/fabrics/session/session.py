@@ -22,6 +22,7 @@ from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.link_watch import LinkWatch
 from gannet.fabrics.session.node_host import Failed, NodeHost
+from gannet.fabrics.session.preparation import prepare
 from gannet.fabrics.session.returning import Returning
 from gannet.fabrics.session.wait_graph import WaitGraph
 from gannet.netem.measure.certify import measure_links
@@ -105,7 +106,8 @@ class Session:
 
     def _links_up(self) -> None:
         job = self.job
-        self.outcome.environment |= {"engine": self.engine, **self.node_host.open(job, self.sink)}
+        found = self.node_host.open(job, self.sink)
+        self.outcome.environment |= {"engine": self.engine, "encrypted": job.encrypted, **found}
         self.live = LiveLinks(
             self.node_host.agents,
             self.node_host.interfaces,
@@ -127,10 +129,7 @@ class Session:
     def _build_nodes(self) -> None:
         job = self.job
         self.controller = self.node_host.controller(job)
-        if job.resumed is not None:
-            self.controller.resume(job.resumed.states)
-        elif job.start_weights is not None:
-            self.controller.begin_from(job.start_weights)
+        prepare(self.controller, job)
         address = self.controller.start(self.node_host.serve_at)
         self.alive = set(range(job.world))
         self.node_host.populate(address, self.sink)
@@ -157,8 +156,9 @@ class Session:
     def _warm_up(self) -> None:
         assert self.controller is not None
         self.sink.phase("warming the channels")
-        addresses = [self.ready[rank].mesh_address for rank in range(self.job.world)]
-        self.controller.order(warm={"mesh_addresses": addresses})
+        ready = [self.ready[rank] for rank in range(self.job.world)]
+        addresses, names = [each.mesh_address for each in ready], [each.name for each in ready]
+        self.controller.order(warm={"mesh_addresses": addresses, "names": names})
         deadline_s = 8 * self.job.config.exchange.patience_s
         self._wait_for("to reach their peers", lambda: len(self.warmed) == self.job.world, deadline_s)
 

@@ -39,12 +39,15 @@ def events(folder: Path, event: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "algorithm", [{"name": "dp-oadam"}, {"name": "cp-oadam", "collective": "server"}], ids=["gossip", "server"]
+    "run",
+    [
+        {"algorithm": {"name": "dp-oadam"}, "encrypt": True},  # the process that comes back has another certificate
+        {"algorithm": {"name": "cp-oadam", "collective": "server"}},
+    ],
+    ids=["encrypted gossip", "server"],
 )
-def test_a_killed_node_comes_back_with_its_neighbours_state(tmp_path: Path, algorithm: dict[str, Any]) -> None:
-    process = start(
-        tmp_path, ["run"], nodes=3, algorithm=algorithm, pace_ms=50, return_after_s=1, stop={"seconds": 30}
-    )
+def test_a_killed_node_comes_back_with_its_neighbours_state(tmp_path: Path, run: dict[str, Any]) -> None:
+    process = start(tmp_path, ["run"], nodes=3, pace_ms=50, return_after_s=1, stop={"seconds": 30}, **run)
     wait_for(lambda: len(lines(tmp_path, "steps.jsonl")) > 30)
     victim = processes(str(tmp_path), NODE)[-1]  # of the fork server's children the one forked last: node 2
     os.kill(victim, signal.SIGKILL)

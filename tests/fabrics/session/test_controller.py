@@ -5,12 +5,20 @@ from __future__ import annotations
 import queue
 import zlib
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Joined, Reported
+from gannet.certs.authority import key_of_request
+from gannet.certs.run_authority import RunAuthority
+from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Joined, Left, Reported
+from gannet.node.exchange.tls import NodeKey
 from gannet.node.wire import control_pb2, control_pb2_grpc
 
 TOKEN = "of this run"
@@ -32,9 +40,9 @@ def served() -> Iterator[tuple[Controller, Stub]]:
 class Member:
     """A node's line to the controller, up to its assignment."""
 
-    def __init__(self, stub: Stub, rank: int, token: str = TOKEN) -> None:
+    def __init__(self, stub: Stub, rank: int, token: str = TOKEN, request: bytes = b"") -> None:
         self._reports: queue.SimpleQueue[control_pb2.Report | None] = queue.SimpleQueue()
-        self.say(hello=control_pb2.Hello(token=token, wanted_rank=rank))
+        self.say(hello=control_pb2.Hello(token=token, wanted_rank=rank, certificate_request=request))
         self._orders = stub.Attend(iter(self._reports.get, None), timeout=30)
         self.assignment = next(self._orders).assignment
 
@@ -152,6 +160,89 @@ def test_a_rank_is_given_once(served: tuple[Controller, Stub]) -> None:
     with pytest.raises(grpc.RpcError) as error:
         Member(stub, 0)
     assert error.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    member.leave()
+
+
+@pytest.fixture
+def encrypting() -> Iterator[tuple[Controller, Stub]]:
+    controller = Controller("a run/of mine", 2, "{}", TOKEN)
+    controller.encrypt(RunAuthority("a run/of mine", timedelta(hours=1)))
+    with grpc.insecure_channel(controller.start("127.0.0.1:0")) as channel:
+        yield controller, control_pb2_grpc.ControllerStub(channel)
+    controller.stop()
+
+
+def ready_name(controller: Controller, member: Member, rank: int, says: str = "") -> str:
+    member.say(ready=control_pb2.Ready(parameters=PARAMETERS, name=says))
+    while not (isinstance(event := controller.events.get(timeout=30), Reported) and event.rank == rank):
+        pass
+    return str(event.report.ready.name)
+
+
+def test_a_certificate_is_of_the_runs_rank_and_of_the_nodes_own_key(encrypting: tuple[Controller, Stub]) -> None:
+    controller, stub = encrypting
+    key = NodeKey()
+    member = Member(stub, 1, request=key.request())
+    certificate = x509.load_pem_x509_certificate(member.assignment.certificate)
+    authority = x509.load_pem_x509_certificate(member.assignment.authority)
+    certificate.verify_directly_issued_by(authority)
+    assert certificate.public_key() == x509.load_der_x509_csr(key.request()).public_key()
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["gannet://a%20run%2Fof%20mine/rank/1"]
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    assert timedelta(minutes=55) < left <= timedelta(hours=1)
+    # By which name it is known, the controller says, whatever the node claims.
+    assert [ready_name(controller, member, 1, "rank-0.1")] == names.get_values_for_type(x509.DNSName)
+    member.leave()
+
+
+def test_a_process_that_comes_back_has_another_certificate(encrypting: tuple[Controller, Stub]) -> None:
+    controller, stub = encrypting
+    request = NodeKey().request()  # even with the same key
+    first = Member(stub, 0, request=request)
+    before = ready_name(controller, first, 0)
+    first.leave()
+    while not isinstance(controller.events.get(timeout=30), Left):
+        pass
+    controller.expect_back(0)
+    second = Member(stub, 0, request=request)
+    assert second.assignment.returning
+    assert second.assignment.certificate != first.assignment.certificate
+    assert ready_name(controller, second, 0) != before
+    second.leave()
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [b"", b"no request", NodeKey().request()[:-1]], ids=["none", "other", "torn"]
+)
+def test_without_a_request_no_node_joins_an_encrypted_run(
+    encrypting: tuple[Controller, Stub], request_bytes: bytes
+) -> None:
+    _, stub = encrypting
+    with pytest.raises(grpc.RpcError) as error:
+        Member(stub, 0, request=request_bytes)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "certificate" in str(error.value.details())
+    Member(stub, 0, request=NodeKey().request()).leave()  # its place is still free
+
+
+def test_requests_with_other_keys_or_a_wrong_signature_are_refused() -> None:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    for key in (ec.generate_private_key(ec.SECP384R1()), rsa.generate_private_key(65537, 2048)):
+        with pytest.raises(ValueError, match="P-256"):
+            key_of_request(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    signed = bytearray(NodeKey().request())
+    signed[-1] ^= 1
+    with pytest.raises(ValueError, match="signature"):
+        key_of_request(bytes(signed))
+
+
+def test_a_run_that_is_not_encrypted_gives_no_certificates(served: tuple[Controller, Stub]) -> None:
+    controller, stub = served
+    member = Member(stub, 0, request=NodeKey().request())
+    assert not member.assignment.certificate and not member.assignment.authority
+    assert ready_name(controller, member, 0, "rank-0.1") == ""
     member.leave()
 
 

@@ -19,7 +19,10 @@ class World:
     def __init__(self, max_steps: int | None = None) -> None:
         self.controller: Any = self
         self.node_host: Any = self
-        self.ready = {rank: SimpleNamespace(mesh_address=f"10.77.0.{rank + 2}:7700") for rank in range(3)}
+        self.ready = {
+            rank: control_pb2.Ready(mesh_address=f"10.77.0.{rank + 2}:7700", name=f"rank-{rank}.1")
+            for rank in range(3)
+        }
         self.alive, self.lost = {0, 1}, {2: "killed"}
         self.edges = [(0, 1), (1, 2), (2, 0), (0, 2)]
         self.orders: list[tuple[int, str, Any]] = []
@@ -77,14 +80,15 @@ def begun(clock: SimpleNamespace, max_steps: int | None = None) -> World:
 def called(clock: SimpleNamespace, max_steps: int | None = None) -> World:
     """It has its neighbour's state, and the others have said where they can meet it."""
     world = begun(clock, max_steps)
-    world.say(2, ready=control_pb2.Ready(mesh_address="10.77.0.9:7700"))
+    world.say(2, ready=control_pb2.Ready(mesh_address="10.77.0.9:7700", name="rank-2.2"))
     assert world.named("give_state") == [
-        (0, {"rank": 2, "mesh_address": "10.77.0.9:7700"})
+        (0, {"rank": 2, "mesh_address": "10.77.0.9:7700", "name": "rank-2.2"})
     ]  # a node that sends to it
     world.say(0, state_offered=control_pb2.StateOffered(rank=2))
     ((rank, fetch),) = world.named("fetch_state")
     assert rank == 2 and fetch["neighbour"] == 0
     assert list(fetch["mesh_addresses"]) == ["10.77.0.2:7700", "10.77.0.3:7700", "10.77.0.9:7700"]
+    assert list(fetch["names"]) == ["rank-0.1", "rank-1.1", "rank-2.2"]
     world.say(2, state_fetched=control_pb2.StateFetched())
     assert [rank for rank, _ in world.named("where_to_meet")] == [0, 1]
     world.say(0, can_meet=control_pb2.CanMeet(step=7))
@@ -105,7 +109,7 @@ def test_all_meet_at_the_latest_answer_and_continue_with_who_came(clock: SimpleN
     arrive(world, 0)
     assert world.named("enter") == [(2, {"step": 8, "rounds": (16,), "t_s": 12.5})]
     world.say(2, warmed=control_pb2.Warmed())
-    proceed = {"step": 8, "rounds": (16,), "returned": 2, "mesh_address": "10.77.0.9:7700"}
+    proceed = {"step": 8, "rounds": (16,), "returned": 2, "mesh_address": "10.77.0.9:7700", "name": "rank-2.2"}
     assert world.named("proceed") == [(0, proceed), (1, proceed)] and world.named("start") == [(2, {})]
     assert world.back == [(2, 0, 8)] and not world.returning.meeting
 
@@ -121,7 +125,7 @@ def test_a_meeting_does_not_wait_for_a_node_that_is_lost_meanwhile(clock: Simple
 
 def test_a_neighbour_that_is_lost_is_replaced(clock: SimpleNamespace) -> None:
     world = begun(clock)
-    world.say(2, ready=control_pb2.Ready(mesh_address="10.77.0.9:7700"))
+    world.say(2, ready=control_pb2.Ready(mesh_address="10.77.0.9:7700", name="rank-2.2"))
     world.alive.discard(0)
     world.lost[0] = "killed"
     world.returning.lose(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gannet.node.codecs import build_codec
-from gannet.node.exchange.gate import caller, host_of
+from gannet.node.exchange.gate import host_of, host_of_peer
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 from tests.support.exchanges import SCHEMA, Pair
@@ -147,7 +147,7 @@ def test_a_flood_of_streams_ends_at_a_limit_and_holds_up_nobody_else(
     ],
 )
 def test_callers_are_told_by_their_hosts(peer: str, host: str) -> None:
-    assert caller(peer) == host
+    assert host_of_peer(peer) == host
 
 
 def test_a_members_address_is_no_name() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from gannet.node.codecs.registry import CodecSetting
 from gannet.node.data.config import DataConfig
@@ -15,6 +15,7 @@ from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.mixing.mean import MeanRule
 from gannet.node.mixing.registry import MixingConfig
 from gannet.node.players.config import PlayerConfig, check_methods, parts_of
+from gannet.node.settings import by_name
 from gannet.node.tasks.config import Settings, TaskConfig, TaskSetting, check_data
 from gannet.node.topologies.graphs import RingTopology
 from gannet.node.topologies.registry import TopologyConfig
@@ -74,7 +75,7 @@ class TrainingSettings(Settings):
     arm: str = "run"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     task: TaskSetting = TaskConfig()
-    data: DataConfig = DataConfig()
+    data: Annotated[DataConfig, BeforeValidator(by_name)] = DataConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     algorithm: AlgorithmConfig
     topology: TopologyConfig = RingTopology()

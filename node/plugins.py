@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, ParamSpec, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from gannet.node.mistakes import message_of
 from gannet.node.settings import Settings
 
 P = ParamSpec("P")
@@ -253,9 +254,7 @@ def told(error: BaseException, file: str) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     where = f"{file}:{lines[-1]}" if lines else file
     if isinstance(error, ValidationError):  # of the file's own Settings
-        items = [
-            (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, ")) for item in error.errors()
-        ]
+        items = [(".".join(map(str, item["loc"])), message_of(item)) for item in error.errors()]
         return f"{where}: settings: {'; '.join(f'{path}: {what}' if path else what for path, what in items)}"
     first = (str(error) or "no message").replace("\n", "; ")
     return f"{where}: {first}" if isinstance(error, PluginMistake) else f"{where}: {type(error).__name__}: {first}"

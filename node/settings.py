@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from gannet.node.mistakes import hint
+
 
 class Settings(BaseModel):
     """A frozen model whose unknown fields are refused with the list of the known ones."""
@@ -18,8 +20,14 @@ class Settings(BaseModel):
         if isinstance(values, dict):
             unknown = sorted(str(key) for key in values if key not in cls.model_fields)
             if unknown:
-                raise ValueError(f"unknown {', '.join(unknown)}; allowed: {', '.join(cls.model_fields)}")
+                named = ", ".join(f"{name}{hint(name, cls.model_fields)}" for name in unknown)
+                raise ValueError(f"unknown {named}; allowed: {', '.join(cls.model_fields)}")
         return values
+
+
+def by_name(value: Any) -> Any:
+    """A name alone means the mapping with that name, in a field whose value says by `name` what it is."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 class TaskSettings(Settings):

@@ -17,6 +17,7 @@ from gannet.console import Terminal, fail, os_error_text
 from gannet.experiment.folders import new_folder
 from gannet.fabrics.kind import Launch
 from gannet.fabrics.namespaces import sandbox
+from gannet.fabrics.signals import terminated_as_interrupted
 from gannet.ledger.full_disk import FULL
 from gannet.ledger.lock import held, results_of
 from gannet.netem import yaml12
@@ -92,13 +93,16 @@ def execute_spec(
 
             logged = Trackers(trackers, folder, _tell_of_tracker, sandbox.inside()) if trackers else None
             try:
-                status = 0 if execute(comparison, folder, console, plan=plan, trackers=logged) else 1
+                with terminated_as_interrupted() as came:  # a scheduler's SIGTERM too; what was measured is reported
+                    finished = execute(comparison, folder, console, plan=plan, trackers=logged)
+                status = 0 if finished else 130 if came else 1
             except OSError as error:
                 if error.errno not in FULL:
                     raise
                 fail(
                     f"{os_error_text(error)}. `gannet report {folder}` shows what was measured; `gannet resume "
-                    f"{folder}` continues runs whose spec has checkpoint_every, and makes those that had not begun"
+                    f"{folder}` continues runs whose spec has checkpoint_every, and makes those that had not begun",
+                    1,
                 )
     raise typer.Exit(status)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.table import Table
 
 from gannet.console import Terminal, fail
+from gannet.node.mistakes import message_of
 from gannet.node.topologies.registry import NAMES, topology_config
 from gannet.node.topologies.setting import TopologySetting
 from gannet.spec.load import SpecError, load_spec, resolve
@@ -77,7 +78,7 @@ def topology(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        fail((f"{where}: " if where else "") + first["msg"].removeprefix("Value error, "))
+        fail((f"{where}: " if where else "") + message_of(first))
     except (SpecError, ValueError, OSError) as error:
         fail(str(error))
     except RuntimeError as error:

@@ -11,14 +11,19 @@ _ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Meanwhile treat SIGTERM and a closed terminal as Ctrl-C, which is handled even where it was ignored before."""
+def terminated_as_interrupted() -> Iterator[list[int]]:
+    """Meanwhile treat SIGTERM and a closed terminal as Ctrl-C, which is handled even where it was ignored before.
+
+    Yields a list of the signals that came.
+    """
+    came: list[int] = []
 
     def interrupt(number: int, frame: object) -> None:
+        came.append(number)
         raise KeyboardInterrupt
 
     with _handled_by(interrupt):
-        yield
+        yield came
 
 
 @contextmanager

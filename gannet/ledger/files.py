@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gannet.netem import yaml12
 from gannet.netem.regular import check_regular
+from gannet.node.mistakes import message_of
 
 Model = TypeVar("Model")
 
@@ -98,7 +99,7 @@ def validate(model: type[Model], record: dict[str, Any], path: Path, number: int
         where = f" line {number}" if number is not None else ""
         name = ".".join(str(part) for part in first["loc"])
         got = "" if first["type"] == "missing" else f" (got {str(first['input'])[:60]!r})"
-        raise LedgerError(f"{path}{where}: field {name}: {first['msg']}{got}") from error
+        raise LedgerError(f"{path}{where}: field {name}: {message_of(first)}{got}") from error
 
 
 @cache

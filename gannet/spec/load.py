@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from gannet.netem import yaml12
 from gannet.node.methods.registry import ALGORITHM_NAMES
+from gannet.node.mistakes import message_of
 from gannet.node.mixing.registry import NAMES as RULES
 from gannet.node.tasks.config import TASK_NAMES, Settings
 from gannet.node.topologies.registry import TAGS
@@ -25,6 +26,7 @@ Overrides = Mapping[str, Any] | Sequence[str]
 
 # Names that pydantic puts into the place of an error where a field may be of several kinds.
 _ALGORITHM_TAGS = frozenset(ALGORITHM_NAMES)
+_KINDS = frozenset({"str", "int", "float", "bool", "list", "dict"})
 _TAGS_OF = {
     "topology": frozenset(TAGS),
     "players": frozenset({*TAGS, *RULES}),
@@ -113,15 +115,18 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> Co
 
 def explain(error: ValidationError) -> list[str]:
     """One line per mistake: the field's path, what is wrong or allowed, and the value."""
-    lines = []
+    told: dict[tuple[str, str], list[str]] = {}
     for item in error.errors():
         tags = _ALGORITHM_TAGS | _TAGS_OF.get(str(item["loc"][0]) if item["loc"] else "", frozenset())
-        path = ".".join(str(part) for part in item["loc"] if part not in tags)
-        message = item["msg"].removeprefix("Value error, ")
+        parts = [str(part) for part in item["loc"] if part not in tags]
+        path = ".".join(part for part in parts if part not in _KINDS and "[" not in part)
         got = item["input"]
         shown = "" if isinstance(got, (dict, Settings)) else f" (got {got!r})"
-        lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
-    return lines
+        told.setdefault((path, shown), []).append(message_of(item))
+    return [
+        f"{path}: {', or '.join(whats)}{shown}" if path else f"{', or '.join(whats)}{shown}"
+        for (path, shown), whats in told.items()
+    ]
 
 
 def _common(mistakes: list[str], arms: Mapping[str, Any]) -> list[str]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gannet.netem.links.profile import PROFILE_FIELDS
+from gannet.node.settings import by_name
 
 _STARTS = {"run", "file", "players"}
+_NAMED = {"algorithm", "data", "mixing", "task", "topology"}  # settings that may be a name alone
 
 
 def nest(key: str, value: Any) -> dict[str, Any]:
@@ -22,6 +24,8 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
+        if key in _NAMED and isinstance(value, Mapping):
+            old = by_name(old)
         if key == "links" and isinstance(value, Mapping) and isinstance(old, Mapping) and "profile" in value:
             # A profile takes the place of a profile's fields.
             old = {name: each for name, each in old.items() if name not in PROFILE_FIELDS}

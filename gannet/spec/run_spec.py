@@ -90,7 +90,7 @@ class RunSpec(TrainingSettings):
         *others, last = (repr(name) for name in fabric_names())
         if value not in fabric_names():
             expected = f"{', '.join(others)} or {last}"
-            raise PydanticCustomError("fabric", "Input should be {expected}", {"expected": expected})
+            raise PydanticCustomError("fabric", "must be {expected}", {"expected": expected})
         fabric_kind(value)  # a fabric from another package may be broken
         return value
 

@@ -18,6 +18,7 @@ from gannet.node.codecs.natural import NaturalConfig
 from gannet.node.codecs.qsgd import QsgdConfig
 from gannet.node.codecs.sign import SignConfig
 from gannet.node.codecs.sparse import RandomKConfig, TopKConfig
+from gannet.node.mistakes import message_of
 
 AnyCodecConfig = CodecConfig | PythonCodecConfig
 PYTHON = "python"
@@ -56,8 +57,7 @@ def codec_config(codec: CodecSetting | dict[str, Any]) -> AnyCodecConfig:
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(str(part) for part in item["loc"])
-        what = item["msg"].removeprefix("Value error, ")
-        raise ValueError(f"codec {codec!r}: {where + ': ' if where else ''}{what}") from None
+        raise ValueError(f"codec {codec!r}: {where + ': ' if where else ''}{message_of(item)}") from None
 
 
 def _python(given: dict[str, Any]) -> PythonCodecConfig:
@@ -66,7 +66,7 @@ def _python(given: dict[str, Any]) -> PythonCodecConfig:
     except ValidationError as error:
         item = error.errors()[0]
         where = ".".join(str(part) for part in item["loc"])
-        raise ValueError(f"{where + ': ' if where else ''}{item['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(f"{where + ': ' if where else ''}{message_of(item)}") from None
 
 
 def _fields(text: str) -> dict[str, Any]:

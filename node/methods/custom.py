@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import ValidationError
 
 from gannet.node.methods.base import Algorithm, AlgorithmSetting, Method, load
+from gannet.node.mistakes import message_of
 from gannet.node.plugins import (
     USER_ERRORS,
     PluginError,
@@ -52,8 +53,7 @@ class PythonAlgorithmConfig(PythonSource, AlgorithmSetting):
         except ValidationError as error:
             item = error.errors()[0]
             where = ".".join(map(str, ("algorithm", "settings", *item["loc"])))
-            message = item["msg"].removeprefix("Value error, ")
-            raise PluginError(f"{where}: {message} (got {item['input']!r}); see {self.title}") from None
+            raise PluginError(f"{where}: {message_of(item)} (got {item['input']!r}); see {self.title}") from None
         except USER_ERRORS as error:
             raise PluginError(told(error, self.title)) from error
 

@@ -10,10 +10,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, TypeAlias, Union, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 import gannet.node.methods
 from gannet.node.methods.base import AlgorithmSetting, Method, load
+from gannet.node.settings import by_name
 
 
 def _discover() -> dict[str, type[AlgorithmSetting]]:
@@ -34,7 +35,8 @@ METHODS: dict[str, type[Method]] = {name: of for name, of in _SETTINGS.items() i
 if TYPE_CHECKING:
     AlgorithmConfig: TypeAlias = AlgorithmSetting
 else:
-    AlgorithmConfig = Annotated[Union[tuple(_SETTINGS.values())], Field(discriminator="name")]  # noqa: UP007
+    _Tagged = Annotated[Union[tuple(_SETTINGS.values())], Field(discriminator="name")]  # noqa: UP007
+    AlgorithmConfig = Annotated[_Tagged, BeforeValidator(by_name)]
 
 
 def import_algorithms() -> None:

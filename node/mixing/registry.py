@@ -13,13 +13,10 @@ from gannet.node.mixing.base import MixingRule
 from gannet.node.mixing.clip import ClipRule
 from gannet.node.mixing.mean import MeanRule
 from gannet.node.mixing.trimmed import MedianRule, TrimmedMeanRule
+from gannet.node.settings import by_name
 
 RULES: tuple[type[MixingRule], ...] = (MeanRule, TrimmedMeanRule, MedianRule, ClipRule)
 NAMES: tuple[str, ...] = tuple(name for rule in RULES for name in get_args(rule.model_fields["name"].annotation))
-
-
-def _name_alone(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 def _shortest(rule: MixingRule) -> Any:
@@ -30,4 +27,4 @@ if TYPE_CHECKING:
     MixingConfig: TypeAlias = MixingRule
 else:
     _Tagged = Annotated[Union[RULES], Field(discriminator="name")]  # noqa: UP007
-    MixingConfig = Annotated[_Tagged, BeforeValidator(_name_alone), PlainSerializer(_shortest)]
+    MixingConfig = Annotated[_Tagged, BeforeValidator(by_name), PlainSerializer(_shortest)]

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gannet.node.data.config import DataConfig
-from gannet.node.settings import Settings, TaskSettings
+from gannet.node.settings import Settings, TaskSettings, by_name
 from gannet.node.tasks.custom.config import PythonTaskConfig
 from gannet.node.tasks.games.config import MintyConfig, MixtureConfig
 from gannet.node.tasks.kdgan.config import KdganConfig, share_of
@@ -127,10 +127,10 @@ class GameConfig(TaskSettings):
 
 def _kind(task: Any) -> str:
     """A task that does not say what it is, is a GAN."""
-    return str(task.get("name", "gan") if isinstance(task, dict) else task.name)
+    return str(task.get("name", "gan") if isinstance(task, dict) else getattr(task, "name", "gan"))
 
 
-TaskSetting = Annotated[
+_Tagged = Annotated[
     Annotated[TaskConfig, Tag("gan")]
     | Annotated[GameConfig, Tag("game")]
     | Annotated[MintyConfig, Tag("minty")]
@@ -139,6 +139,7 @@ TaskSetting = Annotated[
     | Annotated[KdganConfig, Tag("kdgan")],
     Discriminator(_kind),
 ]
+TaskSetting = Annotated[_Tagged, BeforeValidator(by_name)]
 TASK_NAMES = ("gan", "game", "minty", "mixture", "kdgan", "python")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
+from gannet.node.settings import by_name
 from gannet.node.topologies.base import BaseTopology
 from gannet.node.topologies.custom.config import PythonTopologyConfig
 from gannet.node.topologies.exponential import ExponentialTopology, OnePeerExponentialTopology
@@ -41,10 +42,6 @@ NAMES: tuple[str, ...] = tuple(
 )
 
 
-def _name_alone(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 def _shortest(choice: TopologySetting) -> Any:
     return choice.model_dump() if len(type(choice).model_fields) > 1 else choice.name
 
@@ -53,7 +50,7 @@ if TYPE_CHECKING:
     TopologyConfig: TypeAlias = TopologySetting
 else:
     _Tagged = Annotated[Union[TOPOLOGIES], Field(discriminator="name")]  # noqa: UP007
-    TopologyConfig = Annotated[_Tagged, BeforeValidator(_name_alone), PlainSerializer(_shortest)]
+    TopologyConfig = Annotated[_Tagged, BeforeValidator(by_name), PlainSerializer(_shortest)]
 
 _ADAPTER: TypeAdapter[TopologySetting] = TypeAdapter(TopologyConfig)
 

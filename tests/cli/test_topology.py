@@ -84,7 +84,7 @@ def test_a_file_brings_its_own_number_of_nodes(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["rign"], ["unknown topology 'rign'", "one-peer-exponential"]),
-        (["base:degree=0"], ["degree", "greater than 0"]),
+        (["base:degree=0"], ["degree", "more than 0"]),
         (["base:depth=2"], ["unknown depth", "degree"]),
         (["base:2"], ["NAME:KEY=VALUE", "base:degree=2"]),
         (["hypercube", "-n", "6"], ["2^k nodes", "here are 6"]),

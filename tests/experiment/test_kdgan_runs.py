@@ -76,7 +76,7 @@ def test_a_comparison_scores_test_error_and_accuracies(tmp_path: Path) -> None:
     [
         ("task.kind=tagging", "set data.compose, for example to 3"),
         ("data.compose=3", "for task kdgan with kind: tagging; leave it out"),
-        ("task.labels=0", "task.labels: Input should be greater than or equal to 1"),
+        ("task.labels=0", "task.labels: must be at least 1"),
         ("task.width=3", "task: unknown width; allowed: name, method"),
         ("algorithm={name: md-gan}", "md-gan takes a GAN's players apart, the task is kdgan"),
     ],

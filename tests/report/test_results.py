@@ -55,7 +55,7 @@ def test_half_a_line_in_a_finished_run_is_an_error(folder: Path) -> None:
     [
         ("steps.jsonl", "{broken", r"steps\.jsonl line 2: not JSON"),
         ("steps.jsonl", "[1]", r"steps\.jsonl line 2: expected a JSON object, got list"),
-        ("steps.jsonl", '{"node": 0, "t_s": 1.0}', r"steps\.jsonl line 2: field step: Field required"),
+        ("steps.jsonl", '{"node": 0, "t_s": 1.0}', r"steps\.jsonl line 2: field step: is missing"),
         (
             "steps.jsonl",
             '{"node": 0, "step": 1, "t_s": -1}',
@@ -78,7 +78,7 @@ def test_a_wrong_line_is_named(folder: Path, name: str, line: str, expected: str
     [
         ("summary.json", '{\n"status": finished}', r"summary\.json line 2: not JSON"),
         ("summary.json", '{"status": "done"}', r"summary\.json: field status: .*'finished'"),
-        ("certificate.json", "{}", r"certificate\.json: field trusted: Field required"),
+        ("certificate.json", "{}", r"certificate\.json: field trusted: is missing"),
         (
             "certificate.json",
             '{"trusted": true, "edges": [{"src": 0}]}',

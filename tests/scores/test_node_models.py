@@ -164,13 +164,13 @@ def test_where_nodes_have_no_models_of_their_own_it_is_refused(tmp_path: Path) -
     md_gan = {"algorithm": {"name": "md-gan"}, "task": {**TASK, "batch_norm_buffers": "absent"}}
     with pytest.raises(SpecError, match=r"score\.node_models: with md-gan nodes have no models of their own"):
         resolve({**SPEC, **md_gan}, "quick.yaml")
-    with pytest.raises(SpecError, match=r"score\.node_models: Input should be 'none', 'last' or 'all'"):
+    with pytest.raises(SpecError, match=r"score\.node_models: must be 'none', 'last' or 'all'"):
         resolve({**SPEC, "score": {"node_models": "best"}}, "quick.yaml")
 
 
 def test_a_wrong_wish_names_the_option(apart: Path) -> None:
     done = CliRunner().invoke(app, ["score", str(apart), "--node-models", "best"])
-    assert done.exit_code == 2 and "--node-models: Input should be 'none', 'last' or 'all'" in done.output
+    assert done.exit_code == 2 and "--node-models: must be 'none', 'last' or 'all'" in done.output
     done = CliRunner().invoke(app, ["export", str(apart), "--to", str(apart / "x.safetensors"), "--node", "7"])
     assert done.exit_code == 2 and "--node 7: " in done.output and "has nodes 0, 1, 2" in done.output
     done = CliRunner().invoke(app, ["sample", str(apart), "--to", str(apart / "x.png"), "--node", "1"])

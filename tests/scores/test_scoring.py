@@ -324,11 +324,11 @@ def test_a_finished_run_is_scored_again_otherwise_and_its_report_says_what_is_la
 @pytest.mark.parametrize(
     "options, expected",
     [
-        (["--metrics", "kid,fid"], "--metrics.1: Input should be 'frechet', 'kid'"),
-        (["--samples", "7"], "--samples: Input should be greater than or equal to 100"),
+        (["--metrics", "kid,fid"], "--metrics.1: must be 'frechet', 'kid'"),
+        (["--samples", "7"], "--samples: must be at least 100"),
         (["--device", "gpu"], "--device: String should match"),
         (["--device", "cuda:63"], "device cuda:63: this machine has"),
-        (["--features", "efficientnet"], "--features: Input should be 'auto'"),
+        (["--features", "efficientnet"], "--features: must be 'auto'"),
     ],
 )
 def test_a_mistake_in_the_score_command_is_one_clear_error(options: list[str], expected: str, tmp_path: Path) -> None:

@@ -132,10 +132,10 @@ MISTAKES: list[tuple[Any, str]] = [
         "links.schedule.0: an entry is one of profile, flap, partition, heal, isolate, trace",
     ),
     ({"schedule": [{"at_s": 1, "profile": "lte", "heal": True}]}, "links.schedule.0: an entry is one of"),
-    ({"schedule": [{"profile": "lte"}]}, "links.schedule.0.at_s: Field required"),
-    ({"schedule": [{"at_s": -1, "heal": True}]}, "links.schedule.0.at_s: Input should be greater"),
+    ({"schedule": [{"profile": "lte"}]}, "links.schedule.0.at_s: is missing"),
+    ({"schedule": [{"at_s": -1, "heal": True}]}, "links.schedule.0.at_s: must be at least 0"),
     ({"schedule": [{"at_s": float("nan"), "heal": True}]}, "links.schedule.0.at_s:"),
-    ({"schedule": [{"at_s": 1, "heal": False}]}, "links.schedule.0.heal: Input should be True"),
+    ({"schedule": [{"at_s": 1, "heal": False}]}, "links.schedule.0.heal: must be True"),
     ({"schedule": [{"at_s": 1, "heal": True, "nodes": [1]}]}, "links.schedule.0: nodes is not a field of heal"),
     (
         {"schedule": [{"at_s": 1, "trace": "lte-walk", "ramp_s": 2}]},
@@ -156,7 +156,7 @@ MISTAKES: list[tuple[Any, str]] = [
         {"schedule": [{"at_s": 1, "ramp_s": 2, "profile": "lte"}]},
         "links.schedule.0: down_bps: lte has a cap and unshaped",
     ),
-    ({"schedule": [{"at_s": 1, "flap": {"down_s": 1}, "nodes": [1]}]}, "links.schedule.0.flap.up_s: Field required"),
+    ({"schedule": [{"at_s": 1, "flap": {"down_s": 1}, "nodes": [1]}]}, "links.schedule.0.flap.up_s: is missing"),
     ({"schedule": [{"at_s": 1, "flap": {"down_s": 1, "up_s": 1}}]}, "links.schedule.0: flap needs nodes or edges"),
     (
         {"schedule": [{"at_s": 1, "flap": {"down_s": 1, "up_s": 1, "times": 0}, "nodes": 1}]},

@@ -71,8 +71,8 @@ def test_the_command_line_wins_over_arms() -> None:
 
 
 MISTAKES = [
-    ({"nodes": "four"}, ["my.yaml", "nodes", "'four'", "integer"]),
-    ({"nodes": 0}, ["nodes", "0", "greater than or equal to 1"]),
+    ({"nodes": "four"}, ["my.yaml", "nodes", "'four'", "whole number"]),
+    ({"nodes": 0}, ["nodes", "0", "at least 1"]),
     ({"nodez": 4}, ["unknown nodez", "nodes"]),
     ({"algorithm": {"name": "dp-adam"}}, ["algorithm", "dp-adam", "dp-oadam"]),
     ({"algorithm": {"name": "dp-oadam", "evry": 2}}, ["algorithm", "evry", "every"]),

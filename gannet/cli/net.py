@@ -76,7 +76,9 @@ def apply(
     link: Annotated[
         list[str] | None,
         typer.Option(
-            "--link", metavar="A:B", help=f"Delay, jitter and loss of a link only; rates are nodes'. {LINK_HELP}"
+            "--link",
+            metavar="A:B",
+            help=f"Only this link: its delay, jitter and loss, and a rate of its own. {LINK_HELP}",
         ),
     ] = None,
     for_: ForOption = None,
@@ -222,6 +224,8 @@ def _arrivals(node: NodeLinks) -> str:
     alike: dict[str, list[int]] = {}
     for path in node.paths:
         parts = [_delay(path.delay_ms, path.jitter_ms)]
+        if path.HasField("rate_bps"):
+            parts.append(rate(path.rate_bps))
         if path.loss_percent:
             parts.append(f"loss {path.loss_percent:g}%")
         alike.setdefault("cut" if path.loss_percent >= 100 else ", ".join(parts), []).append(path.source)

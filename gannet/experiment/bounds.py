@@ -26,12 +26,14 @@ def lower_bound(
     delays and a hop's transfer). Where links differ, nodes wait for different things, so only an exchange's delays
     are certain. Delays count as means of both directions: a chain of waiting nodes goes both ways. Computing and
     exchange hide one another only with `overlap`; otherwise they add. The busiest node's transfer is a bound by
-    itself: others may compute while it still sends.
+    itself: others may compute while it still sends. Where paths have rates of their own, a node sends and receives
+    at no more than their sum.
     """
+    out_bps, in_bps = _rates_bps(traffic, plans)
     transfer_s = max(
         (
-            max(_seconds(sent, plan.up_bps), _seconds(received, plan.down_bps))
-            for sent, received, plan in zip(traffic.sent, traffic.received, plans, strict=True)
+            max(_seconds(sent, out_bps[rank]), _seconds(received, in_bps[rank]))
+            for rank, (sent, received) in enumerate(zip(traffic.sent, traffic.received, strict=True))
         ),
         default=0.0,
     )
@@ -42,6 +44,7 @@ def lower_bound(
     if traffic.changing:  # the waiting pairs change with each exchange: only the shortest delay is certain
         one_hop_s = min(delays.values(), default=0.0)
     alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
+    alike = alike and not any(plan.limits for plan in plans)
     exchange_s = delay_s = traffic.hops * one_hop_s
     if alike and traffic.around:
         exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops))
@@ -83,6 +86,19 @@ def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: f
     Its payload alone keeps its uplink busy for bytes ÷ rate. 0 where nothing is certain.
     """
     return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
+
+
+def _rates_bps(traffic: Traffic, plans: Sequence[InterfacePlan]) -> tuple[Sequence[int | None], Sequence[int | None]]:
+    """The rates at which each node can send, and receive, over the edges of `traffic`, by rank; None: no cap."""
+    ups, downs = [plan.up_bps for plan in plans], [plan.down_bps for plan in plans]
+    if any(plan.limits for plan in plans):
+        for rates, end in ((ups, 0), (downs, 1)):
+            for rank in range(len(plans)):
+                over = [plans[b].limits.get(plans[a].address) for a, b in traffic.edges if (a, b)[end] == rank]
+                own = [limit.rate_bps for limit in over if limit is not None]
+                if own and len(own) == len(over):
+                    rates[rank] = min(sum(own), rates[rank] or sum(own))
+    return ups, downs
 
 
 def _seconds(count: int, rate_bps: int | None) -> float:

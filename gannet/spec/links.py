@@ -23,7 +23,8 @@ from gannet.netem.links.schedule import ScheduleError, unrolled
 from gannet.netem.links.stack import Stack
 from gannet.netem.links.state import LinkState
 from gannet.node.tasks.config import Settings
-from gannet.spec.schedule import Edge, Profile, ScheduledChange
+from gannet.spec.idle_links import idle_link_field, overridden_field
+from gannet.spec.schedule import Edge, EdgeProfile, Profile, ScheduledChange, each_once
 
 # After the last second of a run its nodes make the steps to their common end; traces that loop continue until then.
 _AFTER_S = 60.0
@@ -63,8 +64,8 @@ class LinksSpec(Settings):
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
-    nodes: dict[int, Profile] = Field(default_factory=dict)
-    edges: dict[Edge, Profile] = Field(default_factory=dict)
+    nodes: Annotated[dict[int, Profile], BeforeValidator(each_once)] = Field(default_factory=dict)
+    edges: Annotated[dict[Edge, EdgeProfile], BeforeValidator(each_once)] = Field(default_factory=dict)
     regions: RegionsSpec | None = None
     delays_ms: Cells = None
     losses_percent: Cells = None
@@ -106,6 +107,8 @@ class LinksSpec(Settings):
             raise ValueError("regions and delays_ms say the same thing twice: keep one")
         if self.losses_percent is not None and self.delays_ms is None:
             raise ValueError("losses_percent belongs to delays_ms, which is missing")
+        if idle := idle_link_field(self.profile, self.nodes, self.edges, self.schedule):
+            raise ValueError(idle)
         return self
 
     @property
@@ -118,11 +121,11 @@ class LinksSpec(Settings):
     @property
     def state(self) -> LinkState:
         """The links at the beginning of a run."""
-        return LinkState(profile=self.profile, nodes=self.nodes, edges={**self.pairs, **self.edges})
+        return LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.pairs).at_edges(self.edges)
 
     def describe(self) -> str:
         """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow"."""
-        parts = [LinkState(profile=self.profile, nodes=self.nodes, edges=self.edges).describe()]
+        parts = [LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.edges).describe()]
         if self.regions is not None:
             parts.append(f"{self.regions.matrix.name} regions {', '.join(dict.fromkeys(self.regions.nodes))}")
         elif self.delays_ms is not None:
@@ -167,6 +170,8 @@ class LinksSpec(Settings):
             _ = self.pairs
         except MatrixError as error:
             raise ValueError(f"links.delays_ms: {error}") from None
+        if idle := overridden_field(self.profile, self.nodes, self.schedule, self.state.edges, world):
+            raise ValueError(f"links.{idle}")
 
     def _named(self) -> Iterator[tuple[str, set[int]]]:
         """(field, ranks) of every field that names nodes."""

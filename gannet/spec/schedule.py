@@ -70,7 +70,26 @@ def _some(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def each_once(value: Any) -> Any:
+    """Refuse keys that differ as text and mean one node or link, such as 2 and "2", or "0>1" and "0 > 1"."""
+    if isinstance(value, Mapping):
+        seen: dict[tuple[int, ...], Any] = {}
+        for key in value:
+            if re.fullmatch(r"[0-9\s>]{1,40}", str(key)):
+                ranks = tuple(map(int, re.findall("[0-9]+", str(key))))
+                if ranks in seen:
+                    raise ValueError(f"{seen[ranks]!r} and {key!r} are the same: keep one")
+                seen[ranks] = key
+    return value
+
+
 Profile = Annotated[LinkProfile, BeforeValidator(_profile)]
+# At single links a profile's own fields replace the rate or all else, so that what was not given must stay so.
+EdgeProfile = Annotated[
+    LinkProfile,
+    BeforeValidator(_profile),
+    PlainSerializer(lambda profile: profile.model_dump(mode="json", exclude_unset=True), when_used="json"),
+]
 Edge = Annotated[
     tuple[int, int],
     BeforeValidator(_edge),
@@ -122,7 +141,7 @@ class ScheduledChange(Settings):
     """
 
     at_s: Moment
-    profile: Profile | None = None
+    profile: EdgeProfile | None = None
     ramp_s: Seconds | None = None
     flap: Flap | None = None
     partition: Groups | None = None

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gannet.netem.agent.sysctls import Sysctls, link_settings, neighbours
-from gannet.netem.engines.base import Engine, EngineError, read_buckets, strangers
+from gannet.netem.engines.base import Engine, EngineError, read_buckets, read_limits, strangers
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
+from gannet.netem.shaping.rules import source_number
 
 # Errors that the kernel, or what other programs have built on the interface, may cause.
 ERRORS = (
@@ -49,7 +50,9 @@ def read_interface(
             found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
             found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
         found["strangers"] = strangers(plan.device)
-        links += plan_differences(plan, buckets, paths, link)
+        limits = read_limits(plan.device)
+        found["limits"] = {source: limits.get(source_number(source)) for source in plan.limits}
+        links += plan_differences(plan, buckets, paths, link, limits)
         stack += sysctls.differences(link) if sysctls else []
     except ERRORS as error:
         links.append(str(error))

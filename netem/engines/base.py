@@ -114,6 +114,24 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
     return {"up": _bucket(device), "down": _bucket(ifb_name(device))}
 
 
+def read_limits(device: str) -> dict[int, dict[str, Any]]:
+    """The applied limits of single sources by their numbers: rate_bps, buffer_bytes, buffer_packets, queue."""
+    ifb = ifb_name(device)
+    rates = _source_rates(ifb)
+    leaves = _leaves(netlink.qdiscs(ifb)) if rates else {}
+    return {n: {"rate_bps": rate_bps, **_queue(leaves.get(n, []))} for n, rate_bps in rates.items()}
+
+
+def _source_rates(ifb: str) -> dict[int, int]:
+    """The rates of the classifier's limited classes."""
+    found = {
+        node.handle & 0xFFFF: netlink.class_rate_bps(node)
+        for node in netlink.classes(ifb)
+        if node.handle >> 16 == CLASSIFIER
+    }
+    return {number: rate_bps for number, rate_bps in found.items() if rate_bps < UNLIMITED_BPS}
+
+
 def strangers(device: str) -> int:
     """IPv4 packets that arrived on a device since its links were built, from no address of the plan, and were
     dropped (see gannet.netem.shaping.programs.fence).
@@ -130,11 +148,9 @@ def _bucket(device: str) -> dict[str, Any] | None:
     rate_bps = netlink.class_rate_bps(rates[0]) if rates else UNLIMITED_BPS
     if rate_bps >= UNLIMITED_BPS:
         return None
-    # Buffers hang below the bucket, or below the classifier's delay lines.
-    lines = [node for node in qdiscs if node.kind == "netem"]
-    parents = [BUCKET << 16 | 1, *(node.parent for node in qdiscs if node.parent >> 16 == CLASSIFIER)]
-    parents += [node.handle | 1 for node in lines]
-    leaves = [node for node in qdiscs if node.parent in parents and node.kind not in ("netem", "htb")]
+    # Sources with a limit of their own have a buffer of their own.
+    apart = _source_rates(device)
+    leaves = [leaf for source, found in _leaves(qdiscs).items() if source not in apart for leaf in found]
     return {
         "rate_bps": rate_bps,
         **_queue(leaves),
@@ -142,6 +158,24 @@ def _bucket(device: str) -> dict[str, Any] | None:
         "dropped": root.dropped,
         "backlog_bytes": root.backlog_bytes,
     }
+
+
+def _leaves(qdiscs: Sequence[Node]) -> dict[int | None, list[Node]]:
+    """The buffers by the numbers of their sources; None: the one below the bucket, where sources share it.
+
+    They hang below the classifier's classes, or below the delay lines there.
+    """
+    above = {node.handle >> 16: node for node in qdiscs if node.kind == "netem"}
+    found: dict[int | None, list[Node]] = {}
+    for leaf in (node for node in qdiscs if node.kind not in ("netem", "htb")):
+        top = leaf
+        while (major := top.parent >> 16) in above:
+            top = above[major]
+        if top.parent == BUCKET << 16 | 1:
+            found.setdefault(None, []).append(leaf)
+        elif top.parent >> 16 == CLASSIFIER:
+            found.setdefault(top.parent & 0xFFFF, []).append(leaf)
+    return found
 
 
 def _queue(leaves: Sequence[Node]) -> dict[str, Any]:

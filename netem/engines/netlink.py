@@ -15,7 +15,7 @@ from struct import Struct, calcsize, pack, unpack_from
 from typing import Any
 
 from gannet.netem.links.plan import FRAME_BYTES
-from gannet.netem.shaping.tc import BUCKET, Fifo, Rate
+from gannet.netem.shaping.tc import Fifo, Rate
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 1, 4, 0x300, 0x100, 0x400
@@ -83,7 +83,8 @@ def change(changes: Sequence[Rate | Fifo]) -> None:
         for wanted in changes:
             index = socket.if_nametoindex(wanted.device)
             if isinstance(wanted, Rate):
-                kind, where = _NEW_CLASS, _TC.pack(0, index, BUCKET << 16 | 1, BUCKET << 16, 0)
+                major, minor = wanted.classid
+                kind, where = _NEW_CLASS, _TC.pack(0, index, major << 16 | minor, major << 16, 0)
                 body = _attribute(_TCA_KIND, b"htb\0") + _attribute(_TCA_OPTIONS, _htb_options(wanted))
             else:
                 major, minor = wanted.parent

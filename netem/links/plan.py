@@ -33,6 +33,8 @@ _LARGEST_PACKET_SEGMENTS = 40
 # A directed link: sender and receiver, by rank.
 Edge = tuple[int, int]
 
+_NONE: Mapping[Edge, LinkProfile] = {}
+
 _address = lru_cache(maxsize=4096)(IPv4Address)  # few addresses, but thousands of plans
 
 
@@ -103,14 +105,24 @@ class PathPlan(PathFigures):
 
 
 @dataclass(frozen=True)
+class PathLimit:
+    """A path's own rate, below those of its ends, and the buffer in front of it: bytes, or where given packets."""
+
+    rate_bps: int
+    buffer_bytes: int
+    buffer_packets: int | None = None
+
+
+@dataclass(frozen=True)
 class InterfacePlan:
     """The plan that one interface must enforce.
 
-    Rates hold for everything that crosses the device (None: no cap). Delay, jitter and loss hold for IPv4 packets
-    that arrive from the addresses in `paths`; of what else arrives, see `hardware`. The buffer of a rate limit
-    holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`; in front of the downlink each source
-    has one of its own and they take turns, unless `down_queue` is "shared". `segments` is the largest number of
-    TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
+    Rates hold for everything that crosses the device (None: no cap); `limits` hold for what arrives from single
+    sources, each with a buffer of its own in the place of the downlink's. Delay, jitter and loss hold for IPv4
+    packets that arrive from the addresses in `paths`; of what else arrives, see `hardware`. The buffer of a rate
+    limit holds `buffer_bytes_…`, or where given `buffer_packets_…`, served by `queue`; in front of the downlink each
+    source has one of its own and they take turns, unless `down_queue` is "shared". `segments` is the largest number
+    of TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
     kernel and tc take one (from 6.6 on). `hardware`: Ethernet addresses by IPv4 address, of this node and of its
     peers, which then need no ARP. With them whatever arrives from elsewhere is dropped; without them IPv4 and ARP
     from elsewhere are only rate-limited. Other protocols are dropped in any case.
@@ -130,6 +142,7 @@ class InterfacePlan:
     queue: str = "fifo"
     down_queue: str = "per-source"
     hardware: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, PathLimit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < len(self.device.encode()) <= 15:
@@ -145,7 +158,13 @@ class InterfacePlan:
     def from_json(cls, data: Mapping[str, Any]) -> InterfacePlan:
         """The inverse of to_json; TypeError on unknown or missing fields."""
         paths = {source: PathPlan.from_json(path) for source, path in data["paths"].items()}
-        return cls(**{**data, "paths": paths})
+        limits = {source: PathLimit(**limit) for source, limit in data.get("limits", {}).items()}
+        return cls(**{**data, "paths": paths, "limits": limits})
+
+    def rates_bps(self) -> list[int]:
+        """Every rate that is limited here."""
+        own = (rate for rate in (self.up_bps, self.down_bps) if rate is not None)
+        return [*own, *(limit.rate_bps for limit in self.limits.values())]
 
 
 def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
@@ -206,6 +225,20 @@ def profile_buffer_bytes(profile: LinkProfile, rate_bps: int | None) -> int:
     return buffer_bytes(rate_bps, DEFAULT_BUFFER_MS if profile.buffer_ms is None else profile.buffer_ms)
 
 
+def path_limit(edge: LinkProfile, receiver: LinkProfile) -> PathLimit | None:
+    """The limit of a path whose own profile is `edge`; None: it has no rate.
+
+    Its rate is the lesser of both directions', as between two nodes of that profile. A buffer that the profile does
+    not state is the receiver's, at the rate of this path or of the receiver's downlink, whichever is less.
+    """
+    rate_bps = edge.path_bps
+    if rate_bps is None:
+        return None
+    stated = edge if edge.has_buffer else receiver
+    slowest_bps = min(rate_bps, receiver.down_bps or rate_bps)
+    return PathLimit(rate_bps, profile_buffer_bytes(stated, slowest_bps), stated.buffer_packets)
+
+
 def packet_segments(rates_bps: Sequence[int | None], single: bool) -> int:
     """TCP segments a packet may hold: one where each has its own fate (`single`), else 0.5 ms of the slowest rate."""
     if single:
@@ -223,17 +256,19 @@ def network_plan(
     addresses: Sequence[str],
     device: str,
     seed: int = 0,
+    rates: Mapping[Edge, LinkProfile] = _NONE,
 ) -> list[InterfacePlan]:
     """One plan for each node, in rank order; `addresses[rank]` is the node's IPv4 address on `device`.
 
-    A node has `nodes[rank]`, else `default`. `edges[src, dst]` replaces delay, jitter and loss of that
-    directed link exactly; rates stay the nodes'. Raises ValueError for ranks that do not exist.
+    A node has `nodes[rank]`, else `default`. `edges[src, dst]` replaces delay, jitter and loss of that directed link
+    exactly, and `rates[src, dst]` gives it a rate of its own, below those of its ends. Raises ValueError for ranks
+    that do not exist.
     """
     world = len(addresses)
-    for rank in {*nodes, *(rank for edge in edges for rank in edge)}:
+    for rank in {*nodes, *(rank for edge in (*edges, *rates) for rank in edge)}:
         if not 0 <= rank < world:
             raise ValueError(f"links name node {rank}, but the nodes are 0 to {world - 1}")
-    for source, target in edges:
+    for source, target in (*edges, *rates):
         if source == target:
             raise ValueError(f"links name an edge from node {source} to itself")
     profiles = [nodes.get(rank, default) for rank in range(world)]
@@ -250,10 +285,22 @@ def network_plan(
                     known[key] = path_plan(*ends)
                 paths[addresses[source]] = known[key]
         incoming.append(paths)
+    limits: list[dict[str, PathLimit]] = [{} for _ in range(world)]
+    same: dict[tuple[int, int], PathLimit | None] = {}
+    for (source, target), profile in sorted(rates.items(), key=lambda item: item[0]):
+        pair = id(profile), id(profiles[target])
+        if pair not in same:
+            same[pair] = path_limit(profile, profiles[target])
+        if (limit := same[pair]) is not None:
+            limits[target][addresses[source]] = limit
     segments = packet_segments(
-        [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)],
+        [
+            *(rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)),
+            *(limit.rate_bps for limit in same.values() if limit is not None),
+        ],
         any(not path.is_whole for path in known.values())
-        or any(profile.takes_packets_singly for profile in profiles),
+        or any(profile.takes_packets_singly for profile in profiles)
+        or any(limit.buffer_packets is not None for limit in same.values() if limit is not None),
     )
     return [
         InterfacePlan(
@@ -270,6 +317,7 @@ def network_plan(
             buffer_packets_down=profile.buffer_packets,
             queue=profile.queue,
             down_queue=profile.down_queue,
+            limits=limits[rank],
         )
         for rank, profile in enumerate(profiles)
     ]
@@ -283,9 +331,19 @@ def unsupported(plan: InterfacePlan, engine: str) -> str:
         for name, why in refused:
             if getattr(path, name):
                 return f"path from {source}: {why}; use engine {other}, or {name}: 0"
+    if plan.limits and plan.down_queue == "shared":
+        return (
+            f"path from {next(iter(plan.limits))}: a rate of its own needs a buffer of its own, and down_queue: "
+            "shared has one for all; use down_queue: per-source, or leave out one of the two"
+        )
     return ""
 
 
 def path_rate_bps(plans: Sequence[InterfacePlan], source: int, target: int) -> int | None:
-    """The rate of a directed link when nothing else uses its ends: min(uplink, downlink); None: no cap."""
-    return min((r for r in (plans[source].up_bps, plans[target].down_bps) if r is not None), default=None)
+    """The rate of a directed link when nothing else uses its ends; None: no cap.
+
+    The least of the sender's uplink, the path's own limit and the receiver's downlink.
+    """
+    limit = plans[target].limits.get(plans[source].address)
+    rates = plans[source].up_bps, limit.rate_bps if limit else None, plans[target].down_bps
+    return min((rate for rate in rates if rate is not None), default=None)

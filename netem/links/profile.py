@@ -49,6 +49,8 @@ SHORTHANDS = {
     "delay_ms": ("down_delay_ms", "up_delay_ms"),
 }
 
+BUFFER_FIELDS = ("buffer_ms", "buffer_bytes", "buffer_packets")
+
 JitterDistribution = Literal["uniform", "normal", "pareto"]
 # Whether jittered packets stay in order, or each draws a delay of its own and may overtake others.
 JitterOrder = Literal["keep", "reorder"]
@@ -194,9 +196,7 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
 
     @model_validator(mode="after")
     def _say_things_once(self) -> LinkProfile:
-        buffers = [
-            name for name in ("buffer_ms", "buffer_bytes", "buffer_packets") if getattr(self, name) is not None
-        ]
+        buffers = [name for name in BUFFER_FIELDS if getattr(self, name) is not None]
         if len(buffers) > 1:
             raise ValueError(f"{' and '.join(buffers)} say the same thing twice: keep one")
         if self.gilbert_elliott is not None and self.loss_percent > 0:
@@ -235,6 +235,16 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
     def delay_ms(self) -> float:
         """One-way delay between two nodes of this profile."""
         return (self.up_delay_ms + self.down_delay_ms) / 2
+
+    @property
+    def path_bps(self) -> int | None:
+        """The rate of a path between two nodes of this profile, bit/s; None: no cap."""
+        return min((rate for rate in (self.up_bps, self.down_bps) if rate is not None), default=None)
+
+    @property
+    def has_buffer(self) -> bool:
+        """Whether it says how large the buffer is."""
+        return any(getattr(self, name) is not None for name in BUFFER_FIELDS)
 
     @property
     def takes_packets_singly(self) -> bool:
@@ -278,7 +288,8 @@ def load_profile(name_or_path: str | Path) -> LinkProfile:
         data = read_mapping(path, "rate: 10Mbit")
     except DocumentError as error:
         raise ProfileError(str(error)) from error
-    return profile_of({"name": path.stem, **data}, f"{path}: ")
+    profile = profile_of({"name": path.stem, **data}, f"{path}: ")
+    return profile.model_copy(update=dict(profile))  # a file says everything: what it leaves out is the default
 
 
 def profile_of(data: Mapping[str, Any], where: str = "") -> LinkProfile:

@@ -14,19 +14,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, inf
 
-from gannet.netem.links.fields import LINK_FIELDS
-from gannet.netem.links.plan import Edge, packet_segments, path_plan
-from gannet.netem.links.profile import LinkProfile, profile_of
+from gannet.netem.links.edge_profiles import gives
+from gannet.netem.links.plan import Edge, packet_segments
+from gannet.netem.links.profile import LinkProfile
+from gannet.netem.links.ramps import between, edge_profile, rate_between
 from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace import Trace, TracePoint, profile_at
 
 # A ramp is a stair: a step each quarter of a second, or a hundred steps where that is coarser.
 _RAMP_STEP_S, _RAMP_STEPS = 0.25, 100
 MOST_MOMENTS = 200_000
-_RAMPED = (
-    *("down_bps", "up_bps", "down_delay_ms", "up_delay_ms"),
-    *(name for name, declared in LINK_FIELDS.items() if declared.ramped),
-)
 
 
 class ScheduleError(ValueError):
@@ -116,7 +113,9 @@ def _segments(links: LinkState) -> int:
     """TCP segments that a packet may hold in this state."""
     profiles = [links.profile, *links.nodes.values()]
     rates = [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)]
-    return packet_segments(rates, any(profile.takes_packets_singly for profile in (*profiles, *links.edges.values())))
+    rates += [profile.path_bps for profile in links.rates.values()]
+    singly = any(profile.takes_packets_singly for profile in (*profiles, *links.edges.values()))
+    return packet_segments(rates, singly or any(p.buffer_packets is not None for p in links.rates.values()))
 
 
 # The kinds of entries. `nodes` and `edges` of None: everywhere. Times in seconds of the training clock.
@@ -277,9 +276,15 @@ def _ramp(
     profile: LinkProfile, nodes: Sequence[int] | None, edges: Sequence[Edge] | None, share: float, state: LinkState
 ) -> LinkState:
     if nodes is not None or edges is None:
-        state = _altered(state, nodes, lambda old: _between(old, profile, share))
-    changed = {edge: _between(_edge_profile(state, edge), profile, share, rates=False) for edge in edges or ()}
-    return state.model_copy(update={"edges": {**state.edges, **changed}}) if changed else state
+        state = _altered(state, nodes, lambda old: between(old, profile, share))
+    figures, rate = gives(profile)
+    update: dict[str, object] = {}
+    if figures and edges:
+        changed = {edge: between(edge_profile(state, edge), profile, share, rates=False) for edge in edges}
+        update["edges"] = {**state.edges, **changed}
+    if rate and edges and (profile.path_bps is not None or any(edge in state.rates for edge in edges)):
+        update["rates"] = {**state.rates, **{edge: rate_between(state, edge, profile, share) for edge in edges}}
+    return state.model_copy(update=update) if update else state
 
 
 def _replay(
@@ -300,42 +305,6 @@ def _altered(state: LinkState, nodes: Sequence[int] | None, alter: Callable[[Lin
         return state.model_copy(update={"nodes": {**state.nodes, **{r: alter(state.profile_of(r)) for r in nodes}}})
     update = {"profile": alter(state.profile), "nodes": {r: alter(old) for r, old in state.nodes.items()}}
     return state.model_copy(update=update)
-
-
-def _between(old: LinkProfile, new: LinkProfile, share: float, rates: bool = True) -> LinkProfile:
-    """The profile that lies `share` of the way (above 0, below 1) from one to the other."""
-    figures: dict[str, object] = {"name": f"{old.name}→{new.name}"}
-    for field in _RAMPED:
-        a, b = getattr(old, field), getattr(new, field)
-        if field == "loss_percent":
-            a, b = old.mean_loss_percent, new.loss_percent
-            figures[field] = 0.0 if new.gilbert_elliott else a + (b - a) * share
-        elif not field.endswith("_bps"):
-            figures[field] = a + (b - a) * share
-        elif rates and a is not None and b is not None:
-            figures[field] = round(a + (b - a) * share)
-        elif rates and (a is None) != (b is None):
-            capped, free = (new.name, old.name) if a is None else (old.name, new.name)
-            raise ScheduleError(f"{field}: {capped} has a cap and {free} has none: a ramp needs a rate at both ends")
-    if new.jitter_ms == 0 < old.jitter_ms:
-        figures |= {"jitter_distribution": old.jitter_distribution, "jitter_order": old.jitter_order}
-    if (figures.get("jitter_order") or new.jitter_order) == "keep":
-        figures["jitter_correlation_percent"] = 0.0
-    return profile_of({**dict(new), **figures}, f"on the way from {old.name} to {new.name}: ")
-
-
-def _edge_profile(state: LinkState, edge: Edge) -> LinkProfile:
-    """The profile of a directed link, or one made from the access links at its ends."""
-    if (own := state.edges.get(edge)) is not None:
-        return own
-    source, target = (state.profile_of(rank) for rank in edge)
-    path = path_plan(source, target)
-    figures = {name: getattr(path, name) for name in LINK_FIELDS}
-    if path.bursts:
-        figures["loss_percent"] = path.bursts.loss_percent
-    delays = {"up_delay_ms": path.delay_ms, "down_delay_ms": path.delay_ms}
-    kinds = {name: getattr(path, name) for name in ("jitter_distribution", "jitter_order")}
-    return profile_of({"name": f"{edge[0]}→{edge[1]}", **delays, **figures, **kinds})
 
 
 def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:

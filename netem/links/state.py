@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gannet.netem.links.edge_profiles import gives
 from gannet.netem.links.plan import Edge, InterfacePlan, network_plan
 from gannet.netem.links.profile import LinkProfile
 
@@ -27,7 +28,8 @@ UNSHAPED = LinkProfile(name="unshaped", source="none")
 class LinkState(BaseModel):
     """`profile` for all nodes, replaced for single `nodes` and directed `edges`; `cut` edges carry nothing.
 
-    An edge's profile replaces delay, jitter and loss of that directed link; rates stay those of its ends.
+    An edge's profile replaces delay, jitter and loss of that directed link. `rates` are those links with a rate of
+    their own, below the rates of their ends: that of the profile, with its buffer and nothing else of it.
     `segments`: how many TCP segments a packet may hold, where rates change so often that this must not follow them
     (None: what the slowest rate allows, see gannet.netem.links.plan.packet_segments).
     """
@@ -37,6 +39,7 @@ class LinkState(BaseModel):
     profile: LinkProfile = UNSHAPED
     nodes: dict[int, LinkProfile] = Field(default_factory=dict)
     edges: dict[Edge, LinkProfile] = Field(default_factory=dict)
+    rates: dict[Edge, LinkProfile] = Field(default_factory=dict)
     cut: frozenset[Edge] = frozenset()
     segments: int | None = Field(default=None, ge=1)
 
@@ -51,12 +54,23 @@ class LinkState(BaseModel):
         at_nodes, at_edges = set(nodes or ()), set(edges or ())
         if not at_nodes and not at_edges:
             return LinkState(profile=profile, cut=self.cut, segments=self.segments)
-        return self.model_copy(
-            update={
-                "nodes": {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)},
-                "edges": {**self.edges, **dict.fromkeys(sorted(at_edges), profile)},
-            }
-        )
+        state = self.model_copy(update={"nodes": {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)}})
+        return state.at_edges(dict.fromkeys(sorted(at_edges), profile))
+
+    def at_edges(self, profiles: Mapping[Edge, LinkProfile]) -> LinkState:
+        """The state in which each of these directed links is as its profile says; of what it does not say (see
+        gannet.netem.links.edge_profiles) as before.
+        """
+        edges, rates = dict(self.edges), dict(self.rates)
+        for edge, profile in profiles.items():
+            figures, rate = gives(profile)
+            if figures:
+                edges[edge] = profile
+            if rate and profile.path_bps is not None:
+                rates[edge] = profile
+            elif rate:
+                rates.pop(edge, None)
+        return self.model_copy(update={"edges": edges, "rates": rates})
 
     def partition(self, groups: Sequence[Iterable[int]], world: int) -> LinkState:
         """The state in which no link between two groups carries anything; earlier cuts are forgotten.
@@ -103,13 +117,14 @@ class LinkState(BaseModel):
         for source, target in self.cut:
             if not (0 <= source < world and 0 <= target < world and source != target):
                 raise ValueError(f"the cut {source}>{target} is no link between nodes 0 to {world - 1}")
-        planned = network_plan(self.profile, self.nodes, self.edges, addresses, "any", seed)
+        planned = network_plan(self.profile, self.nodes, self.edges, addresses, "any", seed, self.rates)
         result = []
         for rank, plan in enumerate(planned):
             paths = dict(plan.paths)
             segments = plan.segments
             if self.segments is not None:
-                single = plan.queue != "fifo" or plan.buffer_packets_up is not None
+                counted = (plan.buffer_packets_up, *(limit.buffer_packets for limit in plan.limits.values()))
+                single = plan.queue != "fifo" or any(packets is not None for packets in counted)
                 segments = 1 if single or not all(path.is_whole for path in paths.values()) else self.segments
             for source in (source for source, target in self.cut if target == rank):
                 paths[addresses[source]] = replace(paths[addresses[source]], loss_percent=100.0)
@@ -120,11 +135,16 @@ class LinkState(BaseModel):
         """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow, cut 0→1 1→0"."""
         parts = [self.profile.name]
         parts += [f"node {rank}: {profile.name}" for rank, profile in sorted(self.nodes.items())]
-        links = [f"{a}→{b}: {profile.name}" for (a, b), profile in sorted(self.edges.items())]
+        named = {edge: self.edges.get(edge) or self.rates[edge] for edge in sorted({*self.edges, *self.rates})}
+        links = [f"{a}→{b}: {self._words((a, b), profile)}" for (a, b), profile in named.items()]
         parts += links if len(links) <= _MOST_LINKS_NAMED else [f"{len(links)} links with figures of their own"]
         if self.cut:
             parts.append(_describe_cut(self.cut))
         return ", ".join(parts)
+
+    def _words(self, edge: Edge, profile: LinkProfile) -> str:
+        rate = self.rates.get(edge, profile)
+        return profile.name if rate.name == profile.name else f"{profile.name}, {rate.name}"
 
 
 def _describe_cut(cut: frozenset[Edge]) -> str:
@@ -164,12 +184,14 @@ def difference(before: LinkState, after: LinkState) -> Change:
     ended, begun = before.cut - after.cut, after.cut - before.cut
     everywhere = before.profile != after.profile
     nodes, edges = _changed(before.nodes, after.nodes), _changed(before.edges, after.edges)
+    rates = _changed(before.rates, after.rates)
 
     def change(state: LinkState) -> LinkState:
         return LinkState(
             profile=after.profile if everywhere else state.profile,
             nodes=after.nodes if everywhere else _merged(state.nodes, nodes),
             edges=after.edges if everywhere else _merged(state.edges, edges),
+            rates=after.rates if everywhere else _merged(state.rates, rates),
             cut=(state.cut - ended) | begun,
             segments=after.segments,
         )

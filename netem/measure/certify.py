@@ -29,6 +29,7 @@ from gannet.netem.measure.probe_plan import (
     fan_groups,
     fan_seconds,
     fans,
+    full_buffers_s,
     is_gentle,
     load_train,
     path_of,
@@ -292,8 +293,7 @@ def _longest_s(plans: Sequence[InterfacePlan], edge: Edge) -> float:
     for plan, peer in ((target, source), (source, target)):
         path = plan.paths.get(peer.address)
         seconds += (path.delay_ms + 4 * path.jitter_ms) / 1000 if path else 0.0
-        seconds += 8 * peer.buffer_bytes_up / peer.up_bps if peer.up_bps else 0.0
-        seconds += 8 * plan.buffer_bytes_down / plan.down_bps if plan.down_bps else 0.0
+        seconds += full_buffers_s(peer, plan)
     return seconds
 
 

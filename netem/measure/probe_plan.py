@@ -108,6 +108,8 @@ def echo_interval_s(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> fl
     interval_s = max(_ECHO_INTERVAL_S, len(edges) / _ECHOES_PER_S)
     for edge in edges:
         interval_s = max(interval_s, 4 * max(path_of(plans, e).jitter_ms for e in (edge, edge[::-1])) / 1000)
+        if (limit := plans[edge[1]].limits.get(plans[edge[0]].address)) is not None:
+            interval_s = max(interval_s, 2 * ECHO_FRAME_BITS / (_ECHO_SHARE * limit.rate_bps))
     for rank, plan in enumerate(plans):
         crossing = sum(rank in edge for edge in edges)  # an echo goes one way and its reply the other
         slowest_bps = min((rate for rate in (plan.up_bps, plan.down_bps) if rate is not None), default=None)
@@ -171,14 +173,25 @@ def train_pace_bps(plans: Sequence[InterfacePlan], edge: Edge, packets: int) -> 
 def _room_bytes(plans: Sequence[InterfacePlan], edge: Edge) -> float:
     source, target = plans[edge[0]], plans[edge[1]]
     up = source.buffer_bytes_up if source.up_bps is not None else inf
+    if (limit := target.limits.get(source.address)) is not None:
+        return min(up, limit.buffer_bytes)
     return min(up, target.buffer_bytes_down if target.down_bps is not None else inf)
+
+
+def full_buffers_s(source: InterfacePlan, target: InterfacePlan) -> float:
+    """How long full buffers on the way from one node to another hold a packet, at most."""
+    seconds = 8 * source.buffer_bytes_up / source.up_bps if source.up_bps else 0.0
+    if (limit := target.limits.get(source.address)) is not None:
+        return seconds + 8 * limit.buffer_bytes / min(limit.rate_bps, target.down_bps or limit.rate_bps)
+    return seconds + (8 * target.buffer_bytes_down / target.down_bps if target.down_bps else 0.0)
 
 
 def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
     """Every node with several peers that send to it, or that it sends to, where some rate is limited.
 
-    A fan overloads the tested interface by 30% and stays below the peers' own limits; where the peers together cannot
-    do that, each offers (or is offered) more than its own limit, and the sum of those limits should pass.
+    A fan overloads the tested interface by 30% and stays below the limits of the peers and of their paths; where the
+    peers together cannot do that, each offers (or is offered) more than its own limit, and the sum of those limits
+    should pass.
     """
     found = []
     for direction in ("in", "out"):
@@ -193,13 +206,22 @@ def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
                 )
             )
             hub_bps = getattr(plans[node], near)
-            far_bps = [getattr(plans[peer], far) or inf for peer in peers]
+            ends = [(peer, node) if direction == "in" else (node, peer) for peer in peers]
+            far_bps = [
+                min(getattr(plans[peer], far) or inf, _own_bps(plans, edge))
+                for peer, edge in zip(peers, ends, strict=True)
+            ]
             rate_bps = min(hub_bps or inf, sum(far_bps))
             if len(peers) < 2 or rate_bps > ROUND_RATE_BPS:
                 continue
             paces = _fan_paces(hub_bps or inf, far_bps)
             found.append(Fan(node, direction, peers, tuple(paces), rate_bps))
     return found
+
+
+def _own_bps(plans: Sequence[InterfacePlan], edge: Edge) -> float:
+    limit = plans[edge[1]].limits.get(plans[edge[0]].address)
+    return limit.rate_bps if limit is not None else inf
 
 
 def _fan_paces(hub_bps: float, far_bps: Sequence[float]) -> list[float]:

@@ -24,6 +24,9 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
                      DEV ingress ── in front of all, a BPF program that drops what belongs to no path (IPv6, VLANs,
                      ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.programs)
 
+A path with a rate of its own has it at the class of its source, whose own rates else limit nothing: so it costs
+nothing for paths that have none. These classes are there where the downlink or any path is limited.
+
 Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
 send buffer and TCP would throttle itself. Where sources have buffers of their own, HTB takes turns between them
 (deficit round robin). In engine netem the buffer comes after the delay, which is why it cannot be shared.
@@ -79,6 +82,7 @@ from gannet.netem.shaping.tc import (
     new_classifier,
     path_seed,
     source_lines,
+    source_rate,
     splitter,
     up_lines,
 )
@@ -186,10 +190,11 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
     now = Applied(plan) if before is None else replace(before, plan=plan)
     handles, turns, stepped = dict(now.handles), plan.down_queue == "per-source", dict(now.stepped)
     if engine == "nfqueue":
-        numbers = source_numbers(plan, all_of_them=True) if turns and plan.down_bps is not None else {}
+        capped = plan.down_bps is not None or plan.limits
+        numbers = source_numbers(plan, all_of_them=True) if turns and capped else {}
         handles = handles | dict.fromkeys(numbers, 0) if turns else {}
     else:
-        numbers = source_numbers(plan, all_of_them=plan.down_bps is not None)
+        numbers = source_numbers(plan, all_of_them=plan.down_bps is not None or bool(plan.limits))
         for source, number in numbers.items():
             path = plan.paths[source]
             was = before.plan.paths.get(source) if before else None
@@ -212,7 +217,7 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
     return replace(
         now,
         up=now.up or plan.up_bps is not None,
-        down=now.down or plan.down_bps is not None or engine == "netem",
+        down=now.down or plan.down_bps is not None or bool(plan.limits) or engine == "netem",
         tee=now.tee or bool(tee_rules(plan)),
         classified=turns,
         handles=handles,
@@ -269,10 +274,13 @@ def _down(now: Applied, before: Applied | None) -> list[Line]:
         if before and source in before.handles:
             was = before.plan.paths.get(source, PathPlan())
             behind = before.stepped.get(source)
-            said = source_lines(before.plan, ifb, number, before.handles[source], was, _seed(before, source), behind)
+            line = before.handles[source]
+            said = source_lines(before.plan, ifb, source, number, line, was, _seed(before, source), behind)
         path, behind = plan.paths.get(source, PathPlan()), now.stepped.get(source)
-        wanted = source_lines(plan, ifb, number, handle, path, _seed(now, source), behind)
-        lines += _changed(wanted, said, [new_class(ifb, number)])
+        wanted = source_lines(plan, ifb, source, number, handle, path, _seed(now, source), behind)
+        rate = source_rate(plan, ifb, source, number)
+        changed = rate != source_rate(before.plan if before and said else None, ifb, source, number)
+        lines += _changed(wanted, said, [new_class(ifb, number)]) + ([rate] if changed else [])
     return lines
 
 

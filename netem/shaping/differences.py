@@ -7,19 +7,29 @@ from dataclasses import asdict
 from typing import Any
 
 from gannet.netem.links.plan import InterfacePlan, PathPlan
+from gannet.netem.shaping.rules import source_number
 
+_NONE: Mapping[int, Mapping[str, Any]] = {}
 Buckets = Mapping[str, Mapping[str, Any] | None]
 
 
 def plan_differences(
-    plan: InterfacePlan, buckets: Buckets, paths: Mapping[str, Mapping[str, Any]], link: Mapping[str, Any]
+    plan: InterfacePlan,
+    buckets: Buckets,
+    paths: Mapping[str, Mapping[str, Any]],
+    link: Mapping[str, Any],
+    limits: Mapping[int, Mapping[str, Any]] = _NONE,
 ) -> list[str]:
     """Differences between the state read back and `plan`; empty: none.
 
-    `buckets`: from gannet.netem.engines.base.read_buckets; `paths`: from Engine.paths; `link`: from
-    gannet.netem.agent.sysctls.link_settings.
+    `buckets`, `limits`: from gannet.netem.engines.base.read_buckets and read_limits; `paths`: from Engine.paths;
+    `link`: from gannet.netem.agent.sysctls.link_settings.
     """
-    return [*_bucket_differences(plan, buckets), *unannounced_differences(plan, paths, link)]
+    return [
+        *_bucket_differences(plan, buckets),
+        *_limit_differences(plan, limits),
+        *unannounced_differences(plan, paths, link),
+    ]
 
 
 def unannounced_differences(
@@ -52,18 +62,43 @@ def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
             if (bucket is None) != (rate_bps is None):
                 yield f"{direction}_bps is {bucket and bucket['rate_bps']}, not {rate_bps}"
             continue
-        # tc rounds rates to bytes and bursts to timer ticks.
-        if abs(bucket["rate_bps"] - rate_bps) > 8 + rate_bps / 1000:
+        if not _same_rate(bucket["rate_bps"], rate_bps):
             yield f"{direction}_bps is {bucket['rate_bps']}, not {rate_bps}"
-        if bucket["queue"] != plan.queue:
-            yield f"queue {direction} is {bucket['queue']}, not {plan.queue}"
         if direction == "down" and bucket["per_source"] != (plan.down_queue == "per-source"):
             yield f"down_queue is {'per-source' if bucket['per_source'] else 'shared'}, not {plan.down_queue}"
-        by_bytes = buffer_packets is None and plan.queue == "fifo"
-        if (buffer_packets is not None or by_bytes) and bucket["buffer_packets"] != buffer_packets:
-            yield f"buffer_packets_{direction} is {bucket['buffer_packets']}, not {buffer_packets}"
-        if by_bytes and abs(bucket["buffer_bytes"] - buffer_bytes) > 100 + buffer_bytes / 100:
-            yield f"buffer_bytes_{direction} is {bucket['buffer_bytes']}, not {buffer_bytes}"
+        yield from _buffer_differences(plan.queue, bucket, direction, buffer_bytes, buffer_packets)
+
+
+def _limit_differences(plan: InterfacePlan, limits: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+    """Limits that differ, are missing, or that nothing asks for."""
+    numbers = {source_number(source): source for source in plan.limits}
+    for number in limits.keys() - numbers.keys():
+        yield f"class {number:x} has a rate of {limits[number]['rate_bps']}, and should have none"
+    for number, source in numbers.items():
+        wanted, found = plan.limits[source], limits.get(number)
+        if found is None or not _same_rate(found["rate_bps"], wanted.rate_bps):
+            yield f"rate_bps from {source} is {found and found['rate_bps']}, not {wanted.rate_bps}"
+        if found is not None:
+            yield from _buffer_differences(
+                plan.queue, found, f"from {source}", wanted.buffer_bytes, wanted.buffer_packets
+            )
+
+
+def _same_rate(found_bps: int, wanted_bps: int) -> bool:
+    """tc rounds rates to bytes and bursts to timer ticks."""
+    return abs(found_bps - wanted_bps) <= 8 + wanted_bps / 1000
+
+
+def _buffer_differences(
+    queue: str, found: Mapping[str, Any], where: str, buffer_bytes: int, buffer_packets: int | None
+) -> Iterator[str]:
+    if found["queue"] != queue:
+        yield f"queue {where} is {found['queue']}, not {queue}"
+    by_bytes = buffer_packets is None and queue == "fifo"
+    if (buffer_packets is not None or by_bytes) and found["buffer_packets"] != buffer_packets:
+        yield f"buffer_packets_{where} is {found['buffer_packets']}, not {buffer_packets}"
+    if by_bytes and abs(found["buffer_bytes"] - buffer_bytes) > 100 + buffer_bytes / 100:
+        yield f"buffer_bytes_{where} is {found['buffer_bytes']}, not {buffer_bytes}"
 
 
 def _path_differences(source: str, path: PathPlan, paths: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

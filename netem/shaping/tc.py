@@ -30,15 +30,25 @@ _LARGEST_JITTER_MS = 2_000
 
 @dataclass(frozen=True)
 class Rate:
-    """A new rate for an existing token bucket: a change that netlink can make too (gannet.netem.engines.netlink)."""
+    """A new rate for an existing token bucket: a change that netlink can make too (gannet.netem.engines.netlink).
+
+    `source`: of that source's class, by its number, in place of the bucket of all (0).
+    """
 
     device: str
     rate_bps: int
     burst_bytes: int
+    source: int = 0
+
+    @property
+    def classid(self) -> tuple[int, int]:
+        """The class, by the numbers of its qdisc and its own."""
+        return (CLASSIFIER, self.source) if self.source else (BUCKET, 1)
 
     def __str__(self) -> str:
         limits = f"rate {self.rate_bps}bit ceil {self.rate_bps}bit burst {self.burst_bytes} cburst {self.burst_bytes}"
-        where = f"dev {self.device} parent {BUCKET:x}: classid {BUCKET:x}:1"
+        major, minor = self.classid
+        where = f"dev {self.device} parent {major:x}: classid {major:x}:{minor:x}"
         return f"class replace {where} htb {limits} quantum {FRAME_BYTES}"
 
 
@@ -70,11 +80,17 @@ def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
     return min(_WIRE_LIMIT_PACKETS, round(max(rate_bps, 10**9) * held_s / (8 * SMALLEST_FRAME_BYTES)))
 
 
-def bucket(device: str, rate_bps: int | None) -> Rate:
-    """The rate of a token bucket; None: no limit."""
+def bucket(device: str, rate_bps: int | None, source: int = 0) -> Rate:
+    """The rate of a token bucket, or of a source's class; None: no limit."""
     rate = UNLIMITED_BPS if rate_bps is None else rate_bps
     # The burst lets a late timer catch up; at least two frames, or slow links lose rate.
-    return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)))
+    return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)), source)
+
+
+def source_rate(plan: InterfacePlan | None, ifb: str, source: str, number: int) -> Rate:
+    """The rate of a source's class; `plan` None: of a new class, which has no limit."""
+    limit = plan.limits.get(source) if plan else None
+    return bucket(ifb, limit.rate_bps if limit else None, number)
 
 
 def splitter(device: str, segments: int) -> str:
@@ -133,8 +149,10 @@ def up_lines(plan: InterfacePlan) -> list[Line]:
     ]
 
 
-def down_buffer(plan: InterfacePlan, ifb: str, parent: tuple[int, int]) -> Line:
-    """A buffer of the downlink."""
+def down_buffer(plan: InterfacePlan, ifb: str, parent: tuple[int, int], source: str = "") -> Line:
+    """A buffer of the downlink: that of one source, or of all others."""
+    if (limit := plan.limits.get(source)) is not None:
+        return buffer(ifb, parent, plan.queue, limit.rate_bps, (limit.buffer_bytes, limit.buffer_packets))
     return buffer(ifb, parent, plan.queue, plan.down_bps, (plan.buffer_bytes_down, plan.buffer_packets_down))
 
 
@@ -256,6 +274,7 @@ def longest_delay(path: PathPlan) -> PathPlan:
 def source_lines(
     plan: InterfacePlan,
     ifb: str,
+    source: str,
     number: int,
     handle: int,
     path: PathPlan,
@@ -268,10 +287,11 @@ def source_lines(
     the first one's losses: with each change netem restarts its chain of bursts, and its seed.
     """
     if not handle:
-        return [down_buffer(plan, ifb, (CLASSIFIER, number))]
+        return [down_buffer(plan, ifb, (CLASSIFIER, number), source)]
     where = f"dev {ifb} parent {CLASSIFIER:x}:{number:x} handle {handle:x}:"
     if stepped is None:
-        return [f"qdisc replace {where} {netem(plan.down_bps, path, seed)}", down_buffer(plan, ifb, (handle, 1))]
+        line = f"qdisc replace {where} {netem(plan.down_bps, path, seed)}"
+        return [line, down_buffer(plan, ifb, (handle, 1), source)]
     fates = replace(path, delay_ms=0.0, jitter_ms=0.0, reorder_percent=0.0)
     delays = PathPlan(path.delay_ms, reorder_percent=path.reorder_percent)
     limit = wire_limit_packets(plan.down_bps, longest_delay(path))
@@ -279,7 +299,7 @@ def source_lines(
     return [
         f"qdisc replace {where} {netem(plan.down_bps, fates, seed, limit)}",  # it counts what is behind it too
         f"qdisc replace dev {ifb} parent {handle:x}:1 handle {stepped:x}: {behind}",
-        down_buffer(plan, ifb, (stepped, 1)),
+        down_buffer(plan, ifb, (stepped, 1), source),
     ]
 
 

@@ -27,6 +27,16 @@ def test_on_equal_links_it_is_bytes_over_rate_plus_delay() -> None:
     assert lower_bound(traffic, job.plans, 5.0, 1, overlap=True).total_s == 5.0
 
 
+def test_a_ring_takes_as_long_as_its_slowest_path() -> None:
+    """Each node sends to one: where that path has 1 Mbit/s, its 1.5 MB take 12 s, whatever the access links carry."""
+    job = virtual_job(RING, 4, link={"rate": "10Mbit", "delay_ms": 25})
+    traffic = exchange_traffic(job.config, 4, 250_000)
+    slow = LinkProfile(up_bps=1_000_000)
+    job = replace(job, links=job.links.at_edges({(2, 3): slow}))
+    bound = lower_bound(traffic, job.plans, compute_s=0.1, exchanges_per_step=1, overlap=False)
+    assert bound.transfer_s == pytest.approx(traffic.sent[2] * 8 / 1e6)
+
+
 @pytest.mark.parametrize(("compute_s", "delay_ms"), [(0.01, 1), (0.1, 50), (0.01, 500)])
 @pytest.mark.parametrize("overlap", [False, True])
 def test_a_stars_hub_and_leaves_take_turns(compute_s: float, delay_ms: float, overlap: bool) -> None:
@@ -73,10 +83,12 @@ profiles = st.builds(
 def test_no_run_on_any_links_beats_it(algorithm: dict[str, Any], world: int, data: Any) -> None:
     """Against the virtual clock: steady state over 30 steps, on links that differ in rate and delay both ways."""
     nodes = {rank: data.draw(profiles) for rank in range(world)}
+    pairs = st.tuples(st.integers(0, world - 1), st.integers(0, world - 1)).filter(lambda edge: edge[0] != edge[1])
+    rates = data.draw(st.dictionaries(pairs, profiles, max_size=world * world))
     exchange = {"segment_bytes": 64, "chunk_deadline_s": 900, "patience_s": 900, "round_deadline_s": 1000,
                 "liveness_s": 2000}  # fmt: skip
     job = virtual_job(algorithm, world, 30, snapshot_every=30, exchange=exchange)
-    job = replace(job, links=LinkState(nodes=nodes))
+    job = replace(job, links=LinkState(nodes=nodes, rates=rates))
     memory, outcome = play(job, [BilinearGame(r, 50) for r in range(world)])
     assert outcome.status == "finished", outcome.reason
     step_s = memory.steps[0][-1].t_s / 30

@@ -117,10 +117,13 @@ MISTAKES = [
     ({"algorithm": {"name": "ddp", "hook": "powersgd", "start_powersgd_iter": 1}}, ["start_powersgd_iter", "2"]),
     ({"fabric": "virtual", "pace_ms": 5, "links": "3g-lossy"}, ["3g-lossy", "rate, delay and jitter in order only"]),
     (
-        {"fabric": "virtual", "pace_ms": 5, "links": {"down_queue": "shared"}},
+        {"fabric": "virtual", "pace_ms": 5, "links": {"rate": "1Mbit", "down_queue": "shared"}},
         ["down_queue shared", "rate, delay and jitter"],
     ),
-    ({"fabric": "virtual", "pace_ms": 5, "links": {"queue": "codel"}}, ["queue codel", "rate, delay and jitter"]),
+    (
+        {"fabric": "virtual", "pace_ms": 5, "links": {"rate": "1Mbit", "queue": "codel"}},
+        ["queue codel", "rate, delay and jitter"],
+    ),
     ({"return_after_s": 0.5}, ["return_after_s", "1"]),
     ({"return_after_s": 5, "fabric": "compose"}, ["return_after_s", "compose", "fabric: namespaces"]),
     ({"return_after_s": 5, "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),

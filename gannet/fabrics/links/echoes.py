@@ -21,7 +21,7 @@ class Echoes:
 
     def follow(self, plans: Sequence[InterfacePlan], roughly: bool = False) -> None:
         """Set the interval that `plans` allow; `roughly`: only if it differs at least by a factor of two."""
-        rates = [rate for plan in plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
+        rates = [rate for plan in plans for rate in plan.rates_bps()]
         most = max(Counter(source for source, _ in self._edges).values(), default=0)
         interval_s = max(_ECHO_S, most * _ECHO_BITS / (_ECHO_SHARE * min(rates, default=10**9)))
         if roughly and self._interval_s and 0.5 < interval_s / self._interval_s < 2:

@@ -43,6 +43,9 @@ class Configured:
             for source, path in ((self._rank_of[address], path) for address, path in plan.paths.items())
             if (source, rank) in self._edges
         }
+        for address, limit in plan.limits.items():
+            if str(self._rank_of[address]) in paths:
+                paths[str(self._rank_of[address])]["rate_bps"] = limit.rate_bps
         return {"up_bps": plan.up_bps, "down_bps": plan.down_bps, "paths": paths}
 
 

@@ -141,16 +141,18 @@ class NodeLinks(_message.Message):
     def __init__(self, rank: _Optional[int] = ..., seconds: _Optional[float] = ..., engine: _Optional[str] = ..., up_bps: _Optional[float] = ..., down_bps: _Optional[float] = ..., paths: _Optional[_Iterable[_Union[Path, _Mapping]]] = ..., differences: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., gone: _Optional[bool] = ..., strangers: _Optional[int] = ...) -> None: ...
 
 class Path(_message.Message):
-    __slots__ = ("source", "delay_ms", "jitter_ms", "loss_percent")
+    __slots__ = ("source", "delay_ms", "jitter_ms", "loss_percent", "rate_bps")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     DELAY_MS_FIELD_NUMBER: _ClassVar[int]
     JITTER_MS_FIELD_NUMBER: _ClassVar[int]
     LOSS_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    RATE_BPS_FIELD_NUMBER: _ClassVar[int]
     source: int
     delay_ms: float
     jitter_ms: float
     loss_percent: float
-    def __init__(self, source: _Optional[int] = ..., delay_ms: _Optional[float] = ..., jitter_ms: _Optional[float] = ..., loss_percent: _Optional[float] = ...) -> None: ...
+    rate_bps: float
+    def __init__(self, source: _Optional[int] = ..., delay_ms: _Optional[float] = ..., jitter_ms: _Optional[float] = ..., loss_percent: _Optional[float] = ..., rate_bps: _Optional[float] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("links",)

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
@@ -27,6 +27,7 @@ from gannet.fabrics.links.agent_pool import Acknowledgement
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.outlook import LinksBusy
 from gannet.netem.agent.client import AgentError
+from gannet.netem.links.edge_profiles import buffer_misfit, edge_misfit
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.schedule import places, replay_now
 from gannet.netem.links.state import Change, LinkState, links_of
@@ -198,6 +199,8 @@ def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Chan
             nodes = sorted(set(request.apply.nodes))
             edges = sorted({(link.source, link.target) for link in request.apply.links})
             where = [*(f"node {rank}" for rank in nodes), *(f"{a}→{b}" for a, b in edges)]
+            if wrong := edge_misfit(profile) if edges else buffer_misfit(profile):
+                raise ValueError(f"{profile.name}: {wrong}")
             words = f"apply {profile.name}" + (f" at {', '.join(where)}" if where else "")
             return words, lambda state: state.apply(profile, nodes, edges)
         case "clear":
@@ -217,6 +220,9 @@ def _lasting(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Chan
             raise ValueError("a change needs an operation: apply, clear, partition, heal, isolate or replay")
 
 
+_SHOWN = ("delay_ms", "jitter_ms", "loss_percent")
+
+
 def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks:
     """An acknowledgement as a protobuf message."""
     found = done.applied
@@ -226,7 +232,7 @@ def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks
         engine=found.get("engine") or "",
         up_bps=found.get("up_bps"),
         down_bps=found.get("down_bps"),
-        paths=_paths(found.get("paths", {}).items(), live),
+        paths=_paths(found.get("paths", {}), found.get("limits", {}), live),
         differences=done.differences,
         error=done.error,
         gone=done.gone,
@@ -234,15 +240,15 @@ def node_links(done: Acknowledgement, live: LiveLinks) -> operator_pb2.NodeLinks
     )
 
 
-def _paths(paths: Iterable[tuple[str, dict[str, Any]]], live: LiveLinks) -> list[operator_pb2.Path]:
-    return sorted(
-        (
-            operator_pb2.Path(
-                source=live.rank_of[address],
-                **{field: path[field] for field in ("delay_ms", "jitter_ms", "loss_percent")},
-            )
-            for address, path in paths
-            if address in live.rank_of
-        ),
-        key=lambda path: path.source,
-    )
+def _paths(
+    paths: Mapping[str, dict[str, Any]], limits: Mapping[str, dict[str, Any] | None], live: LiveLinks
+) -> list[operator_pb2.Path]:
+    """What was read back of each source: its path, and the limit of its rate."""
+    found = []
+    for address in sorted({*paths, *limits}, key=lambda address: live.rank_of.get(address, -1)):
+        if address in live.rank_of:
+            figures = {field: paths.get(address, {}).get(field, 0.0) for field in _SHOWN}
+            limit = limits.get(address)
+            rate_bps = limit["rate_bps"] if limit else None
+            found.append(operator_pb2.Path(source=live.rank_of[address], rate_bps=rate_bps, **figures))
+    return found

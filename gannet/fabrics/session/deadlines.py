@@ -74,7 +74,7 @@ def limits_of(plans: Iterable[InterfacePlan], message_bytes: int, world: int, co
 def _worst(plans: Iterable[InterfacePlan]) -> tuple[float, float, float]:
     """The slowest rate (bit/s), the longest delay with its jitter (ms), and the most loss (percent), cuts aside."""
     plans = list(plans)
-    rates = [rate for plan in plans for rate in (plan.up_bps, plan.down_bps) if rate is not None]
+    rates = [rate for plan in plans for rate in plan.rates_bps()]
     paths = [path for plan in plans for path in plan.paths.values()]
     delay_ms = max((path.delay_ms + path.jitter_ms for path in paths), default=0.0)
     losses = (path.any_loss_percent for path in paths if path.loss_percent < 100)

@@ -1,5 +1,5 @@
-"""The virtual fabric's links: capped uplinks and downlinks that messages share fairly, and a delay between each pair,
-with jitter in order.
+"""The virtual fabric's links: capped uplinks, downlinks and paths that messages share fairly, and a delay between
+each pair, with jitter in order.
 
 Messages from one node to another follow each other in order, as on one TCP connection; those of different pairs share
 the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at times
@@ -53,12 +53,12 @@ class _Stream(Flow, Generic[Message]):
 class LinkModel(Generic[Message]):
     """Messages in flight: sender, receiver, remaining bits, and arrival time of each.
 
-    A message takes its share of its sender's uplink and its receiver's downlink until its last bit is through both,
-    and arrives a delay later: with jitter, that which the path has at that moment. Rates change on the whole path at
-    once: TCP's reaction time is not modelled, nor are queues (of several senders each gets its share, as where each
-    has a queue of its own in front of the downlink). Messages on a cut link wait until the cut ends, and hold up
-    nothing else. (TCP would retransmit them; its back-off is not modelled.) `plans` hold from the beginning,
-    `changes` (from when, plans), in order, from then on.
+    A message takes its share of its sender's uplink and its receiver's downlink, and of its path where that has a
+    rate of its own, until its last bit is through all of them, and arrives a delay later: with jitter, that which
+    the path has at that moment. Rates change on the whole path at once: TCP's reaction time is not modelled, nor are
+    queues (of several senders each gets its share, as where each has a queue of its own in front of the downlink).
+    Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
+    back-off is not modelled.) `plans` hold from the beginning, `changes` (from when, plans), in order, from then on.
     Time must not go backwards from call to call.
     """
 
@@ -71,6 +71,11 @@ class LinkModel(Generic[Message]):
         self._number = 0  # of the present state
         self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
         self._down = [Link(_capacity(plan.down_bps)) for plan in plans]
+        ranks = {plan.address: rank for rank, plan in enumerate(plans)}
+        # Paths that have a rate of their own at any time.
+        self._limited = {
+            (ranks[address], to) for _, state in states for to, plan in enumerate(state) for address in plan.limits
+        }
         self._streams: dict[tuple[int, int], _Stream[Message]] = {}
         self._touched: dict[Link, None] = {}
         self._ends: list[tuple[float, int, int, _Stream[Message]]] = []
@@ -82,7 +87,10 @@ class LinkModel(Generic[Message]):
         """Send a message of this many bytes, frames included; `advance` returns it when it arrives."""
         stream = self._streams.get((source, to))
         if stream is None:
-            stream = self._streams[source, to] = _Stream(source, to, self._up[source], self._down[to])
+            links = [self._up[source], self._down[to]]
+            if (source, to) in self._limited:
+                links.append(Link(_capacity(self._limit_bps(source, to))))
+            stream = self._streams[source, to] = _Stream(source, to, *links)
         stream.waiting.append((8.0 * wire_bytes, message))
         if len(stream.waiting) == 1:
             stream.left_bits, stream.since_s = 8.0 * wire_bytes, now_s
@@ -149,7 +157,9 @@ class LinkModel(Generic[Message]):
                     delay_s = self._delay_s(stream.source, stream.to, at_s)
                     stream.arrived_s = max(stream.arrived_s, at_s + delay_s)
         self._number += 1
+        own = [stream for pair, stream in self._streams.items() if pair in self._limited]
         for links, caps in (
+            ([stream.links[-1] for stream in own], [self._limit_bps(stream.source, stream.to) for stream in own]),
             (self._up, [plan.up_bps for plan in self._plans[self._number]]),
             (self._down, [plan.down_bps for plan in self._plans[self._number]]),
         ):
@@ -192,6 +202,12 @@ class LinkModel(Generic[Message]):
             jitter = self._jitter[source, to] = InOrder(path.jitter_distribution, draws)
         jitter.set(path.jitter_ms / 1000)
         return max(0.0, path.delay_ms / 1000 + jitter.at(at_s))
+
+    def _limit_bps(self, source: int, to: int) -> int | None:
+        """The path's own rate at present."""
+        plans = self._plans[self._number]
+        limit = plans[to].limits.get(plans[source].address)
+        return limit.rate_bps if limit else None
 
     def _path(self, stream: _Stream[Message]) -> PathPlan:
         plans = self._plans[self._number]

@@ -294,3 +294,20 @@ def test_jitter_is_that_of_its_seed_and_each_link_has_its_own() -> None:
 
     assert news(1) == news(1)
     assert len({*news(1), *news(2)}) == 12 and all(0.03 <= delay_s <= 0.07 for delay_s in news(1))
+
+
+def test_a_path_with_a_rate_of_its_own_leaves_the_rest_to_others() -> None:
+    """Of 10 Mbit/s one path may take 1: 1 Mbit takes a second, and 9 Mbit beside it too; at 5 from 2 s on."""
+
+    def plans(rate: str) -> tuple[Any, ...]:
+        whole = LinkState(profile=LinkProfile.model_validate({"rate": "10Mbit"}))
+        return mesh_plans(whole.at_edges({(0, 2): LinkProfile.model_validate({"rate": rate})}), 3, 1)
+
+    model: LinkModel[str] = LinkModel(plans("1Mbit"), [(2.0, plans("5Mbit"))])
+    for source, megabits, message in ((0, 1, "slow"), (1, 9, "fast"), (0, 11, "longer")):
+        model.send(0.0, source, 2, megabits * 1e6 / 8, message)
+    found: dict[str, float] = {}
+    now_s = 0.0
+    while (now_s := model.next_s(now_s)) < inf and len(found) < 3:
+        found |= {message: at_s for at_s, message in model.advance(now_s)}
+    assert found == pytest.approx({"slow": 1.0, "fast": 1.0, "longer": 4.0})

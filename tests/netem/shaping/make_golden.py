@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan, network_plan
+from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathLimit, PathPlan, network_plan
 from gannet.netem.links.profile import list_profiles, load_profile
 from gannet.netem.shaping.commands import ENGINE_NAMES, EngineName, apply_commands, clear_commands
 from gannet.netem.shaping.tc import netem_cannot
@@ -60,6 +60,12 @@ FULL = replace(
 )
 MANY = replace(SLOW, paths={f"10.77.1.{n}": PathPlan(delay_ms=5, duplicate_percent=1) for n in range(11, 23)})
 
+LIMITED, UNCAPPED_LIMITED = (
+    replace(plan, limits={"10.77.1.12": PathLimit(500_000, 15_140), "10.77.1.13": PathLimit(2_000_000, 0, 30)})
+    for plan in (SLOW, UNCAPPED)
+)
+LIMITED_TOO = replace(SLOW, limits={"10.77.1.12": PathLimit(700_000, 15_140)})
+
 CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "slow": (SLOW, None),
     "uncapped": (UNCAPPED, None),
@@ -84,6 +90,12 @@ CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "shared": (SHARED, None),
     "shared-to-per-source": (SLOW, SHARED),
     "per-source-to-shared": (SHARED, SLOW),
+    "limited": (LIMITED, None),
+    "uncapped-limited": (UNCAPPED_LIMITED, None),
+    "slow-to-limited": (LIMITED, SLOW),
+    "limited-to-limited-too": (LIMITED_TOO, LIMITED),
+    "limited-to-slow": (SLOW, LIMITED),
+    "uncapped-to-limited": (UNCAPPED_LIMITED, UNCAPPED),
 }
 
 

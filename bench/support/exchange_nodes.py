@@ -35,11 +35,13 @@ from gannet.node.codecs import build_codec
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange import GrpcExchange
 from gannet.node.exchange.mailbox import Mailbox
+from gannet.node.exchange.tls import Credentials
 from gannet.node.process.wall_clock import WallClock
 from gannet.node.topologies.topology import Topology
 from gannet.node.training.meter import Meter
 from gannet.node.training.peers import Peers
 
+TLS = "-tls"  # of a method's name: encrypted
 _NICENESS = 10  # as the fork server gives to trainers
 _GLOO_PORT = 29500
 _SETTLE_S = 0.05  # between a round's order and its beginning, for all processes to be there
@@ -49,7 +51,7 @@ Run = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Setup:
-    """Settings of a process, made before it is forked."""
+    """Settings of a process, made before it is forked. `names`: of all certificates, by rank, with `tls`."""
 
     method: str
     rank: int
@@ -57,6 +59,8 @@ class Setup:
     values: int
     edges: tuple[tuple[int, int], ...]
     exchange: ExchangeConfig
+    tls: Credentials | None = None
+    names: tuple[str, ...] = ()
 
     def vector(self) -> Tensor:
         """This node's flat float32 vector: a seed of its own, the same at every rate."""
@@ -151,13 +155,13 @@ def ours(setup: Setup, node: Node) -> None:
     def waiting(source: int, number: int) -> None:
         raise RuntimeError(f"rank {rank} waits for rank {source} in round {number}")
 
-    exchange = GrpcExchange(rank, world, box, setup.exchange, refused, waiting)
+    exchange = GrpcExchange(rank, world, box, setup.exchange, refused, waiting, tls=setup.tls)
     node.say(in_loop(exchange.serve(f"{layout.mesh_address(rank)}:0")))
     addresses = node.hear()
     neighbours = partial(Topology("ring", world), rank)
     incoming = {a for a, b in setup.edges if b == rank}
     outgoing = {b for a, b in setup.edges if a == rank}
-    in_loop(exchange.connect(addresses, outgoing))
+    in_loop(exchange.connect(addresses, outgoing, setup.names))
     x = setup.vector()
     exchange.warm_up(codec.encode(x), incoming, outgoing)
     peers = Peers(rank, world, codec, setup.exchange.segment_bytes)
@@ -168,7 +172,7 @@ def ours(setup: Setup, node: Node) -> None:
         "server": lambda: server_average(peers, x),
         "ring": lambda: ring_all_reduce(peers, x),
     }
-    begin = methods[setup.method]
+    begin = methods[setup.method.removesuffix(TLS)]
     node.serve(lambda: clock.run(begin()))
     in_loop(exchange.close())
 

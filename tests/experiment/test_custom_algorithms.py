@@ -221,7 +221,7 @@ def test_traffic_and_edges_are_the_declared_ones() -> None:
         ("x = 1\n", {}, r"mine.py:1: there is no algorithm in it"),
         ("import nothing_of_that_name\n", {}, r"mine.py:1: ModuleNotFoundError"),
         (EXAMPLE.read_text(), {"gama": 1}, r"algorithm.settings: unknown gama; mine.py allows every, gamma"),
-        (EXAMPLE.read_text(), {"gamma": 2}, r"algorithm.settings.gamma: .*less than or equal to 1 \(got 2\)"),
+        (EXAMPLE.read_text(), {"gamma": 2}, r"algorithm.settings.gamma: .*at most 1 \(got 2\)"),
         (text_of().replace("Mine(Method):", "Mine(Method):\n    name: str = 'mine'"), {}, "remove it"),
     ],
 )

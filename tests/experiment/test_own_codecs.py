@@ -130,7 +130,7 @@ def test_methods_refuse_it_by_what_it_declares(tmp_path: Path) -> None:
 
 
 def test_mistakes_in_the_spec_are_reported_with_their_field(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"codec: unknown filed; allowed: name, file, entry"):
+    with pytest.raises(SpecError, match=r"codec: unknown filed .did you mean file..; allowed: name, file, entry"):
         spec_with(tmp_path, HALVES, codec={"name": "python", "filed": "mine.py"})
     with pytest.raises(SpecError, match=r"codec: .*a python codec is either a file \(file: my_codec\.py\)"):
         spec_with(tmp_path, HALVES, codec={"name": "python"})

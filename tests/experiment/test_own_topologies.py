@@ -224,7 +224,7 @@ def test_reading_a_spec_runs_none_of_it_and_a_run_checks_it_first(tmp_path: Path
 
 
 def test_mistakes_in_the_spec_are_reported_with_their_field(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"topology: unknown filed; allowed: name, file, entry"):
+    with pytest.raises(SpecError, match=r"topology: unknown filed .did you mean file..; allowed: name, file, entry"):
         spec_with(tmp_path, RING, topology={"name": "python", "filed": "mine.py"})
     with pytest.raises(SpecError, match=r"topology: .*a python topology is either a file \(file: my_topology\.py\)"):
         spec_with(tmp_path, RING, topology={"name": "python"})
@@ -253,7 +253,7 @@ def test_the_command_shows_files_and_specs(tmp_path: Path) -> None:
     assert "my_topology.py (every 3) 3 2 10/18" in " ".join(spec.output.split())
     for argument, words in {
         f"{EXAMPLE}:every": "write FILE.py:KEY=VALUE",
-        f"{EXAMPLE}:evry=2": "unknown evry; allowed: every",
+        f"{EXAMPLE}:evry=2": "unknown evry (did you mean every?); allowed: every",
         str(tmp_path / "none.py"): "no such file",
     }.items():
         wrong = CliRunner().invoke(app, ["topology", argument])

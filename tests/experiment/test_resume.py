@@ -240,7 +240,7 @@ def test_a_spec_is_told_at_once_where_checkpoints_are_of_no_use() -> None:
     for change, said in (
         ({"algorithm": {"name": "ad-psgd"}}, "synchronous method"),
         ({"fabric": "compose"}, "namespaces or virtual"),
-        ({"checkpoint_every": 0}, "greater than 0"),
+        ({"checkpoint_every": 0}, "more than 0"),
     ):
         with pytest.raises(SpecError, match=said):
             comparison(**change)

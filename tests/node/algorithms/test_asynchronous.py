@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_said() -> None:
         ({"codec": "qsgd-4bit"}, "ad-psgd exchanges parameters"),
         ({"node_pace_ms": {4: 10}}, "node_pace_ms.4: there is no such node; nodes are 0 to 3"),
         ({"pace_ms": None, "node_pace_ms": {1: 9}, "algorithm": {"name": "local"}}, "says whose pace is another"),
-        ({"algorithm": {"name": "ad-psgd", "staleness": -1}}, "greater than or equal to 0"),
+        ({"algorithm": {"name": "ad-psgd", "staleness": -1}}, "at least 0"),
     ]:
         with pytest.raises(SpecError, match=message):
             spec(**fields)

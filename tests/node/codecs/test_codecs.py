@@ -245,7 +245,7 @@ def test_a_codec_is_checked_without_numpy_or_torch() -> None:
 MISTAKES = [
     ("fp8", "choose one of fp32"), ("qsgd-3bit", "bits"), ("qsgd-4bit,bits=8", "each key once"),
     ("qsgd-4bit,bucket=100", "multiple of 8"), ("qsgd-4bit,buckets=512", "unknown buckets"), ("fp16-4bit", "bits"),
-    ("top-k,ratio=0", "greater than 0"), ("sign,512", "KEY=VALUE"), ({"bits": 4}, "choose one of"),
+    ("top-k,ratio=0", "more than 0"), ("sign,512", "KEY=VALUE"), ({"bits": 4}, "choose one of"),
 ]  # fmt: skip
 
 

@@ -254,7 +254,7 @@ def test_the_papers_classifier_and_teacher_have_the_papers_sizes() -> None:
         ({"gumbel_start": 0.1, "gumbel_end": 1.0}, "gumbel_end 1 is above gumbel_start 0.1: the temperature falls"),
         ({"kind": "tagging", "classes": 63}, "63 tags do not fit in a label; 62 at most"),
         ({"method": "gan"}, "'kdgan', 'classifier', 'mimic', 'distn' or 'nagan'"),
-        ({"betta": 2}, "unknown betta; allowed: name, method"),
+        ({"betta": 2}, "unknown betta \\(did you mean beta\\?\\); allowed: name, method"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_fix(settings: dict[str, Any], message: str) -> None:

@@ -287,7 +287,10 @@ def test_x_of_another_size_or_type_is_refused() -> None:
     ("values", "message"),
     [
         ({"loss": "lsgan"}, "'wgan-gp' or 'hinge'"),
-        ({"critic_step": 5}, "unknown critic_step; allowed: name, loss, critic_steps"),
+        (
+            {"critic_step": 5},
+            "unknown critic_step \\(did you mean critic_steps\\?\\); allowed: name, loss, critic_steps",
+        ),
         ({"critic_steps": 0}, "greater than or equal to 1"),
         ({"batch_norm_buffers": "local"}, "'mixed' or 'absent'"),
     ],

@@ -160,13 +160,13 @@ def test_a_file_travels_with_the_run_and_is_not_read_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("topology", "words"),
     [
-        ("rign", ["topology: ", "'rign'", "'one-peer-exponential'"]),
-        ({"name": "base", "degree": 0}, ["topology.degree: ", "greater than 0", "(got 0)"]),
+        ("rign", ["topology: ", "'rign' (did you mean ring?)", "one-peer-exponential"]),
+        ({"name": "base", "degree": 0}, ["topology.degree: ", "more than 0", "(got 0)"]),
         ({"name": "base", "dgree": 2}, ["topology: ", "unknown dgree", "degree"]),
         ({"name": "ring", "degree": 2}, ["topology: ", "unknown degree"]),
         ("hypercube", ["2^k nodes", "here are 5"]),
         ({"name": "file", "path": "nowhere.txt"}, ["topology: ", "cannot read nowhere.txt"]),
-        ("file", ["topology.path: ", "required"]),
+        ("file", ["topology.path: ", "is missing"]),
         (7, ["topology"]),
     ],
     ids=str,

@@ -132,7 +132,7 @@ def test_mistakes_in_the_spec_are_told_before_anything_is_built(tmp_path: Path) 
         spec_with(tmp_path, MINIMAL, task={"name": "python", "file": "other.py"})
     with pytest.raises(SpecError, match=r"either a file .* or an entry point"):
         spec_with(tmp_path, MINIMAL, task={"name": "python"})
-    with pytest.raises(SpecError, match="unknown filed .did you mean file..; allowed: name, file, entry"):
+    with pytest.raises(SpecError, match=r"unknown filed .did you mean file..; allowed: name, file, entry"):
         spec_with(tmp_path, MINIMAL, task={"name": "python", "filed": "mine.py"})
     with pytest.raises(SpecError, match=r"data: mine\.py has no data set: leave out data"):
         check_plugins(spec_with(tmp_path, MINIMAL, score=None, data={"name": "fashion-mnist-mini"}))

@@ -35,8 +35,7 @@ class Authority:
     def issue(
         self,
         public_key: ec.EllipticCurvePublicKey,
-        dns: Sequence[str],
-        uri: str,
+        names: Sequence[x509.GeneralName],
         lifetime: timedelta,
         serial: int | None = None,
     ) -> x509.Certificate:
@@ -45,7 +44,6 @@ class Authority:
         number = x509.random_serial_number() if serial is None else serial
         own = self.key.public_key()
         unsigned = _begin(nobody, self.certificate.subject, public_key, own, number, lifetime)
-        names = [*map(x509.DNSName, dns), x509.UniformResourceIdentifier(uri)]
         roles = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         unsigned = unsigned.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         unsigned = unsigned.add_extension(x509.SubjectAlternativeName(names), critical=True)

@@ -43,5 +43,6 @@ class RunAuthority:
         serial = x509.random_serial_number()
         name = peer_name(self._run, rank, serial)
         uri = f"gannet://{quote(self._run, safe='')}/rank/{rank}"
-        certificate = self._authority.issue(key_of_request(request), [name], uri, self._lifetime, serial)
+        names = [x509.DNSName(name), x509.UniformResourceIdentifier(uri)]
+        certificate = self._authority.issue(key_of_request(request), names, self._lifetime, serial)
         return name, certificate.public_bytes(Encoding.PEM)

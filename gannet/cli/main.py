@@ -13,6 +13,7 @@ import typer
 from gannet import logs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
 from gannet.cli.algorithm import algorithm
+from gannet.cli.certs import certs
 from gannet.cli.codec import codec
 from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
@@ -48,6 +49,7 @@ app.add_typer(net)
 app.add_typer(task)
 app.add_typer(algorithm)
 app.add_typer(codec)
+app.add_typer(certs)
 add_topology(app)
 add_run_folders(app)
 SetOption = Annotated[

@@ -150,6 +150,7 @@ TAKES_A_FILE = [
     ["tables", "{}"],
     ["log", "{}", "--to", "tensorboard"],
     ["export", "{}", "--to", "x.onnx"],
+    ["certs", "show", "{}"],
 ]
 
 
@@ -163,7 +164,8 @@ def test_no_command_that_takes_a_file_is_left_out() -> None:
 
     tried = {tuple(word for word in words[:2] if word.isalpha()) for words in TAKES_A_FILE}
     alone = {("demo",), ("clean",), ("doctor",), ("specs",), ("serve",)}  # no file, or in a container
-    lists = {("runs",), ("init",)}  # any folder may hold runs, any name may be a new spec's
+    # Any folder may hold runs, any name may be a new spec's, or a new folder's.
+    lists = {("runs",), ("init",), ("certs", "make")}
     live = {("net", name) for name in ("clear", "partition", "isolate", "heal", "show", "verify", "exec")}
     texts = {("net", name) for name in ("profiles", "regions", "schema")}
     assert commands(get_command(app)) == tried | alone | lists | live | texts

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from gannet.console import Terminal, errors, fail, plain_table, rate
 from gannet.netem.links.fields import FATES
+from gannet.netem.links.matrix_files import MatrixError
 from gannet.netem.links.profile import LinkProfile, ProfileError, list_profiles, load_profile, user_profiles
-from gannet.netem.links.regions import LinkMatrix, MatrixError, list_matrices, load_matrix
+from gannet.netem.links.regions import LinkMatrix, list_matrices, load_matrix
 from gannet.netem.links.schema import schema_text
 
 # A pipe gets whole lines, so that grep and awk find a profile's source on the line of its name.
@@ -80,11 +81,21 @@ def schema(
 
 def regions(
     name: Annotated[str | None, typer.Argument(help="Only this matrix, cell by cell: a name, .yaml or .csv.")] = None,
+    one_way: Annotated[bool, typer.Option("--one-way", help="The file has one-way delays.")] = False,
+    round_trips: Annotated[
+        bool, typer.Option("--round-trips", help="The file has round trips, which are halved.")
+    ] = False,
 ) -> None:
     """List the matrices of delays between regions of the world that a spec's `links.regions` accepts.
 
-    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where it has any.
+    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where it has any. A
+    CSV file says in its head whether it has one-way delays or round trips, or an option does.
     """
+    if one_way and round_trips:
+        fail("--one-way and --round-trips exclude each other: keep one")
+    if (one_way or round_trips) and (name is None or not name.endswith((".csv", ".yaml", ".yml"))):
+        fail(f"--{'one-way' if one_way else 'round-trips'} is of a file: name one")
+    kind = "delays_ms" if one_way else "round_trips_ms" if round_trips else ""
     table = plain_table()
     try:
         if name is None:
@@ -94,10 +105,11 @@ def regions(
                 told = [", ".join(matrix.regions), matrix.source, "; ".join(matrix.assumed)]
                 table.add_row(*map(escape, (matrix.name, *told)))
         else:
-            matrix = load_matrix(name)
+            matrix = load_matrix(name, kind)
             labels = matrix.regions or [str(rank) for rank in range(len(matrix.delays_ms))]
-            for heading in ("from", *labels):
-                table.add_column(escape(heading), no_wrap=True, justify="left" if heading == "from" else "right")
+            table.add_column("one way, ms", no_wrap=True)
+            for heading in labels:
+                table.add_column(escape(heading), no_wrap=True, justify="right")
             for row, label in enumerate(labels):
                 table.add_row(escape(label), *(_cell(matrix, row, column) for column in range(len(labels))))
     except MatrixError as error:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gannet.fabrics.job import LinkChange
 from gannet.netem.links.fields import FATES
+from gannet.netem.links.matrix_files import MatrixError
 from gannet.netem.links.profile import PROFILE_FIELDS, LinkProfile, load_profile
 from gannet.netem.links.regions import (
     LinkMatrix,
-    MatrixError,
     Table,
+    halved,
     load_matrix,
     load_table,
     matrix_edges,
     region_edges,
+    tables_in,
 )
 from gannet.netem.links.schedule import ScheduleError, unrolled
 from gannet.netem.links.stack import Stack
@@ -34,18 +37,53 @@ def _matrix(value: Any) -> Any:
     return load_matrix(value) if isinstance(value, str) else value
 
 
-def _table(value: Any) -> Any:
-    return load_table(value) if isinstance(value, str) else value
+# Matrices by rank: the field, and its short name where a file is meant.
+_TABLES = {"delays_ms": "delays", "round_trips_ms": "round_trips", "losses_percent": "losses"}
 
 
-Cells = Annotated[Table | None, BeforeValidator(_table)]
+def _cells(field: str) -> BeforeValidator:
+    """The cells of a matrix given as such, or as the path of a file."""
+    return BeforeValidator(lambda value: load_table(value, field) if isinstance(value, str) else value)
+
+
+def _check_all_is_read(given: Mapping[str, Any]) -> None:
+    """Refuse files that hold another matrix than those that are read from them."""
+    for path in {value for field in _TABLES if isinstance(value := given.get(field), str)}:
+        try:
+            held = tables_in(path)
+        except MatrixError:
+            continue  # said when it is read
+        if not held.issuperset(field for field in _TABLES if given.get(field) == path):
+            continue  # likewise
+        for field in sorted(held):
+            if given.get(field) != path:
+                raise ValueError(f"{path}: has {field} too, which nothing reads: add {_TABLES[field]}: {path}")
 
 
 class RegionsSpec(Settings):
-    """The region of every node, by rank, and the matrix of links between them: shipped, or the path of a file."""
+    """The region of every node, by rank, and the matrix of links between them: shipped, or the path of a file.
+
+    `delays` or `round_trips` in the place of `matrix` names a file that does not say which of them it has.
+    """
 
     matrix: Annotated[LinkMatrix, BeforeValidator(_matrix)] = Field(default_factory=lambda: load_matrix("aws"))
     nodes: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_here(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        given = dict(value)
+        named = [name for name in ("matrix", "delays", "round_trips") if given.get(name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} say the same thing twice: keep one")
+        for name in ("delays", "round_trips"):
+            if isinstance(path := given.pop(name, None), str):
+                given["matrix"] = load_matrix(path, f"{name}_ms")
+            elif path is not None:
+                raise ValueError(f"{name}: the path of a file; a matrix itself stands under matrix")
+        return given
 
     @model_validator(mode="after")
     def _has_them(self) -> RegionsSpec:
@@ -58,17 +96,18 @@ class LinksSpec(Settings):
 
     A profile's own fields may stand in the place of `profile`: {rate: 10Mbit, delay_ms: 25}.
 
-    `regions`, or `delays_ms` and `losses_percent` (by rank: sender's row, receiver's column; or `delays` and
-    `losses`, the paths of CSV files), give delay and loss between each pair of nodes; rates stay the nodes', and
-    `edges` take precedence.
+    `regions`, or `delays_ms` (or `round_trips_ms`, which are halved) and `losses_percent` (by rank: sender's row,
+    receiver's column; or `delays`, `round_trips` and `losses`, the paths of CSV or YAML files), give delay and loss
+    between each pair of nodes; rates stay the nodes', and `edges` take precedence.
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
     nodes: Annotated[dict[int, Profile], BeforeValidator(each_once)] = Field(default_factory=dict)
     edges: Annotated[dict[Edge, EdgeProfile], BeforeValidator(each_once)] = Field(default_factory=dict)
     regions: RegionsSpec | None = None
-    delays_ms: Cells = None
-    losses_percent: Cells = None
+    delays_ms: Annotated[Table | None, _cells("delays_ms")] = None
+    round_trips_ms: Annotated[Table | None, _cells("round_trips_ms")] = None
+    losses_percent: Annotated[Table | None, _cells("losses_percent")] = None
     stack: Stack = Field(default_factory=Stack)
     schedule: tuple[ScheduledChange, ...] = ()
 
@@ -81,7 +120,7 @@ class LinksSpec(Settings):
             return value
         given = dict(value)
         fields = [key for key in given if key in PROFILE_FIELDS]
-        known = (*cls.model_fields, "delays", "losses")
+        known = (*cls.model_fields, *_TABLES.values())
         if strange := [str(key) for key in given if key not in (*known, *fields)]:
             raise ValueError(
                 f"unknown {', '.join(strange)}; allowed: {', '.join(known)}, and in place of profile its fields: "
@@ -94,29 +133,36 @@ class LinksSpec(Settings):
             )
         if fields:
             given["profile"] = {key: given.pop(key) for key in fields}
-        for short, field in (("delays", "delays_ms"), ("losses", "losses_percent")):
+        for field, short in _TABLES.items():
             if short in given:
                 if given.get(field) is not None:
                     raise ValueError(f"{short} and {field} say the same thing twice: keep one")
                 given[field] = given.pop(short)
+        _check_all_is_read(given)
         return given
 
     @model_validator(mode="after")
     def _given_once(self) -> LinksSpec:
-        if self.regions is not None and self.delays_ms is not None:
-            raise ValueError("regions and delays_ms say the same thing twice: keep one")
-        if self.losses_percent is not None and self.delays_ms is None:
+        said = [name for name in ("regions", "delays_ms", "round_trips_ms") if getattr(self, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} say the same thing twice: keep one")
+        if self.losses_percent is not None and self._delays is None:
             raise ValueError("losses_percent belongs to delays_ms, which is missing")
         if idle := idle_link_field(self.profile, self.nodes, self.edges, self.schedule):
             raise ValueError(idle)
         return self
 
-    @property
+    @cached_property
     def pairs(self) -> dict[tuple[int, int], LinkProfile]:
         """The single links that regions or matrices specify. Raises MatrixError."""
         if self.regions is not None:
             return region_edges(self.regions.nodes, self.regions.matrix)
-        return matrix_edges(self.delays_ms, self.losses_percent) if self.delays_ms is not None else {}
+        return matrix_edges(self._delays, self.losses_percent) if self._delays is not None else {}
+
+    @property
+    def _delays(self) -> Sequence[Sequence[float | None]] | None:
+        """One-way delays by rank, ms."""
+        return self.delays_ms if self.round_trips_ms is None else halved(self.round_trips_ms)
 
     @property
     def state(self) -> LinkState:
@@ -128,7 +174,7 @@ class LinksSpec(Settings):
         parts = [LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.edges).describe()]
         if self.regions is not None:
             parts.append(f"{self.regions.matrix.name} regions {', '.join(dict.fromkeys(self.regions.nodes))}")
-        elif self.delays_ms is not None:
+        elif self._delays is not None:
             parts.append("delays by pair")
         if self.schedule:
             parts.append("changing: " + ", ".join(entry.what for entry in self.schedule))
@@ -163,6 +209,7 @@ class LinksSpec(Settings):
             field, (rank, _) = looped[0]
             raise ValueError(f"links.{field}: {rank}>{rank} is no link: it goes from a node to itself")
         sizes = {"regions.nodes": self.regions and len(self.regions.nodes), "delays_ms": len(self.delays_ms or ())}
+        sizes["round_trips_ms"] = len(self.round_trips_ms or ())
         for field, size in sizes.items():
             if size and size != world:
                 raise ValueError(f"links.{field}: is for {size} nodes, but the run has {world}")
@@ -170,7 +217,7 @@ class LinksSpec(Settings):
             _ = self.pairs
         except MatrixError as error:
             raise ValueError(f"links.delays_ms: {error}") from None
-        if idle := overridden_field(self.profile, self.nodes, self.schedule, self.state.edges, world):
+        if idle := overridden_field(self.profile, self.nodes, self.schedule, self.pairs.keys() | self.edges, world):
             raise ValueError(f"links.{idle}")
 
     def _named(self) -> Iterator[tuple[str, set[int]]]:

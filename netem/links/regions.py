@@ -6,8 +6,6 @@ their link, and leave both nodes' rates alone. Delays are one way; a file may gi
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,21 +13,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
 
+from gannet.netem.links.matrix_files import MatrixError, check_size, kind_of, read_csv
 from gannet.netem.links.plan import Edge
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
-from gannet.netem.regular import check_regular
 
 REGIONS_FOLDER = Path(__file__).parents[1] / "regions"
 _LONGEST_MS = 60_000
-_LARGEST_CSV_BYTES = 2**22
+
+_TABLES = ("delays_ms", "round_trips_ms", "losses_percent")
 
 Cell = StrictFloat | StrictInt | None
 Table = tuple[tuple[Cell, ...], ...]
-
-
-class MatrixError(ValueError):
-    """A matrix that cannot be read or does not fit; the message says where and what to do."""
 
 
 class LinkMatrix(BaseModel):
@@ -57,7 +52,7 @@ class LinkMatrix(BaseModel):
         if "delays_ms" in data:
             raise ValueError("delays_ms and round_trips_ms say the same thing twice: keep one")
         rest = {name: value for name, value in data.items() if name != "round_trips_ms"}
-        return {**rest, "delays_ms": _halved(data["round_trips_ms"])}
+        return {**rest, "delays_ms": halved(data["round_trips_ms"])}
 
     @model_validator(mode="after")
     def _check(self) -> LinkMatrix:
@@ -69,6 +64,13 @@ class LinkMatrix(BaseModel):
         _check_table("delays_ms", self.delays_ms, size, _LONGEST_MS)
         if self.losses_percent is not None:
             _check_table("losses_percent", self.losses_percent, size, 100)
+            for r, row in enumerate(self.losses_percent):
+                for c, cell in enumerate(row):
+                    if cell and r != c and self.delays_ms[r][c] is None:
+                        raise ValueError(
+                            f"losses_percent, row {r}, column {c}: {short(cell)}, but delays_ms says nothing of this "
+                            "link: give its delay too"
+                        )
         if self.regions:
             return self
         for rank in range(size):
@@ -97,31 +99,56 @@ def list_matrices() -> list[str]:
     return sorted(path.stem for path in REGIONS_FOLDER.glob("*.yaml"))
 
 
-def load_matrix(name_or_path: str | Path) -> LinkMatrix:
-    """Read a shipped matrix by name, or any by the path of its file: .yaml (fields of LinkMatrix) or .csv of delays.
+def load_matrix(name_or_path: str | Path, kind: str = "") -> LinkMatrix:
+    """Read a shipped matrix by name, or any by the path of its file: .yaml (fields of LinkMatrix) or .csv.
 
-    A CSV of delays (one way, ms) has a row for each sender and a column for each receiver; names in its first row and
-    first column are regions. Raises MatrixError.
+    A CSV has a row for each sender and a column for each receiver; names in its first row and first column are
+    regions. Whether it has one-way delays (delays_ms) or round trips (round_trips_ms) it says itself, or `kind`.
+    Raises MatrixError.
     """
     text = str(name_or_path)
     if text.endswith(".csv"):
-        names, rows = _read_csv(Path(text))
-        return _build(Path(text), {"regions": names, "delays_ms": rows})
+        found = read_csv(Path(text))
+        field = kind_of(Path(text), found.kind, kind)
+        return _build(Path(text), {"regions": found.names, field: found.rows})
     path = Path(text) if text.endswith((".yaml", ".yml")) else REGIONS_FOLDER / f"{text}.yaml"
     if path.parent == REGIONS_FOLDER and text not in list_matrices():
         close = get_close_matches(text, list_matrices(), n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise MatrixError(f"no matrix named {short(text)}: {hint}known: {', '.join(list_matrices())}, or a file")
-    try:
-        return _build(path, read_mapping(path, "delays_ms: [[0, 25], [25, 0]]"))
-    except DocumentError as error:
-        raise MatrixError(str(error)) from error
+    data = _mapping(path)
+    for field in ("delays_ms", "round_trips_ms"):
+        if kind and field != kind and field in data:
+            kind_of(path, field, kind)
+    return _build(path, data)
 
 
-def load_table(path: str | Path) -> Table:
-    """The cells of a CSV of delays or losses, without names. Raises MatrixError."""
-    _, rows = _read_csv(Path(path))
+def load_table(path: str | Path, kind: str) -> Table:
+    """The cells of a matrix file, CSV or YAML, by rank and without names, as `kind` (a field: delays_ms,
+    round_trips_ms or losses_percent). Raises MatrixError.
+    """
+    path = Path(path)
+    if path.suffix not in (".yaml", ".yml"):
+        found = read_csv(path)
+        kind_of(path, found.kind, kind)
+        return tuple(tuple(row) for row in found.rows)
+    data = _mapping(path)
+    if kind not in data:
+        others = [name for name in _TABLES if name in data]
+        raise MatrixError(f"{path}: has no {kind}" + (f", but {' and '.join(others)}" if others else ""))
+    if strange := [name for name in data if name not in (*LinkMatrix.model_fields, *_TABLES)]:
+        raise MatrixError(f"{path}: {short(strange[0])} is no field; known: {', '.join(LinkMatrix.model_fields)}")
+    rows = data[kind]
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise MatrixError(f"{path}: {kind} is no list of rows: write {kind}: [[0, 25], [25, 0]]")
+    check_size(path, len(rows))
     return tuple(tuple(row) for row in rows)
+
+
+def tables_in(path: str | Path) -> set[str]:
+    """The matrices that a YAML file holds, by field; of a CSV none, since it holds one. Raises MatrixError."""
+    path = Path(path)
+    return {name for name in _TABLES if name in _mapping(path)} if path.suffix in (".yaml", ".yml") else set()
 
 
 def matrix_edges(
@@ -139,8 +166,18 @@ def node_edges(matrix: LinkMatrix) -> dict[Edge, LinkProfile]:
     if matrix.regions:
         raise MatrixError(f"{matrix.name} is a matrix between regions: say which region each node is in")
     size = len(matrix.delays_ms)
-    links = {(a, b): matrix.link(a, b) for a in range(size) for b in range(size) if a != b}
-    return {edge: link for edge, link in links.items() if link is not None}
+    edges: dict[Edge, LinkProfile] = {}
+    shared: dict[tuple[float, float], LinkProfile] = {}  # a thousand nodes have a million links, most of them alike
+    for a in range(size):
+        for b in range(size):
+            delay_ms = matrix.delays_ms[a][b]
+            if a == b or delay_ms is None:
+                continue
+            figures = delay_ms, matrix.loss_percent(a, b)
+            if figures not in shared and (link := matrix.link(a, b)) is not None:
+                shared[figures] = link
+            edges[a, b] = shared[figures]
+    return edges
 
 
 def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") -> dict[Edge, LinkProfile]:
@@ -166,12 +203,19 @@ def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") 
     return edges
 
 
-def _halved(table: Any) -> Any:
+def halved(table: Any) -> Any:
     """Half of every number that may be a round trip; other values stay as they are and fail validation later."""
     if isinstance(table, list | tuple):
-        return [_halved(item) for item in table]
+        return [halved(item) for item in table]
     number = isinstance(table, int | float) and not isinstance(table, bool)
     return table / 2 if number and abs(table) <= 2 * _LONGEST_MS else table
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        return read_mapping(path, "delays_ms: [[0, 25], [25, 0]]", rows=True)
+    except DocumentError as error:
+        raise MatrixError(str(error)) from error
 
 
 def _check_table(field: str, table: Table, size: int, most: float) -> None:
@@ -192,37 +236,3 @@ def _build(path: Path | None, data: Mapping[str, Any]) -> LinkMatrix:
         where = ", ".join(str(part) for part in first["loc"] if part not in ("float", "int"))
         message = first["msg"].removeprefix("Value error, ") + (f" (got {short(first['input'])})" if where else "")
         raise MatrixError(": ".join(filter(None, (str(path or ""), printable(where), message)))) from error
-
-
-def _read_csv(path: Path) -> tuple[tuple[str, ...], list[list[float | None]]]:
-    """Names (none, or those of rows and columns alike) and cells of a CSV. Lines that begin with # are comments."""
-    try:
-        if check_regular(path).stat().st_size > _LARGEST_CSV_BYTES:
-            raise MatrixError(f"{path}: larger than {_LARGEST_CSV_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-        table = [[cell.strip() for cell in row] for row in csv.reader(ln for ln in lines if ln[:1] not in ("", "#"))]
-    except OSError as error:
-        raise MatrixError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, csv.Error) as error:
-        raise (
-            error if isinstance(error, MatrixError) else MatrixError(f"{path}: not CSV: {printable(error)}")
-        ) from error
-    names: tuple[str, ...] = ()
-    if table and any(cell and not _is_number(cell) for cell in table[0][1:]):
-        names = tuple(table[0][1:])
-        rows = table[1:]
-        if [row[0] for row in rows] != list(names):
-            raise MatrixError(f"{path}: the names of the rows are not those of the columns, in one order")
-        table = [row[1:] for row in rows]
-    for r, row in enumerate(table):
-        for c, cell in enumerate(row):
-            if cell and not _is_number(cell):
-                raise MatrixError(f"{path}, row {r}, column {c}: {short(cell)} is no number")
-    return names, [[float(cell) if cell else None for cell in row] for row in table]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from gannet.netem import yaml12
 from gannet.netem.regular import check_regular
 
 _LARGEST_BYTES = 2**18
+# A matrix of a thousand nodes has a million numbers. Below the other limit they are read as all YAML is.
+_LARGEST_MATRIX_BYTES, _SMALL_BYTES = 2**25, 2**16
+_NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?", re.ASCII)
+# A list in its own right: behind a dash, a bracket, a comma or a colon, and at the end of what it stands in.
+_ROW = re.compile(r"([-\[,:][ \t\r\n]*)\[([^\[\]{}\"'#]*)\](?=[ \t\r\n]*(?:[,\]\r\n]|\Z))")
+_MARK = "\ue000row"
 _MOST_VALUES = 200_000
 _DEEPEST = 8
 
@@ -22,16 +29,25 @@ class DocumentError(ValueError):
     """A file that cannot be read as a mapping of plain data; the message names it and says why."""
 
 
-def read_mapping(path: Path, example: str) -> dict[str, Any]:
+def read_mapping(path: Path, example: str, rows: bool = False) -> dict[str, Any]:
     """The mapping in a YAML file: names, strings, numbers (no NaN), booleans, null, and lists and mappings of them.
 
-    `example` is a line that the file could contain, for messages. Raises DocumentError.
+    `example` is a line that the file could contain, for messages. `rows`: it may be large where that is lists of
+    numbers, in brackets. Raises DocumentError.
     """
     try:
-        size = check_regular(path).stat().st_size
-        if size > _LARGEST_BYTES:
-            raise DocumentError(f"{path}: {size} bytes is more than such a file may have ({_LARGEST_BYTES})")
-        data = yaml12.load(path.read_text(encoding="utf-8"))
+        size, most = check_regular(path).stat().st_size, _LARGEST_MATRIX_BYTES if rows else _LARGEST_BYTES
+        if size > most:
+            raise DocumentError(f"{path}: {size:,} bytes is more than such a file may have ({most:,})")
+        text, lists = path.read_text(encoding="utf-8"), list[tuple[str, list[Any]]]()
+        if rows and size > _SMALL_BYTES:
+            text, lists = _apart(text)
+            if len(text) > _LARGEST_BYTES:
+                raise DocumentError(
+                    f"{path}: {len(text):,} bytes besides rows of numbers in brackets, and {_LARGEST_BYTES:,} at "
+                    "most: write each row as [0, 12.5, null], or the matrix as CSV"
+                )
+        data = yaml12.load(text)
     except DocumentError:
         raise
     except FileNotFoundError as error:
@@ -45,7 +61,42 @@ def read_mapping(path: Path, example: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise DocumentError(f"{path}: expected a mapping such as `{example}`, got {short(data)}")
     _check_plain(path, data)
-    return data
+    return _joined(data, lists) if lists else data
+
+
+def _apart(text: str) -> tuple[str, list[tuple[str, list[Any]]]]:
+    """The text with a mark for each list of plain numbers, and these: as text, and their values.
+
+    A parser of YAML takes minutes for a million numbers.
+    """
+    lists: list[tuple[str, list[Any]]] = []
+
+    def mark(found: re.Match[str]) -> str:
+        cells = [cell.strip() for cell in found[2].split(",")]
+        if not all(_NUMBER.fullmatch(cell) or cell in ("null", "~") for cell in cells):
+            return found[0]
+        whole = [None if cell in ("null", "~") else _number(cell) for cell in cells]
+        lists.append((f"[{found[2]}]", whole))
+        return f"{found[1]}{_MARK}{len(lists) - 1}"
+
+    return _ROW.sub(mark, text.replace(_MARK, "?")), lists
+
+
+def _number(cell: str) -> float | int:
+    return int(cell) if cell.lstrip("+-").isdigit() else float(cell)
+
+
+def _joined(value: Any, lists: list[tuple[str, list[Any]]]) -> Any:
+    """The value with the lists in the places of their marks; within a text, as text."""
+    if isinstance(value, dict):
+        return {key: _joined(item, lists) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_joined(item, lists) for item in value]
+    if isinstance(value, str) and _MARK in value:
+        if found := re.fullmatch(rf"{_MARK}([0-9]+)", value):
+            return lists[int(found[1])][1]
+        return re.sub(rf"{_MARK}([0-9]+)", lambda found: lists[int(found[1])][0], value)
+    return value
 
 
 def short(value: object) -> str:

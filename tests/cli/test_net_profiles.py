@@ -88,5 +88,15 @@ def test_matrices_are_listed_and_shown_cell_by_cell(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("delays_ms: [[0, 5], [null, 0]]\nlosses_percent: [[0, 1.5], [0, 0]]\n")
     own = rows(net("regions", str(tmp_path / "own.yaml")).stdout)
     assert own == {"0": "0 – 5 1.5%", "1": "1 – –"}
+    heading = net("regions", "aws-2017").stdout.splitlines()[0]
+    assert heading.startswith("one way, ms")
+    (tmp_path / "own.csv").write_text("0,10\n20,0\n")
+    file = str(tmp_path / "own.csv")
+    unsaid = net("regions", file)
+    assert unsaid.returncode == 2 and "--one-way or --round-trips" in " ".join(unsaid.stderr.split())
+    assert rows(net("regions", file, "--round-trips").stdout) == {"0": "0 – 5", "1": "1 10 –"}
+    assert rows(net("regions", file, "--one-way").stdout) == {"0": "0 – 10", "1": "1 20 –"}
+    assert net("regions", file, "--one-way", "--round-trips").returncode == 2
+    assert net("regions", "aws", "--one-way").returncode == 2
     wrong = net("regions", "awz")
     assert wrong.returncode == 2 and "did you mean aws?" in wrong.stderr

@@ -12,12 +12,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gannet.netem.links.matrix_files import MatrixError
 from gannet.netem.links.plan import network_plan, path_rate_bps
 from gannet.netem.links.profile import LinkProfile, load_profile
 from gannet.netem.links.regions import (
     REGIONS_FOLDER,
     LinkMatrix,
-    MatrixError,
     list_matrices,
     load_matrix,
     load_table,
@@ -47,8 +47,10 @@ def test_each_pair_gets_its_cell_and_each_node_keeps_its_rates(delays_ms: Rows, 
     )
     losses_percent = data.draw(st.none() | losses)
     if losses_percent is not None:
-        for rank in range(size):
-            losses_percent[rank][rank] = None
+        for a, row in enumerate(delays_ms):
+            for b, delay_ms in enumerate(row):
+                if a == b or delay_ms is None:  # a loss of a link whose delay is not said is refused
+                    losses_percent[a][b] = None
     edges = matrix_edges(delays_ms, losses_percent)
     assert set(edges) == {(a, b) for a in range(size) for b in range(size) if a != b and delays_ms[a][b] is not None}
     nodes = {rank: LinkProfile(down_bps=10**6 * (rank + 1), up_bps=10**5 * (rank + 1)) for rank in range(size)}
@@ -87,13 +89,18 @@ def as_csv(rows: Rows, names: list[str] | None = None) -> str:
 def test_csv_and_yaml_say_the_same(delays_ms: Rows) -> None:
     with TemporaryDirectory() as folder:
         lines, document, doubled = (Path(folder) / name for name in ("own.csv", "own.yaml", "rtt.yaml"))
-        lines.write_text("# from, to\n" + as_csv(delays_ms))
+        lines.write_text("# one way (ms)\n" + as_csv(delays_ms))
         document.write_text(yaml.safe_dump({"delays_ms": delays_ms}))
         twice = [[None if cell is None else 2 * cell for cell in row] for row in delays_ms]
         doubled.write_text(yaml.safe_dump({"round_trips_ms": twice}))
         first = load_matrix(lines)
         assert first == load_matrix(document)
-        assert first.delays_ms == load_matrix(doubled).delays_ms == load_table(lines)
+        assert (
+            first.delays_ms
+            == load_matrix(doubled).delays_ms
+            == load_table(lines, "delays_ms")
+            == load_table(document, "delays_ms")
+        )
         assert first.name == "own" and node_edges(first).keys() == matrix_edges(delays_ms).keys()
 
 
@@ -103,7 +110,7 @@ def test_nodes_in_regions_are_as_far_as_their_regions(rows: Rows, data: st.DataO
     matrix = LinkMatrix.model_validate({"regions": names, "delays_ms": rows})
     with TemporaryDirectory() as folder:
         file = Path(folder) / "matrix.csv"
-        file.write_text(as_csv(rows, names))
+        file.write_text("# delays_ms\n" + as_csv(rows, names))
         assert load_matrix(file) == matrix
     where = data.draw(st.lists(st.sampled_from(range(len(rows))), max_size=6))
     at = [names[n] for n in where]
@@ -208,7 +215,7 @@ def test_mistakes_in_a_csv_are_told(tmp_path: Path, text: str, complaint: str) -
     file = tmp_path / "own.csv"
     file.write_text(text)
     with pytest.raises(MatrixError, match=rf"(?s)own\.csv.*{complaint}"):
-        load_matrix(file)
+        load_matrix(file, "delays_ms")
 
 
 def test_what_does_not_exist_gets_the_closest() -> None:
@@ -242,7 +249,7 @@ def test_whatever_is_in_a_file_it_is_a_matrix_or_one_clear_error(name: str, cont
         file = Path(folder) / name
         file.write_bytes(content)
         try:
-            matrix = load_matrix(file)
+            matrix = load_matrix(file, "delays_ms" if name == "any.csv" else "")
         except MatrixError as error:
             assert str(file) in str(error) and len(str(error)) < 4000
         else:

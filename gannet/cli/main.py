@@ -15,6 +15,7 @@ from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net
 from gannet.cli.algorithm import algorithm
 from gannet.cli.certs import certs
 from gannet.cli.codec import codec
+from gannet.cli.fault_search import add_fault_search
 from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
 from gannet.cli.running import (
@@ -52,6 +53,7 @@ app.add_typer(codec)
 app.add_typer(certs)
 add_topology(app)
 add_run_folders(app)
+add_fault_search(app)
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

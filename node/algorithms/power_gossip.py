@@ -78,7 +78,8 @@ class EdgeState:
 class LowRankGossip:
     """A node's edges. One that has missed a product stays out of step, so it is left out from then on.
 
-    Its weight is added to the node's own; a peer that is still alive is notified by segments of length zero.
+    Its weight is added to the node's own; a peer that is still alive is notified once, by segments of length zero: it
+    waits for no more, and this node, which waits for it no longer, would soon be too many rounds ahead of it.
     """
 
     def __init__(self, worker: Worker, config: PowerGossipConfig) -> None:
@@ -87,6 +88,7 @@ class LowRankGossip:
         self._iterations = config.iterations if self._shapes.matrices else 1
         self._edges: dict[int, EdgeState] = {}
         self._gone: set[int] = set()
+        self._notified: set[int] = set()
 
     async def mix(self, x: Tensor) -> Tensor:
         """x after one round of gossip, as a new tensor."""
@@ -102,13 +104,15 @@ class LowRankGossip:
         last, tag = iteration == self._iterations - 1, Tag(number, 2 * iteration)
         rest = shapes.rest_of(x) if iteration == 0 and shapes.rest else None
         own: dict[int, Tensor] = {}
-        for to in sorted(here.outgoing, key=lambda to: (to - peers.rank) % peers.world):
+        for to in sorted({*here.outgoing} - self._notified, key=lambda to: (to - peers.rank) % peers.world):
             payload = _NOTHING if to in self._gone else peers.encode(self._edge(to).products(x))
             own[to] = peers.codec.decode(payload)  # rounded as it is over there
             await peers.send(to, tag, payload, last and rest is None)
             if rest is not None:
                 payload = _NOTHING if to in self._gone else peers.raw_codec.encode(rest)
                 await peers.send(to, Tag(number, 1 | RAW_SEGMENT), payload, last)
+            if to in self._gone:
+                self._notified.add(to)
         for j, weight in here.incoming.items():
             try:
                 if j in self._gone:

@@ -32,6 +32,15 @@ class CpOadamConfig(Method):
             raise ValueError("averaging gradients happens every step: leave out `every`, or average parameters")
         return self
 
+    def check_returns(self) -> None:
+        """Averaged gradients keep nodes equal that are equal, and never make them so."""
+        if self.average == "gradients":
+            raise ValueError(
+                "a lost node cannot come back: with average: gradients all nodes have the same parameters, and a "
+                "neighbour's are of an earlier step than that at which a node comes in: use average: parameters"
+            )
+        super().check_returns()
+
     @property
     def carries(self) -> Carries:
         return self.average

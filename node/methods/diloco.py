@@ -17,7 +17,10 @@ class DilocoConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
-    not_returning: ClassVar[str] = ""
+    not_returning: ClassVar[str] = (
+        "keeps the outer optimizer's state equal on all nodes, and a neighbour's is of an earlier step than that at "
+        "which a node comes in: use fedgan, or cp-oadam with average: parameters"
+    )
     gossips: ClassVar[bool] = False
     mixes_by_rule: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = False  # the outer optimizer's momentum moves it

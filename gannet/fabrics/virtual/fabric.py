@@ -128,6 +128,8 @@ class _Simulation:
             other.mailbox.readmit(rank)
         for gone, reason in self.lost.items():
             node.mailbox.lose(gone, reason)
+        if self._stopping:  # the others heard of it before they met
+            node.last_step.tell(int(self.last_step))
         self._active += 1
         self.sink.links(returned_line(self.time.now_s, rank, state.owner.rank, met.step))
         self.time.after(0.0, partial(self._resume, node, None, None))
@@ -194,7 +196,6 @@ class _Simulation:
                 return
 
     def _carry_out(self, node: Node, effect: Effect[Any]) -> None:
-        """Perform an effect that was awaited before the node stood still, and continue."""
         if node.alive and (answer := self._perform(node, effect)) is not _WAITS:
             self._resume(node, answer, None)
 
@@ -232,8 +233,7 @@ class _Simulation:
         def settle(outcome: memoryview | PeerLost) -> None:
             node.meter.wait_s += self.time.now_s - since_s
             lost = outcome if isinstance(outcome, PeerLost) else None
-            answer = None if lost else outcome
-            self.time.after(0.0, lambda: self._resume(node, answer, lost))
+            self.time.after(0.0, partial(self._resume, node, None if lost else outcome, lost))
 
         self.patience.expect(node, source, tag, settle)
 
@@ -308,7 +308,7 @@ class _Simulation:
     def on_checkpoint(self, rank: int, checkpoint: Checkpoint) -> None:
         if self._on_state is not None:
             self._on_state(rank, checkpoint)
-        if not self.lost:
+        elif not self.lost:
             self.sink.checkpoint(rank, checkpoint.step, checkpoint.pack())
 
     def _stop_soon(self) -> None:
@@ -331,8 +331,8 @@ def run_virtual(
 ) -> Outcome:
     """Run a job on the virtual clock. `tasks`: one per rank, instead of those in the config.
 
-    `on_send`: called with sender, receiver and payload bytes of each message. `on_state`: with a rank and its state
-    after every `checkpoint_every` steps, also once a node is lost, when the sink gets no more.
+    `on_send`: called with sender, receiver and payload bytes of each message. `on_state`: with a rank and each of its
+    checkpoints, instead of `sink.checkpoint`, and after a loss too.
     Raises ValueError for what the link model lacks (loss, reordering) and for a missing pace.
     """
     check_modelled(job)

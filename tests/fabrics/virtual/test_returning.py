@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gannet.fabrics.virtual.faults import Fault, Kill, Return
+from gannet.fabrics.virtual.faults import Fault, Kill, Pause, Return
 from gannet.node.methods.registry import METHODS
 from tests.support.games import BilinearGame, Wide
 from tests.support.runs import Memory, play, virtual_job
@@ -23,7 +23,6 @@ CAN: dict[str, dict[str, Any]] = {
     "server": {"name": "cp-oadam", "collective": "server"},
     "gossip-pga": {"name": "gossip-pga", "global_every": 6, "collective": "server"},
     "fedgan": {"name": "fedgan", "every": 4},
-    "diloco": {"name": "diloco", "every": 4, "collective": "server"},
 }
 STEPS = 120
 
@@ -100,6 +99,24 @@ def test_a_method_whose_nodes_cannot_come_back_says_why(name: str) -> None:
         pytest.fail(f"{name} is not built by its name alone")
     with pytest.raises(ValueError, match="cannot come back"):
         play(job, [BilinearGame(r) for r in range(4)], [Return(1, at_s=0.1)])
+
+
+def test_averaged_gradients_would_never_make_a_late_node_equal() -> None:
+    """Its parameters would be a neighbour's of some steps before, for ever."""
+    job = virtual_job({"name": "cp-oadam", "average": "gradients"}, 4, 20)
+    with pytest.raises(ValueError, match=r"cannot come back: with average: gradients .* use average: parameters"):
+        play(job, [BilinearGame(r) for r in range(4)], [Return(1, at_s=0.1)])
+
+
+def test_a_run_that_is_to_end_while_nodes_meet_ends_for_the_one_that_comes_in_too() -> None:
+    """It would train for ever: the last step was agreed on without it. (Seed 847 of the first fault search.)"""
+    job = virtual_job({"name": "local"}, 4, steps=None, stop_s=0.12)
+    faults: list[Fault] = [Pause(2, 0.033, for_s=0.3), Kill(0, 0.079), Return(0, 0.079)]
+    memory, outcome = play(job, [BilinearGame(r) for r in range(4)], faults)
+    assert outcome.status == "finished" and not outcome.lost
+    (back,) = [line for line in memory.link_lines if line["event"] == "node-returned"]
+    assert back["t_s"] > 0.12
+    assert len({memory.steps[rank][-1].step for rank in range(4)}) == 1
 
 
 events = st.lists(

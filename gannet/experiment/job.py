@@ -55,4 +55,5 @@ def job_of(spec: RunSpec) -> Job:
         start_weights=start_of(spec),
         return_after_s=spec.return_after_s,
         encrypted=spec.encrypted,
+        on_not_finite=spec.on_not_finite,
     )

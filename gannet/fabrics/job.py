@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from gannet.fabrics.addresses import MESH_DEVICE, mesh_address
+from gannet.fabrics.not_finite import OnNotFinite
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.stack import Stack
 from gannet.netem.links.state import LinkState
@@ -78,7 +79,7 @@ class Job:
     silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
     and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own. `return_after_s`: how
     long after its loss a node is started again; None: lost nodes stay away. `encrypted`: nodes reach each other by
-    mutual TLS.
+    mutual TLS. `on_not_finite`: see gannet.fabrics.not_finite.
     """
 
     config: NodeConfig
@@ -95,6 +96,7 @@ class Job:
     start_weights: StartWeights | None = None
     return_after_s: float | None = None
     encrypted: bool = False
+    on_not_finite: OnNotFinite = "leave"
 
     @property
     def begin_s(self) -> float:
@@ -176,6 +178,17 @@ class Sink(Protocol):
     def certificate(self, certificate: Certificate) -> None:
         """The links as measured before training."""
         ...
+
+
+def change_line(change: LinkChange, operation: str) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric without operators tells that scheduled links apply."""
+    line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
+    return {"t_s": change.at_s, **line}
+
+
+def all_lost(lost: Mapping[int, str]) -> str:
+    """Why a run has failed that has no node left."""
+    return f"every node was lost: {'; '.join(f'node {rank}: {why}' for rank, why in sorted(lost.items()))}"
 
 
 def lost_line(t_s: float, rank: int, reason: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 
 from gannet.fabrics.job import LinkChange
 from gannet.fabrics.kind import FabricKind
+from gannet.fabrics.not_finite import OnNotFinite
 from gannet.fabrics.registry import fabric_kind, fabric_names
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
@@ -81,6 +82,7 @@ class RunSpec(TrainingSettings):
     start_from: StartSpec | None = None
     encrypt: bool | None = None
     return_after_s: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = None
+    on_not_finite: OnNotFinite = "leave"
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
 
@@ -118,9 +120,9 @@ class RunSpec(TrainingSettings):
                 f"checkpoint_every: runs on fabric {self.fabric} cannot be resumed yet: leave it out, or use "
                 "fabric: namespaces or virtual"
             )
-        if self.return_after_s is not None and not self.fabric_kind.revives:
+        if self._returns and not self.fabric_kind.revives:
             raise ValueError(
-                f"return_after_s: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
+                f"{self._returns}: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
                 "use fabric: namespaces or virtual"
             )
         if self.encrypt and not self.fabric_kind.can_encrypt:
@@ -149,7 +151,7 @@ class RunSpec(TrainingSettings):
         super().check_algorithms(custom)
         method = self.algorithm.traits
         method.check_pace(self.pace_ms)
-        if self.return_after_s is not None:
+        if self._returns:
             check_returns(self)
         if self.encrypt:
             method.check_encrypted()
@@ -177,6 +179,13 @@ class RunSpec(TrainingSettings):
                 f"score.node_models: with {self.algorithm.title} nodes have no models of their own: what is scored "
                 "is on node 0 alone; leave it out"
             )
+
+    @property
+    def _returns(self) -> str:
+        """The setting that has nodes come back, if one has."""
+        if self.return_after_s is not None:
+            return "return_after_s"
+        return "on_not_finite: reset" if self.on_not_finite == "reset" else ""
 
     def _check_node_pace(self) -> None:
         if self.node_pace_ms and self.pace_ms is None:

@@ -97,14 +97,15 @@ class _Life:
             log.warning("the run was ended: %s", aborted)
             return 3
         except Exception as error:
-            if isinstance(error, Diverged) and self._metrics is not None:
+            diverged = isinstance(error, Diverged)
+            if diverged and self._metrics is not None:
                 self._metrics.diverged()
             reason = str(error) or type(error).__name__
             # Where the reason alone may not be enough, the traceback goes into the node's log.
             expected = isinstance(error, (CollectiveFailed, Diverged, OutOfRange))
             step = self._reports.steps if self._reports is not None else 0
             log.error("failed after step %d: %s", step, reason, exc_info=not expected)
-            self._line.post(failed=control_pb2.Failed(reason=reason, step=step))
+            self._line.post(failed=control_pb2.Failed(reason=reason, step=step, not_finite=diverged))
             self._linger()
             return 1
         finally:

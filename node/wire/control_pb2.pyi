@@ -192,12 +192,14 @@ class Finished(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., t_s: _Optional[float] = ..., memory_mb: _Optional[float] = ..., codec_bytes: _Optional[int] = ..., grpc_bytes: _Optional[int] = ..., interface_bytes: _Optional[int] = ...) -> None: ...
 
 class Failed(_message.Message):
-    __slots__ = ("reason", "step")
+    __slots__ = ("reason", "step", "not_finite")
     REASON_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
+    NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     step: int
-    def __init__(self, reason: _Optional[str] = ..., step: _Optional[int] = ...) -> None: ...
+    not_finite: bool
+    def __init__(self, reason: _Optional[str] = ..., step: _Optional[int] = ..., not_finite: _Optional[bool] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("sender", "receiver", "verdict", "detail")

@@ -126,6 +126,9 @@ MISTAKES = [
     ),
     ({"return_after_s": 0.5}, ["return_after_s", "1"]),
     ({"return_after_s": 5, "fabric": "compose"}, ["return_after_s", "compose", "fabric: namespaces"]),
+    ({"on_not_finite": "ignore"}, ["on_not_finite", "leave", "reset", "stop"]),
+    ({"on_not_finite": "reset", "fabric": "compose"}, ["on_not_finite: reset", "compose", "fabric: namespaces"]),
+    ({"on_not_finite": "reset", "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),
     ({"return_after_s": 5, "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),
     ({"return_after_s": 5, "players": {"generator": {"algorithm": {"name": "sgp"}}}}, ["cannot come back", "sgp"]),
 ]

@@ -15,6 +15,7 @@ from gannet.fabrics.job import Sink
 from gannet.netem.links.plan import InterfacePlan
 
 if TYPE_CHECKING:
+    from gannet.netem.measure.certificate import Certificate
     from gannet.node.training.meter import StepStats
 
 _ALL_PERCENT = 100.0
@@ -33,6 +34,18 @@ def dead_links(edges: Collection[tuple[int, int]], plans: Sequence[InterfacePlan
         return ""
     more = f" and {len(dead) - _NAMED} more" if len(dead) > _NAMED else ""
     return f"link {', '.join(dead[:_NAMED])}{more} lose{'s' * (len(dead) == 1)} every packet"
+
+
+def unanswered_link(measured: Certificate, plans: Sequence[InterfacePlan]) -> str:
+    """The link over which nothing has come back while links were measured, in words; "" where there is none.
+
+    On links that lose less than half of the packets, each way, at least one of forty probes should come back.
+    """
+    for edge in measured.edges:
+        back = plans[edge.src].paths[plans[edge.dst].address].any_loss_percent
+        if edge.delay_p50_ms is None and max(edge.expected_loss_percent, back) < _ALL_PERCENT / 2:
+            return f"the link from node {edge.src} to node {edge.dst}"
+    return ""
 
 
 class SilentLinks:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed, NodeHost
 from gannet.node.config import NodeConfig
@@ -47,10 +48,16 @@ class Surroundings(Protocol):
 
 
 class Returning:
-    """`after_s`: how long after its loss a node is started again; None: lost nodes stay away."""
+    """`after_s`: how long after its loss a node is started again; None: lost nodes stay away. `not_finite`: the same
+    for nodes whose numbers went wrong.
+    """
 
-    def __init__(self, session: Surroundings, after_s: float | None, config: NodeConfig) -> None:
+    def __init__(
+        self, session: Surroundings, after_s: float | None, config: NodeConfig, not_finite: NotFinite | None = None
+    ) -> None:
         self._session, self._after_s, self._max_steps = session, after_s, config.max_steps
+        self._not_finite = not_finite or NotFinite("leave", after_s)
+        self._delays_s: dict[int, float | None] = {}  # from the loss to the next start, by rank
         # A node that hangs on its way to a meeting is waited for no longer: found out as ever, once all continue.
         self._meeting_s = 2 * config.exchange.patience_s
         self._due: dict[int, float] = {}  # by rank, monotonic s
@@ -71,14 +78,15 @@ class Returning:
         """Whether nodes have been asked to meet: nothing else can be agreed on meanwhile."""
         return self._answers is not None
 
-    def lose(self, rank: int) -> None:
+    def lose(self, rank: int, not_finite: bool = False) -> None:
         """A node is lost; call it for the node that comes back as well."""
+        self._delays_s[rank] = self._not_finite.back_after_s(rank) if not_finite else self._after_s
         if rank == self.rank:
             self._fail("it was lost again")
         elif self.rank is not None and self._neighbour == rank and not self.meeting:
             self._ask_neighbour()
-        if self._after_s is not None and rank in self._session.lost:
-            self._due[rank] = time.monotonic() + self._after_s
+        if rank in self._session.lost:
+            self._start_later(rank)
         self._look()
 
     def stop(self) -> None:
@@ -203,8 +211,12 @@ class Returning:
         if meeting:
             self._order(self._session.alive, meet_at={"step": 0})
         self._clear()
-        if self._after_s is not None and not self._over:
-            self._due[rank] = time.monotonic() + self._after_s
+        if not self._over:
+            self._start_later(rank)
+
+    def _start_later(self, rank: int) -> None:
+        if (delay_s := self._delays_s.get(rank, self._after_s)) is not None:
+            self._due[rank] = time.monotonic() + delay_s
 
     def _there(self) -> list[Any]:
         """What each node has said when it was ready, by rank; of those that are lost nothing."""

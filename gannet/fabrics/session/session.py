@@ -12,10 +12,11 @@ import queue
 import time
 from typing import Any
 
-from gannet.fabrics.job import Job, Outcome, Sink, lost_line, returned_line
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, lost_line, returned_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
-from gannet.fabrics.links.silent_links import SilentLinks, dead_links
+from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
+from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
 from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.hang_detector import HangDetector
@@ -63,7 +64,8 @@ class Session:
         self.hang_detector = HangDetector(job.config.exchange, job.message_bytes, job.compute_s)
         self.stop_wanted = False
         self.stopping = Stopping(job.config.exchange.patience_s)
-        self.returning = Returning(self, job.return_after_s, job.config)
+        self.not_finite = NotFinite(job.on_not_finite, job.return_after_s)
+        self.returning = Returning(self, job.return_after_s, job.config, self.not_finite)
         self.outcome = Outcome("failed")
 
     def go(self) -> Outcome:
@@ -144,14 +146,9 @@ class Session:
         self.findings = Findings(certificate, self.live.reasons, self.sink.certificate)
         self.link_watch = LinkWatch(self.live, self.sink, self.findings)
         log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
-        # On links that lose less than half of the packets, each way, at least one of forty probes should come back.
-        for edge in certificate.edges:
-            back = self.live.plans[edge.src].paths[self.live.plans[edge.dst].address].any_loss_percent
-            if edge.delay_p50_ms is None and max(edge.expected_loss_percent, back) < 50:
-                raise Failed(
-                    f"nothing comes back on the link from node {edge.src} to node {edge.dst}: is the mesh blocked "
-                    "(swarm: UDP 4789 between the machines)?"
-                )
+        if link := unanswered_link(certificate, self.live.plans):
+            blocked = "is the mesh blocked (swarm: UDP 4789 between the machines)?"
+            raise Failed(f"nothing comes back on {link}: {blocked}")
 
     def _warm_up(self) -> None:
         assert self.controller is not None
@@ -189,8 +186,7 @@ class Session:
             if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
                 raise Failed(f"no node has said anything for {self.job.config.exchange.liveness_s:.0f} s")
         if len(self.lost) == self.job.world:
-            reasons = "; ".join(f"node {rank}: {why}" for rank, why in sorted(self.lost.items()))
-            raise Failed(f"every node was lost: {reasons}")
+            raise Failed(all_lost(self.lost))
 
     def _say_goodbye(self) -> None:
         assert self.controller is not None and self.live is not None and self.link_watch is not None
@@ -288,6 +284,8 @@ class Session:
             case "refused":
                 refused = report.refused
                 self.sink.refused(refused.sender, refused.receiver, refused.verdict, refused.detail)
+            case "failed" if report.failed.not_finite and self.not_finite.contained and self.began is not None:
+                self._give_up(rank, report.failed.reason, not_finite=True)
             case "failed":
                 self.failure = self.failure or f"node {rank}: {report.failed.reason}"
                 told = report.failed.step, report.failed.reason, self.node_host.last_words(rank)
@@ -322,13 +320,13 @@ class Session:
     def _held(self, rank: int) -> bool:
         return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
 
-    def _give_up(self, rank: int, reason: str) -> None:
+    def _give_up(self, rank: int, reason: str, not_finite: bool = False) -> None:
         """End a node that runs; the others continue, where their algorithm can do without it."""
         assert self.controller is not None
         self.controller.order(rank, abort={"reason": f"this node was given up: {reason}"})
-        self._lose(rank, reason)
+        self._lose(rank, reason, not_finite)
 
-    def _lose(self, rank: int, reason: str) -> None:
+    def _lose(self, rank: int, reason: str, not_finite: bool = False) -> None:
         assert self.controller is not None
         self.alive.discard(rank)
         self.graph.moves(rank)
@@ -336,7 +334,7 @@ class Session:
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
         self.sink.links(lost_line(self.now_s(), rank, reason))
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
-        self.returning.lose(rank)
+        self.returning.lose(rank, not_finite)
 
     def came_back(self, rank: int, neighbour: int, step: int) -> None:
         """A lost node trains again."""

@@ -18,8 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import Job, LinkChange, Outcome, Sink, lost_line, recorded, returned_line
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
+from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
@@ -85,7 +86,7 @@ class _Simulation:
         self.carry = self._messages.carry
         self._at_await: dict[tuple[int, int], list[Kill | Pause]] = {}
         self.failure: str | None = None
-        self._active = job.world
+        self._not_finite, self._active = NotFinite(job.on_not_finite, job.return_after_s), job.world
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
         self._returning, self.patience = Returning(self), Patience(self, limits)
         self.nodes: list[Node] = []
@@ -96,7 +97,7 @@ class _Simulation:
             self.nodes.append(self._node(worker))
             self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
         for change, operation in recorded(changes):
-            self.time.at(change.at_s, partial(self._tell_change, change, operation))
+            self.time.at(change.at_s, partial(sink.links, change_line(change, operation)))
         if job.stop_s is not None:
             self.time.at(job.stop_s, self._stop_soon)
         for fault in faults:
@@ -182,8 +183,11 @@ class _Simulation:
                 self._returning.look()
                 return
             except (CollectiveFailed, Diverged, OutOfRange) as error:
-                self.failure = f"node {node.rank}: {error}"
                 node.ended = True
+                if isinstance(error, Diverged) and self._not_finite.contained:
+                    self._lose(node.rank, str(error), 0.0, self._not_finite.back_after_s(node.rank))
+                else:
+                    self.failure = f"node {node.rank}: {error}"
                 return
             node.awaited += 1
             for fault in self._at_await.pop((node.rank, node.awaited), ()):
@@ -266,35 +270,30 @@ class _Simulation:
                 node = self.nodes[rank]
                 node.paused_until_s = max(node.paused_until_s, self.time.now_s + fault.for_s)
             case Kill():
-                self._kill(fault)
+                self._lose(fault.rank, f"ended at {fault.at_s:.1f} s", fault.notice_s, self.job.return_after_s)
             case _:
                 self._messages.disturb(fault)
 
-    def _kill(self, fault: Kill) -> None:
-        struck = self.nodes[fault.rank]
+    def _lose(self, rank: int, reason: str, notice_s: float, back_after_s: float | None) -> None:
+        struck = self.nodes[rank]
         if struck.alive and not struck.done:
             self._active -= 1
         struck.alive = False
-        self._turns.end(fault.rank)
-        self.patience.moves(fault.rank)
+        self._turns.end(rank)
+        self.patience.moves(rank)
         self._end(struck)
-        reason = f"ended at {fault.at_s:.1f} s"
-        if fault.rank not in self.lost:
-            self.sink.links(lost_line(self.time.now_s, fault.rank, reason))
-        self.lost.setdefault(fault.rank, reason)
+        if rank not in self.lost:
+            self.sink.links(lost_line(self.time.now_s, rank, reason))
+        self.lost.setdefault(rank, reason)
         for node in self.nodes:
-            if node.rank != fault.rank:
-                self.time.after(fault.notice_s, partial(self._tell_lost, node, struck, reason))
-        self._returning.lose(fault.rank, self.job.return_after_s)
+            if node.rank != rank:
+                self.time.after(notice_s, partial(self._tell_lost, node, struck, reason))
+        self._returning.lose(rank, back_after_s)
 
     def _tell_lost(self, node: Node, struck: Node, reason: str) -> None:
         if self.nodes[struck.rank] is struck:  # not if it is back already
             node.mailbox.lose(struck.rank, reason)
             self._turns.of[node.rank].lose(struck.rank)
-
-    def _tell_change(self, change: LinkChange, operation: str) -> None:
-        line = {"event": "links", "detail": change.links.describe(), "by": "schedule", "operation": operation}
-        self.sink.links({"t_s": self.time.now_s, **line})
 
     def on_step(self, rank: int, stats: StepStats) -> None:
         self.patience.moves(rank)
@@ -336,14 +335,15 @@ def run_virtual(
     Raises ValueError for what the link model lacks (loss, reordering) and for a missing pace.
     """
     check_modelled(job)
-    if job.return_after_s is not None or any(isinstance(fault, Return) for fault in faults):
+    returning = job.return_after_s is not None or job.on_not_finite == "reset"
+    if returning or any(isinstance(fault, Return) for fault in faults):
         check_returns(job.config)
     simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
     certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])
     sink.certificate(certificate)
     simulation.run()
     if simulation.failure is None and len(simulation.lost) == job.world:
-        simulation.failure = "every node was lost"
+        simulation.failure = all_lost(simulation.lost)
     if simulation.failure is not None:
         return Outcome("failed", simulation.failure, certificate=certificate, lost=simulation.lost)
     return Outcome("finished", certificate=certificate, lost=simulation.lost)

@@ -110,7 +110,7 @@ def test_what_fp16_cannot_hold_is_no_lost_node(algorithm: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("algorithm", [{"name": "cp-oadam"}, {"name": "dp-oadam"}], ids=str)
-def test_values_that_are_no_numbers_are_no_lost_node_either(algorithm: dict[str, Any]) -> None:
+def test_values_that_are_no_numbers_are_named_as_such(algorithm: dict[str, Any]) -> None:
     outcome, _ = run(algorithm, float("inf"), 1.0, 4, codec="fp32")
     assert outcome.status == "failed" and "values to be sent in round 1 are not finite" in outcome.reason
 

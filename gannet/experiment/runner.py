@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gannet.experiment.exploded import Exploded
 from gannet.experiment.job import job_of
 from gannet.experiment.resume import resumed_job
 from gannet.experiment.sinks import Display, ScoreGoal, Tee
@@ -59,7 +60,8 @@ def run_one(
     ledger.write_json("environment.json", environment(spec.fabric, data, known).facts())
     if (held := labels_held(spec)) is not None:
         ledger.write_json("shards.json", to_json(Shards(labels_by_node=tuple(held))))
-    sinks: list[Sink] = [ledger, *([display] if display else [])]
+    exploded = Exploded(spec, job)
+    sinks: list[Sink] = [ledger, exploded, *([display] if display else [])]
     if spec.stop.score is not None:
         sinks.append(ScoreGoal(spec))
     try:
@@ -73,7 +75,8 @@ def run_one(
         ledger.certificate(outcome.certificate)
     facts = environment(spec.fabric, data, {**known, **outcome.environment}).facts()
     ledger.write_json("environment.json", facts)
-    summary = summarise_run(spec, whole, ledger, outcome, changes or () if job.resumed is None else ())
+    changed = changes or () if job.resumed is None else ()
+    summary = summarise_run(spec, whole, ledger, outcome, changed, exploded.reasons)
     ledger.write_json("summary.json", to_json(summary))
     return summary
 

@@ -31,10 +31,18 @@ from gannet.version import version as gannet_version
 _LINKS_NAMED = 6
 
 
-def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, changes: Sequence[str] = ()) -> Summary:
+def summarise_run(
+    spec: RunSpec,
+    job: Job,
+    ledger: Ledger,
+    outcome: Outcome,
+    changes: Sequence[str] = (),
+    exploded: Sequence[str] = (),
+) -> Summary:
     """The summary of a run whose folder is complete; scores are added once they are known.
 
-    `changes`: which data and versions are not those of the runs that it is compared with.
+    `changes`: which data and versions are not those of the runs that it is compared with. `exploded`: which numbers
+    cannot be right.
     """
     sampler = build_sampler(spec.task, spec.data)
     traffics = traffic_by_player(job.config, spec.nodes, sampler.layout)
@@ -44,6 +52,7 @@ def summarise_run(spec: RunSpec, job: Job, ledger: Ledger, outcome: Outcome, cha
         reasons.append(f"the run failed: {outcome.reason}")
     lost = {**ledger.lost, **outcome.lost}  # a run that an error or Ctrl-C ended has told its losses all the same
     reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(lost.items())]
+    reasons += exploded
     if missing := missing_messages(ledger, lost):
         reasons.append(missing)
     if ledger.disk.waited_s and not spec.fabric_kind.modelled:

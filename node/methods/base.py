@@ -23,12 +23,14 @@ from gannet.node.methods.formulas import (
     copy_bytes,
     farthest,
     gossip_traffic,
+    longest_adam_step,
 )
 from gannet.node.mixing.base import MixingRule
 from gannet.node.settings import Settings
 from gannet.node.topologies.weights import Edge
 
 if TYPE_CHECKING:
+    from gannet.node.methods.formulas import OptimizerSettings
     from gannet.node.tasks.config import TaskSetting
     from gannet.node.topologies.topology import Topology
 
@@ -86,6 +88,10 @@ class Method(AlgorithmSetting):
 
     mixes_by_rule: ClassVar[bool] = False
     """Whether it mixes by the rule of the spec's `mixing`, as gossip() and server_average() do."""
+
+    moves_by: ClassVar[Literal["", "adam", "oadam"]] = ""
+    """The optimizer of every step, where nothing else moves parameters but weighted means of the nodes'; empty: other
+    things do."""
 
     takes_turns: ClassVar[bool] = False
     """Whether its gossip begins each round by Peers.begin_round, so that large messages can take turns with those of
@@ -187,6 +193,13 @@ class Method(AlgorithmSetting):
     def shard_of(self, rank: int, world: int) -> tuple[int, int]:
         """(which share of the data, of how many shares) a node has."""
         return rank, world
+
+    def reach(self, optimizer: OptimizerSettings, player: str, steps: int) -> float | None:
+        """How far from its start a parameter can be after so many steps, whatever the gradients; None: not known."""
+        longest = longest_adam_step(optimizer.beta1, optimizer.beta2) if self.moves_by else None
+        if longest is None:
+            return None
+        return (3 if self.moves_by == "oadam" else 1) * longest * optimizer.rate_of(player) * steps
 
     # Requirements. Each raises ValueError with what is wrong and what to do.
 

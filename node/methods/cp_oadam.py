@@ -20,6 +20,7 @@ class CpOadamConfig(Method):
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
     mixes_by_rule: ClassVar[bool] = True
+    moves_by: ClassVar[Literal["", "adam", "oadam"]] = "oadam"
 
     name: Literal["cp-oadam"]
     collective: Collective = "server"

@@ -20,6 +20,7 @@ class DpOadamConfig(Method):
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
     mixes_by_rule: ClassVar[bool] = True
+    moves_by: ClassVar[Literal["", "adam", "oadam"]] = "oadam"
 
     name: Literal["dp-oadam"]
     every: PositiveInt = 1

@@ -18,6 +18,7 @@ class FedganConfig(Method):
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
     mixes_by_rule: ClassVar[bool] = True
+    moves_by: ClassVar[Literal["", "adam", "oadam"]] = "oadam"
 
     name: Literal["fedgan"]
     every: PositiveInt = 20

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import sqrt
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from gannet.node.codecs import Codec, build_codec
@@ -52,6 +53,20 @@ class Limits(Protocol):
 
     @property
     def segment_bytes(self) -> int: ...
+
+
+class OptimizerSettings(Protocol):
+    """See gannet.node.config.OptimizerConfig."""
+
+    @property
+    def beta1(self) -> float: ...
+
+    @property
+    def beta2(self) -> float: ...
+
+    def rate_of(self, player: str) -> float:
+        """The learning rate of that player."""
+        ...
 
 
 class ExchangeSettings(Protocol):
@@ -194,3 +209,16 @@ def average_traffic(
 def added(first: Sequence[int], second: Sequence[int]) -> tuple[int, ...]:
     """Two nodes' counts by rank, added."""
     return tuple(a + b for a, b in zip(first, second, strict=True))
+
+
+def longest_adam_step(beta1: float, beta2: float) -> float | None:
+    """The longest step of one coordinate by Adam, in learning rates, whatever the gradients; None: there is none.
+
+    By Cauchy and Schwarz |m_t| ≤ (1−β1) √(Σ_k (β1²/β2)^k) √(Σ_k β2^k g²_{t−k}), so that with the corrections of both
+    moments, √(1−β2^t) ≤ 1 and 1−β1^t ≥ 1−β1,
+
+        |step| / η ≤ 1 / √((1−β2) (1−β1²/β2)).
+    """
+    if beta1**2 >= beta2:
+        return 1.0 if beta1 == 0 else None  # β1 = β2 = 0: the sign of the gradient
+    return 1 / sqrt((1 - beta2) * (1 - beta1**2 / beta2))

@@ -18,6 +18,7 @@ class GossipPgaConfig(Method):
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
     mixes_by_rule: ClassVar[bool] = True
+    moves_by: ClassVar[Literal["", "adam", "oadam"]] = "oadam"
 
     name: Literal["gossip-pga"]
     global_every: PositiveInt | None = 10

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gannet.fabrics.not_finite import RESETS, NotFinite, OnNotFinite
 from gannet.fabrics.session import returning as module
 from gannet.fabrics.session.returning import Returning
 from gannet.node.config import NodeConfig
@@ -16,7 +17,9 @@ from gannet.node.wire import control_pb2
 class World:
     """A session of three nodes of which node 2 is lost; remembers every order."""
 
-    def __init__(self, max_steps: int | None = None) -> None:
+    def __init__(
+        self, max_steps: int | None = None, after_s: float | None = 1.0, rule: OnNotFinite = "leave"
+    ) -> None:
         self.controller: Any = self
         self.node_host: Any = self
         self.ready = {
@@ -29,7 +32,7 @@ class World:
         self.revived: list[int] = []
         self.back: list[tuple[int, int, int]] = []
         config = NodeConfig.model_validate({"run": "r", "algorithm": {"name": "dp-oadam"}, "max_steps": max_steps})
-        self.returning = Returning(self, 1.0, config)
+        self.returning = Returning(self, after_s, config, NotFinite(rule, after_s))
 
     def expect_back(self, rank: int) -> None: ...
 
@@ -171,3 +174,33 @@ def test_a_meeting_that_has_been_called_is_held_before_the_run_ends(clock: Simpl
     arrive(world, 1)
     world.say(2, warmed=control_pb2.Warmed())
     assert world.back == [(2, 0, 8)]
+
+
+@pytest.mark.parametrize(
+    ("after_s", "rule", "starts"),
+    [
+        (None, "leave", []),
+        (None, "reset", [1.0] * RESETS),
+        (4.0, "reset", [4.0] * RESETS),
+        (4.0, "leave", [4.0] * RESETS),
+    ],
+)
+def test_a_node_whose_numbers_went_wrong_is_started_as_the_spec_says_and_not_without_end(
+    clock: SimpleNamespace, after_s: float | None, rule: OnNotFinite, starts: list[float]
+) -> None:
+    world, waited = World(None, after_s, rule), []
+    for _ in range(RESETS + 2):
+        world.lost[2] = "not finite"
+        world.returning.lose(2, not_finite=True)
+        lost_s, revived = clock.s, len(world.revived)
+        while clock.s < lost_s + 10 and len(world.revived) == revived:
+            world.returning.tick()
+            clock.s += 0.25
+        if len(world.revived) > revived:
+            waited.append(clock.s - 0.25 - lost_s)
+            world.returning._clear()  # it is back
+    assert waited == starts
+    world.returning.lose(2)  # killed this time
+    clock.s += 10
+    world.returning.tick()
+    assert (len(world.revived) > len(starts)) == (after_s is not None)

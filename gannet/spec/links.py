@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StrictStr, model_validator
 
 from gannet.fabrics.job import LinkChange
 from gannet.netem.links.fields import FATES
@@ -19,6 +19,7 @@ from gannet.netem.links.regions import (
     load_matrix,
     load_table,
     matrix_edges,
+    rate_edges,
     region_edges,
     tables_in,
 )
@@ -44,6 +45,17 @@ _TABLES = {"delays_ms": "delays", "round_trips_ms": "round_trips", "losses_perce
 def _cells(field: str) -> BeforeValidator:
     """The cells of a matrix given as such, or as the path of a file."""
     return BeforeValidator(lambda value: load_table(value, field) if isinstance(value, str) else value)
+
+
+def _in_the_spec(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(
+            "rates are written in the spec, as in [[null, 10Mbit], [2Mbit, null]]; no file of them is read"
+        )
+    return value
+
+
+Rates = Annotated[tuple[tuple[StrictStr | None, ...], ...] | None, BeforeValidator(_in_the_spec)]
 
 
 def _check_all_is_read(given: Mapping[str, Any]) -> None:
@@ -98,7 +110,8 @@ class LinksSpec(Settings):
 
     `regions`, or `delays_ms` (or `round_trips_ms`, which are halved) and `losses_percent` (by rank: sender's row,
     receiver's column; or `delays`, `round_trips` and `losses`, the paths of CSV or YAML files), give delay and loss
-    between each pair of nodes; rates stay the nodes', and `edges` take precedence.
+    between each pair of nodes, and `rates` (cells such as 10Mbit) a rate below those of its ends; `edges` take
+    precedence.
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
@@ -108,6 +121,7 @@ class LinksSpec(Settings):
     delays_ms: Annotated[Table | None, _cells("delays_ms")] = None
     round_trips_ms: Annotated[Table | None, _cells("round_trips_ms")] = None
     losses_percent: Annotated[Table | None, _cells("losses_percent")] = None
+    rates: Rates = None
     stack: Stack = Field(default_factory=Stack)
     schedule: tuple[ScheduledChange, ...] = ()
 
@@ -167,7 +181,8 @@ class LinksSpec(Settings):
     @property
     def state(self) -> LinkState:
         """The links at the beginning of a run."""
-        return LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.pairs).at_edges(self.edges)
+        state = LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.pairs)
+        return state.at_edges(rate_edges(self.rates or ())).at_edges(self.edges)
 
     def describe(self) -> str:
         """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow"."""
@@ -176,6 +191,8 @@ class LinksSpec(Settings):
             parts.append(f"{self.regions.matrix.name} regions {', '.join(dict.fromkeys(self.regions.nodes))}")
         elif self._delays is not None:
             parts.append("delays by pair")
+        if self.rates is not None:
+            parts.append("rates by pair")
         if self.schedule:
             parts.append("changing: " + ", ".join(entry.what for entry in self.schedule))
         return ", ".join(parts)
@@ -209,7 +226,7 @@ class LinksSpec(Settings):
             field, (rank, _) = looped[0]
             raise ValueError(f"links.{field}: {rank}>{rank} is no link: it goes from a node to itself")
         sizes = {"regions.nodes": self.regions and len(self.regions.nodes), "delays_ms": len(self.delays_ms or ())}
-        sizes["round_trips_ms"] = len(self.round_trips_ms or ())
+        sizes |= {name: len(getattr(self, name) or ()) for name in ("round_trips_ms", "rates")}
         for field, size in sizes.items():
             if size and size != world:
                 raise ValueError(f"links.{field}: is for {size} nodes, but the run has {world}")
@@ -217,6 +234,10 @@ class LinksSpec(Settings):
             _ = self.pairs
         except MatrixError as error:
             raise ValueError(f"links.delays_ms: {error}") from None
+        try:
+            rate_edges(self.rates or ())
+        except MatrixError as error:
+            raise ValueError(f"links.rates: {error}") from None
         if idle := overridden_field(self.profile, self.nodes, self.schedule, self.pairs.keys() | self.edges, world):
             raise ValueError(f"links.{idle}")
 

@@ -180,6 +180,33 @@ def node_edges(matrix: LinkMatrix) -> dict[Edge, LinkProfile]:
     return edges
 
 
+def rate_edges(rates: Sequence[Sequence[str | None]]) -> dict[Edge, LinkProfile]:
+    """The rates of the links between nodes that this matrix (by rank: sender's row, receiver's column) specifies.
+
+    Cells are rates with their unit, such as 10Mbit; an empty one, or "unlimited", leaves the link to its nodes.
+    Raises MatrixError.
+    """
+    size = len(rates)
+    check_size("rates", size)
+    edges: dict[Edge, LinkProfile] = {}
+    shared: dict[str, LinkProfile] = {}
+    for a, row in enumerate(rates):
+        if len(row) != size:
+            raise MatrixError(f"must be {size} × {size}: row {a} has {len(row)} cells")
+        for b, cell in enumerate(row):
+            if cell is None or cell == "unlimited" or (a == b and cell in ("", "0")):
+                continue
+            if a == b:
+                raise MatrixError(f"row {a}, column {b}: the cell of node {a} with itself must be empty")
+            try:
+                shared.setdefault(cell, LinkProfile.model_validate({"name": cell, "rate": cell}))
+            except ValidationError as error:
+                wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise MatrixError(f"row {a}, column {b}: {wrong}") from None
+            edges[a, b] = shared[cell]
+    return edges
+
+
 def region_edges(names: Sequence[str], matrix: str | Path | LinkMatrix = "aws") -> dict[Edge, LinkProfile]:
     """The links between nodes whose regions are `names[rank]`. Raises MatrixError for what the matrix lacks."""
     known = matrix if isinstance(matrix, LinkMatrix) else load_matrix(matrix)

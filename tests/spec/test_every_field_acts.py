@@ -136,3 +136,34 @@ def test_what_a_record_holds_is_the_same_links() -> None:
     again = LinksSpec.model_validate(links.model_dump(mode="json"))
     assert plans(links.model_dump(mode="json")) is not None
     assert again.over_time(WORLD, LAST_S) == links.over_time(WORLD, LAST_S)
+
+
+def test_a_matrix_of_rates_limits_its_links_and_nothing_else() -> None:
+    rates = [[None, "1Mbit", "unlimited"], ["2.5 Mbit/s", None, None], [None, "40Mbit", None]]
+    base = {"profile": {"rate": "20Mbit"}, "delays_ms": MATRIX}
+    found, plain = plans({**base, "rates": rates}), plans(base)
+    assert found is not None and plain is not None
+    nodes, before = found[0][1], plain[0][1]
+    address = [plan.address for plan in nodes]
+    limits = [{address.index(a): limit.rate_bps for a, limit in plan.limits.items()} for plan in nodes]
+    assert limits == [{1: 2_500_000}, {0: 1_000_000, 2: 40_000_000}, {}]
+    assert [plan.paths for plan in nodes] == [plan.paths for plan in before]
+    edge = plans({"profile": PLAIN, "rates": rates, "edges": {"0>1": {"rate": "unlimited"}}})
+    assert edge is not None and set(edge[0][1][1].limits) == {address[2]}
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"),
+    [
+        ([[None, "10"], [None, None]], r"links\.rates: row 0, column 1: '10' is not a rate: write 10Mbit"),
+        ([[None, "10MB"], [None, None]], r"links\.rates: row 0, column 1: '10MB' is not a rate"),
+        ([["1Mbit", None], [None, None]], r"links\.rates: row 0, column 0: the cell of node 0 with itself"),
+        ([[None, "1Mbit"], [None]], r"links\.rates: must be 2 × 2: row 1 has 1 cells"),
+        ([[None]], r"links\.rates: is for 1 nodes, but the run has 2"),
+        ([[None, 10_000_000], [None, None]], r"rates\.0\.1"),
+        ("rates.csv", r"rates are written in the spec, as in \[\[null, 10Mbit\]"),
+    ],
+)
+def test_mistakes_in_rates_are_told(rates: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LinksSpec.model_validate({"rates": rates}).over_time(2, LAST_S)

@@ -54,6 +54,24 @@ def test_shipped_profiles_load_and_name_their_source(name: str) -> None:
     assert profile.source
 
 
+# Of www/settings/connectivity.ini.sample: bwIn, bwOut (bit/s), latency (ms, a round trip); 3g-slow as it once was.
+CONNECTIVITY = {
+    "2g": (35_000, 32_000, 1300),
+    "3g-fast": (1_600_000, 768_000, 150),
+    "3g-slow": (780_000, 330_000, 200),
+    "cable": (5_000_000, 1_000_000, 28),
+    "dsl": (1_500_000, 384_000, 50),
+    "fiber": (20_000_000, 5_000_000, 4),
+}
+
+
+def test_profiles_of_webpagetest_are_those_of_its_file() -> None:
+    profiles = {name: load_profile(name) for name in list_profiles()}
+    named = {name: each for name, each in profiles.items() if "connectivity.ini" in each.source}
+    assert {n: (p.down_bps, p.up_bps, p.down_delay_ms + p.up_delay_ms) for n, p in named.items()} == CONNECTIVITY
+    assert "3G - Average" in profiles["3g-slow"].source and "until" in profiles["3g-slow"].source
+
+
 KBIT, MBIT, GBIT = 10**3, 10**6, 10**9
 # Name, rates down and up, one-way delays down and up (ms), jitter (ms), loss (%), and what no source gives.
 SOURCES = [

@@ -1,4 +1,8 @@
-"""`python -m gannet.node`: one worker. It joins the controller, which tells it everything else."""
+"""`python -m gannet.node`: one worker. It joins the controller, which tells it everything else.
+
+Its credential comes as the first line of standard input: arguments and the environment of a process can be read by
+other processes of its user.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +26,22 @@ log = logging.getLogger("gannet.node")
 
 def main() -> int:
     """Parse the place to live and live there."""
-    parser = argparse.ArgumentParser(prog="python -m gannet.node", description="One Gannet worker.")
+    parser = argparse.ArgumentParser(
+        prog="python -m gannet.node",
+        description="One Gannet worker. Its credential is read from standard input, as one line.",
+    )
     parser.add_argument("--controller", required=True, metavar="HOST:PORT", help="on the management network")
     parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve messages")
     parser.add_argument("--mesh-device", help="network device whose byte counter to report, e.g. mesh0")
     parser.add_argument("--metrics", default="127.0.0.1:0", metavar="HOST:PORT", help="Prometheus metrics")
-    parser.add_argument("--rank", type=int, default=-1, help="wanted rank; -1: any")
-    parser.add_argument("--host", default="", help="name of the container, where the controller ranks containers")
     parser.add_argument("--stay", action="store_true", help="join one run after the other until ended by a signal")
     a = parser.parse_args()
     if logs := os.environ.get("GANNET_LOGGING"):
         logging.config.dictConfig(json.loads(logs))
-    token = os.environ.get("GANNET_TOKEN", "")
-    place = Place(a.controller, a.mesh, a.metrics, token, a.rank, a.mesh_device, a.host)
+    credential = sys.stdin.readline().strip()
+    if not credential:
+        parser.error("no credential on standard input: the controller takes no node without one")
+    place = Place(a.controller, a.mesh, a.metrics, credential, a.mesh_device)
     return stay(place) if a.stay else live(place)
 
 

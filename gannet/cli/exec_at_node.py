@@ -28,7 +28,7 @@ def enter_and_run(controller: str | None, rank: int, command: Sequence[str], as_
     from gannet.fabrics.links.operator_client import NoController, find_controller
 
     try:
-        address = controller or find_controller(os.environ.get("GANNET_TOKEN", ""))
+        address = controller or find_controller()
         if address.startswith("unix:"):
             become(find_place(address, rank), command, os.environ, as_root)
         from gannet.fabrics.containers.exec import find_container, run_in

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -244,12 +243,16 @@ def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
 @contextmanager
 def _controller(address: str | None) -> Iterator[OperatorClient]:
     """A connection to the controller; an error on it becomes one message, and exit status 1 or 2."""
+    from gannet.fabrics.containers.operators_secret import operators_secret
+    from gannet.fabrics.credentials import CredentialError
     from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller
 
-    token = os.environ.get("GANNET_TOKEN", "")
     try:
-        with OperatorClient(address or find_controller(token), token) as client:
+        address = address or find_controller()
+        with OperatorClient(address, operators_secret(address)) as client:
             yield client
+    except CredentialError as error:
+        fail(str(error), 1)
     except NoController as error:
         fail(f"{error}\nstart a run (gannet run, docker compose up), or say where it is: --controller ADDRESS", 1)
     except Refused as error:

@@ -19,6 +19,7 @@ from rich.console import Console
 from gannet.experiment.compare import execute
 from gannet.experiment.folders import fresh_folder
 from gannet.fabrics.containers.fabric import ContainersFabric
+from gannet.fabrics.credentials import CredentialError, Credentials
 from gannet.ledger.lock import FolderBusy, held
 from gannet.spec.load import load_spec
 
@@ -39,6 +40,10 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
 
     `out`: the folder for the results; with a slash at its end, a new one named by spec and time is made in it.
     """
+    try:
+        credentials = Credentials.read()  # files of root
+    except CredentialError as error:
+        raise ServeError(f"{error}; compose/compose.yaml and docs/swarm.md make them") from None
     give_up_root(RESULTS)
     _beat()
     overrides = [line for line in environment.get("GANNET_SET", "").splitlines() if line.strip()]
@@ -47,11 +52,8 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
     load_spec(source, overrides)  # report mistakes before waiting for nodes
     from gannet.metrics.run_metrics import MetricsSink  # imports torch: after the spec is known to be good
 
-    token = environment.get("GANNET_TOKEN", "")
-    if not token.isascii():
-        raise ServeError("GANNET_TOKEN: plain ASCII characters only, or gRPC cannot carry it")
     with (
-        ContainersFabric(token, fabric) as containers,
+        ContainersFabric(credentials, fabric) as containers,
         closing(MetricsSink(quality=True)) as metrics,
         ExitStack() as stack,
     ):

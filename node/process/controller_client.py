@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError
 from gannet.node.wire import control_pb2, control_pb2_grpc
+from gannet.node.wire.metadata import CREDENTIAL
 
 SNAPSHOT_CHUNK_BYTES = 1 << 20
 MESSAGE_LIMIT_BYTES = 4 << 20
@@ -46,9 +47,12 @@ def until_reachable(address: str) -> None:
 
 
 class ControlLine:
-    """The Attend stream of one node, and its deposits of snapshots and checkpoints."""
+    """The Attend stream of one node, and its deposits of snapshots and checkpoints.
 
-    def __init__(self, controller: str, loop: asyncio.AbstractEventLoop) -> None:
+    `credential`: what the controller knows this node by.
+    """
+
+    def __init__(self, controller: str, credential: str, loop: asyncio.AbstractEventLoop) -> None:
         options = [
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
@@ -58,6 +62,7 @@ class ControlLine:
         ]
         self._loop = loop
         self.key = ""  # of this node's assignment
+        self._metadata = ((CREDENTIAL, credential),)
         self._channel = grpc.aio.insecure_channel(controller, options=options)
         self._stub = control_pb2_grpc.ControllerStub(self._channel)
         self._reports: asyncio.Queue[control_pb2.Report | None] = asyncio.Queue()
@@ -66,7 +71,7 @@ class ControlLine:
 
     async def orders(self) -> AsyncIterator[control_pb2.Order]:
         """Open the line and yield the controller's orders until it closes."""
-        call: Any = self._stub.Attend(self._outgoing(), wait_for_ready=True)
+        call: Any = self._stub.Attend(self._outgoing(), metadata=self._metadata, wait_for_ready=True)
         async for order in call:
             yield order
 
@@ -100,7 +105,8 @@ class ControlLine:
         Raises CheckpointError if the length differs.
         """
         data = bytearray()
-        call: Any = self._stub.Restore(control_pb2.RestoreRequest(key=self.key, rank=rank, start=start))
+        request = control_pb2.RestoreRequest(key=self.key, rank=rank, start=start)
+        call: Any = self._stub.Restore(request, metadata=self._metadata)
         async for chunk in call:
             data += chunk.data
         if len(data) != size:
@@ -126,7 +132,7 @@ class ControlLine:
                 yield control_pb2.SnapshotChunk(data=bytes(payload[start : start + SNAPSHOT_CHUNK_BYTES]))
 
         async with self._one_at_a_time:
-            receipt = await self._stub.Deposit(chunks(), wait_for_ready=True)
+            receipt = await self._stub.Deposit(chunks(), metadata=self._metadata, wait_for_ready=True)
         if not receipt.accepted:
             what = "checkpoint" if header.checkpoint else "snapshot"
             failed = control_pb2.Failed(reason=f"{what} refused: {receipt.detail}", step=header.step)

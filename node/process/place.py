@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gannet.node.wire import control_pb2
 
@@ -12,23 +12,15 @@ from gannet.node.wire import control_pb2
 class Place:
     """Where a node lives: the controller it joins (host:port or unix:/path), the addresses it serves on (host:port).
 
-    `host` names its container to a controller that gives ranks to containers.
+    `credential`: what the controller knows this node, and so its rank, by.
     """
 
     controller: str
     mesh: str
     metrics: str
-    token: str
-    wanted_rank: int = -1
+    credential: str = field(repr=False)
     mesh_device: str | None = None
-    host: str = ""
 
     def hello(self, certificate_request: bytes) -> control_pb2.Hello:
         """The first message to the controller."""
-        return control_pb2.Hello(
-            token=self.token,
-            wanted_rank=self.wanted_rank,
-            pid=os.getpid(),
-            host=self.host,
-            certificate_request=certificate_request,
-        )
+        return control_pb2.Hello(pid=os.getpid(), certificate_request=certificate_request)

@@ -15,22 +15,20 @@ class AgentWord(_message.Message):
     def __init__(self, hello: _Optional[_Union[AgentHello, _Mapping]] = ..., answer: _Optional[_Union[AgentAnswer, _Mapping]] = ...) -> None: ...
 
 class AgentHello(_message.Message):
-    __slots__ = ("token", "host", "mesh_device", "mesh_address", "boot_id", "engines", "complaint")
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("host", "mesh_device", "mesh_address", "boot_id", "engines", "complaint")
     HOST_FIELD_NUMBER: _ClassVar[int]
     MESH_DEVICE_FIELD_NUMBER: _ClassVar[int]
     MESH_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
     COMPLAINT_FIELD_NUMBER: _ClassVar[int]
-    token: str
     host: str
     mesh_device: str
     mesh_address: str
     boot_id: str
     engines: str
     complaint: str
-    def __init__(self, token: _Optional[str] = ..., host: _Optional[str] = ..., mesh_device: _Optional[str] = ..., mesh_address: _Optional[str] = ..., boot_id: _Optional[str] = ..., engines: _Optional[str] = ..., complaint: _Optional[str] = ...) -> None: ...
+    def __init__(self, host: _Optional[str] = ..., mesh_device: _Optional[str] = ..., mesh_address: _Optional[str] = ..., boot_id: _Optional[str] = ..., engines: _Optional[str] = ..., complaint: _Optional[str] = ...) -> None: ...
 
 class AgentOrder(_message.Message):
     __slots__ = ("json",)
@@ -75,18 +73,12 @@ class Report(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("token", "wanted_rank", "pid", "host", "certificate_request")
-    TOKEN_FIELD_NUMBER: _ClassVar[int]
-    WANTED_RANK_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("pid", "certificate_request")
     PID_FIELD_NUMBER: _ClassVar[int]
-    HOST_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
-    token: str
-    wanted_rank: int
     pid: int
-    host: str
     certificate_request: bytes
-    def __init__(self, token: _Optional[str] = ..., wanted_rank: _Optional[int] = ..., pid: _Optional[int] = ..., host: _Optional[str] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, pid: _Optional[int] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("mesh_address", "metrics_address", "setup_s", "parameters", "name")

@@ -15,6 +15,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from gannet.fabrics.credentials import ROLES
 from tests.support.docker import compose_plugin
 from tests.support.images import FILE, ROOT
 
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.real("containers")
 
 GPU = ROOT / "compose" / "compose.gpu.yaml"
 PRIVILEGES = {
+    "credentials": set(),
     "controller": {"SETUID", "SETGID"},
     "node": {"NET_ADMIN", "SYS_NICE", "SETUID", "SETGID", "SETPCAP", "KILL"},
     "prometheus": set(),
@@ -81,22 +83,41 @@ def test_privileges_are_the_least(services: dict[str, dict[str, Any]], name: str
     assert set(service.get("cap_add", [])) == PRIVILEGES[name]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
-    assert not {"privileged", "pid", "ipc", "network_mode", "devices", "userns_mode"} & set(service)
+    assert not {"privileged", "pid", "ipc", "devices", "userns_mode"} & set(service)
+    assert service.get("network_mode") == ("none" if name == "credentials" else None)
     assert int(service["mem_limit"]) > 0
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     for volume in service.get("volumes", []):
         assert "docker" not in volume["source"].removeprefix(str(ROOT)) and "sock" not in volume["source"]
-        assert volume.get("read_only") is True or volume["target"] in ("/runs", "/prometheus")
+        written = volume["target"] in ("/runs", "/prometheus") or name == "credentials"
+        assert volume.get("read_only") is True or written
 
 
 def test_only_nodes_are_on_the_shaped_network(services: dict[str, dict[str, Any]]) -> None:
-    attached = {name: set(service["networks"]) for name, service in services.items()}
+    attached = {name: set(s["networks"]) for name, s in services.items() if "network_mode" not in s}
     assert attached == {"controller": {"mgmt"}, "node": {"mesh", "mgmt"}, "prometheus": {"mgmt"}, "grafana": {"mgmt"}}
     networks = config()["networks"]
     assert networks["mesh"]["internal"] is True
     for name in ("mesh", "mgmt"):
         (subnet,) = networks[name]["ipam"]["config"]
         assert services["node"]["environment"][f"GANNET_{name.upper()}_SUBNET"] == subnet["subnet"]
+
+
+def test_a_service_mounts_the_secrets_of_its_calls_only(services: dict[str, dict[str, Any]]) -> None:
+    """Each in a volume of its own, which the service that makes them has filled before any other container starts."""
+    mounted = {
+        name: {
+            v["target"].rpartition("/")[2]: v["source"] for v in service.get("volumes", []) if "secret" in v["source"]
+        }
+        for name, service in services.items()
+    }
+    every = {role: f"{role}-secret" for role in ROLES}
+    of_node = {role: every[role] for role in ("trainer", "agent")}
+    assert mounted == {"credentials": every, "controller": every, "node": of_node, "prometheus": {}, "grafana": {}}
+    for name in ("controller", "node"):
+        assert services[name]["depends_on"]["credentials"]["condition"] == "service_completed_successfully"
+    settings = [text for service in services.values() for text in service.get("environment", {})]
+    assert not [name for name in settings if "TOKEN" in name or "SECRET" in name]
 
 
 def test_nodes_come_back_and_a_controller_ends(services: dict[str, dict[str, Any]]) -> None:
@@ -107,7 +128,7 @@ def test_nodes_come_back_and_a_controller_ends(services: dict[str, dict[str, Any
 def test_settings_of_the_environment_arrive() -> None:
     chosen = {
         "GANNET_NODES": "6", "GANNET_NODE_MEMORY": "1g", "GANNET_NODE_CPUS": "0.5", "GANNET_SPEC": "specs/mine.yaml",
-        "GANNET_PORT": "1", "GANNET_PROMETHEUS_PORT": "2", "GANNET_GRAFANA_PORT": "3", "GANNET_TOKEN": "secret",
+        "GANNET_PORT": "1", "GANNET_PROMETHEUS_PORT": "2", "GANNET_GRAFANA_PORT": "3",
         "GANNET_MESH_SUBNET": "10.9.0.0/24", "GANNET_RUNS": "/elsewhere", "TORCH_INDEX": "", "GANNET_CA": "/ca.pem",
         "GANNET_LOG": "debug,json",
     }  # fmt: skip
@@ -118,7 +139,6 @@ def test_settings_of_the_environment_arrive() -> None:
     assert controller["environment"]["GANNET_NODES"] == "6"
     assert "specs/mine.yaml" in controller["command"]
     assert [services[s]["ports"][0]["published"] for s in ("controller", "prometheus", "grafana")] == ["1", "2", "3"]
-    assert controller["environment"]["GANNET_TOKEN"] == node["environment"]["GANNET_TOKEN"] == "secret"
     assert node["environment"]["GANNET_MESH_SUBNET"] == "10.9.0.0/24"
     assert controller["environment"]["GANNET_LOG"] == node["environment"]["GANNET_LOG"] == "debug,json"
     assert "/elsewhere" in [volume["source"] for volume in controller["volumes"]]

@@ -76,7 +76,7 @@ class ComposeCluster:
         self.port, self.prometheus_port, grafana = free_ports(3)
         self.settings = {
             "GANNET_IMAGE": image, "GANNET_RUNS": str(self.runs), "GANNET_SPECS": str(specs),
-            "GANNET_SPEC": "specs/spec.yaml", "GANNET_NODES": "", "GANNET_TOKEN": "sesame",
+            "GANNET_SPEC": "specs/spec.yaml", "GANNET_NODES": "",
             "GANNET_PORT": self.port, "GANNET_PROMETHEUS_PORT": self.prometheus_port, "GANNET_GRAFANA_PORT": grafana,
             "GANNET_MESH_SUBNET": "10.231.0.0/24", "GANNET_MGMT_SUBNET": "10.232.0.0/24",
         }  # fmt: skip

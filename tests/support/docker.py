@@ -39,14 +39,18 @@ class Engine:
     data_root: Path
     private: bool
 
-    def run(self, *argv: str, timeout_s: float = 120.0, **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run a command with this engine in its environment, which `changes` go over."""
+    def run(
+        self, *argv: str, timeout_s: float = 120.0, given: str | None = None, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command with this engine in its environment, which `changes` go over, and `given` as its input."""
         environment = {**self.environment, **changes}
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run(
+            argv, env=environment, input=given, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
 
-    def docker(self, *arguments: str, timeout_s: float = 120.0, **changes: str) -> str:
+    def docker(self, *arguments: str, timeout_s: float = 120.0, given: str | None = None, **changes: str) -> str:
         """Standard output of a docker command, stripped. Raises DockerError with what it said."""
-        done = self.run("docker", *arguments, timeout_s=timeout_s, **changes)
+        done = self.run("docker", *arguments, timeout_s=timeout_s, given=given, **changes)
         if done.returncode:
             raise DockerError(f"docker {' '.join(arguments)}: {(done.stderr + done.stdout).strip()[-4000:]}")
         return done.stdout.strip()

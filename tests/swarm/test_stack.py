@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from gannet.fabrics.credentials import ROLES
+
 pytestmark = pytest.mark.real("containers")
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +59,21 @@ def test_nodes_and_controller_are_told_the_same(stack: dict[str, Any], compose: 
     assert subnets == {name: network["ipam"]["config"] for name, network in compose["networks"].items()}
     assert stack["networks"]["mesh"]["internal"] is True
     assert all("encrypted" not in network.get("driver_opts", {}) for network in stack["networks"].values())
+
+
+def test_services_have_the_secrets_that_they_have_in_compose(stack: dict[str, Any], compose: dict[str, Any]) -> None:
+    """Files of root, of secrets that are made before the stack is."""
+    for name in ("controller", "node", "prometheus", "grafana"):
+        placed = {secret["target"]: secret for secret in stack["services"][name].get("secrets", [])}
+        assert {(each["source"], target) for target, each in placed.items()} == {
+            (volume["source"].removesuffix("-secret"), f"{volume['target']}/token")
+            for volume in compose["services"][name].get("volumes", [])
+            if volume["target"].startswith("/credentials/")
+        }
+        assert all(each["mode"] == 0o400 and not {"uid", "gid"} & each.keys() for each in placed.values())
+    assert stack["secrets"] == {
+        role: {"external": True, "name": f"${{GANNET_SECRETS:-gannet}}-{role}"} for role in ROLES
+    }
 
 
 def test_every_file_of_prometheus_and_grafana_travels_as_a_config(stack: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from gannet.fabrics.containers.swarm import FILE as STACK
 from gannet.fabrics.containers.swarm import run_swarm
+from gannet.fabrics.credentials import ROLES
 from tests.support import docker
 from tests.support.gannet import start
 from tests.support.images import BuiltImage
@@ -47,7 +48,10 @@ def has_steps(ledger: Path) -> bool:
 def remains(swarm: TwoEngines) -> dict[str, list[str]]:
     """What a stack could leave behind."""
     of_stacks = ("--filter", "label=com.docker.stack.namespace")
-    found = {kind: swarm.a.docker(kind, "ls", "-q", *of_stacks).split() for kind in ("service", "network", "config")}
+    found = {
+        kind: swarm.a.docker(kind, "ls", "-q", *of_stacks).split()
+        for kind in ("service", "network", "config", "secret")
+    }
     found |= {engine.name: engine.containers() for engine in (swarm.a, swarm.b)}
     found |= {f"volumes of {e.name}": e.docker("volume", "ls", "-q", *of_stacks).split() for e in (swarm.a, swarm.b)}
     return {what: names for what, names in found.items() if names}
@@ -206,9 +210,12 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
     a = manager.a
     settings = {
         "GANNET_IMAGE": a.docker("image", "inspect", "-f", "{{.Id}}", os.environ["GANNET_IMAGE"]),
-        "GANNET_NODES": "2", "GANNET_RUNS": str(tmp_path), "GANNET_TOKEN": "sesame",
+        "GANNET_NODES": "2", "GANNET_RUNS": str(tmp_path), "GANNET_SECRETS": "hand",
         "GANNET_SET": "stop.seconds=600\ntask.width=8",
     }  # fmt: skip
+    for role in ROLES:  # as in docs/swarm.md
+        make = f"openssl rand -hex 32 | docker secret create hand-{role} -"
+        subprocess.run(["sh", "-c", make], env=a.environment(), check=True, capture_output=True)
     deploy = ["docker", "stack", "deploy", "--resolve-image", "never", "-c", str(STACK), "hand"]
     subprocess.run(deploy, env={**a.environment(), **settings}, check=True, capture_output=True)
     on_the_manager = ["nsenter", f"--net=/run/netns/{a.namespace}"]
@@ -218,9 +225,16 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         place = f'{{{{(index .Containers "{container}").IPv4Address}}}}'
         return a.docker("network", "inspect", "docker_gwbridge", "-f", place).split("/")[0]
 
-    def gannet(token: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def secret() -> Path:
+        (container,) = a.docker("ps", "-q", "--filter", "name=hand_controller").split()
+        file = tmp_path.parent / "secret"
+        file.write_text(a.docker("exec", container, "cat", "/credentials/operator/token"))
+        return file
+
+    def gannet(token: Path, *words: str) -> subprocess.CompletedProcess[str]:
         argv = [*on_the_manager, sys.executable, "-m", "gannet", "net", *words]
-        environment = {**os.environ, "GANNET_TOKEN": token, "GANNET_OPERATOR": f"{address('controller')}:7001"}
+        place = {"GANNET_TOKEN_FILE": str(token), "GANNET_OPERATOR": f"{address('controller')}:7001"}
+        environment = {**os.environ, **place}
         return subprocess.run(argv, env=environment, capture_output=True, text=True)
 
     def scraped() -> list[str]:
@@ -235,11 +249,12 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         # A node's metrics answer while it takes part in a run.
         wait_until("Prometheus scrapes both machines", lambda: scraped() == ["controller", "node", "node"], 180)
         # They also answer while links are certified, when nothing may change them.
-        wait_until("the run trains", lambda: gannet("sesame", "show").returncode == 0, 180)
-        applied = gannet("sesame", "apply", "3g-fast")
+        wait_until("the run trains", lambda: gannet(secret(), "show").returncode == 0, 180)
+        applied = gannet(secret(), "apply", "3g-fast")
         assert applied.returncode == 0 and applied.stdout.count("applied") == 2, applied.stderr
-        refused = gannet("guess", "apply", "dsl")
-        assert refused.returncode == 1 and "GANNET_TOKEN" in refused.stderr
+        (tmp_path.parent / "guess").write_text("a-guess-of-the-secret")
+        refused = gannet(tmp_path.parent / "guess", "apply", "dsl")
+        assert refused.returncode == 1 and "not the operators' credential" in refused.stderr.replace("\n", " ")
         for engine in (manager.a, manager.b):
             (node,) = node_containers(engine)
             assert "rate 768Kbit" in rate_limits(engine, node)
@@ -247,6 +262,7 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         a.docker("stack", "rm", "hand")
         wait_until("containers have ended", lambda: not a.containers() + manager.b.containers(), 180)
         a.docker("volume", "rm", "hand_prometheus")
+        a.docker("secret", "rm", *(f"hand-{role}" for role in ROLES))
     (folder,) = tmp_path.glob("cluster-*")
     assert (folder / "report.html").exists()  # the controller was given the time for it
 

@@ -85,7 +85,6 @@ def settings_for(folder: Path, nodes: int) -> dict[str, str]:
         "GANNET_SET": "",
         "GANNET_RUNS": str(folder),
         "GANNET_NODES": str(nodes),
-        "GANNET_TOKEN": secrets.token_hex(16),
         # Separate networks, so that several clusters can run at once.
         **free_subnets(),
     }

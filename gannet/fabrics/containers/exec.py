@@ -76,6 +76,15 @@ def find_container(port: int | None, rank: int) -> ContainerPlace:
     return ContainerPlace(rank, nodes[rank][1], tuple(str(address) for address, _ in nodes))
 
 
+def controller_at(port: int) -> str | None:
+    """The container that serves a cluster's operator API on this port of the machine; None: no container does."""
+    for described in _running():
+        labels: dict[str, str] = described["Config"].get("Labels") or {}
+        if labels.get(_COMPOSE_SERVICE) == "controller" and port in _published(described):
+            return str(described["Id"])
+    return None
+
+
 def run_in(place: ContainerPlace, command: Sequence[str]) -> int:
     """Run `command` in a node's container, with this process's standard streams; returns its exit status.
 

@@ -15,6 +15,7 @@ from typing import Any
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers import LOGS, SCALE
 from gannet.fabrics.containers.membership import Membership, RemoteAgent
+from gannet.fabrics.credentials import Credentials
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.session.controller import Controller
@@ -37,10 +38,10 @@ class Endpoints:
 class ContainersFabric:
     """Runs jobs one after the other over the containers that have joined. Use as a context manager."""
 
-    def __init__(self, token: str, fabric: str = "compose", endpoints: Endpoints | None = None) -> None:
-        self.membership = Membership(token)
-        self._token, self._fabric, self._endpoints = token, fabric, endpoints or Endpoints()
-        self._operator = Operator(token)
+    def __init__(self, credentials: Credentials, fabric: str = "compose", endpoints: Endpoints | None = None) -> None:
+        self.membership = Membership(credentials.agent)
+        self._trainers, self._fabric, self._endpoints = credentials.trainer, fabric, endpoints or Endpoints()
+        self._operator = Operator(credentials.operator)
 
     def __enter__(self) -> ContainersFabric:
         self.membership.start(self._endpoints.agents)
@@ -53,7 +54,7 @@ class ContainersFabric:
 
     def __call__(self, job: Job, sink: Sink) -> Outcome:
         """Run one job to its end, whatever that is; only programming errors are raised."""
-        node_host = _ContainerHost(self.membership, self._token, self._endpoints.control, self._fabric)
+        node_host = _ContainerHost(self.membership, self._trainers, self._endpoints.control, self._fabric)
         try:
             engine = node_host.gather(job, sink)
         except Failed as failure:
@@ -70,8 +71,8 @@ class ContainersFabric:
 class _ContainerHost:
     """A NodeHost of containers that were started elsewhere."""
 
-    def __init__(self, membership: Membership, token: str, serve_at: str, fabric: str) -> None:
-        self._membership, self._token, self.serve_at = membership, token, serve_at
+    def __init__(self, membership: Membership, secret: str, serve_at: str, fabric: str) -> None:
+        self._membership, self._secret, self.serve_at = membership, secret, serve_at
         self._scale = SCALE[fabric]
         self._members: list[RemoteAgent] = []
         self.agents: list[LinkAgent] = []
@@ -110,7 +111,7 @@ class _ContainerHost:
     def controller(self, job: Job) -> Controller:
         """See NodeHost: ranks belong to containers."""
         hosts = [member.hello.host for member in self._members]
-        return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token, hosts)
+        return Controller(job.config.run, job.config.model_dump_json(), self._secret, hosts)
 
     def populate(self, address: str, sink: Sink) -> None:
         """See NodeHost: the nodes are waiting for the controller already."""

@@ -6,7 +6,10 @@ its JSON lines on to the controller over the management network; and it starts t
 user without a single capability. Then it gives up its own capabilities, except those needed to end the children. Both
 live as long as the container; when one of them ends, so does the container, and its restart policy decides.
 
-All its settings come from the environment, see compose/compose.yaml.
+It reads the secrets of both, which are files of root. The training process gets a credential that is good for this
+container's name only (gannet.fabrics.credentials), the link agent itself none: its connection is this process's.
+
+All other settings come from the environment, see compose/compose.yaml.
 """
 
 from __future__ import annotations
@@ -33,11 +36,15 @@ import psutil
 from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers.capabilities import CAP_KILL, keep_only
+from gannet.fabrics.containers.hello import MOST_COMPLAINT
 from gannet.fabrics.containers.management import keep_to_the_controller
+from gannet.fabrics.credentials import CredentialError, node_credential, read_secret, secret_file
+from gannet.fabrics.job import LinkAgent
 from gannet.netem.agent.client import AgentClient, AgentError, launch
 from gannet.netem.preflight import engines_here
 from gannet.node.process.controller_client import KEEPALIVE, until_reachable
 from gannet.node.wire import control_pb2, control_pb2_grpc
+from gannet.node.wire.metadata import CREDENTIAL
 
 log = logging.getLogger("gannet.fabrics.containers.node_container")
 
@@ -70,8 +77,10 @@ def interface_in(subnet: str) -> tuple[str, str]:
 class Relay:
     """Relays between the agent's pipe and the connection to the controller, which it reopens whenever it breaks."""
 
-    def __init__(self, agent: AgentClient, hello: control_pb2.AgentHello, controller: str) -> None:
+    def __init__(self, agent: LinkAgent, hello: control_pb2.AgentHello, secret: str, controller: str) -> None:
         self._agent, self._hello, self._controller = agent, hello, controller
+        self._metadata = ((CREDENTIAL, secret),)
+        self._told = ""
         # A probe takes seconds. Neither a change of links nor other peers' probes, which may have to run at the same
         # time (gannet.netem.measure.probe_plan.fans), must wait for it: the agent answers out of order.
         self._pool = ThreadPoolExecutor(128, "agent")
@@ -83,8 +92,13 @@ class Relay:
                 self._serve()
                 log.info("the controller closed the link agent's connection")
             except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
-                    log.warning("the controller: %s (%s)", error.details(), error.code().name)
+                told = f"{error.details()} ({error.code().name})"
+                if (
+                    error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+                    and told != self._told
+                ):
+                    self._told = told  # it is refused again every second
+                    log.warning("the controller: %s", told)
             # Links outlive a controller, so that a run's last messages are still shaped; the next run replaces them.
             time.sleep(1.0)
 
@@ -97,7 +111,7 @@ class Relay:
             stub = control_pb2_grpc.MembershipStub(channel)
             outgoing: Iterator[control_pb2.AgentWord] = iter(words.get, None)
             try:
-                for order in stub.Serve(outgoing, wait_for_ready=True):
+                for order in stub.Serve(outgoing, metadata=self._metadata, wait_for_ready=True):
                     self._pool.submit(self._answer, json.loads(order.json), words)
             finally:
                 words.put(None)
@@ -105,16 +119,19 @@ class Relay:
     def _answer(self, order: dict[str, Any], words: queue.SimpleQueue[control_pb2.AgentWord | None]) -> None:
         number, op, timeout_s = order.pop("id"), order.pop("op"), order.pop("timeout_s", 30.0)
         try:
-            answer = {"id": number, "ok": self._agent.request(op, timeout_s=timeout_s, **order)}
+            found = {} if op == "ping" else self._agent.request(op, timeout_s=timeout_s, **order)
+            answer = {"id": number, "ok": found}
         except AgentError as error:
             answer = {"id": number, "error": str(error)}
         words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=json.dumps(answer))))
 
 
-def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller: str) -> subprocess.Popen[bytes]:
+def start_trainer(
+    credential: str, mesh: str, mesh_device: str, mgmt: str, controller: str
+) -> subprocess.Popen[bytes]:
     """Start the training process as an ordinary user, without capabilities and without a way to gain any."""
     argv = [
-        *_PRIVILEGES_DROPPED, sys.executable, "-P", "-m", "gannet.node", "--stay", "--host", host,
+        *_PRIVILEGES_DROPPED, sys.executable, "-P", "-m", "gannet.node", "--stay",
         "--controller", f"{controller}:{layout.CONTROL_PORT}", "--mesh", f"{mesh}:{layout.MESH_PORT}",
         "--mesh-device", mesh_device, "--metrics", f"{mgmt}:{layout.METRICS_PORT}",
     ]  # fmt: skip
@@ -122,7 +139,11 @@ def start_trainer(host: str, mesh: str, mesh_device: str, mgmt: str, controller:
     environment["MALLOC_TRIM_THRESHOLD_"] = str(
         10**9
     )  # as in gannet.fabrics.namespaces.fork_client: keep a step's memory
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)
+    trainer = subprocess.Popen(argv, stdin=subprocess.PIPE, env=environment)
+    assert trainer.stdin is not None
+    trainer.stdin.write(f"{credential}\n".encode())  # far less than a pipe holds
+    trainer.stdin.close()
+    return trainer
 
 
 def _needed(name: str) -> str:
@@ -145,7 +166,8 @@ def main() -> int:
         device, mesh = interface_in(mesh_subnet)
         mgmt_subnet = _needed("GANNET_MGMT_SUBNET")
         mgmt_device, mgmt = interface_in(mgmt_subnet)
-    except (MemberError, ValueError, OSError) as error:
+        of_trainers, of_agents = (read_secret(secret_file(role)) for role in ("trainer", "agent"))
+    except (MemberError, CredentialError, ValueError, OSError) as error:
         log.error("%s", error)
         return 2
     host = socket.gethostname()
@@ -158,15 +180,16 @@ def main() -> int:
         log.warning("programs in this node can reach other nodes by %s, which is not shaped: %s", mgmt_device, wrong)
     os.environ |= logs.for_child("info")
     agent_process = launch(_LINKS_ONLY, f"link agent of {host}")
-    trainer = start_trainer(host, mesh, device, mgmt, controller)
+    trainer = start_trainer(node_credential(of_trainers, host), mesh, device, mgmt, controller)
     keep_only(CAP_KILL)  # while this is the only thread
     agent = AgentClient(agent_process)
     hello = control_pb2.AgentHello(
-        token=os.environ.get("GANNET_TOKEN", ""), host=host, mesh_device=device, mesh_address=mesh,
+        host=host, mesh_device=device, mesh_address=mesh,
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        engines=",".join(working), complaint=complaint,
+        engines=",".join(working), complaint=complaint[:MOST_COMPLAINT],
     )  # fmt: skip
-    threading.Thread(target=Relay(agent, hello, f"{controller}:{layout.AGENTS_PORT}").run, daemon=True).start()
+    relay = Relay(agent, hello, of_agents, f"{controller}:{layout.AGENTS_PORT}")
+    threading.Thread(target=relay.run, daemon=True).start()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

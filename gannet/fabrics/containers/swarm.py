@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gannet.fabrics.containers.compose import ORDER, settings_for
+from gannet.fabrics.credentials import ROLES, fresh_secret
 from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 
 FILE = Path(__file__).parents[3] / "compose" / "stack.yaml"
@@ -37,16 +38,18 @@ class _Docker:
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
 
-    def try_(self, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def try_(self, *words: str, timeout_s: float = 60.0, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run it, with `given` as standard input."""
+        argv = ["docker", *words]
         try:
             return subprocess.run(
-                ["docker", *words], env=self.environment, capture_output=True, text=True, timeout=timeout_s
+                argv, env=self.environment, input=given, capture_output=True, text=True, timeout=timeout_s
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"`docker {' '.join(words[:2])}` has not answered for {timeout_s:.0f} s") from None
 
-    def __call__(self, *words: str, timeout_s: float = 60.0) -> str:
-        done = self.try_(*words, timeout_s=timeout_s)
+    def __call__(self, *words: str, timeout_s: float = 60.0, given: str = "") -> str:
+        done = self.try_(*words, timeout_s=timeout_s, given=given)
         if done.returncode:
             said = done.stderr.strip() or done.stdout.strip()
             raise RuntimeError(f"`docker {' '.join(words[:2])}` failed: {said[-2000:]}")
@@ -68,6 +71,7 @@ def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], Non
     docker.environment |= {
         **settings_for(folder, nodes),
         "GANNET_IMAGE": image,
+        "GANNET_SECRETS": stack,
         "GANNET_PLACEMENT": f"node.id == {here}",
         "GANNET_DASHBOARDS": "0",
     }
@@ -76,6 +80,7 @@ def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], Non
     try:
         with terminated_as_interrupted():
             order.write_text(spec_text, encoding="utf-8")
+            _make_secrets(docker, stack)
             docker("stack", "deploy", "--resolve-image", "never", "--with-registry-auth", "-c", str(FILE), stack)
             container = _controller(docker, stack)
             name = docker("inspect", "-f", "{{.Name}}", container).lstrip("/")
@@ -90,6 +95,13 @@ def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], Non
             _keep_logs(docker, stack, folder)
             remove(docker, stack, say)
             order.unlink(missing_ok=True)
+
+
+def _make_secrets(docker: _Docker, stack: str) -> None:
+    """New secrets of the swarm, which are removed with the stack: one for each role, by standard input."""
+    for role in ROLES:
+        words = ("secret", "create", "--label", f"com.docker.stack.namespace={stack}", f"{stack}-{role}", "-")
+        docker(*words, given=fresh_secret())
 
 
 def _image() -> str:
@@ -263,6 +275,6 @@ def _left(docker: _Docker, stack: str) -> str:
     of_stack = ("-q", "--filter", f"label=com.docker.stack.namespace={stack}")
     # Asking for a stack's tasks is an error once it has none.
     there = {"tasks": "\n".join(task.name for task in _tasks(docker, stack))}
-    there |= {f"{kind}s": docker(kind, "ls", *of_stack) for kind in ("service", "network", "config")}
+    there |= {f"{kind}s": docker(kind, "ls", *of_stack) for kind in ("service", "network", "config", "secret")}
     there["containers"] = docker("ps", "-a", *of_stack)
     return ", ".join(kind for kind, names in there.items() if names)

@@ -13,9 +13,9 @@ from typing import Any
 
 import grpc
 
-from gannet.fabrics import addresses as layout
 from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
-from gannet.fabrics.links.operator_server import TOKEN_KEY, live_folder
+from gannet.fabrics.links.operator_server import live_folder
+from gannet.node.wire.metadata import CREDENTIAL
 
 # An agent that hangs is given up after some ten seconds, once to apply and once to read back.
 _CHANGE_S, _SHOW_S, _VERIFY_S = 60.0, 30.0, 600.0
@@ -36,15 +36,18 @@ class Refused(RuntimeError):
 
 
 class OperatorClient:
-    """A connection to one controller. Its methods raise NoController and Refused."""
+    """A connection to one controller. Its methods raise NoController and Refused.
 
-    def __init__(self, address: str, token: str = "") -> None:
+    `secret`: the operators' of a cluster of containers; a local socket asks for none.
+    """
+
+    def __init__(self, address: str, secret: str = "") -> None:
         self.address = address
         # No proxy, which is for remote hosts; and a socket's path is not a valid HTTP/2 authority.
         options = [("grpc.enable_http_proxy", 0), ("grpc.default_authority", "gannet")]
         self._channel = grpc.insecure_channel(address, options)
         self._stub = operator_pb2_grpc.OperatorStub(self._channel)
-        self._metadata = ((TOKEN_KEY, token),) if token else ()
+        self._metadata = ((CREDENTIAL, secret),) if secret else ()
 
     def __enter__(self) -> OperatorClient:
         return self
@@ -120,26 +123,26 @@ def local_sockets() -> list[str]:
     return found
 
 
-def find_controller(token: str = "", environment: Mapping[str, str] = os.environ) -> str:
+def find_controller(environment: Mapping[str, str] = os.environ) -> str:
     """The address of the controller to use where none is given.
 
-    $GANNET_OPERATOR; else, in a node's container, the host in $GANNET_CONTROLLER; else the one live run of this
-    machine; else 127.0.0.1:${GANNET_PORT:-7701}, where the cluster of compose.yaml publishes its operator API. Raises
-    NoController where several runs are live.
+    $GANNET_OPERATOR; else the one live run of this machine; else 127.0.0.1:${GANNET_PORT:-7701}, where the cluster of
+    compose.yaml publishes its operator API. Raises NoController where several runs are live, and in a node's
+    container, from which no operator's call is taken.
     """
     if address := environment.get("GANNET_OPERATOR"):
         return address
-    if control := environment.get("GANNET_CONTROLLER"):
-        return f"{control.rpartition(':')[0] or control}:{layout.OPERATOR_PORT}"
+    if environment.get("GANNET_CONTROLLER"):
+        raise NoController("a node's container cannot operate the links: run this in the controller's container")
     local = local_sockets()
     if len(local) > 1:
-        runs = "".join(f"\n  --controller {address}   {_name(address, token)}" for address in local)
+        runs = "".join(f"\n  --controller {address}   {_name(address)}" for address in local)
         raise NoController(f"{len(local)} runs are live: say which one is meant{runs}")
     return local[0] if local else f"127.0.0.1:{environment.get('GANNET_PORT') or _COMPOSE_PORT}"
 
 
-def _name(address: str, token: str) -> str:
-    with OperatorClient(address, token) as client:
+def _name(address: str) -> str:
+    with OperatorClient(address) as client:
         try:
             return client.show().run
         except (NoController, Refused) as error:

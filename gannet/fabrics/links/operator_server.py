@@ -5,7 +5,6 @@ It lives as long as a fabric. Runs are attached to it and detached, and between 
 
 from __future__ import annotations
 
-import hmac
 import json
 import secrets
 import tempfile
@@ -22,6 +21,7 @@ import grpc
 from pydantic import ValidationError
 
 from gannet.fabrics import sandbox_registry as registry
+from gannet.fabrics.credentials import gate
 from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
 from gannet.fabrics.links.agent_pool import Acknowledgement
 from gannet.fabrics.links.live_links import LiveLinks
@@ -33,7 +33,11 @@ from gannet.netem.links.schedule import places, replay_now
 from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace_csv import parse_csv
 
-TOKEN_KEY = "gannet-token"
+_REFUSAL = (
+    "this is not the operators' credential of this cluster: run gannet net in the controller's container, or name a "
+    "file that has it by GANNET_TOKEN_FILE (docs/compose.md)"
+)
+_MOST_STREAMS = 16  # of one connection
 LONGEST_FOR_S = 365 * 86400.0
 _SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
 
@@ -56,13 +60,10 @@ def local_socket() -> str:
 
 
 def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.ServicerContext], _Reply]:
-    """Check the token, and translate errors into gRPC statuses."""
+    """Translate errors into gRPC statuses."""
 
     @wraps(method)
     def answer(self: Operator, request: Any, context: grpc.ServicerContext) -> _Reply:
-        token = dict(context.invocation_metadata()).get(TOKEN_KEY, "")
-        if self.token and not hmac.compare_digest(str(token).encode(), self.token.encode()):
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not the controller's: set GANNET_TOKEN")
         try:
             return method(self, request)
         except (LinksBusy, AgentError) as error:
@@ -79,10 +80,13 @@ def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.S
 
 
 class Operator(operator_pb2_grpc.OperatorServicer):
-    """Serves operators until `close`. With a `token`, only those that present it."""
+    """Serves operators until `close`: those that present the `secret` of that role (gannet.fabrics.credentials).
 
-    def __init__(self, token: str = "") -> None:
-        self.token = token
+    None: no secret, and no address but sockets, which are files that only this user can open.
+    """
+
+    def __init__(self, secret: str | None = None) -> None:
+        self._secret = secret
         self._lock = threading.Lock()
         self._run: tuple[str, LiveLinks] | None = None
         self._sockets: list[Path] = []
@@ -91,9 +95,14 @@ class Operator(operator_pb2_grpc.OperatorServicer):
     def serve(self, addresses: Sequence[str]) -> list[str]:
         """Serve on "host:port" (port 0: any) and "unix:/path"; returns the addresses with their ports.
 
-        Raises RuntimeError where an address cannot be bound. Start no fork server after this.
+        Raises RuntimeError where an address cannot be bound, and ValueError where there is no secret and others than
+        this user could reach it. Start no fork server after this.
         """
-        self._server = grpc.server(ThreadPoolExecutor(8, "operator"), options=[("grpc.so_reuseport", 0)])
+        if self._secret is None and (open_to_others := [a for a in addresses if not a.startswith("unix:")]):
+            raise ValueError(f"the operator API is not served at {', '.join(open_to_others)} without a secret")
+        guards = [] if self._secret is None else [gate(self._secret, _REFUSAL)]
+        options = [("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", _MOST_STREAMS)]
+        self._server = grpc.server(ThreadPoolExecutor(8, "operator"), interceptors=guards, options=options)
         operator_pb2_grpc.add_OperatorServicer_to_server(self, self._server)
         served = []
         for address in addresses:

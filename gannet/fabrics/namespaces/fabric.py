@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from gannet.fabrics import addresses as layout
+from gannet.fabrics.credentials import fresh_secret, node_credential
 from gannet.fabrics.job import Job, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.namespaces.exec import write_hosts_file
@@ -79,7 +80,7 @@ class _NamespaceHost(NodeNamespaces):
     def __init__(self, run: str, fork_server: ForkServer, logs: Path, engine: str) -> None:
         super().__init__(run, logs)
         self._fork_server, self._folder, self._engine = fork_server, logs, engine
-        self._token = secrets.token_hex(16)
+        self._secret = fresh_secret()
         self._begun: dict[int, int] = {}  # size of a node's log before this run, bytes
         self._how: dict[int, str] = {}  # how nodes that failed have ended
         self._controller_address = ""
@@ -94,8 +95,9 @@ class _NamespaceHost(NodeNamespaces):
         return {}
 
     def controller(self, job: Job) -> Controller:
-        """See NodeHost: nodes authenticate by a token that only this run knows."""
-        return Controller(job.config.run, job.world, job.config.model_dump_json(), self._token)
+        """See NodeHost: each node has a credential of this run."""
+        nodes = [layout.node_namespace(rank) for rank in range(job.world)]
+        return Controller(job.config.run, job.config.model_dump_json(), self._secret, nodes)
 
     def populate(self, address: str, sink: Sink) -> None:
         """See NodeHost: fork every node into its namespace."""
@@ -119,8 +121,7 @@ class _NamespaceHost(NodeNamespaces):
             controller=address,
             mesh=f"{interface.address}:{layout.MESH_PORT}",
             metrics=f"{layout.metrics_address(rank)}:{layout.METRICS_PORT}",
-            token=self._token,
-            wanted_rank=rank,
+            credential=node_credential(self._secret, layout.node_namespace(rank)),
             mesh_device=interface.device,
         )
         namespace = f"/run/netns/{layout.node_namespace(rank)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import queue
 import secrets
 import threading
@@ -15,18 +16,24 @@ import zlib
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import grpc
 import grpc.aio
 import numpy as np
 import torch
+from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from gannet.certs.run_authority import RunAuthority
+from gannet.fabrics.credentials import async_gate, node_of, presented
+from gannet.fabrics.session.reports import LARGEST_STEP, wrong_with
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
 from gannet.node.training.start import StartWeights
 from gannet.node.wire import control_pb2, control_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class Checkpointed:
     data: bytes
 
 
+_MOST_STREAMS = 16  # of one connection: a node has one line, and one deposit at a time
 # The most that a checkpoint may have beside two vectors a node (a method's replicas): vectors of x's length (of the
 # optimizer, of averages and error memories), and bytes of anything else.
 _OWN_VECTORS, _OTHER_BYTES = 16, 64 << 20
@@ -83,12 +91,13 @@ Event = Joined | Reported | Left | Deposited | Checkpointed
 class Controller(control_pb2_grpc.ControllerServicer):
     """The server side of proto/control.proto for one run.
 
-    `hosts`: the containers that have a place in this run, by rank; empty where nodes name their rank.
+    `nodes`: the names of those that have a place in this run, by rank. A node shows its name by its credential, made
+    with `secret` (gannet.fabrics.credentials).
     """
 
-    def __init__(self, run: str, world: int, config_json: str, token: str, hosts: Sequence[str] = ()) -> None:
-        self.run, self.world, self._config_json, self._token = run, world, config_json, token
-        self._hosts = list(hosts)
+    def __init__(self, run: str, config_json: str, secret: str, nodes: Sequence[str]) -> None:
+        self.run, self.world, self._config_json, self._secret = run, len(nodes), config_json, secret
+        self._nodes = list(nodes)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
@@ -157,9 +166,15 @@ class Controller(control_pb2_grpc.ControllerServicer):
         options = [
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_concurrent_streams", _MOST_STREAMS),
             *KEEPALIVE,
         ]
-        self._server = grpc.aio.server(options=options)
+
+        def admits(credential: str) -> bool:
+            return node_of(credential, self._secret) is not None
+
+        gate = async_gate(admits, "this is no credential of a training process of this cluster")
+        self._server = grpc.aio.server(options=options, interceptors=[gate])
         control_pb2_grpc.add_ControllerServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(address)
         await self._server.start()
@@ -175,19 +190,17 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self, request_iterator: AsyncIterator[control_pb2.Report], context: Any
     ) -> AsyncIterator[control_pb2.Order]:
         """Serve one node's connection, from its Hello to its end."""
-        first = await anext(aiter(request_iterator), None)
+        try:
+            first = await anext(aiter(request_iterator), None)
+        except DecodeError:
+            first = None
         if first is None or first.WhichOneof("kind") != "hello":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node begins with hello")
             return
-        hello = first.hello
-        if not hmac.compare_digest(hello.token.encode(), self._token.encode()):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not this run's")
-            return
-        rank = self._rank_for(hello)
+        hello, name = first.hello, node_of(presented(context.invocation_metadata()), self._secret)
+        rank = next((rank for rank, node in enumerate(self._nodes) if node == name and rank not in self._lines), None)
         if rank is None:
-            wanted = "any rank" if hello.wanted_rank < 0 else f"rank {hello.wanted_rank}"
-            detail = f"{wanted} of {self.world} is not free" + (f" for {hello.host}" if hello.host else "")
-            await context.abort(grpc.StatusCode.ALREADY_EXISTS, detail)
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"this run has no free place for {name}")
             return
         certificate = authority = b""
         if self._authority is not None:
@@ -200,6 +213,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
         self._lines[rank] = line
         self._keys[rank] = secrets.token_hex(16)
+        self._parameters.pop(rank, None)
         self.events.put(Joined(rank, hello.pid))
         yield control_pb2.Order(
             assignment=control_pb2.Assignment(
@@ -223,32 +237,35 @@ class Controller(control_pb2_grpc.ControllerServicer):
         finally:
             reading.cancel()
 
-    def _rank_for(self, hello: control_pb2.Hello) -> int | None:
-        free = [rank for rank in range(self.world) if rank not in self._lines]
-        wanted = hello.wanted_rank
-        if self._hosts:
-            return next((rank for rank in free if self._hosts[rank] == hello.host), None)
-        if wanted < 0:
-            return free[0] if free else None
-        return wanted if wanted in free else None
-
     async def _read(self, rank: int, reports: AsyncIterator[control_pb2.Report], line: asyncio.Queue[Any]) -> None:
-        reason = "its process ended"
+        reason, refused = "its process ended", ""
         try:
             async for report in reports:
-                match report.WhichOneof("kind"):
+                kind = report.WhichOneof("kind")
+                wrong = wrong_with(report, self.world)
+                if kind == "ready" and rank in self._parameters:
+                    wrong = "a second ready"
+                if wrong is not None:
+                    reason = refused = f"its report is refused: {wrong}"
+                    return
+                match kind:
                     case "finished":
                         self._finished.add(rank)
                     case "ready":
                         self._parameters[rank] = report.ready.parameters
                         report.ready.name = self._names.get(rank, "")
                 self.events.put(Reported(rank, report))
+        except DecodeError:
+            reason = refused = "its report is refused: it is no message of proto/control.proto"
         except grpc.aio.AioRpcError as error:
             reason = f"its line broke: {error.code().name}"
         except asyncio.CancelledError:
             reason = "its line was closed"
             raise
         finally:
+            if refused:
+                log.warning("node %d: %s", rank, refused)
+                line.put_nowait(control_pb2.Order(abort=control_pb2.Abort(reason=refused)))
             self.events.put(Left(rank, "" if rank in self._finished else reason))
             line.put_nowait(None)
 
@@ -268,7 +285,12 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self, request_iterator: AsyncIterator[control_pb2.SnapshotChunk], context: Any
     ) -> control_pb2.DepositReceipt:
         """Receive a snapshot or a checkpoint, which is checked before it is kept."""
-        chunks = aiter(request_iterator)
+        try:
+            return await self._receive(aiter(request_iterator))
+        except DecodeError:
+            return _refused("a chunk is no message of proto/control.proto")
+
+    async def _receive(self, chunks: AsyncIterator[control_pb2.SnapshotChunk]) -> control_pb2.DepositReceipt:
         first = await anext(chunks, None)
         if first is None or not first.HasField("header"):
             return _refused("a deposit begins with a header")
@@ -297,7 +319,11 @@ class Controller(control_pb2_grpc.ControllerServicer):
             return "the key is not this rank's"
         if header.run != self.run:
             return "not of this run"
-        x_bytes = 4 * self._parameters.get(header.rank, 0)
+        if header.rank not in self._parameters:
+            return "a deposit comes after Ready"
+        if header.step > LARGEST_STEP or not isfinite(header.t_s):
+            return f"step {header.step} at {header.t_s} s"
+        x_bytes = 4 * self._parameters[header.rank]
         if header.checkpoint:
             limit = (2 * self.world + _OWN_VECTORS) * x_bytes + _OTHER_BYTES
             return f"{header.bytes} bytes, limit {limit}" if header.bytes > limit else None

@@ -186,6 +186,9 @@ class Returning:
             self._order(alive, meet_at={"step": step})
         elif self._called and alive <= self._met.keys():
             here = [self._met[rank] for rank in alive]
+            if len({len(rounds) for _, rounds in here}) > 1:
+                self._fail("the nodes that met do not have the same players")
+                return
             rounds = tuple(max(each) for each in zip(*(met[1] for met in here), strict=True))
             self._enter = max(met[0] for met in here), rounds
             step, rounds = self._enter

@@ -17,24 +17,38 @@ from gannet.experiment.serve import ServeError, count_nodes
 from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.node.wire import control_pb2, control_pb2_grpc
+from gannet.node.wire.metadata import CREDENTIAL
+
+SECRET = "of the link agents"
 
 
 class Line:
     """The container's end of an agent's line, answering by hand."""
 
-    def __init__(self, address: str, host: str, mesh: str, token: str = "secret") -> None:
+    def __init__(self, address: str, host: str, mesh: str, **hello: str) -> None:
         self._words: queue.SimpleQueue[control_pb2.AgentWord | None] = queue.SimpleQueue()
-        hello = control_pb2.AgentHello(token=token, host=host, mesh_address=mesh)
-        self._words.put(control_pb2.AgentWord(hello=hello))
+        said = control_pb2.AgentHello(**{"host": host, "mesh_address": mesh, "mesh_device": "eth0", **hello})
+        self._words.put(control_pb2.AgentWord(hello=said))
         self._channel = grpc.insecure_channel(address)
-        self.orders = control_pb2_grpc.MembershipStub(self._channel).Serve(iter(self._words.get, None))
+        stub = control_pb2_grpc.MembershipStub(self._channel)
+        self.orders = stub.Serve(iter(self._words.get, None), metadata=((CREDENTIAL, SECRET),))
 
     def order(self) -> dict[str, Any]:
         order: dict[str, Any] = json.loads(next(self.orders).json)
         return order
 
     def answer(self, **said: Any) -> None:
-        self._words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=json.dumps(said))))
+        self.say(json.dumps(said))
+
+    def say(self, text: str) -> None:
+        self._words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=text)))
+
+    def refusal(self) -> tuple[grpc.StatusCode, str]:
+        """How the controller has ended it."""
+        with pytest.raises(grpc.RpcError) as refused:
+            self.order()
+        self._channel.close()
+        return refused.value.code(), refused.value.details()  # type: ignore[attr-defined]
 
     def end(self) -> None:
         self._words.put(None)
@@ -43,7 +57,7 @@ class Line:
 
 @contextmanager
 def served() -> Iterator[tuple[Membership, str]]:
-    membership = Membership("secret")
+    membership = Membership(SECRET)
     try:
         yield membership, membership.start("127.0.0.1:0")
     finally:
@@ -116,9 +130,30 @@ def test_who_waits_for_a_container_that_goes_hears_it_at_once() -> None:
             member.request("counters")
 
 
-def test_a_container_that_comes_back_replaces_its_old_line() -> None:
+@pytest.mark.parametrize(("host", "mesh"), [("a", "10.1.0.1"), ("a", "10.1.0.7"), ("b", "10.1.0.1")])
+def test_an_agent_that_answers_is_not_displaced(host: str, mesh: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither by its name nor by its address; both sides are told."""
     with served() as (membership, address):
-        old_line = Line(address, "a", "10.1.0.1")
+        first = Line(address, "a", "10.1.0.1")
+        (member,) = members(membership, 1)
+        second = Line(address, host, mesh)
+        asked_first = first.order()
+        assert asked_first["op"] == "ping"
+        first.answer(id=asked_first["id"], ok={})
+        told = f"{host}: the link agent of a at 10.1.0.1 is there, and answers"
+        assert second.refusal() == (grpc.StatusCode.ALREADY_EXISTS, told)
+        assert told in caplog.text
+        assert membership.members() == [member] and not member.gone
+        thread, said = asked(member, "counters")
+        first.answer(id=first.order()["id"], ok={"here": 1})
+        thread.join(20)
+        assert said == [{"here": 1}]
+        first.end()
+
+
+def test_a_container_that_comes_back_replaces_its_old_line_that_is_dead() -> None:
+    with served() as (membership, address):
+        old_line = Line(address, "a", "10.1.0.1")  # its connection stands, and nobody answers
         (old,) = members(membership, 1)
         new_line = Line(address, "a", "10.1.0.7")
         while (new := members(membership, 1)[0]) is old:
@@ -133,14 +168,49 @@ def test_a_container_that_comes_back_replaces_its_old_line() -> None:
         new_line.end()
 
 
-def test_another_clusters_token_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("hello", "why"),
+    [
+        ({"mesh_address": "10.1.0.1/24"}, "mesh_address is '10.1.0.1/24', not an IPv4 address"),
+        ({"mesh_address": ""}, "mesh_address is '', not an IPv4 address"),
+        ({"mesh_address": "0.0.0.0"}, "mesh_address is 0.0.0.0, which no interface has"),
+        ({"mesh_address": "224.0.0.1"}, "mesh_address is 224.0.0.1, which no interface has"),
+        ({"host": ""}, "host is '', not a host name"),
+        ({"host": "a\x1b[2J"}, "host is 'a\\x1b[2J', not a host name"),
+        ({"host": "h" * 1_000_000}, f"host is '{'h' * 40}…', not a host name"),
+        ({"mesh_device": "eth0 root"}, "mesh_device is 'eth0 root', not the name of a network device"),
+        ({"engines": "netem,"}, "engines is 'netem,', not names of link engines"),
+        ({"complaint": "x" * 9000}, "complaint has 9000 characters, limit 8192"),
+    ],
+)
+def test_a_malformed_hello_is_refused_with_its_reason(hello: dict[str, str], why: str) -> None:
     with served() as (membership, address):
-        line = Line(address, "a", "10.1.0.1", token="other")
-        with pytest.raises(grpc.RpcError) as refused:
-            line.order()
-        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED  # type: ignore[attr-defined]
-        assert membership.members() == []
-        line.end()
+        line = Line(address, **{"host": "a", "mesh": "10.1.0.1", **hello})
+        assert line.refusal() == (grpc.StatusCode.INVALID_ARGUMENT, why)
+        genuine = Line(address, "a", "10.1.0.1")
+        assert [member.hello.host for member in members(membership, 1)] == ["a"]
+        genuine.end()
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "null", "[]", "{}", '{"id": 1}', '{"id": [1], "ok": {}}', '{"id": 1, "ok": 3}', "[" * 100_000]
+)
+def test_a_malformed_answer_ends_its_agents_connection_only(answer: str) -> None:
+    with served() as (membership, address):
+        line, other = Line(address, "a", "10.1.0.1"), Line(address, "b", "10.1.0.2")
+        member, sound = members(membership, 2)
+        thread, said = asked(member, "counters")
+        line.order()
+        line.say(answer)
+        thread.join(20)
+        assert isinstance(said[0], AgentGone)
+        code, why = line.refusal()
+        assert code is grpc.StatusCode.INVALID_ARGUMENT and "link agent of a is refused" in why
+        thread, said = asked(sound, "counters")
+        other.answer(id=other.order()["id"], ok={"here": 1})
+        thread.join(20)
+        assert said == [{"here": 1}] and membership.members() == [sound]
+        other.end()
 
 
 def test_nodes_are_counted_once_all_that_are_listed_have_joined() -> None:

@@ -23,6 +23,7 @@ from tests.support.live import SLOW, SWIFT, WORLD, lines
 
 pytestmark = pytest.mark.real("links")
 
+SECRET = "of the operators"
 APPLY_SLOW = {"profile_json": SLOW.model_dump_json()}
 
 
@@ -39,8 +40,8 @@ def operator() -> Iterator[Operator]:
     door.close()
 
 
-def reach(operator: Operator, token: str = "") -> OperatorClient:
-    return OperatorClient(operator.serve([local_socket()])[0], token)
+def reach(operator: Operator) -> OperatorClient:
+    return OperatorClient(operator.serve([local_socket()])[0])
 
 
 def test_a_change_over_a_socket(live: LiveLinks, operator: Operator) -> None:
@@ -72,7 +73,7 @@ def test_a_change_over_a_socket(live: LiveLinks, operator: Operator) -> None:
 def test_two_operators_at_once(live: LiveLinks, operator: Operator) -> None:
     """Each is told what it ordered, in force at every node; neither hears of the other's."""
     operator.attach("run", live)
-    addresses = operator.serve([local_socket(), "127.0.0.1:0"])
+    addresses = operator.serve([local_socket(), local_socket()])
     wrong: list[Any] = []
 
     def operate(address: str, profile: Any) -> None:
@@ -127,15 +128,20 @@ def test_between_runs_there_is_nothing_to_change(live: LiveLinks, operator: Oper
             operator.detach()
 
 
-def test_a_token_keeps_others_out(live: LiveLinks) -> None:
-    operator = Operator("sesame")
+def test_nothing_but_sockets_is_served_without_a_secret(operator: Operator) -> None:
+    with pytest.raises(ValueError, match=r"not served at 127\.0\.0\.1:0 without a secret"):
+        operator.serve([local_socket(), "127.0.0.1:0"])
+
+
+def test_a_secret_keeps_others_out(live: LiveLinks) -> None:
+    operator = Operator(SECRET)
     address = operator.serve(["127.0.0.1:0"])[0]
     operator.attach("run", live)
     try:
-        for token in ("", "wrong"):
-            with OperatorClient(address, token) as client, pytest.raises(Refused, match="token"):
+        for secret in ("", "wrong"):
+            with OperatorClient(address, secret) as client, pytest.raises(Refused, match="not the operators' cred"):
                 client.change(clear={})
-        with OperatorClient(address, "sesame") as client:
+        with OperatorClient(address, SECRET) as client:
             assert client.show().state == "swift"
     finally:
         operator.close()
@@ -165,7 +171,8 @@ def test_a_folder_too_deep_for_sockets_is_replaced(tmp_path: Path, monkeypatch: 
 def test_which_controller_is_meant(operator: Operator) -> None:
     assert find_controller(environment={}) == "127.0.0.1:7701"
     assert find_controller(environment={"GANNET_PORT": "9000"}) == "127.0.0.1:9000"
-    assert find_controller(environment={"GANNET_CONTROLLER": "controller:7000"}) == "controller:7001"
+    with pytest.raises(NoController, match="run this in the controller's container"):
+        find_controller(environment={"GANNET_CONTROLLER": "controller:7000"})
     first, second = operator.serve([local_socket(), local_socket()])
     assert find_controller(environment={"GANNET_OPERATOR": "here:1"}) == "here:1"
     with pytest.raises(NoController, match="2 runs are live") as error:

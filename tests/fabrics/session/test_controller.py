@@ -6,6 +6,7 @@ import queue
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from math import inf, nan
 from typing import Any
 
 import grpc
@@ -17,19 +18,30 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gannet.certs.authority import key_of_request
 from gannet.certs.run_authority import RunAuthority
+from gannet.fabrics.credentials import node_credential
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Joined, Left, Reported
+from gannet.fabrics.session.reports import wrong_with
 from gannet.node.exchange.tls import NodeKey
 from gannet.node.wire import control_pb2, control_pb2_grpc
+from gannet.node.wire.metadata import CREDENTIAL
 
-TOKEN = "of this run"
+SECRET = "of this run's nodes"
+NODES = ("node0", "node1")
 PARAMETERS = 100
+
+
+def ready(**changes: Any) -> control_pb2.Ready:
+    sound = {"mesh_address": "10.1.0.2:7700", "metrics_address": "10.2.0.2:9400", "parameters": PARAMETERS}
+    return control_pb2.Ready(**{**sound, **changes})
+
+
 STATES = [b"state of 0", b"state of 1"]
 Stub = Any
 
 
 @pytest.fixture
 def served() -> Iterator[tuple[Controller, Stub]]:
-    controller = Controller("run", 2, "{}", TOKEN)
+    controller = Controller("run", "{}", SECRET, NODES)
     controller.resume(STATES)
     address = controller.start("127.0.0.1:0")
     with grpc.insecure_channel(address) as channel:
@@ -37,14 +49,19 @@ def served() -> Iterator[tuple[Controller, Stub]]:
     controller.stop()
 
 
+def credential(rank: int = 0) -> tuple[tuple[str, str]]:
+    """A node's, as metadata."""
+    return ((CREDENTIAL, node_credential(SECRET, NODES[rank])),)
+
+
 class Member:
     """A node's line to the controller, up to its assignment."""
 
-    def __init__(self, stub: Stub, rank: int, token: str = TOKEN, request: bytes = b"") -> None:
+    def __init__(self, stub: Stub, rank: int, request: bytes = b"") -> None:
         self._reports: queue.SimpleQueue[control_pb2.Report | None] = queue.SimpleQueue()
-        self.say(hello=control_pb2.Hello(token=token, wanted_rank=rank, certificate_request=request))
-        self._orders = stub.Attend(iter(self._reports.get, None), timeout=30)
-        self.assignment = next(self._orders).assignment
+        self.say(hello=control_pb2.Hello(pid=1, certificate_request=request))
+        self.orders = stub.Attend(iter(self._reports.get, None), metadata=credential(rank), timeout=30)
+        self.assignment = next(self.orders).assignment
 
     def say(self, **kind: Any) -> None:
         self._reports.put(control_pb2.Report(**kind))
@@ -56,7 +73,7 @@ class Member:
 def joined(controller: Controller, stub: Stub, rank: int) -> Member:
     """A member that has said how long its vector is, and that the controller has heard."""
     member = Member(stub, rank)
-    member.say(ready=control_pb2.Ready(parameters=PARAMETERS))
+    member.say(ready=ready())
     while not (isinstance(event := controller.events.get(timeout=30), Reported) and event.rank == rank):
         assert isinstance(event, Joined)
     return member
@@ -66,7 +83,7 @@ def deposit(stub: Stub, key: str, body: bytes, **header: Any) -> Any:
     fields = {"run": "run", "rank": 0, "step": 3, "bytes": len(body), "crc32": zlib.crc32(body), "key": key, **header}
     chunks = [control_pb2.SnapshotChunk(header=control_pb2.SnapshotHeader(**fields))]
     chunks += [control_pb2.SnapshotChunk(data=body[at : at + 100]) for at in range(0, len(body), 100)]
-    return stub.Deposit(iter(chunks), timeout=30)
+    return stub.Deposit(iter(chunks), metadata=credential(), timeout=30)
 
 
 BODY = bytes(4 * PARAMETERS)
@@ -88,7 +105,7 @@ def test_nobody_deposits_for_another(served: tuple[Controller, Stub]) -> None:
     members = [joined(controller, stub, rank) for rank in (0, 1)]  # a member that is dropped leaves
     first, second = (member.assignment.key for member in members)
     assert first != second
-    for key in ("", TOKEN, second, first[:-1]):
+    for key in ("", SECRET, second, first[:-1]):
         for checkpoint in (False, True):
             receipt = deposit(stub, key, BODY, checkpoint=checkpoint)
             assert (receipt.accepted, receipt.detail) == (False, "the key is not this rank's")
@@ -127,7 +144,7 @@ def test_a_strangers_bytes_are_not_waited_for(served: tuple[Controller, Stub]) -
         yield control_pb2.SnapshotChunk(header=control_pb2.SnapshotHeader(run="run", bytes=200 << 20))
         never.get()
 
-    assert not stub.Deposit(chunks(), timeout=30).accepted
+    assert not stub.Deposit(chunks(), metadata=credential(), timeout=30).accepted
     never.put(None)
 
 
@@ -136,22 +153,25 @@ def test_a_checkpoint_goes_to_its_own_rank_only(served: tuple[Controller, Stub])
     members = [joined(controller, stub, rank) for rank in (0, 1)]
     keys = [member.assignment.key for member in members]
     for rank, key in enumerate(keys):
-        chunks = stub.Restore(control_pb2.RestoreRequest(key=key, rank=rank), timeout=30)
+        chunks = stub.Restore(control_pb2.RestoreRequest(key=key, rank=rank), metadata=credential(rank), timeout=30)
         assert b"".join(chunk.data for chunk in chunks) == STATES[rank]
-    for key in ("", TOKEN, keys[0]):
+    for key in ("", SECRET, keys[0]):
         with pytest.raises(grpc.RpcError) as error:
-            list(stub.Restore(control_pb2.RestoreRequest(key=key, rank=1), timeout=30))
+            list(stub.Restore(control_pb2.RestoreRequest(key=key, rank=1), metadata=credential(1), timeout=30))
         assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-@pytest.mark.parametrize("token", ["", "of another run", TOKEN + "."])
-def test_nobody_joins_without_the_token(served: tuple[Controller, Stub], token: str) -> None:
-    controller, stub = served
-    with pytest.raises(grpc.RpcError) as error:
-        Member(stub, 0, token)
-    assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert TOKEN not in str(error.value.details())
-    assert controller.events.empty()
+def test_a_deposit_before_ready_is_refused(served: tuple[Controller, Stub]) -> None:
+    _, stub = served
+    member = Member(stub, 0)
+    for checkpoint in (False, True):
+        receipt = deposit(stub, member.assignment.key, b"", checkpoint=checkpoint)
+        assert (receipt.accepted, receipt.detail) == (False, "a deposit comes after Ready")
+
+
+def test_a_node_has_the_rank_of_its_credential(served: tuple[Controller, Stub]) -> None:
+    _, stub = served
+    assert [Member(stub, rank).assignment.rank for rank in (1, 0)] == [1, 0]
 
 
 def test_a_rank_is_given_once(served: tuple[Controller, Stub]) -> None:
@@ -165,7 +185,7 @@ def test_a_rank_is_given_once(served: tuple[Controller, Stub]) -> None:
 
 @pytest.fixture
 def encrypting() -> Iterator[tuple[Controller, Stub]]:
-    controller = Controller("a run/of mine", 2, "{}", TOKEN)
+    controller = Controller("a run/of mine", "{}", SECRET, NODES)
     controller.encrypt(RunAuthority("a run/of mine", timedelta(hours=1)))
     with grpc.insecure_channel(controller.start("127.0.0.1:0")) as channel:
         yield controller, control_pb2_grpc.ControllerStub(channel)
@@ -173,7 +193,7 @@ def encrypting() -> Iterator[tuple[Controller, Stub]]:
 
 
 def ready_name(controller: Controller, member: Member, rank: int, says: str = "") -> str:
-    member.say(ready=control_pb2.Ready(parameters=PARAMETERS, name=says))
+    member.say(ready=ready(name=says))
     while not (isinstance(event := controller.events.get(timeout=30), Reported) and event.rank == rank):
         pass
     return str(event.report.ready.name)
@@ -246,6 +266,61 @@ def test_a_run_that_is_not_encrypted_gives_no_certificates(served: tuple[Control
     member.leave()
 
 
-def test_every_call_of_the_service_is_tried_here() -> None:
-    service = control_pb2.DESCRIPTOR.services_by_name["Controller"]
-    assert {method.name for method in service.methods} == {"Attend", "Deposit", "Restore"}
+@pytest.mark.parametrize(
+    ("report", "why"),
+    [
+        ({"ready": control_pb2.Ready()}, "ready: mesh_address is '', not an IPv4 address and a port"),
+        ({"ready": ready(mesh_address="node:7700")}, "ready: mesh_address is 'node:7700', not an IPv4 address and"),
+        ({"ready": ready(mesh_address="10.1.0.2:77000")}, "ready: mesh_address is '10.1.0.2:77000', not an IPv4"),
+        ({"ready": ready(metrics_address="x" * 99)}, f"ready: metrics_address is '{'x' * 40}…', not an IPv4"),
+        ({"ready": ready(setup_s=inf)}, "ready: setup_s is inf"),
+        ({"ready": ready(parameters=0)}, "ready: parameters is 0"),
+        ({"ready": ready(parameters=1 << 40)}, "ready: parameters is 1099511627776"),
+        ({"step": control_pb2.Step(step=1 << 60)}, "step: step is 1152921504606846976"),
+        ({"step": control_pb2.Step(step=1, t_s=nan)}, "step: t_s is nan"),
+        ({"step": control_pb2.Step(step=1, wait_s=-1)}, "step: wait_s is -1.0"),
+        ({"step": control_pb2.Step(step=1, missing=[2])}, "step: missing names more than the 2 nodes"),
+        ({"step": control_pb2.Step(step=1, loss={"x" * 300: 1.0})}, "step: loss has more than 256 names, or one of"),
+        ({"waiting": control_pb2.Waiting(source=2)}, "waiting: source is 2 of 2 nodes"),
+        ({"refused": control_pb2.Refused(sender=9)}, "refused: sender is 9 of 2 nodes"),
+        ({"failed": control_pb2.Failed(reason="x" * 70_000)}, "failed: reason has 70000 characters, limit 65536"),
+        ({"finished": control_pb2.Finished(memory_mb=inf)}, "finished: memory_mb is inf"),
+        ({"state_offered": control_pb2.StateOffered(rank=3)}, "state_offered: rank is 3 of 2 nodes"),
+        ({"at_meeting": control_pb2.AtMeeting(step=1)}, "at_meeting: rounds are not those of 1 to 64 players"),
+        ({"hello": control_pb2.Hello()}, "a second hello"),
+        ({}, "a report of no known kind"),
+    ],
+)
+def test_a_malformed_report_ends_its_nodes_connection_only(
+    served: tuple[Controller, Stub], report: dict[str, Any], why: str
+) -> None:
+    controller, stub = served
+    sound, member = joined(controller, stub, 1), Member(stub, 0)
+    assert isinstance(controller.events.get(timeout=30), Joined)
+    member.say(**report)
+    (order,) = member.orders
+    assert order.abort.reason.startswith(f"its report is refused: {why}")
+    assert controller.events.get(timeout=30) == Left(0, order.abort.reason)
+    sound.say(warmed=control_pb2.Warmed())
+    event = controller.events.get(timeout=30)
+    assert isinstance(event, Reported) and (event.rank, event.report.WhichOneof("kind")) == (1, "warmed")
+
+
+def test_a_node_is_ready_once(served: tuple[Controller, Stub]) -> None:
+    controller, stub = served
+    member = joined(controller, stub, 0)
+    member.say(ready=ready(parameters=7))
+    (order,) = member.orders
+    assert order.abort.reason == "its report is refused: a second ready"
+
+
+def test_every_kind_of_report_is_known() -> None:
+    """One that is added to the protocol and not to the checks would be refused."""
+    kinds = {field.name: field for field in control_pb2.Report.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    unknown = []
+    for name in kinds.keys() - {"hello"}:
+        report = control_pb2.Report()
+        getattr(report, name).SetInParent()
+        if wrong_with(report, world=2) == wrong_with(control_pb2.Report(), world=2):
+            unknown.append(name)
+    assert unknown == []

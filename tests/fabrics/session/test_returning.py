@@ -126,6 +126,15 @@ def test_a_meeting_does_not_wait_for_a_node_that_is_lost_meanwhile(clock: Simple
     assert world.named("enter") == [(2, {"step": 8, "rounds": (16,), "t_s": 12.5})]
 
 
+def test_nodes_that_name_rounds_of_other_players_end_the_attempt_only(clock: SimpleNamespace) -> None:
+    world = called(clock)
+    arrive(world, 0)
+    world.say(1, at_meeting=control_pb2.AtMeeting(step=8, rounds=[16, 17]))
+    assert not world.named("enter") and not world.returning.meeting and world.alive == {0, 1}
+    assert world.named("meet_at")[-2:] == [(0, {"step": 0}), (1, {"step": 0})]
+    assert "do not have the same players" in world.named("abort")[-1][1]["reason"]
+
+
 def test_a_neighbour_that_is_lost_is_replaced(clock: SimpleNamespace) -> None:
     world = begun(clock)
     world.say(2, ready=control_pb2.Ready(mesh_address="10.77.0.9:7700", name="rank-2.2"))

@@ -181,3 +181,20 @@ def test_mistakes_in_a_spec_are_named(topology: Any, words: list[str]) -> None:
 
 def test_parsing_is_by_the_text_alone() -> None:
     assert parse(RING, "a") == parse(RING, "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('<?xml version="1.0"?>\n<graphml></graphml>', "XML, such as GraphML, which is not read here"),
+        ("graph [\n  node [ id 0 ]\n]", "GML, which is not read here"),
+        ('{"nodes": []}', "JSON, which is not read here"),
+        ("paris tokyo\ntokyo lima", "'paris' is no node number: nodes are numbered from 0"),
+        ("1 2\n2 3\n3 1", "counts nodes from 1 to 3: they are numbered from 0, so subtract 1"),
+        ("0 1 20\n1 2 35", "if the third column is no weight .a latency, say., leave it out"),
+        ("0 1 1 0\n1 0 1 0\n1 1 0 1\n0 0 1 0", "zeros and ones, an adjacency matrix, which has no weights"),
+    ],
+)
+def test_files_of_other_kinds_are_told_what_to_write(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse(text, "mesh.txt")

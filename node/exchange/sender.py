@@ -43,7 +43,7 @@ class PeerStream:
         name: str = "",
     ) -> None:
         """`name`: of the peer's certificate, with `tls`."""
-        self._peer, self._header, self._config = peer, header, config
+        self._peer, self._address, self._header, self._config = peer, address, header, config
         self._counters, self._turns = counters, turns
         self._on_break, self._on_undelivered, self._on_round_over = on_break, on_undelivered, on_round_over
         self._channel = open_channel(address, channel_options(config), tls, name)
@@ -70,8 +70,13 @@ class PeerStream:
         delivery.add(outgoing)
 
     async def connect(self, deadline_s: float) -> None:
-        """Wait until the channel is up."""
-        await asyncio.wait_for(self._channel.channel_ready(), deadline_s)
+        """Wait until the channel is up. Raises TimeoutError where it is not, in time."""
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), deadline_s)
+        except TimeoutError:
+            raise TimeoutError(
+                f"rank {self._peer} was not reached at {self._address} within {deadline_s:.0f} s"
+            ) from None
         if self._turns.pipe_bytes is not None:
             hearing = self._turns.listen(self._peer, self._stub, self._header.run, self._header.sender)
             self._listening = asyncio.get_running_loop().create_task(hearing)

@@ -223,6 +223,22 @@ def test_a_node_does_not_speak_to_a_server_that_is_not_the_peer_it_means(
     assert name != made.names[0]
 
 
+def test_a_node_that_finds_another_server_at_a_peers_address_says_whom_it_did_not_reach(
+    authority: RunAuthority,
+) -> None:
+    """Rank 2 answers where rank 0 should: node 1 gives up in its own time, and names rank and address."""
+    limits = {"chunk_deadline_s": 0.2, "patience_s": 1.0, "round_deadline_s": 2.0}
+    pair = Pair(WORLD, VALUES, authority=authority, **limits)
+    try:
+        lost = pair._node(1, WORLD, VALUES)
+        there = [pair.addresses[2], *pair.addresses[1:]]
+        with pytest.raises(TimeoutError, match=f"rank 0 was not reached at {pair.addresses[2]} within 1 s"):
+            pair.call(lost.connect(there, {0}, pair.names))
+        pair.call(lost.close())
+    finally:
+        pair.close()
+
+
 def test_a_node_that_comes_back_is_reached_by_its_new_certificate(authority: RunAuthority) -> None:
     """As when a lost node returns: the same rank and address, another process, key and certificate."""
     pair = Pair(2, VALUES, authority=authority, chunk_bytes=100_000)

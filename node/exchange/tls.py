@@ -3,7 +3,7 @@
 A node makes its key when it starts and keeps it in memory. The run's controller certifies it for one rank, and gives
 all nodes the name of every peer's present certificate. A name holds the certificate's serial number, so that a
 process whose place another one has taken is known by an old name, and refused. Whether a certificate is this run's
-and has not expired is checked by gRPC when a connection begins; why one was refused is in the node's log, from gRPC.
+and has not expired is checked by gRPC when a connection begins; why one was refused, gRPC logs at level INFO only.
 """
 
 from __future__ import annotations

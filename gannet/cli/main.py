@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from gannet import logs
+from gannet.certs.command import certs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
 from gannet.cli.algorithm import algorithm
-from gannet.cli.certs import certs
 from gannet.cli.codec import codec
 from gannet.cli.fault_search import add_fault_search
 from gannet.cli.net import net

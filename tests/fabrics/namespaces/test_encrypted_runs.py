@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from safetensors.numpy import load_file
 
 from gannet.certs.run_authority import RunAuthority, lifetime_of
+from gannet.fabrics.addresses import MESH_PORT, mesh_address
 from tests.support.exchanges import credentials
 from tests.support.gannet import ROOT, Ran, gannet, processes, start
 
@@ -52,6 +53,30 @@ def states(run: Path, step: int) -> np.ndarray:
     return np.stack([load_file(file)["x"] for file in files])
 
 
+STRANGER = """
+import socket, ssl, sys
+host, port, certificate = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+for how in ("plain", "anonymous", "stranger"):
+    for _ in range(20):
+        with socket.create_connection((host, port), timeout=20) as plain:
+            if how == "plain":
+                plain.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + bytes(9))
+                answered = plain
+            else:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                context.set_alpn_protocols(["h2"])
+                if how == "stranger":
+                    context.load_cert_chain(certificate)
+                answered = context.wrap_socket(plain)
+            try:
+                heard = answered.recv(9)
+            except (ssl.SSLError, ConnectionError):
+                heard = b""
+            assert len(heard) < 9 or heard[3] != 4, (how, heard)  # no SETTINGS: HTTP/2 has not begun
+"""
+
+
 def test_bits_are_the_same_and_only_headers_are_added(tmp_path: Path) -> None:
     ran = gannet(tmp_path, ["compare"], arms=ARMS)
     assert ran.status == 0, ran.output
@@ -68,8 +93,8 @@ def test_bits_are_the_same_and_only_headers_are_added(tmp_path: Path) -> None:
         assert facts == [False, True]
 
 
-def captured(folder: Path, encrypt: bool) -> tuple[bytes, Ran, dict[str, bytes]]:
-    """What passes node 1 during a run, the finished run, its processes' command lines and environments."""
+def training(folder: Path, encrypt: bool) -> subprocess.Popen[str]:
+    """A run that has made its first steps."""
     process = start(
         folder, ["run"], algorithm=SERVER, encrypt=encrypt, snapshot_every=1, pace_ms=30, stop={"steps": 60}
     )
@@ -78,19 +103,33 @@ def captured(folder: Path, encrypt: bool) -> tuple[bytes, Ran, dict[str, bytes]]
     while not steps.exists() or steps.read_text().count("\n") < 6:
         assert time.monotonic() < end and process.poll() is None, "it does not train"
         time.sleep(0.1)
+    return process
+
+
+def at_node(folder: Path, rank: int, script: str, *arguments: str) -> None:
+    """Run a Python script in that node's namespace."""
+    tool = folder / "tool.py"
+    tool.write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-m", "gannet", "net", "exec", str(rank), "--", sys.executable, str(tool), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def captured(folder: Path, encrypt: bool) -> tuple[bytes, Ran, dict[str, bytes]]:
+    """What passes node 1 during a run, the finished run, its processes' command lines and environments."""
+    process = training(folder, encrypt)
     said = {}
     for pid in processes(str(folder)):
         for what in ("environ", "cmdline"):
             said[f"{pid}/{what}"] = Path(f"/proc/{pid}/{what}").read_bytes()
-    tool, file = folder / "capture.py", folder / "frames"
-    tool.write_text(CAPTURE)
-    done = subprocess.run(
-        [sys.executable, "-m", "gannet", "net", "exec", "1", "--",
-         sys.executable, str(tool), "mesh0", str(file), "1000000"],
-        cwd=ROOT, env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    file = folder / "frames"
+    at_node(folder, 1, CAPTURE, "mesh0", str(file), "1000000")
     output, _ = process.communicate(timeout=200)
     return file.read_bytes(), Ran(process.returncode, output, folder), said
 
@@ -130,3 +169,25 @@ def test_the_mesh_carries_nothing_readable_and_no_key_is_left_anywhere(tmp_path:
         everywhere = {**said, **files, "terminal": ran.output.encode()}
         assert [(name, mark) for name, text in everywhere.items() for mark in key_marks() if mark in text] == []
     assert seen[False] > 20 and seen[True] == 0
+
+
+def test_strangers_on_the_mesh_disturb_nothing_and_grpc_can_say_why_they_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a namespace of the run itself, at a node's own port, while it trains: 60 connections by OpenSSL."""
+    monkeypatch.setenv("GRPC_VERBOSITY", "INFO")
+    process = training(tmp_path, True)
+    _, tls = credentials(RunAuthority("run", lifetime_of(None)), 2)  # of another authority, for all else genuine
+    (tmp_path / "other.pem").write_bytes(tls.key + tls.certificate)
+    at_node(tmp_path, 2, STRANGER, mesh_address(1), str(MESH_PORT), str(tmp_path / "other.pem"))
+    (tmp_path / "other.pem").unlink()
+    assert process.poll() is None  # it trained all the while
+    output, _ = process.communicate(timeout=200)
+    ran = Ran(process.returncode, output, tmp_path)
+    assert ran.status == 0, output
+    summary = ran.summary()
+    assert summary["refused"] == {} and summary["missing_messages"] == 0 and summary["steps"] == 60
+    (log,) = tmp_path.rglob("node-1.log")
+    reasons = [line for line in log.read_text().splitlines() if "andshake failed" in line]
+    assert len([line for line in reasons if "PEER_DID_NOT_RETURN_A_CERTIFICATE" in line]) == 20
+    assert len(reasons) == 60

@@ -16,11 +16,11 @@ _WITHOUT_LIMIT = timedelta(days=30)  # of a run that ends by its steps, however 
 
 
 def lifetime_of(stop_s: float | None) -> timedelta:
-    """How long a run's certificates are valid: a day, or where it trains longer, twice that and a day.
+    """How long a run's certificates are valid: a day and twice its seconds of training.
 
     A certificate is looked at when a connection begins, and one may have to begin again at the run's very end.
     """
-    return _WITHOUT_LIMIT if stop_s is None else max(_DAY, _DAY + 2 * timedelta(seconds=stop_s))
+    return _WITHOUT_LIMIT if stop_s is None else _DAY + 2 * timedelta(seconds=stop_s)
 
 
 class RunAuthority:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gannet.fabrics.job import mesh_plans
 from gannet.ledger.reader import Run
+from gannet.netem.links.outages import outages_as_cuts
 from gannet.netem.links.plan import InterfacePlan
 from gannet.report.figures import Figure, arm_colour, axis, layout, panel_title
 from gannet.report.results import ArmResult
@@ -74,7 +75,7 @@ def _end_s(run: Run) -> float:
 
 def _figures(plans: Sequence[InterfacePlan]) -> list[tuple[float | None, float | None, float | None]]:
     """(Mbit/s down, Mbit/s up, mean incoming delay in ms) of every node; None: unlimited, or nothing can arrive."""
-    found = []
+    found, plans = [], outages_as_cuts(plans)
     for plan in plans:
         coming = [path for path in plan.paths.values() if path.loss_percent < 100]
         reached = any(other.paths[plan.address].loss_percent < 100 for other in plans if other is not plan)

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, PlainSerializer, PositiveInt, model_validator
 
-from gannet.netem.links import schedule
+from gannet.netem.links import replay, schedule
 from gannet.netem.links.profile import LinkProfile, load_profile, profile_of
 from gannet.netem.links.schedule import Layer, ScheduleError
 from gannet.netem.links.state import links_of
-from gannet.netem.links.trace import Trace
+from gannet.netem.links.trace import Outages, Trace
 from gannet.netem.links.trace_csv import parse_csv
 from gannet.netem.links.trace_files import load_trace
 from gannet.node.tasks.config import Settings
@@ -42,10 +42,10 @@ def _trace(value: Any) -> Any:
     if isinstance(value, str):
         return load_trace(value)
     if isinstance(value, dict) and set(value) == {"name", "csv"} and all(isinstance(v, str) for v in value.values()):
-        return parse_csv(value["csv"], value["name"])
+        return parse_csv(value["csv"], value["name"], bare_bps=True)
     if isinstance(value, Trace):
         return value
-    raise ValueError("a trace is a name, such as lte-drive, or the path of a file .csv, .down, .up or .trace")
+    raise ValueError("a trace is a name, such as lte-drive, or the path of a file, CSV or Mahimahi's")
 
 
 def _groups(value: Any) -> Any:
@@ -128,7 +128,7 @@ _FIELDS = {
     "partition": ("for_s",),
     "heal": (),
     "isolate": ("for_s",),
-    "trace": ("nodes", "loop", "for_s"),
+    "trace": ("nodes", "loop", "outages", "for_s"),
 }
 
 
@@ -137,7 +137,9 @@ class ScheduledChange(Settings):
 
     `profile`: at `nodes` and `edges`, or at all nodes; with `ramp_s` from the present state along a straight line.
     `flap`: all links of `nodes`, and `edges`, down and up again. `partition`: "0,1:2,3", no link between groups.
-    `heal`: ends every cut. `isolate`: nodes cut off from all others. `trace`: replayed at `nodes`, or at all.
+    `heal`: ends every cut. `isolate`: nodes cut off from all others. `trace`: replayed at `nodes`, or at all;
+    over and over with `loop`, and `outages: keep` or `drop` for what becomes of packets in them, where that is not to
+    be as the trace itself says.
     """
 
     at_s: Moment
@@ -148,7 +150,8 @@ class ScheduledChange(Settings):
     heal: Literal[True] | None = None
     isolate: Nodes | None = None
     trace: TraceField | None = None
-    loop: bool = False
+    loop: bool | None = None
+    outages: Outages | None = None
     nodes: Nodes | None = None
     edges: Edges | None = None
     for_s: Seconds | None = None
@@ -160,7 +163,9 @@ class ScheduledChange(Settings):
             got = " and ".join(kinds) or "none of them"
             raise ValueError(f"an entry is one of {', '.join(_FIELDS)} (got {got})")
         given = [
-            name for name in ("nodes", "edges", "ramp_s", "for_s", "loop") if getattr(self, name) not in (None, False)
+            name
+            for name in ("nodes", "edges", "ramp_s", "for_s", "loop", "outages")
+            if getattr(self, name) is not None
         ]
         if odd := [name for name in given if name not in _FIELDS[kinds[0]]]:
             allowed = ", ".join(("at_s", *_FIELDS[kinds[0]]))
@@ -183,6 +188,13 @@ class ScheduledChange(Settings):
         else:
             words = "flap" if self.flap is not None else "heal"
         return words + schedule.places(self.nodes, self.edges)
+
+    @property
+    def played(self) -> Trace:
+        """The trace as this entry replays it."""
+        assert self.trace is not None
+        loop = self.trace.loop if self.loop is None else self.loop
+        return replace(self.trace, loop=loop, outages=self.outages or self.trace.outages)
 
     def named(self) -> Iterator[tuple[str, set[int]]]:
         """(field, ranks) of the fields that name nodes."""
@@ -212,13 +224,13 @@ class ScheduledChange(Settings):
         if self.isolate is not None:
             return schedule.isolated(self.at_s, self.isolate, world, until_s, where)
         if self.trace is not None:
-            if self.loop and self.for_s is None:
+            trace = self.played
+            if trace.loop and self.for_s is None and not trace.is_constant:
                 if last_s is None:
                     raise ScheduleError(
-                        f"{where}.loop: a trace that loops needs an end: give for_s, or stop.seconds of the run"
+                        f"{where}.loop: a trace that loops needs an end: give for_s, stop.seconds of the run, "
+                        "or loop: false to replay it once"
                     )
-                until_s = max(last_s, self.at_s + self.trace.duration_s)
-            return schedule.replayed(
-                self.at_s, replace(self.trace, loop=self.loop), world, self.nodes, until_s, where
-            )
+                until_s = max(last_s, self.at_s + trace.length_s)
+            return replay.replayed(self.at_s, trace, world, self.nodes, until_s, where)
         return schedule.healed(self.at_s, where)

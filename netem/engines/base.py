@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from gannet.netem.engines import netlink
 from gannet.netem.engines.netlink import Node
+from gannet.netem.engines.wake import wake
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
 from gannet.netem.process import complaint
 from gannet.netem.shaping.commands import Applied, Command, EngineName, apply_commands, clear_commands, ifb_name
-from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, SPLITTER, UNLIMITED_BPS
+from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, HELD_BPS, SPLITTER, UNLIMITED_BPS
 
 
 class EngineError(RuntimeError):
@@ -109,7 +110,8 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
     """The applied token buckets as `up` and `down`; None: no cap.
 
     Each has rate_bps, buffer_bytes, buffer_packets (None where bytes count), queue (its kind, as in InterfacePlan),
-    per_source (whether each source has its own), and the counters dropped (for want of room) and backlog_bytes.
+    per_source (whether each source has its own), held (whether nothing passes),
+    and the counters dropped (for want of room) and backlog_bytes.
     """
     return {"up": _bucket(device), "down": _bucket(ifb_name(device))}
 
@@ -151,8 +153,10 @@ def _bucket(device: str) -> dict[str, Any] | None:
     # Sources with a limit of their own have a buffer of their own.
     apart = _source_rates(device)
     leaves = [leaf for source, found in _leaves(qdiscs).items() if source not in apart for leaf in found]
+    gate = next((node for node in qdiscs if node.handle == SPLITTER << 16 and node.kind == "tbf"), None)
     return {
         "rate_bps": rate_bps,
+        "held": gate is not None and netlink.tbf_rate_bps(gate) <= HELD_BPS,
         **_queue(leaves),
         "per_source": any(node.handle == CLASSIFIER << 16 for node in qdiscs),
         "dropped": root.dropped,
@@ -220,9 +224,16 @@ class Interface:
         self._device = plan.device
         commands, after = apply_commands(plan, self._engine, self.applied, seeded, release)
         # Until all commands are through, what is applied is unknown, and the next apply rebuilds everything.
-        self.applied = None
+        before, self.applied = self.applied, None
         run_all(commands)
         self.applied = after
+        if before is not None:
+            for device, was, held in (
+                (plan.device, before.plan.up_held, plan.up_held),
+                (ifb_name(plan.device), before.plan.down_held, plan.down_held),
+            ):
+                if was and not held:
+                    wake(device, plan.address)
 
     def forget(self) -> None:
         """Treat the applied state as unknown from now on."""

@@ -1,7 +1,7 @@
 """Reads and changes qdiscs and classes by netlink in this process: forking tc takes a thousand times as long.
 
-Reads every qdisc and class of this network namespace with its counters, and carries out the two kinds of changes
-that follow a rate in time (gannet.netem.shaping.tc.Rate and Fifo). Structures: include/uapi/linux/pkt_sched.h,
+Reads every qdisc and class of this network namespace with its counters, and carries out the kinds of changes that
+follow a rate in time (gannet.netem.shaping.tc.Rate, Fifo and Splitter). Structures: include/uapi/linux/pkt_sched.h,
 rtnetlink.h.
 """
 
@@ -15,7 +15,7 @@ from struct import Struct, calcsize, pack, unpack_from
 from typing import Any
 
 from gannet.netem.links.plan import FRAME_BYTES
-from gannet.netem.shaping.tc import Fifo, Rate
+from gannet.netem.shaping.tc import SPLITTER, Fifo, Rate, Splitter
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 1, 4, 0x300, 0x100, 0x400
@@ -27,6 +27,8 @@ _TC = Struct("=BxxxiIII")  # tcmsg: family, ifindex, handle, parent, info
 _ATTRIBUTE = Struct("=HH")
 _RATE_SPEC = Struct("=BBHhHI")  # cell_log, linklayer, overhead, cell_align, mpu, rate
 _HTB_PARMS, _HTB_RATE64, _HTB_CEIL64 = 1, 6, 7
+_TBF_PARMS, _TBF_RATE64, _TBF_BURST = 1, 4, 6
+_ROOT = 0xFFFFFFFF
 _NETEM_REORDER, _NETEM_LATENCY64 = 3, 10
 _ETHERNET = 1  # a link layer with which the kernel wants no rate table
 _TICK_NS = 64  # PSCHED_TICKS2NS
@@ -77,7 +79,7 @@ def class_rate_bps(node: Node) -> int:
     return 8 * int(_RATE_SPEC.unpack_from(options[_HTB_PARMS])[5])
 
 
-def change(changes: Sequence[Rate | Fifo]) -> None:
+def change(changes: Sequence[Rate | Fifo | Splitter]) -> None:
     """Carry out changes in order; OSError says which was refused and why."""
     with open_socket() as sock:
         for wanted in changes:
@@ -86,6 +88,9 @@ def change(changes: Sequence[Rate | Fifo]) -> None:
                 major, minor = wanted.classid
                 kind, where = _NEW_CLASS, _TC.pack(0, index, major << 16 | minor, major << 16, 0)
                 body = _attribute(_TCA_KIND, b"htb\0") + _attribute(_TCA_OPTIONS, _htb_options(wanted))
+            elif isinstance(wanted, Splitter):
+                kind, where = _NEW_QDISC, _TC.pack(0, index, SPLITTER << 16, _ROOT, 0)
+                body = _attribute(_TCA_KIND, b"tbf\0") + _attribute(_TCA_OPTIONS, _tbf_options(wanted))
             else:
                 major, minor = wanted.parent
                 kind, where = _NEW_QDISC, _TC.pack(0, index, 0, major << 16 | minor, 0)
@@ -95,6 +100,23 @@ def change(changes: Sequence[Rate | Fifo]) -> None:
             for reply, payload in _messages(sock):
                 if reply == _NLMSG_ERROR and (error := -unpack_from("=i", payload)[0]):
                     raise OSError(error, f"`tc {wanted}`: {os.strerror(error)}")
+
+
+def tbf_rate_bps(node: Node) -> int:
+    """The rate of a tbf, bit/s."""
+    options = attributes(node.options)
+    if _TBF_RATE64 in options:
+        return 8 * int(unpack_from("=Q", options[_TBF_RATE64])[0])
+    return 8 * int(_RATE_SPEC.unpack_from(options[_TBF_PARMS])[5])
+
+
+def _tbf_options(wanted: Splitter) -> bytes:
+    rate = wanted.rate_bps // 8
+    spec = _RATE_SPEC.pack(0, _ETHERNET, 0, -1, 0, min(rate, 0xFFFFFFFF))
+    options = _attribute(_TBF_PARMS, spec + bytes(_RATE_SPEC.size) + pack("=III", wanted.limit_bytes, 0, 0))
+    if rate > 0xFFFFFFFF:
+        options += _attribute(_TBF_RATE64, pack("=Q", rate))
+    return options + _attribute(_TBF_BURST, pack("=I", wanted.burst_bytes))
 
 
 def delay_change(index: int, parent: int, handle: int, delay_s: float, rest: Mapping[str, Any]) -> bytes:

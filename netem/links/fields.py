@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import hypot, sqrt
 from typing import Annotated, Any, get_type_hints
+
+# An Ethernet frame at an MTU of 1500 as the kernel's shapers count it: header included, checksum not. And how many
+# bits of such frames there are for each bit of the IP packets in them.
+FRAME_BYTES = 1514
+FRAMES_OF_IP = Fraction(FRAME_BYTES, 1500)
 
 
 def survival(p_percent: float, q_percent: float) -> float:

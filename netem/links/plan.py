@@ -14,13 +14,12 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures, survival
+from gannet.netem.links.fields import FRAME_BYTES as FRAME_BYTES
 from gannet.netem.links.jitter import misfit, most_jitter_ms
 
 if TYPE_CHECKING:
     from gannet.netem.links.profile import LinkProfile
 
-# An Ethernet frame at an MTU of 1500 as the kernel's shapers count it: header included, checksum not.
-FRAME_BYTES = 1514
 SMALLEST_FRAME_BYTES = 42
 # An initial TCP window (RFC 6928) must fit, else very slow links lose packets before they start.
 _SMALLEST_BUFFER_BYTES = 10 * FRAME_BYTES
@@ -30,9 +29,7 @@ DEFAULT_BUFFER_MS = 100.0
 _LARGEST_PACKET_S = 0.0005
 _LARGEST_PACKET_SEGMENTS = 40
 
-# A directed link: sender and receiver, by rank.
-Edge = tuple[int, int]
-
+Edge = tuple[int, int]  # a directed link: sender and receiver, by rank
 _NONE: Mapping[Edge, LinkProfile] = {}
 
 _address = lru_cache(maxsize=4096)(IPv4Address)  # few addresses, but thousands of plans
@@ -125,7 +122,7 @@ class InterfacePlan:
     of TCP segments in one packet. `seed` fixes the random draws for losses and jitter; for engine netem only where
     kernel and tc take one (from 6.6 on). `hardware`: Ethernet addresses by IPv4 address, of this node and of its
     peers, which then need no ARP. With them whatever arrives from elsewhere is dropped; without them IPv4 and ARP
-    from elsewhere are only rate-limited. Other protocols are dropped in any case.
+    from elsewhere are only rate-limited. Other protocols are dropped. `…_held`: all waits in the rate limit's buffer.
     """
 
     device: str
@@ -143,6 +140,8 @@ class InterfacePlan:
     down_queue: str = "per-source"
     hardware: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, PathLimit] = field(default_factory=dict)
+    up_held: bool = False
+    down_held: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < len(self.device.encode()) <= 15:

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures
+from gannet.netem.links.fields import FATES, FRAMES_OF_IP, LINK_FIELDS, PathFigures
 from gannet.netem.links.jitter import misfit
 from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
@@ -36,9 +36,12 @@ PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
 USER_FOLDERS_VARIABLE = "GANNET_PROFILES"
 
 SLOWEST_BPS, FASTEST_BPS = 1_000, 100 * 10**9
+FASTEST_FRAMES_BPS = int(FASTEST_BPS * FRAMES_OF_IP)
 RATE_MAX_LENGTH = 40
 _UNITS_BPS = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
-_RATE = re.compile(r"[ \t\r\n]*([0-9]*\.?[0-9]+)[ \t\r\n]*([a-z]+)(/s)?[ \t\r\n]*", re.IGNORECASE | re.ASCII)
+_RATE = re.compile(
+    r"[ \t\r\n]*([0-9]*\.?[0-9]+)[ \t\r\n]*([a-z]+)(/s)?([ \t\r\n]+ip)?[ \t\r\n]*", re.IGNORECASE | re.ASCII
+)
 # The second is how tables show it.
 UNLIMITED = ("unlimited", "no cap")
 # One value for both directions, so that a symmetric profile stays short.
@@ -66,6 +69,7 @@ class ProfileError(ValueError):
 def parse_rate_bps(value: object) -> int | None:
     """`10Mbit` or `10 Mbit/s` → 10_000_000 bit/s; a bare integer is bit/s already.
 
+    A rate counts Ethernet frames. `10Mbit IP` counts the IP packets in them: what full frames then take is returned.
     `unlimited`, `no cap` or null → None.
     """
     if value is None or value in UNLIMITED:
@@ -79,7 +83,7 @@ def parse_rate_bps(value: object) -> int | None:
     exact = Fraction(match[1]) * unit
     if not SLOWEST_BPS <= exact <= FASTEST_BPS:
         raise ValueError(f"{short(value)} is out of range: a rate is from 1kbit to 100Gbit")
-    return round(exact)
+    return round(exact * FRAMES_OF_IP if match[4] else exact)
 
 
 def _whole(value: object) -> object:
@@ -87,7 +91,7 @@ def _whole(value: object) -> object:
 
 
 RateBps = Annotated[
-    Annotated[int, Field(strict=True, ge=SLOWEST_BPS, le=FASTEST_BPS)] | None, BeforeValidator(parse_rate_bps)
+    Annotated[int, Field(strict=True, ge=SLOWEST_BPS, le=FASTEST_FRAMES_BPS)] | None, BeforeValidator(parse_rate_bps)
 ]
 Bytes = Annotated[int, Field(strict=True, ge=1514, le=2**31)]
 Packets = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -225,6 +229,8 @@ class LinkProfile(BaseModel, PathFigures, Origin, frozen=True):  # fields in the
             if shorthand not in expanded:
                 continue
             value = expanded.pop(shorthand)
+            if shorthand != "delay_ms" and isinstance(value, int | float) and not isinstance(value, bool):
+                raise ValueError(f"{shorthand}: {value} has no unit: write {value:g}bit or {value:g}Mbit")
             for name in fields:
                 if name in expanded:
                     raise ValueError(f"{shorthand} and {name} say the same thing twice: keep one")

@@ -2,8 +2,8 @@
 
 Every entry is a layer over the initial state of the links. Layers are ordered by their times, then by their order in
 the spec, and each changes what lies below it: later entries win for what they touch. A layer may have several steps
-(a ramp, a trace, a flap) and may end; its changes are then undone, and the layers above it stay.
-gannet.netem.links.state.Journal does the same for changes that are made live.
+(a ramp, a flap, a trace of gannet.netem.links.replay) and may end; its changes are then undone, and the layers above
+it stay. gannet.netem.links.state.Journal does the same for changes that are made live.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from gannet.netem.links.plan import Edge, packet_segments
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.ramps import between, edge_profile, rate_between
 from gannet.netem.links.state import Change, LinkState, links_of
-from gannet.netem.links.trace import Trace, TracePoint, profile_at
 
 # A ramp is a stair: a step each quarter of a second, or a hundred steps where that is coarser.
 _RAMP_STEP_S, _RAMP_STEPS = 0.25, 100
@@ -85,7 +84,7 @@ def unrolled(base: LinkState, layers: Iterable[Layer]) -> tuple[LinkState, tuple
         if links != before:
             moments.append(Moment(t_s, links, _series_at(t_s, ordered)))
         before = links
-    segments = min(_segments(links) for links in (base, *(moment.links for moment in moments)))
+    segments = min(segments_of(links) for links in (base, *(moment.links for moment in moments)))
     fixed = {"segments": segments}
     return base.model_copy(update=fixed), tuple(
         replace(moment, links=moment.links.model_copy(update=fixed)) for moment in moments
@@ -109,7 +108,7 @@ def _has_step(layer: Layer, t_s: float) -> bool:
     return place < len(layer.steps) and layer.steps[place][0] == t_s
 
 
-def _segments(links: LinkState) -> int:
+def segments_of(links: LinkState) -> int:
     """TCP segments that a packet may hold in this state."""
     profiles = [links.profile, *links.nodes.values()]
     rates = [rate for profile in profiles for rate in (profile.up_bps, profile.down_bps)]
@@ -149,10 +148,10 @@ def ramped(
     """
     count = min(_RAMP_STEPS, max(1, ceil(ramp_s / _RAMP_STEP_S)))
     steps: list[tuple[float, Change]] = [
-        (_time(at_s + ramp_s * step / count), partial(_ramp, profile, nodes, edges, (step + 0.5) / count))
+        (rounded_s(at_s + ramp_s * step / count), partial(_ramp, profile, nodes, edges, (step + 0.5) / count))
         for step in range(count)
     ]
-    steps.append((_time(at_s + ramp_s), partial(_apply, profile, nodes, edges)))
+    steps.append((rounded_s(at_s + ramp_s), partial(_apply, profile, nodes, edges)))
     return Layer(at_s, tuple(steps), until_s, f"ramp to {profile.name}{places(nodes, edges)}", where)
 
 
@@ -163,9 +162,9 @@ def flapping(at_s: float, down_s: float, up_s: float, times: int, links: Iterabl
     cut: Change = partial(_sever, frozenset(links))
     steps: list[tuple[float, Change]] = []
     for number in range(times):
-        steps += [(_time(at_s + number * (down_s + up_s)), cut)]
-        steps += [(_time(at_s + number * (down_s + up_s) + down_s), _leave)] if number < times - 1 else []
-    until_s = _time(at_s + (times - 1) * (down_s + up_s) + down_s)
+        steps += [(rounded_s(at_s + number * (down_s + up_s)), cut)]
+        steps += [(rounded_s(at_s + number * (down_s + up_s) + down_s), _leave)] if number < times - 1 else []
+    until_s = rounded_s(at_s + (times - 1) * (down_s + up_s) + down_s)
     return Layer(at_s, tuple(steps), until_s, where=where)
 
 
@@ -187,72 +186,6 @@ def isolated(at_s: float, nodes: Sequence[int], world: int, until_s: float = inf
     return Layer(at_s, ((at_s, partial(_sever, links_of(nodes, world))),), until_s, where=where)
 
 
-def replayed(
-    at_s: float,
-    trace: Trace,
-    world: int,
-    nodes: Sequence[int] | None = None,
-    until_s: float = inf,
-    where: str = "",
-    lenient: bool = False,
-) -> Layer:
-    """The trace's figures in place of those of these nodes' access links, until it or the entry ends.
-
-    Links with profiles of their own keep their delay and loss. In an outage, links from or to the nodes are cut and
-    rates stay as they were. Raises ScheduleError for a loop without an end, ValueError for nodes that do not exist.
-    The layer's changes raise ValueError where the trace's delay is too short for a profile's jitter; `lenient`: the
-    jitter is then as much as the delay holds.
-    """
-    if trace.loop and until_s == inf:
-        raise ScheduleError(f"{where}: a trace that loops needs an end".removeprefix(": "))
-    end_s = until_s if trace.loop else min(until_s, _time(at_s + trace.duration_s))
-    if len(trace.points) * ceil((end_s - at_s) / trace.duration_s) > MOST_MOMENTS:
-        raise ScheduleError(f"{where}: over {MOST_MOMENTS} changes until {end_s:g} s".removeprefix(": "))
-    return Layer(
-        at_s,
-        _replay_steps(at_s, trace, world, nodes, end_s, lenient),
-        end_s,
-        f"trace {trace.name}{places(nodes, None)}",
-        where,
-    )
-
-
-def replay_now(
-    trace: Trace, world: int, nodes: Sequence[int] | None, for_s: float
-) -> tuple[tuple[tuple[float, Change], ...], Change]:
-    """A trace replayed repeatedly for that long, for gannet.netem.links.state.Journal: (in how many seconds, the
-    change that then holds), and its first change once more, which raises what is wrong with any of them.
-
-    As in a schedule, packets are always as small as its slowest step needs. Raises the errors of `replayed`.
-    """
-    steps = replayed(0.0, replace(trace, loop=True), world, nodes, for_s, lenient=True).steps
-    segments = min(_segments(change(LinkState())) for _, change in steps)
-    changes = tuple((in_s, partial(_in_packets, segments, change)) for in_s, change in steps)
-    strict = replayed(0.0, replace(trace, loop=True), world, nodes, min(for_s, trace.duration_s)).steps
-
-    def trial(state: LinkState) -> LinkState:
-        for _, change in strict:
-            change(state)
-        return changes[0][1](state)
-
-    return changes, trial
-
-
-def _replay_steps(
-    at_s: float, trace: Trace, world: int, nodes: Sequence[int] | None, end_s: float, lenient: bool
-) -> tuple[tuple[float, Change], ...]:
-    links = links_of(range(world) if nodes is None else nodes, world)
-    chosen = set(range(world) if nodes is None else nodes)
-    ups, downs = (frozenset(edge for edge in links if edge[end] in chosen) for end in (0, 1))
-    steps: list[tuple[float, Change]] = []
-    before = TracePoint(0.0)
-    for after_s, point in trace.unrolled(end_s - at_s):
-        out = (ups if point.up_bps == 0 else frozenset()) | (downs if point.down_bps == 0 else frozenset())
-        before = replace(point, up_bps=point.up_bps or before.up_bps, down_bps=point.down_bps or before.down_bps)
-        steps.append((_time(at_s + after_s), partial(_replay, before, out, nodes, trace.name, lenient)))
-    return tuple(steps)
-
-
 # Their effects on a state.
 
 
@@ -268,7 +201,7 @@ def _apply(
     profile: LinkProfile, nodes: Sequence[int] | None, edges: Sequence[Edge] | None, state: LinkState
 ) -> LinkState:
     if nodes is None and edges is None:
-        return state.model_copy(update={"profile": profile, "nodes": {}})
+        return state.model_copy(update={"profile": profile, "nodes": {}, "held": frozenset()})
     return state.apply(profile, nodes, edges)
 
 
@@ -276,7 +209,8 @@ def _ramp(
     profile: LinkProfile, nodes: Sequence[int] | None, edges: Sequence[Edge] | None, share: float, state: LinkState
 ) -> LinkState:
     if nodes is not None or edges is None:
-        state = _altered(state, nodes, lambda old: between(old, profile, share))
+        state = altered(state, nodes, lambda old: between(old, profile, share))
+        state = state.hold(frozenset(hold for hold in state.held if nodes is not None and hold[0] not in nodes))
     figures, rate = gives(profile)
     update: dict[str, object] = {}
     if figures and edges:
@@ -287,19 +221,7 @@ def _ramp(
     return state.model_copy(update=update) if update else state
 
 
-def _replay(
-    point: TracePoint, out: frozenset[Edge], nodes: Sequence[int] | None, name: str, lenient: bool, state: LinkState
-) -> LinkState:
-    altered = _altered(state, nodes, lambda old: profile_at(point, old, name, lenient))
-    return altered.sever(out) if out else altered
-
-
-def _in_packets(segments: int, change: Change, state: LinkState) -> LinkState:
-    """The change, with packets of at most `segments` segments, and no more than the state below it allows."""
-    return change(state).model_copy(update={"segments": min(segments, state.segments or _segments(state))})
-
-
-def _altered(state: LinkState, nodes: Sequence[int] | None, alter: Callable[[LinkProfile], LinkProfile]) -> LinkState:
+def altered(state: LinkState, nodes: Sequence[int] | None, alter: Callable[[LinkProfile], LinkProfile]) -> LinkState:
     """The state with each of these nodes' profiles altered; None: of all nodes."""
     if nodes is not None:
         return state.model_copy(update={"nodes": {**state.nodes, **{r: alter(state.profile_of(r)) for r in nodes}}})
@@ -313,6 +235,6 @@ def places(nodes: Sequence[int] | None, edges: Sequence[Edge] | None) -> str:
     return f" at {', '.join(parts)}" if parts else ""
 
 
-def _time(t_s: float) -> float:
+def rounded_s(t_s: float) -> float:
     """A sum of seconds, rounded to the nanosecond: equal moments are then equal numbers."""
     return round(t_s, 9)

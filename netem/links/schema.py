@@ -11,13 +11,20 @@ import json
 from typing import Any
 
 from gannet.netem.links.fields import LINK_FIELDS
-from gannet.netem.links.profile import FASTEST_BPS, RATE_MAX_LENGTH, SHORTHANDS, SLOWEST_BPS, UNLIMITED, LinkProfile
+from gannet.netem.links.profile import (
+    FASTEST_FRAMES_BPS,
+    RATE_MAX_LENGTH,
+    SHORTHANDS,
+    SLOWEST_BPS,
+    UNLIMITED,
+    LinkProfile,
+)
 
 _BUFFERS = ("buffer_ms", "buffer_bytes", "buffer_packets")
 _SHORTHAND_HELP = {
-    "rate": "Rate in both directions: 10Mbit (bit, kbit, Mbit or Gbit), bit/s as a number, or unlimited.",
-    "down": "Rate at which a node receives: 10Mbit (bit, kbit, Mbit or Gbit), bit/s as a number, or unlimited.",
-    "up": "Rate at which a node sends: 10Mbit (bit, kbit, Mbit or Gbit), bit/s as a number, or unlimited.",
+    "rate": "Rate in both directions: 10Mbit (bit, kbit, Mbit or Gbit; 10Mbit IP of IP packets), or unlimited.",
+    "down": "Rate at which a node receives: 10Mbit (bit, kbit, Mbit or Gbit; 10Mbit IP of IP packets), or unlimited.",
+    "up": "Rate at which a node sends: 10Mbit (bit, kbit, Mbit or Gbit; 10Mbit IP of IP packets), or unlimited.",
     "delay_ms": "One-way delay between two nodes of this profile, ms: half of it at each end, both ways alike.",
 }
 _SPACE = r"[ \t\r\n]*"
@@ -32,7 +39,7 @@ def _rate_pattern() -> str:
         "": r"[1-9][0-9]{3,10}(\.[0-9]+)?|100000000000(\.0+)?",
     }
     choices = "|".join(rf"0*({digits}){_SPACE}{prefix}" for prefix, digits in units.items())
-    return rf"^{_SPACE}({choices})[bB][iI][tT](/[sS])?{_SPACE}$"
+    return rf"^{_SPACE}({choices})[bB][iI][tT](/[sS])?([ \t\r\n]+[iI][pP])?{_SPACE}$"
 
 
 def profile_schema() -> dict[str, Any]:
@@ -40,10 +47,17 @@ def profile_schema() -> dict[str, Any]:
     schema = LinkProfile.model_json_schema()
     bursts = schema["$defs"]["GilbertElliott"]
     properties = {name: _tidy(field) for name, field in schema["properties"].items()}
+    said = {
+        "anyOf": [
+            {"type": "string", "pattern": _rate_pattern(), "maxLength": RATE_MAX_LENGTH},
+            {"enum": [*UNLIMITED, None]},
+        ],
+        "examples": ["10Mbit", "1.6Mbit", "unlimited"],
+    }
     rate = {
         "anyOf": [
             {"type": "string", "pattern": _rate_pattern(), "maxLength": RATE_MAX_LENGTH},
-            {"type": "integer", "minimum": SLOWEST_BPS, "maximum": FASTEST_BPS},
+            {"type": "integer", "minimum": SLOWEST_BPS, "maximum": FASTEST_FRAMES_BPS},
             {"enum": [*UNLIMITED, None]},
         ],
         "examples": ["10Mbit", "1.6Mbit", "unlimited"],
@@ -52,7 +66,7 @@ def profile_schema() -> dict[str, Any]:
         properties[name] = {"description": properties[name]["description"], "$ref": "#/$defs/rate"}
     delay = {**properties["up_delay_ms"], "description": _SHORTHAND_HELP["delay_ms"]}
     rates = {
-        name: {"description": text, "$ref": "#/$defs/rate"}
+        name: {"description": text, "$ref": "#/$defs/stated_rate"}
         for name, text in _SHORTHAND_HELP.items()
         if name != "delay_ms"
     }
@@ -66,6 +80,7 @@ def profile_schema() -> dict[str, Any]:
         "allOf": _rules(),
         "$defs": {
             "rate": rate,
+            "stated_rate": said,
             "GilbertElliott": {
                 **bursts,
                 "description": "Loss in bursts: a good and a bad state, advanced by each packet (Gilbert 1960, "

@@ -21,6 +21,9 @@ from gannet.netem.links.profile import LinkProfile
 
 # Descriptions of a state count links, and do not name them, when there are more than this.
 _MOST_LINKS_NAMED = 8
+# A node's uplink or downlink, by rank: one that holds what is sent, as in an outage.
+Hold = tuple[int, str]
+WAYS = ("down", "up")
 # Nothing is shaped; the same as the shipped profile of that name.
 UNSHAPED = LinkProfile(name="unshaped", source="none")
 
@@ -30,6 +33,7 @@ class LinkState(BaseModel):
 
     An edge's profile replaces delay, jitter and loss of that directed link. `rates` are those links with a rate of
     their own, below the rates of their ends: that of the profile, with its buffer and nothing else of it.
+    In `held`, (node, "up" or "down"), are the access links that pass nothing and keep what is sent in their buffers.
     `segments`: how many TCP segments a packet may hold, where rates change so often that this must not follow them
     (None: what the slowest rate allows, see gannet.netem.links.plan.packet_segments).
     """
@@ -41,6 +45,7 @@ class LinkState(BaseModel):
     edges: dict[Edge, LinkProfile] = Field(default_factory=dict)
     rates: dict[Edge, LinkProfile] = Field(default_factory=dict)
     cut: frozenset[Edge] = frozenset()
+    held: frozenset[Hold] = frozenset()
     segments: int | None = Field(default=None, ge=1)
 
     def profile_of(self, rank: int) -> LinkProfile:
@@ -50,11 +55,16 @@ class LinkState(BaseModel):
     def apply(
         self, profile: LinkProfile, nodes: Iterable[int] | None = None, edges: Iterable[Edge] | None = None
     ) -> LinkState:
-        """The state with `profile` at these nodes and directed edges; with neither, everywhere. Cuts stay."""
+        """The state with `profile` at these nodes and directed edges; with neither, everywhere. Cuts stay.
+
+        A node that gets a profile gets its rates: it holds nothing any more.
+        """
         at_nodes, at_edges = set(nodes or ()), set(edges or ())
         if not at_nodes and not at_edges:
             return LinkState(profile=profile, cut=self.cut, segments=self.segments)
-        state = self.model_copy(update={"nodes": {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)}})
+        nodes = {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)}
+        held = frozenset(hold for hold in self.held if hold[0] not in at_nodes)
+        state = self.model_copy(update={"nodes": nodes, "held": held})
         return state.at_edges(dict.fromkeys(sorted(at_edges), profile))
 
     def at_edges(self, profiles: Mapping[Edge, LinkProfile]) -> LinkState:
@@ -100,6 +110,10 @@ class LinkState(BaseModel):
         """The state in which these directed links are cut too; earlier cuts stay."""
         return self.model_copy(update={"cut": self.cut | frozenset(edges)})
 
+    def hold(self, held: frozenset[Hold]) -> LinkState:
+        """The state in which these access links, and no others, hold what is sent."""
+        return self if held == self.held else self.model_copy(update={"held": held})
+
     def isolate(self, nodes: Iterable[int], world: int) -> LinkState:
         """The state in which these nodes are cut off from all others, including one another; earlier cuts stay.
 
@@ -128,7 +142,9 @@ class LinkState(BaseModel):
                 segments = 1 if single or not all(path.is_whole for path in paths.values()) else self.segments
             for source in (source for source, target in self.cut if target == rank):
                 paths[addresses[source]] = replace(paths[addresses[source]], loss_percent=100.0)
-            result.append(replace(plan, device=devices[rank], paths=paths, segments=segments))
+            up_held, down_held = ((rank, way) in self.held for way in ("up", "down"))
+            plan = replace(plan, device=devices[rank], paths=paths, segments=segments)
+            result.append(replace(plan, up_held=up_held, down_held=down_held))
         return tuple(result)
 
     def describe(self) -> str:
@@ -140,6 +156,8 @@ class LinkState(BaseModel):
         parts += links if len(links) <= _MOST_LINKS_NAMED else [f"{len(links)} links with figures of their own"]
         if self.cut:
             parts.append(_describe_cut(self.cut))
+        if self.held:
+            parts.append(f"outage at node {','.join(map(str, sorted({rank for rank, _ in self.held})))}")
         return ", ".join(parts)
 
     def _words(self, edge: Edge, profile: LinkProfile) -> str:
@@ -193,6 +211,7 @@ def difference(before: LinkState, after: LinkState) -> Change:
             edges=after.edges if everywhere else _merged(state.edges, edges),
             rates=after.rates if everywhere else _merged(state.rates, rates),
             cut=(state.cut - ended) | begun,
+            held=(state.held - (before.held - after.held)) | (after.held - before.held),
             segments=after.segments,
         )
 

@@ -1,100 +1,190 @@
 """Reads a trace in Mahimahi's format (Netravali et al. 2015, https://github.com/ravinet/mahimahi).
 
-A line is a whole number of milliseconds, at which one packet of 1500 bytes may pass; the last line is also the length
-of the trace, which then starts over.
+A line is a whole number of milliseconds, at which one IP packet of 1500 bytes may pass; the last line is also the
+length of that direction, which then starts over. Gannet's rates count Ethernet frames, so each line is a frame of
+1514 bytes. Files are read in pieces: what they need of memory grows with the changes of the rate, not with the lines.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
-from gannet.netem.links.profile import SLOWEST_BPS
-from gannet.netem.links.trace import LONGEST_S, MOST_POINTS, Trace, TraceError, TracePoint
+from gannet.netem.links.plan import FRAME_BYTES
+from gannet.netem.links.profile import FASTEST_FRAMES_BPS, SLOWEST_BPS
+from gannet.netem.links.trace import LONGEST_S, MOST_POINTS, Trace, TraceError, TracePoint, Track
 
-_PACKET_BITS = 1500 * 8
+PACKET_BITS = 8 * FRAME_BYTES
 # The files list the moments at which a packet could pass. A gap shorter than this is a slow link; a longer one is an
 # outage.
-_OUTAGE_MS = 500
-_WHOLE = re.compile(r"[0-9]{1,12}")
+OUTAGE_MS = 500
+_PIECE_BYTES = 1 << 20
+_DIGITS = re.compile(rb"[0-9]{1,12}")
 
 
-def parse_mahimahi(down: str | None, up: str | None, name: str, where: str = "", bin_ms: int = 100) -> Trace:
-    """The trace of one or two texts in Mahimahi's format, counted in bins; raises TraceError.
+def parse_mahimahi(
+    down: str | BinaryIO | None, up: str | BinaryIO | None, name: str, where: str = "", bin_ms: int = 100
+) -> Trace:
+    """The trace of one or two texts, or open files, in Mahimahi's format, counted in bins; raises TraceError.
 
-    As many bits pass as the file has packets. Where both directions are given and one is longer, the shorter one is
-    repeated.
+    As many full frames pass as the file has lines, and each direction starts over after its own length. Outages keep
+    their exact times but for half a bin at each end, and packets, as in Mahimahi.
     """
     where = where or name
     if not 1 <= bin_ms <= 10_000:
         raise TraceError(f"bin_ms is {bin_ms}: from 1 to 10000")
-    series = {
-        field: _binned(_opportunities(text, f"{where} ({field.removesuffix('_bps')})"), bin_ms, where)
-        for field, text in (("down_bps", down), ("up_bps", up))
-        if text is not None
-    }
-    if not series:
+    given = [(field, source) for field, source in (("down_bps", down), ("up_bps", up)) if source is not None]
+    if not given:
         raise TraceError(f"{where}: neither direction is given")
-    end_ms = max(length_ms for _, length_ms in series.values())
-    if sum(len(bins) * -(-end_ms // length_ms) for bins, length_ms in series.values()) > 2 * MOST_POINTS:
-        raise TraceError(
-            f"{where}: one direction is so much longer than the other that {MOST_POINTS} points are passed"
+    if up is down:
+        given = given[:1]
+    tracks = [_track(source, field, bin_ms, where) for field, source in given]
+    origin = f"Mahimahi trace {Path(where).name}"
+    if up is down:
+        tracks.append(
+            Track(tuple(TracePoint(p.at_s, None, p.down_bps) for p in tracks[0].points), tracks[0].duration_s)
         )
-    rates: dict[int, dict[str, int]] = {}
-    for field, (bins, length_ms) in series.items():
-        for start_ms in range(0, end_ms, length_ms):
-            for at_ms, rate_bps in bins:
-                if start_ms + at_ms < end_ms:
-                    rates.setdefault(start_ms + at_ms, {})[field] = rate_bps
-    points: list[TracePoint] = []
-    for at_ms, changed in sorted(rates.items()):
-        before = points[-1] if points else TracePoint(0.0)
-        if not points or any(getattr(before, field) != rate for field, rate in changed.items()):
-            points.append(replace(before, at_s=at_ms / 1000, **changed))
-    return Trace(name, f"Mahimahi trace {Path(where).name}", tuple(points), end_ms / 1000)
+    durations = {track.duration_s for track in tracks if len(track.points) > 1}
+    if len(durations) > 1:
+        own, apart = tracks
+        return Trace(name, origin, own.points, own.duration_s, loop=True, outages="keep", up=apart)
+    duration_s = max(durations or (track.duration_s for track in tracks))
+    return Trace(name, origin, _together(tracks), duration_s, loop=True, outages="keep")
 
 
-def _opportunities(text: str, where: str) -> list[int]:
-    """The milliseconds of a file, which never decrease and are not all 0."""
-    found: list[int] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        word = line.strip()
-        if not word:
-            continue
-        if not _WHOLE.fullmatch(word):
-            raise TraceError(f"{where}, line {number}: {word[:40]!r} is no whole number of milliseconds")
-        found.append(int(word))
-        if len(found) > 1 and found[-1] < found[-2]:
-            raise TraceError(f"{where}, line {number}: {word} ms comes after {found[-2]} ms: times must increase")
-    if not found or found[-1] == 0:
-        raise TraceError(f"{where}: a trace must last for more than 0 ms")
-    if found[-1] > LONGEST_S * 1000:
-        raise TraceError(f"{where}: lasts {found[-1]} ms: up to {LONGEST_S * 1000:.0f}")
-    return found
+def _track(source: str | BinaryIO, field: str, bin_ms: int, where: str) -> Track:
+    bins = _Bins(field, bin_ms, f"{where} ({field.removesuffix('_bps')})")
+    for first_line, piece in _pieces(source):
+        bins.add(piece, first_line)
+    return bins.track()
 
 
-def _binned(at_ms: list[int], bin_ms: int, where: str) -> tuple[list[tuple[int, int]], int]:
-    """((from when in ms, bit/s), …) of a direction, and its length in ms.
+def _together(tracks: Sequence[Track]) -> tuple[TracePoint, ...]:
+    """The points of tracks that start over together, or never change."""
+    points = sorted((point for track in tracks for point in track.points), key=lambda point: point.at_s)
+    joined = [TracePoint(0.0)]
+    for point in points:
+        before = joined.pop() if point.at_s == joined[-1].at_s else joined[-1]
+        down_bps, up_bps = (
+            new if new is not None else old
+            for new, old in ((point.down_bps, before.down_bps), (point.up_bps, before.up_bps))
+        )
+        joined.append(TracePoint(point.at_s, down_bps, up_bps))
+    return tuple(joined)
 
-    A packet at t uses the time before it, so that one at the very end is in the last bin. A long enough row of bins
-    without any packet is an outage; a shorter one is part of the bin after it. A last bin of less than half `bin_ms`
-    belongs to the one before it.
+
+def _pieces(source: str | BinaryIO) -> Iterator[tuple[int, list[bytes]]]:
+    """(number of the first line, lines), a bounded number at a time."""
+    number, rest = 1, b""
+    if isinstance(source, str):
+        yield 1, source.encode().splitlines()
+        return
+    while piece := source.read(_PIECE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        if len(rest) > _PIECE_BYTES:
+            break  # no line of such a file has so many characters: _Bins refuses it
+        yield number, lines
+        number += len(lines)
+    yield number, [rest]
+
+
+class _Bins:
+    """Counts the lines of one direction in bins, which are merged into points of its rate as soon as they are known.
+
+    A packet at t uses the time before it, so that one at the very end is in the last bin. A gap of OUTAGE_MS lies
+    between bins, which are cut short for it, to half a bin at least; a shorter one is part of the bin after it. What
+    is left at the end and is less than half a bin belongs to the bin before it.
     """
-    length_ms = at_ms[-1]
-    count = max(1, length_ms // bin_ms + (length_ms % bin_ms >= (bin_ms + 1) // 2))
-    if count > MOST_POINTS:
-        raise TraceError(f"{where}: {count} bins of {bin_ms} ms; {MOST_POINTS} at most: make bin_ms larger")
-    packets = Counter(min(count - 1, max(0, t_ms - 1) // bin_ms) for t_ms in at_ms)
-    bins: list[tuple[int, int]] = []
-    begin = 0
-    for number in sorted(packets):  # the last line is a packet, so the last bin is among them
-        if (number - begin) * bin_ms >= _OUTAGE_MS:
-            bins.append((begin * bin_ms, 0))
-            begin = number
-        end_ms = length_ms if number == count - 1 else (number + 1) * bin_ms
-        rate_bps = round(1000 * packets[number] * _PACKET_BITS / (end_ms - begin * bin_ms))
-        bins.append((begin * bin_ms, max(rate_bps, SLOWEST_BPS)))
-        begin = number + 1
-    return bins, length_ms
+
+    def __init__(self, field: str, bin_ms: int, where: str) -> None:
+        self.field, self.bin_ms, self.where = field, bin_ms, where
+        self.points: list[TracePoint] = []
+        self.half_ms = (bin_ms + 1) // 2
+        self.last_ms = 0  # the last line
+        # Two bins whose ends are not yet final: (begin, end, packets).
+        self.open: list[list[int]] = []
+
+    def add(self, lines: list[bytes], first_line: int) -> None:
+        try:
+            times = [int(line) for line in lines if line.strip()]
+            sound = not b"".join(lines).translate(None, b"0123456789 \t\r\n")
+        except ValueError:
+            sound, times = False, []
+        if not sound or (times and (times[0] < self.last_ms or times != sorted(times) or times[-1] >= 10**12)):
+            self._complain(lines, first_line)
+        if times and times[-1] > LONGEST_S * 1000:
+            raise TraceError(f"{self.where}: lasts {times[-1]} ms: up to {LONGEST_S * 1000:.0f}")
+        end_ms, last_ms = self.open[-1][1] if self.open else -1, self.last_ms
+        for at_ms in times:
+            if at_ms <= end_ms:
+                self.open[-1][2] += 1
+            else:
+                end_ms = self._begin(at_ms, last_ms)
+            last_ms = at_ms
+        self.last_ms = last_ms
+
+    def _begin(self, at_ms: int, last_ms: int) -> int:
+        """A bin for a packet beyond the last bin, and after a packet at `last_ms`; returns its end."""
+        end_ms = max(1, -(-at_ms // self.bin_ms)) * self.bin_ms
+        begin_ms = self.open[-1][1] if self.open else 0
+        if at_ms - last_ms >= OUTAGE_MS:
+            if self.open:
+                self.open[-1][1] = min(begin_ms, max(last_ms, self.open[-1][0] + self.half_ms))
+            out_ms = self.open[-1][1] if self.open else 0
+            begin_ms = max(out_ms, min(at_ms - 1, end_ms - self.half_ms))
+            self._settle(0)
+            if begin_ms > out_ms:
+                self._point(out_ms, 0)
+        self._settle(1)
+        self.open.append([begin_ms, end_ms, 1])
+        return end_ms
+
+    def _settle(self, keep: int) -> None:
+        """Turn bins into points, but for the last `keep`."""
+        while len(self.open) > keep:
+            begin_ms, end_ms, packets = self.open.pop(0)
+            rate_bps = round(1000 * packets * PACKET_BITS / (end_ms - begin_ms))
+            if rate_bps > FASTEST_FRAMES_BPS:
+                raise TraceError(f"{self.where}: {packets} packets in {end_ms - begin_ms} ms from {begin_ms} ms on "
+                                 "are more than 100 Gbit/s")  # fmt: skip
+            self._point(begin_ms, max(rate_bps, SLOWEST_BPS))
+
+    def _point(self, at_ms: int, rate_bps: int) -> None:
+        if self.points and getattr(self.points[-1], self.field) == rate_bps:
+            return
+        if len(self.points) == MOST_POINTS:
+            raise TraceError(f"{self.where}: more than {MOST_POINTS} changes of its rate: make bin_ms larger")
+        self.points.append(TracePoint(at_ms / 1000, **{self.field: rate_bps}))
+
+    def track(self) -> Track:
+        """The rates, once all lines are in."""
+        if not self.last_ms:
+            raise TraceError(f"{self.where}: a trace must last for more than 0 ms")
+        last = self.open[-1]
+        last[1] = self.last_ms
+        if last[1] - last[0] < self.half_ms:
+            if len(self.open) > 1:
+                before = self.open[-2]
+                self.open[-2:] = [[before[0], last[1], before[2] + last[2]]]
+            elif self.points:  # after an outage
+                last[0] = max(round(1000 * self.points[-1].at_s) + 1, last[1] - self.half_ms)
+        self._settle(0)
+        return Track(tuple(self.points), self.last_ms / 1000)
+
+    def _complain(self, lines: list[bytes], first_line: int) -> None:
+        before_ms = self.last_ms
+        for number, line in enumerate(lines, start=first_line):
+            word = line.strip()
+            if not word:
+                continue
+            shown = word[:40].decode(errors="replace")
+            if not _DIGITS.fullmatch(word):
+                raise TraceError(f"{self.where}, line {number}: {shown!r} is no whole number of milliseconds")
+            if int(word) < before_ms:
+                raise TraceError(
+                    f"{self.where}, line {number}: {shown} ms comes after {before_ms} ms: times must increase"
+                )
+            before_ms = int(word)
+        raise AssertionError("lines that are neither right nor wrong")

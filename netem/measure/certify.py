@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from gannet.netem.agent.client import AgentError
+from gannet.netem.links.outages import outages_as_cuts
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, path_rate_bps
 from gannet.netem.measure.certificate import Certificate, EdgeResult, FanResult, expected_edge
 from gannet.netem.measure.judge import Order, judge_edge
@@ -74,7 +75,7 @@ def measure_links(
     machines have different clocks, see gannet.netem.measure.judge.Order.
     """
     certificate, begin_s = Certificate(), monotonic()
-    edges = sorted(set(edges))
+    edges, plans = sorted(set(edges)), outages_as_cuts(plans)
     others = sorted(set(sampled) - set(edges))
     ranks = sorted({rank for edge in (*edges, *others) for rank in edge})
     with ThreadPoolExecutor(max_workers=max(1, len(ranks), len(edges))) as pool:
@@ -241,9 +242,10 @@ def check_links(clients: Mapping[int, Client], plans: Sequence[InterfacePlan], e
     """Check directed links in use without disturbing their traffic: some 40 echoes a link, and the read-backs.
 
     Rates are read back, not measured: that would take the whole link. An agent that fails is a reason
-    against the links. See judge_busy_edge for what an echo can show.
+    against the links. A link in an outage must carry nothing, whether that loses packets or keeps them. See
+    judge_busy_edge for what an echo can show.
     """
-    certificate = Certificate()
+    certificate, plans = Certificate(), outages_as_cuts(plans)
     clocks: dict[int, str] = {}
     echoes: Answers = {}
     with ThreadPoolExecutor(max_workers=max(1, len(clients))) as pool:

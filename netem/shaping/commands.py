@@ -42,7 +42,8 @@ as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gs
 TCP itself obeys when it builds a packet (switching TSO off with ethtool only splits packets after the
 queue), so that is what is set, for connections opened from then on. `gro_max_size` keeps them apart on arrival.
 All other packets of many frames (UDP_SEGMENT, forwarded ones, older connections') are split in front of the queue by
-tbf, the only qdisc of those that every kernel has which does so (gannet.netem.shaping.tc.splitter).
+tbf, the only qdisc of those that every kernel has which does so (gannet.netem.shaping.tc.Splitter). In an outage that
+keeps packets it lets none pass.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ from gannet.netem.shaping.tc import (
     Fifo,
     Line,
     Rate,
+    Splitter,
+    behind_splitter,
     bucket,
     down_buffer,
     has_table,
@@ -83,7 +86,6 @@ from gannet.netem.shaping.tc import (
     path_seed,
     source_lines,
     source_rate,
-    splitter,
     up_lines,
 )
 
@@ -106,7 +108,7 @@ class Command:
     argv: tuple[str, ...]
     stdin: str | None = None
     may_fail: bool = False
-    changes: tuple[Rate | Fifo, ...] = ()
+    changes: tuple[Rate | Fifo | Splitter, ...] = ()
 
     def __str__(self) -> str:
         line = shlex.join(self.argv) + (" || true" if self.may_fail else "")
@@ -164,15 +166,16 @@ def apply_commands(
     if old is None:
         tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
     tc += _changed([fence(plan)], [fence(old)] if old else [], [])
-    tc += _changed([splitter(plan.device, plan.segments)], [splitter(plan.device, old.segments)] if old else [], [])
+    up: list[Line] = []
     if now.up:
         built = before is not None and before.up
-        tc += _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
+        up = _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
+    tc += behind_splitter(plan.device, plan, old, up)
     if now.down:
         built = before is not None and before.down
         if not built:
             ip += [f"link add {ifb} type ifb", f"link set dev {ifb} addrgenmode none", f"link set dev {ifb} up"]
-        tc += _down(now, before if built else None)
+        tc += behind_splitter(ifb, plan, old if built else None, _down(now, before if built else None))
         if not built:  # last, so that packets find the tree complete
             match = f"protocol all prio 2 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
             tc += [f"filter add dev {plan.device} parent ffff: {match}"]
@@ -217,7 +220,7 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
     return replace(
         now,
         up=now.up or plan.up_bps is not None,
-        down=now.down or plan.down_bps is not None or bool(plan.limits) or engine == "netem",
+        down=now.down or plan.down_bps is not None or plan.down_held or bool(plan.limits) or engine == "netem",
         tee=now.tee or bool(tee_rules(plan)),
         classified=turns,
         handles=handles,
@@ -256,9 +259,8 @@ def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) ->
 def _down(now: Applied, before: Applied | None) -> list[Line]:
     plan, old = now.plan, before.plan if before else None
     ifb = ifb_name(plan.device)
-    lines = _changed([splitter(ifb, plan.segments)], [splitter(ifb, old.segments)] if old else [], [])
     rate = bucket(ifb, plan.down_bps)
-    lines += _changed([rate], [bucket(ifb, old.down_bps)] if old else [], [new_bucket(ifb)])
+    lines: list[Line] = _changed([rate], [bucket(ifb, old.down_bps)] if old else [], [new_bucket(ifb)])
     if before is not None and before.classified != now.classified:
         old = before = None  # below the bucket all is new
     top = (CLASSIFIER, OTHERS) if now.classified else (BUCKET, 1)

@@ -53,9 +53,9 @@ def unannounced_differences(
 
 
 def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
-    for direction, rate_bps, buffer_bytes, buffer_packets in (
-        ("up", plan.up_bps, plan.buffer_bytes_up, plan.buffer_packets_up),
-        ("down", plan.down_bps, plan.buffer_bytes_down, plan.buffer_packets_down),
+    for direction, rate_bps, buffer_bytes, buffer_packets, held in (
+        ("up", plan.up_bps, plan.buffer_bytes_up, plan.buffer_packets_up, plan.up_held),
+        ("down", plan.down_bps, plan.buffer_bytes_down, plan.buffer_packets_down, plan.down_held),
     ):
         bucket = buckets[direction]
         if bucket is None or rate_bps is None:
@@ -64,6 +64,8 @@ def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
             continue
         if not _same_rate(bucket["rate_bps"], rate_bps):
             yield f"{direction}_bps is {bucket['rate_bps']}, not {rate_bps}"
+        if bucket["held"] != held:
+            yield f"{direction} is {'' if bucket['held'] else 'not '}held, as in an outage"
         if direction == "down" and bucket["per_source"] != (plan.down_queue == "per-source"):
             yield f"down_queue is {'per-source' if bucket['per_source'] else 'shared'}, not {plan.down_queue}"
         yield from _buffer_differences(plan.queue, bucket, direction, buffer_bytes, buffer_packets)

@@ -18,6 +18,8 @@ BUCKET, CLASSIFIER, OTHERS, SPLITTER = 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3
 # The rate of a bucket that must not limit: a bucket once built stays, so that caps can come and go while packets
 # flow.
 UNLIMITED_BPS = 10**12
+# The rate of a splitter that holds what it gets: a frame in 25 minutes. tc takes nothing less than a byte a second.
+HELD_BPS = 8
 _BURST_S = 0.002
 _WIRE_LIMIT_PACKETS = 1_000_000
 _UNLIMITED_BYTES = _WIRE_LIMIT_PACKETS * FRAME_BYTES
@@ -66,7 +68,43 @@ class Fifo:
         return f"qdisc replace {where} {self.kind} limit {self.limit}"
 
 
-Line = str | Rate | Fifo
+@dataclass(frozen=True)
+class Splitter:
+    """The qdisc in front of a token bucket, which cuts packets that are longer than `segments` frames into frames.
+
+    TCP obeys the device's gso_max_segs; datagrams sent with UDP_SEGMENT (QUIC), forwarded packets, what a receiver
+    has merged (GRO) and TCP connections older than the links do not, and a queue takes or loses such a packet whole.
+    tbf cuts what is longer than its burst; its rate limits nothing, nor does its own buffer, which a token bucket
+    takes the place of. It counts frames as they cross the wire, which a device that takes packets of many does not.
+
+    `held`: its rate lets nothing pass, and the buffer behind it fills. The bucket could not do that: HTB charges a
+    frame sent at a tiny rate to the time after it as well. tbf fills up at every change instead, so that one packet
+    still passes, as if its transmission had already begun. After the end of a hold the queue sleeps until it gets
+    another packet: see gannet.netem.engines.wake.
+    """
+
+    device: str
+    segments: int
+    held: bool = False
+
+    @property
+    def rate_bps(self) -> int:
+        return HELD_BPS if self.held else UNLIMITED_BPS
+
+    @property
+    def burst_bytes(self) -> int:
+        return self.segments * FRAME_BYTES
+
+    @property
+    def limit_bytes(self) -> int:
+        return _UNLIMITED_BYTES
+
+    def __str__(self) -> str:
+        limits = f"rate {self.rate_bps}bit burst {self.burst_bytes} limit {self.limit_bytes}"
+        return f"qdisc replace dev {self.device} root handle {SPLITTER:x}: tbf {limits}"
+
+
+Line = str | Rate | Fifo | Splitter
 
 
 def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
@@ -93,16 +131,19 @@ def source_rate(plan: InterfacePlan | None, ifb: str, source: str, number: int) 
     return bucket(ifb, limit.rate_bps if limit else None, number)
 
 
-def splitter(device: str, segments: int) -> str:
-    """The qdisc in front of a token bucket, which cuts packets that are longer than `segments` frames into frames.
+def behind_splitter(device: str, plan: InterfacePlan, old: InterfacePlan | None, lines: list[Line]) -> list[Line]:
+    """The lines of all that is behind the splitter of a device, with its own where that changes (old: None: is new).
 
-    TCP obeys the device's gso_max_segs; datagrams sent with UDP_SEGMENT (QUIC), forwarded packets, what a receiver
-    has merged (GRO) and TCP connections older than the links do not, and a queue takes or loses such a packet whole.
-    tbf cuts what is longer than its burst; its rate limits nothing, nor does its own buffer, which a token bucket
-    takes the place of. It counts frames as they cross the wire, which a device that takes packets of many does not.
+    It begins to hold before anything else changes, and ends when all is as it should be.
     """
-    limits = f"rate {UNLIMITED_BPS}bit burst {segments * FRAME_BYTES} limit {_UNLIMITED_BYTES}"
-    return f"qdisc replace dev {device} root handle {SPLITTER:x}: tbf {limits}"
+
+    def splitter(plan: InterfacePlan) -> Splitter:
+        return Splitter(device, plan.segments, plan.up_held if device == plan.device else plan.down_held)
+
+    now, was = splitter(plan), None if old is None else splitter(old)
+    if now == was:
+        return lines
+    return [*lines, now] if was is not None and was.held and not now.held else [now, *lines]
 
 
 def new_bucket(device: str) -> str:

@@ -33,7 +33,7 @@ def lte_drive() -> str:
     lines = [
         "# source: model of a drive through an LTE network, made by gannet.netem.traces.make",
         f"# duration_s: {step_s * steps:g}",
-        "time_s,down,up,delay_ms",
+        "time_s,down_bps,up_bps,delay_ms",
     ]
     walks = zip(_wander(random, steps, 0.95, 0.6), _wander(random, steps, 0.95, 0.45), strict=True)
     for step, (down, up) in enumerate(walks):
@@ -59,7 +59,7 @@ def starlink() -> str:
     lines = [
         "# source: model of a Starlink terminal with reconfigurations every 15 s, made by gannet.netem.traces.make",
         f"# duration_s: {15 * slots}",
-        "time_s,down,up,delay_ms,loss_percent",
+        "time_s,down_bps,up_bps,delay_ms,loss_percent",
     ]
     for slot in range(slots):
         path_bps, path_ms = 150e6 * exp(random.gauss(0, 0.3)), random.uniform(20, 32)

@@ -36,7 +36,7 @@ def test_every_kind_of_entry_becomes_states() -> None:
         {"at_s": 3, "isolate": 0, "for_s": 1},
         {"at_s": 10, "partition": "0,1:2,3"},
         {"at_s": 20, "flap": {"down_s": 1, "up_s": 2, "times": 2}, "edges": ["0>1"]},
-        {"at_s": 30, "trace": "lte-walk", "nodes": [1]},
+        {"at_s": 30, "trace": "lte-walk", "nodes": [1], "loop": False},
         {"at_s": 35, "ramp_s": 1, "profile": "lte", "nodes": [2]},
     ]
     found = states({"profile": "cable", "schedule": schedule})
@@ -76,7 +76,7 @@ def test_a_trace_that_loops_goes_on_to_the_end() -> None:
     assert found[-1][0] >= 60
     for at_s, state, _ in found[1:-1]:
         point = trace.at(round((at_s - 2) % 30, 6))
-        assert ((1, 0) in state.cut) == (point.down_bps == 0)
+        assert ((0, "down") in state.held) == (point.down_bps == 0) and not state.cut
         assert point.down_bps in (0, state.nodes[0].down_bps)
 
 
@@ -246,6 +246,40 @@ def test_a_loop_needs_an_end() -> None:
         run(links, stop={"steps": 10})
     links["schedule"][0]["for_s"] = 45
     assert run(links, stop={"steps": 10}).links_over_time[1][-1].at_s == 46
+    once = {"schedule": [{"at_s": 1, "trace": "lte-walk", "loop": False}]}
+    assert run(once, stop={"steps": 10}).links_over_time[1][-1].at_s == 31
+
+
+def test_a_trace_loops_and_keeps_as_it_says_itself_or_as_the_entry_does(tmp_path: Path) -> None:
+    (tmp_path / "gap.down").write_text("100\n900\n1000\n")
+    (tmp_path / "gap.csv").write_text("# duration_s: 1\ntime_s,down\n0,1Mbit\n0.1,0\n0.9,2Mbit\n")
+    for name, loops, keeps in (("gap.down", True, True), ("gap.csv", False, False)):
+        for loop in (None, True, False):
+            for outages in (None, "keep", "drop"):
+                own = {"loop": loop, "outages": outages}
+                entry = {"at_s": 1, "trace": str(tmp_path / name), "nodes": [0], "for_s": 40}
+                entry |= {key: value for key, value in own.items() if value is not None}
+                found = [state for _, state, _ in states({"schedule": [entry]})]
+                again = sum((0, "down") in state.held or (1, 0) in state.cut for state in found)
+                assert again == (40 if (loops if loop is None else loop) else 1), entry
+                assert any(s.held for s in found) == (outages == "keep" or (outages is None and keeps)), entry
+
+
+def test_a_constant_trace_is_the_constant_link_for_any_length(tmp_path: Path) -> None:
+    """The plans of every node, of a file of one line, of five, and of a thousand rows, against those of a profile."""
+    (tmp_path / "one").write_text("1\n")
+    (tmp_path / "five").write_text("0\n1\n2\n3\n4\n")
+    rows = "".join(f"{n},12Mbit IP\n" for n in range(1000))
+    (tmp_path / "rows").write_text(f"# loop: yes\ntime_s,rate\n{rows}")
+    addresses = [f"10.0.0.{rank + 1}" for rank in range(4)]
+    for name, rate in (("one", "12Mbit IP"), ("five", "15Mbit IP"), ("rows", "12112kbit")):
+        for stop in ({"steps": 10}, {"seconds": 86_400}):
+            entry = {"at_s": 0, "trace": str(tmp_path / name)}
+            spec = run({"profile": "lte", "schedule": [entry]}, stop=stop)
+            _, (change,) = spec.links_over_time
+            constant = run({"rate": rate, "delay_ms": 35}).links_over_time[0]
+            plans, expected = (links.plans(addresses, ["mesh0"] * 4, 1) for links in (change.links, constant))
+            assert plans == expected and change.name == ""
 
 
 def test_the_virtual_fabric_says_what_it_has_no_model_of() -> None:

@@ -46,7 +46,7 @@ class Configured:
         for address, limit in plan.limits.items():
             if str(self._rank_of[address]) in paths:
                 paths[str(self._rank_of[address])]["rate_bps"] = limit.rate_bps
-        return {"up_bps": plan.up_bps, "down_bps": plan.down_bps, "paths": paths}
+        return {"up_bps": _now_bps(plan, "up"), "down_bps": _now_bps(plan, "down"), "paths": paths}
 
 
 class Series:
@@ -92,8 +92,8 @@ class Series:
 
     def _columns(self, rank: int, changes: list[tuple[int, InterfacePlan]]) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"step": [step for step, _ in changes]}
-        for direction in ("up_bps", "down_bps"):
-            columns[direction] = [getattr(plan, direction) for _, plan in changes]
+        for way in ("up", "down"):
+            columns[f"{way}_bps"] = [_now_bps(plan, way) for _, plan in changes]
         for field in ("delay_ms", "any_loss_percent"):
             values = [self._mean(rank, plan, field) for _, plan in changes]
             columns[field.removeprefix("any_")] = values
@@ -106,6 +106,11 @@ class Series:
             if (self._rank_of[address], rank) in self._edges
         ]
         return round(fmean(found), 6) if found else None
+
+
+def _now_bps(plan: InterfacePlan, way: str) -> int | None:
+    """The rate of an access link: 0 where it holds what is sent."""
+    return 0 if getattr(plan, f"{way}_held") else getattr(plan, f"{way}_bps")
 
 
 def largest_shrinking_ms(before: Sequence[InterfacePlan], after: Sequence[InterfacePlan]) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import wraps
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,8 @@ from gannet.fabrics.links.outlook import LinksBusy
 from gannet.netem.agent.client import AgentError
 from gannet.netem.links.edge_profiles import buffer_misfit, edge_misfit
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.schedule import places, replay_now
+from gannet.netem.links.replay import replay_now
+from gannet.netem.links.schedule import places
 from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace_csv import parse_csv
 
@@ -194,10 +196,10 @@ def change_of(request: operator_pb2.ChangeRequest, world: int) -> tuple[str, Cha
         words, alter = _lasting(request, world)
         return words, alter, (), alter
     replay, nodes = request.replay, sorted(set(request.replay.nodes))
-    if not request.for_s:
-        raise ValueError("for_s is 0: a trace is replayed for a time")
     trace = parse_csv(replay.csv, replay.name or "trace")
-    steps, trial = replay_now(trace, world, nodes or None, request.for_s)
+    if not request.for_s and not trace.is_constant:
+        raise ValueError("for_s is 0: a trace that changes is replayed for a time")
+    steps, trial = replay_now(trace, world, nodes or None, request.for_s or inf)
     return f"replay {replay.name}{places(nodes, None)}", steps[0][1], steps[1:], trial
 
 

@@ -110,7 +110,11 @@ def with_turns(
 
 
 def is_cut(plans: Iterable[InterfacePlan]) -> bool:
-    return any(path.loss_percent == 100 for plan in plans for path in plan.paths.values())
+    """Whether any link carries nothing: it is cut, or held in an outage."""
+    return any(
+        plan.up_held or plan.down_held or any(path.loss_percent == 100 for path in plan.paths.values())
+        for plan in plans
+    )
 
 
 def limits_over_time(

@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 from gannet.fabrics.job import Job
 from gannet.fabrics.virtual.fair_share import Flow, Link, reshare
 from gannet.netem.links.jitter import InOrder
+from gannet.netem.links.outages import outages_as_cuts
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 
 Message = TypeVar("Message")
@@ -67,7 +68,8 @@ class LinkModel(Generic[Message]):
     ) -> None:
         states = [(0.0, plans), *changes]
         self._times = [at_s for at_s, _ in states]
-        self._plans = [plans for _, plans in states]
+        # What is sent over a link that is cut waits here in any case, as where an outage holds packets.
+        self._plans = [outages_as_cuts(plans) for _, plans in states]
         self._number = 0  # of the present state
         self._up = [Link(_capacity(plan.up_bps)) for plan in plans]
         self._down = [Link(_capacity(plan.down_bps)) for plan in plans]

@@ -14,7 +14,8 @@ import pytest
 from gannet.fabrics.job import LinkChange
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.schedule import Layer, applied, flapping, replayed, unrolled
+from gannet.netem.links.replay import replayed
+from gannet.netem.links.schedule import Layer, applied, flapping, unrolled
 from gannet.netem.links.state import LinkState
 from gannet.netem.links.trace import Trace, TracePoint
 from gannet.netem.links.trace_files import load_trace

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gannet.fabrics.session.deadlines import (
     exchange_config,
+    is_cut,
     limits_of,
     limits_over_time,
     longest_transfer_s,
@@ -20,7 +21,8 @@ from gannet.fabrics.session.deadlines import (
 from gannet.fabrics.session.hang_detector import HangDetector, grace_of
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.links.profile import load_profile
-from gannet.netem.links.schedule import isolated, replayed, unrolled
+from gannet.netem.links.replay import replayed
+from gannet.netem.links.schedule import isolated, unrolled
 from gannet.netem.links.state import LinkState
 from gannet.netem.links.trace import Trace, TracePoint
 from gannet.netem.links.trace_files import load_trace
@@ -144,9 +146,15 @@ def test_turns_are_for_messages_longer_than_the_fastest_pipe() -> None:
 
 def test_the_limits_of_shipped_traces_are_minutes_at_most() -> None:
     for name in ("lte-drive", "lte-walk"):
-        links, moments = unrolled(FAST, [replayed(0, load_trace(name), 4, [2])])
-        states = [(0.0, plans(links)), *((moment.at_s, plans(moment.links)) for moment in moments)]
-        assert 20 < limits_over_time(states, PARCEL_BYTES, 4, COMPUTE_S).patience_s < 600
+        found = []
+        for outages in ("drop", "keep"):
+            trace = replace(load_trace(name), loop=False, outages=outages)
+            links, moments = unrolled(FAST, [replayed(0, trace, 4, [2])])
+            states = [(0.0, plans(links)), *((moment.at_s, plans(moment.links)) for moment in moments)]
+            found.append(limits_over_time(states, PARCEL_BYTES, 4, COMPUTE_S))
+            assert 20 < found[-1].patience_s < 600
+            assert any(is_cut(state) for _, state in states)
+        assert found[0] == found[1]  # an exchange waits as long, whatever becomes of packets
 
 
 class TestHangDetector:

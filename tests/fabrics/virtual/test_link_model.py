@@ -18,7 +18,8 @@ from gannet.fabrics.tcp_model import frame_bytes
 from gannet.fabrics.virtual.faults import Kill
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.schedule import Layer, flapping, isolated, partitioned, replayed, unrolled
+from gannet.netem.links.replay import replayed
+from gannet.netem.links.schedule import Layer, flapping, isolated, partitioned, unrolled
 from gannet.netem.links.state import LinkState
 from gannet.netem.links.trace import Trace, TracePoint
 from gannet.netem.links.trace_files import load_trace

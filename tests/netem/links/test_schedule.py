@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet.netem.links import schedule
+from gannet.netem.links import replay, schedule
 from gannet.netem.links.plan import path_plan
 from gannet.netem.links.profile import LinkProfile, load_profile
 from gannet.netem.links.schedule import Layer, Moment, ScheduleError, unrolled
@@ -70,10 +70,10 @@ layers: st.SearchStrategy[Layer] = st.one_of(
     st.builds(lambda t, n, d: schedule.isolated(t, n, WORLD, end(t, d)), moments_s, some_nodes, ends_s),
     st.builds(schedule.healed, moments_s),
     st.builds(
-        lambda t, n, d: schedule.replayed(t, TRACE, WORLD, n, end(t, d)), moments_s, st.none() | some_nodes, ends_s
+        lambda t, n, d: replay.replayed(t, TRACE, WORLD, n, end(t, d)), moments_s, st.none() | some_nodes, ends_s
     ),
     st.builds(
-        lambda t, n, d: schedule.replayed(t, replace(TRACE, loop=True), WORLD, n, end(t, d)),
+        lambda t, n, d: replay.replayed(t, replace(TRACE, loop=True), WORLD, n, end(t, d)),
         moments_s,
         some_nodes,
         st.integers(1, 20).map(float),
@@ -191,7 +191,7 @@ def test_a_flap_over_a_ramp() -> None:
 
 def test_a_later_profile_hides_a_trace_until_it_ends() -> None:
     base, lte = LinkState(), load_profile("lte")
-    entries = [schedule.applied(0.25, lte, [1], None, 1.0), schedule.replayed(0, TRACE, WORLD, [1, 2])]
+    entries = [schedule.applied(0.25, lte, [1], None, 1.0), replay.replayed(0, TRACE, WORLD, [1, 2])]
     links, moments = unrolled(base, entries)
     assert [(m.at_s, m.links.profile_of(1).name, m.links.profile_of(2).up_bps, m.series) for m in moments] == [
         (0.0, "drawn", 1_000_000, "trace drawn at node 1, node 2"),
@@ -223,7 +223,7 @@ def test_a_trace_leaves_what_it_says_nothing_of() -> None:
     far = LinkProfile(name="far", up_delay_ms=90, down_delay_ms=90)
     home = load_profile("home")
     base = LinkState(profile=home, edges={(0, 1): far})
-    _, moments = unrolled(base, [schedule.replayed(5, TRACE, WORLD, [1])])
+    _, moments = unrolled(base, [replay.replayed(5, TRACE, WORLD, [1])])
     traced = moments[0].links.nodes[1]
     assert traced == home.model_copy(update={"name": "drawn", "down_bps": 5_000_000, "up_bps": 1_000_000})
     assert moments[0].links.edges == {(0, 1): far}
@@ -233,7 +233,7 @@ def test_an_outage_cuts_what_it_says_and_keeps_the_rates_before_it() -> None:
     points = ((0.0, 0, 4_000), (1.0, 5_000, 0), (2.0, 0, 0), (3.0, 7_000, 8_000))
     trace = Trace("out", "", tuple(TracePoint(*point) for point in points), 4.0)
     base = LinkState(profile=LinkProfile(down_bps=1_000, up_bps=2_000)).sever([(2, 3)])
-    _, moments = unrolled(base, [schedule.replayed(10, trace, WORLD, [0, 1])])
+    _, moments = unrolled(base, [replay.replayed(10, trace, WORLD, [0, 1])])
     ups = {(a, b) for a in (0, 1) for b in range(WORLD) if a != b}
     downs = {(b, a) for a, b in ups}
     found = [(m.links.cut - {(2, 3)}, m.links.nodes[1].down_bps, m.links.nodes[1].up_bps) for m in moments[:4]]
@@ -244,10 +244,10 @@ def test_an_outage_cuts_what_it_says_and_keeps_the_rates_before_it() -> None:
 
 def test_packets_are_as_small_as_the_slowest_state_needs() -> None:
     fast = LinkProfile(name="fast", up_bps=10**9, down_bps=10**9)
-    links, _ = unrolled(LinkState(profile=fast), [schedule.replayed(0, TRACE, WORLD, [1])])
+    links, _ = unrolled(LinkState(profile=fast), [replay.replayed(0, TRACE, WORLD, [1])])
     assert links.segments == 1  # 2 kbit/s
     steady = Trace("steady", "", (TracePoint(0.0, 0, 0), TracePoint(1.0, 200_000_000, 200_000_000)), 2.0)
-    links, moments = unrolled(LinkState(profile=fast), [schedule.replayed(0, steady, WORLD, [1])])
+    links, moments = unrolled(LinkState(profile=fast), [replay.replayed(0, steady, WORLD, [1])])
     addresses = [f"10.0.0.{rank + 1}" for rank in range(WORLD)]
     every = [links, *(moment.links for moment in moments)]
     found = {plan.segments for state in every for plan in state.plans(addresses, ["mesh0"] * WORLD, 1)}
@@ -279,11 +279,11 @@ def test_a_ramp_of_an_edge_begins_at_what_the_access_links_make_of_it() -> None:
             "entry 3: down_bps: lte has a cap and unshaped has none",
         ),
         (
-            lambda: schedule.replayed(0, replace(TRACE, loop=True), WORLD, where="entry 3"),
+            lambda: replay.replayed(0, replace(TRACE, loop=True), WORLD, where="entry 3"),
             "entry 3: a trace that loops needs an end",
         ),
         (
-            lambda: schedule.replayed(0, replace(TRACE, loop=True), WORLD, None, 1e9, "entry 3"),
+            lambda: replay.replayed(0, replace(TRACE, loop=True), WORLD, None, 1e9, "entry 3"),
             "entry 3: over 200000 changes",
         ),
         (lambda: schedule.flapping(0, 1, 1, 10**6, [(0, 1)], "entry 3"), "entry 3: 1000000 times"),
@@ -304,8 +304,8 @@ def test_a_trace_too_short_for_a_jitter_is_refused_before_it_begins() -> None:
     """In a schedule and by hand; a state that only comes about later must not fail, and has the jitter that fits."""
     jittered = LinkState(profile=LinkProfile.model_validate({"delay_ms": 50, "jitter_ms": 20}))
     with pytest.raises(ScheduleError, match=r"here: short at 0.5 s: jitter_ms: .* does not fit a delay of 5 ms"):
-        unrolled(jittered, [schedule.replayed(1.0, SHORT, WORLD, until_s=2.0, where="here")])
-    steps, trial = schedule.replay_now(SHORT, WORLD, None, 10.0)
+        unrolled(jittered, [replay.replayed(1.0, SHORT, WORLD, until_s=2.0, where="here")])
+    steps, trial = replay.replay_now(SHORT, WORLD, None, 10.0)
     with pytest.raises(ValueError, match="does not fit a delay of 5 ms"):
         trial(jittered)
     assert trial(LinkState()) == steps[0][1](LinkState())

@@ -141,6 +141,10 @@ def test_schema_and_loader_accept_the_same_files(file: Path, document: dict[str,
 @example("100000000000.5bit")
 @example("0" * 35 + "1kbit")
 @example("0" * 40 + "1kbit")
+@example("100Gbit IP")
+@example("100.1Gbit ip")
+@example("1Mbit/s  Ip ")
+@example("1MbitIP")
 @example("10Mbit\n")
 @example("10\u00a0Mbit")
 @example("10\u212abit")
@@ -152,7 +156,8 @@ def test_schema_and_loader_read_the_same_rates(file: Path, rate: object) -> None
 def test_both_judges_do_accept_and_refuse(file: Path) -> None:
     """The property above would hold as well for two judges that refuse everything."""
     everything = {
-        "name": "all", "source": "here", "assumed": ["all"], "down": "10 Mbit", "up": 64_000, "down_delay_ms": 5,
+        "name": "all", "source": "here", "assumed": ["all"], "down": "10 Mbit", "up": "64 kbit/s IP",
+        "down_delay_ms": 5,
         "up_delay_ms": 6.5, "jitter_ms": 2, "jitter_distribution": "pareto", "jitter_correlation_percent": 25,
         "jitter_order": "reorder",
         "gilbert_elliott": {"good_to_bad_percent": 1, "bad_to_good_percent": 20, "loss_in_good_percent": 0.1},
@@ -162,5 +167,6 @@ def test_both_judges_do_accept_and_refuse(file: Path) -> None:
     assert judged_alike(file, everything) and judged_alike(file, {})
     for name in fields:
         assert not judged_alike(file, {**everything, name: [[]]})
+    assert judged_alike(file, {"up_bps": 64_000}) and not judged_alike(file, {"up": 64_000})
     for wrong in (None, [], "rate: 10Mbit", 3):
         assert not SCHEMA.is_valid(wrong) and not loads(file, wrong)

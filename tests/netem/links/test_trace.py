@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gannet.netem.links.profile import LinkProfile
-from gannet.netem.links.trace import Trace, TraceError, TracePoint, profile_at
+from gannet.netem.links.trace import FIELDS, Outages, Trace, TraceError, TracePoint, Track, profile_at
 from gannet.netem.links.trace_csv import parse_csv
 from gannet.netem.links.trace_files import TRACE_FOLDER, list_traces, load_trace
 from gannet.netem.links.trace_mahimahi import parse_mahimahi
@@ -18,7 +21,7 @@ from gannet.netem.traces import make
 CSV = """# source: a drive
 # duration_s: 3
 time_s,down,up,delay_ms,loss_percent
-0,20Mbit,5000000,40,0
+0,20Mbit,5000 kbit/s,40,0
 0.5,,0,,1.5
 2,1kbit,,7.25,
 """
@@ -57,6 +60,7 @@ MISTAKES = [
     ("time_s\n0\n", "line 1: time_s alone"),
     ("time_s,speed\n0,1\n", "line 1: unknown column 'speed'"),
     ("time_s,rate,rate\n0,1,1\n", "rate is there twice"),
+    ("time_s,rate_bps,rate_mbit\n0,1,1\n", "say the same thing twice"),
     ("time_s,rate,up\n0,1,1\n", "say the same thing twice"),
     ("time_s,rate\n0,1Mbit\n1\n", "line 3: 1 fields, but 2 headings"),
     ("time_s,rate\n1,1Mbit\n", "line 2: time_s is 1: the first row is at 0"),
@@ -64,14 +68,23 @@ MISTAKES = [
     ("time_s,rate\n0,\n", "line 2: rate is empty in the first row"),
     ("time_s,rate\n0,5 apples\n", "line 2: rate: '5 apples' is no rate"),
     ("time_s,rate\n0,unlimited\n", "'unlimited' is no rate"),
-    ("time_s,rate\n0,999\n", "line 2: down_bps is 999: 0, or 1000 and more"),
-    ("time_s,rate\n0,900Gbit\n", "line 2: rate: '900Gbit' is no rate"),
+    ("time_s,rate\n0,5000\n", "line 2: rate: '5000' has no unit: write 5000bit"),
+    ("time_s,rate_bps\n0,999\n", "line 2: rate_bps: '999' is out of range"),
+    ("time_s,up_mbit\n0,0.0005\n", "line 2: up_mbit: '0.0005' is out of range"),
+    ("# loop: perhaps\ntime_s,rate\n0,1Mbit\n", "loop: 'perhaps' is neither yes nor no"),
+    ("# outages: lose\ntime_s,rate\n0,1Mbit\n", "outages: 'lose' is neither drop nor keep"),
+    ("# counts: tcp\ntime_s,rate\n0,1Mbit\n", "counts: 'tcp' is neither ethernet nor ip"),
+    ("# duration_s: 2\ntime_s,rate\n0,1Mbit\n# loop: yes\n", "line 4: loop belongs above the rows"),
+    ("# up_duration_s: 2\ntime_s,down\n0,1Mbit\n1,2Mbit\n", "up_duration_s without a column up"),
+    ("# up_duration_s: 2\ntime_s,up\n0,1Mbit\n3,2Mbit\n", "rows of up must end before up_duration_s 2"),
+    ("time_s,rate\n" + "9" * 5000, "line 2: longer than 4096 characters"),
+    ("time_s,rate\n0,900Gbit\n", "line 2: rate: '900Gbit' is out of range"),
     ("time_s,delay_ms\n0,-3\n", "line 2: delay_ms: '-3' is no number from 0"),
     ("time_s,delay_ms\n0,nan\n", "'nan' is no number"),
     ("time_s,delay_ms\n0,1e3\n", "'1e3' is no number"),
     ("time_s,delay_ms\n0,60001\n", "delay_ms is 60001: from 0 to 60000"),
     ("time_s,loss_percent\n0,101\n", "loss_percent is 101"),
-    ("# duration_s: 1\ntime_s,rate\n0,1Mbit\n1,2Mbit\n", "end before duration_s 1"),
+    ("# duration_s: 1\ntime_s,rate\n0,1Mbit\n1,2Mbit\n", "must end before duration_s 1"),
     ("# duration_s: 0\ntime_s,rate\n0,1Mbit\n", "duration_s is 0"),
     ("# duration_s: soon\ntime_s,rate\n0,1Mbit\n", "duration_s: 'soon' is no number"),
 ]
@@ -87,72 +100,22 @@ def test_mistakes_in_a_csv_name_file_and_line(text: str, said: str, tmp_path: Pa
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_mahimahi_packets_become_rates() -> None:
-    """Ten packets in 100 ms are 1.2 Mbit/s; packets at the very end of a bin belong to it."""
-    text = "".join(f"{ms}\n" for ms in [*range(10, 101, 10), *range(105, 201, 5)])
-    trace = parse_mahimahi(text, text, "x")
-    assert trace.points == (TracePoint(0.0, 1_200_000, 1_200_000), TracePoint(0.1, 2_400_000, 2_400_000))
-    assert trace.duration_s == 0.2
+def test_units_and_layers_of_rates() -> None:
+    """Every way to write 4 Mbit/s, and 4 Mbit/s of IP packets: 1514 bytes of frame for each 1500."""
+    ways = ["rate\n0,4Mbit", "rate\n0,4 mbit/s", "rate_bps\n0,4000000", "rate_kbit\n0,4000", "rate_kbps\n0,4000.0"]
+    ways += ["rate_mbit\n0,4", "RATE_Mbps\n0,4.0", "rate_gbit\n0,.004", "rate_mbit\n0,4000kbit"]
+    for text in ways:
+        (point,) = parse_csv(f"# duration_s: 9\ntime_s,{text}\n", "x").points
+        assert (point.down_bps, point.up_bps) == (4_000_000, 4_000_000), text
+        (point,) = parse_csv(f"# counts: IP\n# duration_s: 9\ntime_s,{text}\n", "x").points
+        assert point.down_bps == round(4_000_000 * 1514 / 1500), text
+    (point,) = parse_csv("# counts: ip\n# duration_s: 9\ntime_s,down,up\n0,4Mbit IP,0\n", "x").points
+    assert (point.down_bps, point.up_bps) == (round(4_000_000 * 1514 / 1500), 0)
 
 
-def test_a_long_gap_is_an_outage_and_a_short_one_a_slow_link() -> None:
-    trace = parse_mahimahi("100\n500\n1200\n", None, "x")
-    assert [(p.at_s, p.down_bps, p.up_bps) for p in trace.points] == [
-        (0.0, 120_000, None),  # a packet in 100 ms
-        (0.1, 30_000, None),  # a packet in 400 ms
-        (0.5, 0, None),
-        (1.1, 120_000, None),
-    ]
-
-
-ways = st.lists(st.integers(0, 4000), min_size=1, max_size=200).map(sorted).filter(lambda found: found[-1] > 0)
-
-
-@given(ways, st.integers(1, 1000))
-def test_as_many_bits_pass_as_there_are_packets(at_ms: list[int], bin_ms: int) -> None:
-    trace = parse_mahimahi("\n".join(map(str, at_ms)), None, "x", bin_ms=bin_ms)
-    ends = [*(p.at_s for p in trace.points[1:]), trace.duration_s]
-    bits = sum((p.down_bps or 0) * (end_s - p.at_s) for p, end_s in zip(trace.points, ends, strict=True))
-    # A rate is a whole number: half a bit a second off in every bin at most.
-    assert bits == pytest.approx(12_000 * len(at_ms), abs=0.5 * trace.duration_s + 1e-6)
-    assert trace.duration_s == at_ms[-1] / 1000
-
-
-@given(ways, ways)
-def test_the_shorter_direction_begins_anew(down: list[int], up: list[int]) -> None:
-    both = parse_mahimahi("\n".join(map(str, down)), "\n".join(map(str, up)), "x")
-    assert both.duration_s == max(down[-1], up[-1]) / 1000
-    for field, at_ms in (("down_bps", down), ("up_bps", up)):
-        alone = parse_mahimahi("\n".join(map(str, at_ms)), None, "x")
-        for t_ms in range(0, round(both.duration_s * 1000), 37):
-            expected = alone.at((t_ms % at_ms[-1]) / 1000).down_bps
-            assert getattr(both.at(t_ms / 1000), field) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "more than 0 ms"),
-        ("0\n0\n", "more than 0 ms"),
-        ("1\n3\n2\n", "line 3: 2 ms comes after 3 ms"),
-        ("1\n-3\n", "line 2: '-3' is no whole number"),
-        ("1.5\n", "line 1: '1.5' is no whole number"),
-        ("١\n", "is no whole number"),
-        ("9" * 5000, "is no whole number"),
-        ("999999999999\n", "lasts 999999999999 ms"),
-    ],
-)
-def test_mistakes_in_a_mahimahi_file(text: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "mine.trace"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(TraceError, match=said) as error:
-        load_trace(path)
-    assert str(error.value).startswith(str(path))
-
-
-def test_two_lengths_that_would_never_end_are_refused() -> None:
-    with pytest.raises(TraceError, match="so much longer"):
-        parse_mahimahi("1\n", "600000000\n", "x", bin_ms=10_000)
+def test_a_run_that_0_1_has_recorded_is_still_read() -> None:
+    old = "# source: s\n# duration_s: 4\ntime_s,down,up\n0,5000000,4000\n1,0,\n"
+    assert parse_csv(old, "x", bare_bps=True).points == (TracePoint(0.0, 5_000_000, 4000), TracePoint(1.0, 0, 4000))
 
 
 def test_files_that_are_no_traces(tmp_path: Path) -> None:
@@ -218,6 +181,9 @@ points = st.builds(
 )
 
 
+rates = st.lists(st.integers(1000, 2000), min_size=1, max_size=5)
+
+
 @st.composite
 def traces(draw: st.DrawFn) -> Trace:
     found, gaps = draw(st.lists(points, min_size=1, max_size=6)), st.integers(1, 5000)
@@ -228,26 +194,62 @@ def traces(draw: st.DrawFn) -> Trace:
     placed = tuple(
         TracePoint(t, p.down_bps, p.up_bps, p.delay_ms, p.loss_percent) for t, p in zip(times, found, strict=True)
     )
-    return Trace("drawn", "hypothesis", placed, at_s, draw(st.booleans()))
+    up = None
+    if draw(st.booleans()):
+        up = Track(tuple(TracePoint(0.25 * n, up_bps=r) for n, r in enumerate(draw(rates))), 0.25 * draw(gaps) + 50)
+        placed = tuple(replace(point, up_bps=None) for point in placed)
+    outages: Outages = draw(st.sampled_from(("drop", "keep")))
+    return Trace("drawn", "hypothesis", placed, at_s, draw(st.booleans()), outages, up)
 
 
 @given(traces())
 def test_a_trace_survives_its_csv(trace: Trace) -> None:
     read = parse_csv(trace.to_csv(), trace.name)
-    assert (read.points, read.duration_s, read.source) == (trace.points, trace.duration_s, trace.source)
+    assert read == trace
 
 
-@given(traces(), st.floats(0, 60))
-def test_unrolled_is_what_holds_at_every_moment(trace: Trace, until_s: float) -> None:
-    steps = list(trace.unrolled(until_s))
+@given(traces(), st.integers(1, 60_000))
+def test_unrolled_is_what_applies_at_every_moment(trace: Trace, until_ms: int) -> None:
+    steps = list(trace.unrolled(until_ms / 1000))
     times = [at_s for at_s, _ in steps]
-    assert times == sorted(set(times)) and all(at_s < until_s for at_s in times)
-    for at_s, point in steps:
-        round_s = at_s - trace.duration_s * round((at_s - point.at_s) / trace.duration_s)
-        assert abs(round_s - point.at_s) < 1e-6
-        assert trace.loop or at_s == point.at_s
-    whole = len([p for p in trace.points if p.at_s < until_s])
-    assert len(steps) >= whole if trace.loop else len(steps) == whole
+    assert times == sorted(set(times)) and all(at_s < until_ms / 1000 for at_s in times)
+    assert all(a.figures != b.figures for (_, a), (_, b) in pairwise(steps))
+    end_ms = until_ms if trace.loop else min(until_ms, round(1000 * trace.length_s))
+    for t_ms in range(0, end_ms, max(1, end_ms // 50)):
+        _, present = [step for step in steps if step[0] <= t_ms / 1000][-1]
+        for track in trace.tracks:
+            round_ms = t_ms % round(1000 * track.duration_s)
+            (*_, due) = (point for point in track.points if round(1000 * point.at_s) <= round_ms)
+            said = {"up_bps"} if track is trace.up else {*FIELDS} - ({"up_bps"} if trace.up else set())
+            assert all(getattr(due, field) == getattr(present, field) for field in said)
+
+
+few_rates = st.lists(st.sampled_from([0, 1_000_000, 2_000_000]), min_size=1, max_size=12)
+
+
+@given(few_rates, st.integers(1, 500), st.integers(0, 20_000), st.integers(0, 20_000))
+def test_merging_never_changes_the_bits_allowed_in_any_window(
+    rates_bps: list[int], step_ms: int, begin_ms: int, length_ms: int
+) -> None:
+    """Against the rate of every single millisecond of a trace of equal steps that loops."""
+    points = tuple(TracePoint(round(n * step_ms / 1000, 3), bps) for n, bps in enumerate(rates_bps))
+    trace = Trace("x", "", points, round(len(points) * step_ms / 1000, 3), loop=True)
+    end_ms = begin_ms + length_ms
+    plain = sum(rates_bps[t_ms // step_ms % len(rates_bps)] for t_ms in range(begin_ms, end_ms))
+    steps = [*trace.unrolled(end_ms / 1000), (end_ms / 1000, points[0])]
+    merged = 0
+    for (at_s, point), (until_s, _) in pairwise(steps):
+        assert point.down_bps is not None
+        merged += point.down_bps * max(0, round(1000 * until_s) - max(begin_ms, round(1000 * at_s)))
+    assert merged == plain
+    repeats = sum(a == b for a, b in pairwise([*rates_bps, rates_bps[0]]))
+    rounds = end_ms / (len(points) * step_ms)
+    assert len(steps) - 1 <= (len(points) - repeats) * (rounds + 1) + 1
+
+
+def test_a_trace_that_never_changes_is_one_step_for_any_length() -> None:
+    constant = parse_csv("# loop: yes\ntime_s,rate\n" + "".join(f"{n},5Mbit\n" for n in range(1000)), "x")
+    assert constant.is_constant and list(constant.unrolled(inf)) == [(0.0, TracePoint(0.0, 5_000_000, 5_000_000))]
 
 
 @pytest.mark.parametrize("name", list_traces())

@@ -34,6 +34,7 @@ net_profiles.register(net)
 console = Terminal()
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_LOOPS_S = 3600.0  # as `gannet net up` lets a schedule loop
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 ControllerOption = Annotated[
@@ -130,11 +131,16 @@ def isolate(
 
 @net.command(epilog="Example: [bold]gannet net replay lte-drive --node 2[/bold]")
 def replay(
-    trace: Annotated[str, typer.Argument(help="A shipped trace, or a file .csv, or of Mahimahi .down, .up, .trace.")],
+    trace: Annotated[str, typer.Argument(help="A shipped trace, or a file: CSV, or Mahimahi's.")],
     node: Annotated[list[int] | None, typer.Option("--node", metavar="N", help="Only this node. Repeatable.")] = None,
     for_: Annotated[
         str | None,
-        typer.Option("--for", metavar="TIME", help="So long, over and over; default: once, then undo it."),
+        typer.Option(
+            "--for",
+            metavar="TIME",
+            help="So long, over and over; default: once, then undo it; a trace that loops by itself, as Mahimahi's "
+            "do, an hour, and permanently where it never changes.",
+        ),
     ] = None,
     controller: ControllerOption = None,
 ) -> None:
@@ -147,7 +153,9 @@ def replay(
     if wrong := [rank for rank in node or () if rank < 0]:
         fail(f"--node {wrong[0]}: nodes are numbered from 0")
     order = {"name": chosen.name, "csv": chosen.to_csv(), "nodes": node or []}
-    _change(controller, for_s or chosen.duration_s, replay=order)
+    if for_s is None and not (chosen.loop and chosen.is_constant):
+        for_s = _LOOPS_S if chosen.loop else chosen.length_s
+    _change(controller, for_s, replay=order)
 
 
 @net.command()

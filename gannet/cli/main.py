@@ -15,7 +15,6 @@ from gannet.certs.command import certs
 from gannet.cli import net_up_exec as net_nodes  # noqa: F401  (commands of `net`)
 from gannet.cli.algorithm import algorithm
 from gannet.cli.codec import codec
-from gannet.cli.fault_search import add_fault_search
 from gannet.cli.net import net
 from gannet.cli.run_folders import add_run_folders
 from gannet.cli.running import (
@@ -34,6 +33,7 @@ from gannet.cli.topology import add_topology
 from gannet.console import Terminal, fail
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.registry import fabric_names
+from gannet.fault_search.command import add_fault_search
 from gannet.scores.names import METRICS
 from gannet.spec.load import shipped_specs
 from gannet.spec.select import one_run, some_arms

@@ -85,7 +85,10 @@ class Part:
         missed = [s.step for of_rank in steps.values() for s in of_rank if s.missing]
         lost = [len(made) for _, made in losses(self.trial)]  # of its first loss, as many as its last step
         ended = [max((s.step for s in steps[rank]), default=0) + 1 for rank in range(self.trial.schedule.world)]
-        return min([*missed, *lost, *ended])
+        # A node that was ahead of the others makes some steps a second time, with a neighbour's x.
+        back = [int(line["step"]) for line in self.trial.record.lines if line["event"] == NODE_RETURNED]
+        first: int = min([*missed, *lost, *ended, *back])
+        return first
 
 
 def _parts(trial: Trial) -> Iterator[Part]:
@@ -142,6 +145,8 @@ def _mean_is_kept(trial: Trial) -> Iterator[str]:
         absolute = part.player is None and part.traits.name != "dposg"
         first: Tensor | None = None
         for step in range(0 if absolute else _SETTLED, part.first_incomplete):
+            if len(trial.record.x[step]) < trial.schedule.world:
+                continue  # a meeting lets nodes without an exchange pass over steps
             mean = torch.stack(list(trial.record.x[step].values())).mean(0)[part.where]
             if first is None:
                 first = mean

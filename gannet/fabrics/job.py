@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
 
 NODE_LOST = "node-lost"
 NODE_RETURNED = "node-returned"
+ISLANDS = "islands"  # links are cut, and nodes train without each other; or some or all are together again
+LEFT_EARLY = "left-early"
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,31 @@ def returned_line(t_s: float, rank: int, neighbour: int, step: int) -> dict[str,
     """The line for Sink.links by which a fabric tells that a lost node is back, with a neighbour's state."""
     told = {"t_s": t_s, "event": NODE_RETURNED, "node": rank, "step": step, "neighbour": neighbour}
     return {**told, "detail": f"node {rank} is back after step {step}, with the state of node {neighbour}"}
+
+
+def islands_line(t_s: float, islands: Sequence[Sequence[int]], pairs: str) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric tells which nodes train without each other, since links are cut."""
+    detail = f"links {pairs} are cut: {_parts(islands)}"
+    return {"t_s": t_s, "event": ISLANDS, "islands": [list(island) for island in islands], "detail": detail}
+
+
+def healed_line(t_s: float, islands: Sequence[Sequence[int]], pairs: str, step: int) -> dict[str, Any]:
+    """The same once nodes have met after the end of a cut, and continue after that step."""
+    line = islands_line(t_s, islands, pairs)
+    return {**line, "step": step, "detail": f"links {pairs} are back: {_parts(islands)} after step {step}"}
+
+
+def left_line(t_s: float, pairs: str, waited_s: float) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric tells that a run ended while its nodes waited for cut links."""
+    detail = f"nodes wait for cut links ({pairs}) since {waited_s:.1f} s and the run's time is over: they leave"
+    return {"t_s": t_s, "event": LEFT_EARLY, "detail": detail}
+
+
+def _parts(islands: Sequence[Sequence[int]]) -> str:
+    if len(islands) == 1:
+        return "all train together"
+    parts = [f"{'nodes' if len(island) > 1 else 'node'} {', '.join(map(str, island))}" for island in islands]
+    return f"{' | '.join(parts)} train apart"
 
 
 @dataclass

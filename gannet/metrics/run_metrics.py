@@ -130,7 +130,7 @@ class MetricsSink:
                 self._link_change(line)
             case "configured":
                 self._configured(line)
-            case "series" | "strangers" | "silent-link" | "node-returned":
+            case "series" | "strangers" | "silent-link" | "node-returned" | "islands" | "left-early":
                 # A series' steps are reported as "configured" events; strangers' packets were not training's; nodes
                 # export for whom they wait, and whose messages are missing; who is back is expected by its snapshots.
                 pass

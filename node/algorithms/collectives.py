@@ -45,7 +45,7 @@ class GossipRound:
             try:
                 values = await self._peers.receive(source, self._tag, len(self._x))
             except PeerLost as lost:
-                self._peers.missing.add(lost.rank)
+                self._peers.miss(lost)
                 values = self._x
             mix.add(values, weight)
         return mix.result()

@@ -39,6 +39,6 @@ async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerat
             try:
                 # Σ_j w_ij = 1, so Σ_j (w_ij − [i = j]) C(v_j) = Σ_j w_ij (C(v_j) − C(v_i)).
                 x.add_(await channel.receive(number, j) - own, alpha=config.eta * weight)
-            except PeerLost:
-                peers.missing.add(j)
+            except PeerLost as lost:
+                peers.miss(lost)
         yield Step(x, g.losses)

@@ -83,15 +83,25 @@ class BlockingMailbox:
         with self._lock:
             self._mailbox.lose(rank, reason)
 
+    def cut(self, rank: int, reason: str) -> None:
+        """See Mailbox.cut."""
+        with self._lock:
+            self._mailbox.cut(rank, reason)
+
+    def heal(self, rank: int, rounds: Sequence[int]) -> None:
+        """See Mailbox.heal."""
+        with self._lock:
+            self._mailbox.heal(rank, rounds)
+
     def lost(self) -> int:
         """Number of peers known to be gone."""
         with self._lock:
             return len(self._mailbox.lost)
 
     def is_lost(self, rank: int) -> bool:
-        """Whether that peer is known to be gone."""
+        """Whether that peer is known to be gone, or this node does without it for now."""
         with self._lock:
-            return rank in self._mailbox.lost
+            return rank in self._mailbox.lost or rank in self._mailbox.cut_off
 
     def abort(self, reason: str) -> None:
         """Wake the training thread with RunAborted, now or at its next receive."""

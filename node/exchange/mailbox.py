@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gannet.node.codecs import Codec, float32_codec
-from gannet.node.training.effects import RAW_SEGMENT, MessageRefused, PeerLost, Tag
+from gannet.node.training.effects import RAW_SEGMENT, CutOff, MessageRefused, PeerLost, Tag
 
 
 class Verdict(Enum):
@@ -90,6 +90,8 @@ class Mailbox:
         self.rounds = [0] * len(self.codecs)
         self.refused: Counter[str] = Counter()
         self.lost: dict[int, str] = {}
+        self.cut_off: dict[int, str] = {}  # peers that this node does without until the links are back, and why
+        self._healed: dict[int, list[int]] = {}  # peers whose links are back: since which rounds, by player
         vectors = _VECTORS_A_ROUND * (window_rounds + 1) * len(self.codecs)
         self.max_kept_bytes = max(_LEAST_KEPT_BYTES, vectors * max_bytes)
         self._inbox: dict[tuple[int, Tag], memoryview | PeerLost] = {}
@@ -175,6 +177,9 @@ class Mailbox:
         elif source in self.lost:
             self._used.add(key)
             waiter(PeerLost(source, self.lost[source]))
+        elif source in self.cut_off:
+            self._used.add(key)
+            waiter(CutOff(source, self.cut_off[source]))
         else:
             self._waiting[key] = waiter
 
@@ -189,9 +194,22 @@ class Mailbox:
         for key in [key for key in self._waiting if key[0] == rank]:
             self._settle(key, PeerLost(rank, reason))
 
+    def cut(self, rank: int, reason: str) -> None:
+        """Do without that peer until `heal`: all waits for it end, and later ones at once."""
+        self.cut_off.setdefault(rank, reason)
+        for key in [key for key in self._waiting if key[0] == rank]:
+            self._settle(key, CutOff(rank, reason))
+
+    def heal(self, rank: int, rounds: Sequence[int]) -> None:
+        """The links to that peer are back, and all continue after these rounds, by player."""
+        self.cut_off.pop(rank, None)
+        self._healed[rank] = list(rounds)
+        self.enter_rounds(rounds)
+
     def readmit(self, rank: int) -> None:
         """That peer is back, as another process: what its predecessor sent ahead is dropped."""
         self.lost.pop(rank, None)
+        self.cut_off.pop(rank, None)
         for key in [key for key in self._inbox if key[0] == rank]:
             self._kept_bytes[rank] -= _cost(self._inbox.pop(key))
 
@@ -222,8 +240,14 @@ class Mailbox:
             waiter(outcome)
 
     def _stale(self, header: Header, detail: str) -> Refusal:
-        """A sender whose stream broke cannot know what arrived: what it sends again is dropped, but not refused."""
-        return Refusal(Verdict.REPEATED, detail) if header.again else self._refuse(Verdict.STALE, detail)
+        """A sender whose stream broke cannot know what arrived: what it sends again is dropped, but not refused. Nor
+        is what a cut held up.
+        """
+        held_up = header.sender in self.cut_off or self._is_from_before(header.sender, header.tag)
+        return Refusal(Verdict.REPEATED, detail) if header.again or held_up else self._refuse(Verdict.STALE, detail)
+
+    def _is_from_before(self, sender: int, tag: Tag) -> bool:
+        return sender in self._healed and tag.round <= self._healed[sender][tag.player]
 
     def _refuse(self, verdict: Verdict, detail: str) -> Refusal:
         self.refused[verdict.name.lower()] += 1

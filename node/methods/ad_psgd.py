@@ -20,6 +20,7 @@ class AdPsgdConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ad_psgd:ad_psgd"
+    not_in_islands: ClassVar[str] = "averages with a partner that has to answer"
     asynchronous: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = False  # not while answers are in flight
     static_graph: ClassVar[str] = "divides the nodes into two sides,"

@@ -115,6 +115,10 @@ class Method(AlgorithmSetting):
     not_returning: ClassVar[str] = "does not say what a node that comes back begins with"
     """Why a lost node cannot come back; empty: it can, with a neighbour's x and what that keeps for its optimizer."""
 
+    not_in_islands: ClassVar[str] = "does not say what its nodes do without each other for a while"
+    """Why nodes wait while links between them are cut; empty: each part of the graph trains on, as if the others were
+    lost, and PeerLost is all that its nodes see of that."""
+
     not_modelled: ClassVar[str] = ""
     """Why the virtual fabric cannot run it, and what to do; empty: it can."""
 

@@ -17,6 +17,9 @@ class ChocoConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.choco:choco"
+    not_in_islands: ClassVar[str] = (
+        "keeps a replica of each neighbour, which stays wrong once it has missed a difference"
+    )
     static_graph: ClassVar[str] = "keeps a replica of each neighbour"
     symmetric_graph: ClassVar[bool] = True
 

@@ -17,6 +17,7 @@ class CpOadamConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.cp_oadam:cp_oadam"
+    not_in_islands: ClassVar[str] = "averages over all nodes"
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
     mixes_by_rule: ClassVar[bool] = True

@@ -33,6 +33,7 @@ class DdpConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.ddp:ddp"
+    not_in_islands: ClassVar[str] = "averages over all nodes"
     all_reduce: ClassVar[str] = "gannet.node.process.torch_ddp:DdpMean"
     gossips: ClassVar[bool] = False
     not_per_player: ClassVar[str] = "averages the gradients of all players at once, by PyTorch's own means"

@@ -15,6 +15,7 @@ class DeepSqueezeConfig(Method):
     coroutine: ClassVar[str] = "gannet.node.algorithms.deepsqueeze:deepsqueeze"
     symmetric_graph: ClassVar[bool] = True
     takes_turns: ClassVar[bool] = True
+    not_in_islands: ClassVar[str] = ""
 
     name: Literal["deepsqueeze"]
     eta: Annotated[float, Field(gt=0, le=1)] = 0.1

@@ -17,6 +17,7 @@ class DilocoConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.diloco:diloco"
+    not_in_islands: ClassVar[str] = "averages over all nodes"
     not_returning: ClassVar[str] = (
         "keeps the outer optimizer's state equal on all nodes, and a neighbour's is of an earlier step than that at "
         "which a node comes in: use fedgan, or cp-oadam with average: parameters"

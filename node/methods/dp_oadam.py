@@ -18,6 +18,7 @@ class DpOadamConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.dp_oadam:dp_oadam"
     not_returning: ClassVar[str] = ""
+    not_in_islands: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
     mixes_by_rule: ClassVar[bool] = True
     moves_by: ClassVar[Literal["", "adam", "oadam"]] = "oadam"

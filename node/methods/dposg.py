@@ -14,6 +14,7 @@ class DposgConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.dposg:dposg"
     not_returning: ClassVar[str] = ""
+    not_in_islands: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
     mixes_by_rule: ClassVar[bool] = True
 

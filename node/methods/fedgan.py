@@ -15,6 +15,7 @@ class FedganConfig(Method):
     """FedGAN: parameters averaged by a server every `every` local steps, which cp-oadam does too."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.fedgan:fedgan"
+    not_in_islands: ClassVar[str] = "averages over all nodes"
     not_returning: ClassVar[str] = ""
     gossips: ClassVar[bool] = False
     mixes_by_rule: ClassVar[bool] = True

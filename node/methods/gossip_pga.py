@@ -15,6 +15,7 @@ class GossipPgaConfig(Method):
     """Gossip-PGA: gossip at every step, and a global average instead at every `global_every`-th; null for never."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.gossip_pga:gossip_pga"
+    not_in_islands: ClassVar[str] = "averages over all nodes now and then"
     not_returning: ClassVar[str] = ""
     takes_turns: ClassVar[bool] = True
     mixes_by_rule: ClassVar[bool] = True

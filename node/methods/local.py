@@ -12,6 +12,7 @@ class LocalConfig(Method):
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.local:local"
     not_returning: ClassVar[str] = ""
+    not_in_islands: ClassVar[str] = ""
     exchanges: ClassVar[bool] = False
     gossips: ClassVar[bool] = False
 

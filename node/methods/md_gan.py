@@ -28,6 +28,7 @@ class MdGanConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.md_gan:md_gan"
+    not_in_islands: ClassVar[str] = "trains one model on all nodes"
     gossips: ClassVar[bool] = False
     keeps_mean: ClassVar[bool] = False
     worker_player: ClassVar[str | None] = "discriminator"

@@ -20,6 +20,9 @@ class PowerGossipConfig(Method):
     """
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.power_gossip:power_gossip"
+    not_in_islands: ClassVar[str] = (
+        "keeps a basis for each neighbour, which stays wrong once it has missed a difference"
+    )
     symmetric_graph: ClassVar[bool] = True
 
     name: Literal["power-gossip"]

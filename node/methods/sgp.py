@@ -14,6 +14,7 @@ class SgpConfig(Method):
     """Stochastic Gradient Push: push-sum along the edges of any topology, whose weights do not count."""
 
     coroutine: ClassVar[str] = "gannet.node.algorithms.sgp:sgp"
+    not_in_islands: ClassVar[str] = "pushes weight that would be lost over a cut link"
     takes_turns: ClassVar[bool] = True
     keeps_mean: ClassVar[bool] = False  # push-sum keeps the sum of what is pushed, not of x
 

@@ -20,6 +20,7 @@ class LastStep(Agreement):
     def __init__(self, every: int, there: int) -> None:
         super().__init__(every, there)
         self._last: int | None = None
+        self._shown: int | None = None
 
     def ask(self) -> int:
         """The first step from now on that ends with an exchange, so that a run ends on equal terms."""
@@ -28,11 +29,19 @@ class LastStep(Agreement):
                 self._answer = self._next_end()
             return self._answer
 
-    def tell(self, last: int) -> None:
-        """Set the last step, the same for all nodes."""
+    def tell(self, last: int, shown: int | None = None) -> None:
+        """Set the last step, the same for all nodes; of islands, which have made different numbers of steps, for all
+        of one, and `shown` is the number under which all leave theirs.
+        """
         with self._changed:
-            self._last = last
+            self._last, self._shown = last, shown
             self._changed.notify_all()
+
+    @property
+    def shown(self) -> int | None:
+        """The number under which nodes leave their last step, where it is not each one's own."""
+        with self._changed:
+            return self._shown
 
     @property
     def held(self) -> bool:

@@ -46,7 +46,7 @@ class Meeting(Agreement):
     def proceed(self, met: Met) -> None:
         """All are there: continue with this step and these rounds."""
         with self._changed:
-            self._met = met
+            self._met, self._there = met, met.step
             self._answer = self._step = None
             self._changed.notify_all()
 

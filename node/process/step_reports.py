@@ -68,6 +68,10 @@ class StepReports:
         self._check()
         return last
 
+    def shown_last(self) -> int | None:
+        """The number under which to leave the last step, where islands have made different numbers of steps."""
+        return self._last_step.shown
+
     def wants_state(self) -> bool:
         """Whether a node that comes back waits for this node's state."""
         return self._returns.wants_state()

@@ -46,6 +46,21 @@ class MessageRefused(PeerLost):
     """The peer is there, but its message cannot be used."""
 
 
+class CutOff(PeerLost):
+    """The links to the peer are cut, and this node trains without it until they are back: no message is missed."""
+
+
+class LeaveNow(Exception):
+    """The run's time is over and links are cut: leave in the middle of an exchange, with the last step made.
+
+    `step`: the number under which all nodes leave it.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the run ends with step {step}")
+        self.step = step
+
+
 class Met(NamedTuple):
     """The step and the exchange rounds, by player, with which all nodes continue after a meeting."""
 

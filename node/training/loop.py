@@ -11,9 +11,9 @@ from torch import Tensor
 from gannet.node.algorithms.by_player import by_player
 from gannet.node.config import NodeConfig
 from gannet.node.training.checkpoint import Checkpoint
-from gannet.node.training.effects import Meet
+from gannet.node.training.effects import LeaveNow, Meet
 from gannet.node.training.meter import Meter, StepStats
-from gannet.node.training.worker import Worker
+from gannet.node.training.worker import Step, Worker
 
 
 class Reporter(Protocol):
@@ -34,6 +34,10 @@ class Reporter(Protocol):
 
         Waits where a node must not continue before it knows; see gannet.node.process.last_step.
         """
+        ...
+
+    def shown_last(self) -> int | None:
+        """The number under which to leave the last step, where it is not its own: islands make different numbers."""
         ...
 
     def wants_state(self) -> bool:
@@ -60,29 +64,38 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
     number = there = first = worker.made
     if config.max_steps is not None and number >= config.max_steps:
         return number  # ended after its last step, before it could report it
-    async with aclosing(steps):
-        async for step in steps:
-            if number == first:
-                worker.settle()
-            number += 1
-            stats = meter.step(number, step.losses, worker.peers)
-            report.step(stats)
-            before, there = there, progress(config, number, stats.t_s)
-            end = min((limit for limit in (report.stop_after(), config.max_steps) if limit is not None), default=inf)
-            for due in range(before + 1, there + 1):
-                if due < end and due % config.snapshot_every == 0:
-                    report.snapshot(due, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
-            if there >= end:
-                last = int(end) if config.asynchronous else number
-                report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
-            if config.checkpoint_every is not None and number % config.checkpoint_every == 0:
-                report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
-            if there >= end:
-                break
-            if report.wants_state():
-                report.state(worker.checkpoint(number, stats.t_s, step.x))
-            if report.meets(number):
-                number = there = worker.go_on_at(await Meet(number, worker.rounds))
+    latest: Step | None = None
+    try:
+        async with aclosing(steps):
+            async for step in steps:
+                latest = step
+                if number == first:
+                    worker.settle()
+                number += 1
+                stats = meter.step(number, step.losses, worker.peers)
+                report.step(stats)
+                before, there = there, progress(config, number, stats.t_s)
+                end = min((each for each in (report.stop_after(), config.max_steps) if each is not None), default=inf)
+                for due in range(before + 1, there + 1):
+                    if due < end and due % config.snapshot_every == 0:
+                        report.snapshot(due, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+                if there >= end:
+                    last = report.shown_last() or (int(end) if config.asynchronous else number)
+                    report.snapshot(last, stats.t_s, worker.peers.codec_bytes, worker.served(step.x))
+                if config.checkpoint_every is not None and number % config.checkpoint_every == 0:
+                    report.checkpoint(worker.checkpoint(number, stats.t_s, step.x))
+                if there >= end:
+                    break
+                if report.wants_state():
+                    report.state(worker.checkpoint(number, stats.t_s, step.x))
+                if report.meets(number):
+                    before, number = number, worker.go_on_at(await Meet(number, worker.rounds))
+                    there, due = number, number - number % config.snapshot_every
+                    if due > before:  # passed over by an island that has made fewer steps than another
+                        report.snapshot(due, meter.t_s, worker.peers.codec_bytes, worker.served(step.x))
+    except LeaveNow as leave:
+        if latest is not None:
+            report.snapshot(leave.step, meter.t_s, worker.peers.codec_bytes, worker.served(latest.x))
     return number
 
 

@@ -12,7 +12,7 @@ from gannet.node.codecs.finite import all_finite
 from gannet.node.mixing.base import MixingRule
 from gannet.node.mixing.mean import MeanRule
 from gannet.node.topologies.topology import Neighbourhood
-from gannet.node.training.effects import RAW_SEGMENT, BeginRound, MessageRefused, Receive, Send, Tag
+from gannet.node.training.effects import RAW_SEGMENT, BeginRound, CutOff, MessageRefused, PeerLost, Receive, Send, Tag
 
 # A node's neighbours in a gossip round, by the round's number.
 Mixing = Callable[[int], Neighbourhood]
@@ -47,6 +47,11 @@ class Peers:
     )
     mixing: MixingRule = field(default_factory=MeanRule)
     _gossiped: tuple[int, frozenset[int]] = (-1, frozenset())  # the last round in turns, and its receivers
+
+    def miss(self, lost: PeerLost) -> None:
+        """Note a message that a mix of this step lacks; over a cut link none is due."""
+        if not isinstance(lost, CutOff):
+            self.missing.add(lost.rank)
 
     def next_round(self) -> int:
         """Number of the next exchange round; all nodes of a synchronous algorithm count alike."""

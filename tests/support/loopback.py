@@ -40,6 +40,9 @@ class Notes:
     def meets(self, step: int) -> bool:
         return False
 
+    def shown_last(self) -> int | None:
+        return None
+
     def stop_after(self) -> int | None:
         return None
 

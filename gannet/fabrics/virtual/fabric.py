@@ -21,8 +21,10 @@ from torch import Tensor
 from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
+from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
+from gannet.fabrics.virtual.islands import Islands
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.messages import Messages
 from gannet.fabrics.virtual.node import Node
@@ -37,24 +39,24 @@ from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.checkpoint import Checkpoint
 from gannet.node.training.effects import (
-    Arrival,
     BeginRound,
     Collect,
     Compute,
     Effect,
     Meet,
     Met,
-    PeerLost,
     Receive,
     ReceiveFirst,
     Send,
-    Tag,
 )
 from gannet.node.training.meter import StepStats
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
 from gannet.node.training.worker import Worker
 
 _WAITS = object()
+
+
+_WAITING = (Receive, ReceiveFirst, Collect, Meet)
 
 
 class _Ended(Exception):
@@ -73,7 +75,6 @@ class _Simulation:
     ) -> None:
         self.job, self.sink, self._on_state = job, sink, on_state
         self.time = Timeline()
-        self._stopping = False
         self.lost: dict[int, str] = {}
         changes = sorted(job.changes, key=lambda change: change.at_s)
         self.links: LinkModel[Callable[[], None]] = LinkModel(
@@ -81,25 +82,27 @@ class _Simulation:
         )
         edges, limits = exchange_edges(job.config, job.world), job.config.exchange
         self.silent_links = SilentLinks(sink, edges)
-        self._turns = VirtualTurns(job.world, edges, limits, self.links, self.time)
-        self._messages = Messages(self, self._turns, min(plan.segments for plan in job.plans), on_send)
+        self.turns = VirtualTurns(job.world, edges, limits, self.links, self.time)
+        self._messages = Messages(self, self.turns, min(plan.segments for plan in job.plans), on_send)
         self.carry = self._messages.carry
         self._at_await: dict[tuple[int, int], list[Kill | Pause]] = {}
         self.failure: str | None = None
         self._not_finite, self._active = NotFinite(job.on_not_finite, job.return_after_s), job.world
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
-        self._returning, self.patience = Returning(self), Patience(self, limits)
+        self.returning, self.patience = Returning(self), Patience(self, limits)
+        neighbours = cut_edges(job.config, job.world, job.plans, job.resumed is not None)
+        self.islands = Islands(self, neighbours, [change.at_s for change in changes], job.config.max_steps)
         self.nodes: list[Node] = []
         for rank in range(job.world):
             worker = self._worker(rank)
             if job.resumed is not None:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
             self.nodes.append(self._node(worker))
-            self.time.at(worker.begin_s, partial(self._resume, self.nodes[rank], None, None))
+            self.time.at(worker.begin_s, partial(self.resume, self.nodes[rank], None, None))
         for change, operation in recorded(changes):
             self.time.at(change.at_s, partial(sink.links, change_line(change, operation)))
         if job.stop_s is not None:
-            self.time.at(job.stop_s, self._stop_soon)
+            self.time.at(job.stop_s, self.islands.stop_soon)
         for fault in faults:
             if isinstance(fault, AtAwait):
                 self._at_await.setdefault((fault.rank, fault.number), []).append(fault.fault)
@@ -124,21 +127,22 @@ class _Simulation:
         node = self.nodes[rank] = self._node(worker)
         del self.lost[rank]
         self.patience.readmit(rank)
-        self._turns.readmit(rank)
+        self.turns.readmit(rank)
+        self.islands.edges.readmit(rank)
         for other in self.nodes:
             other.mailbox.readmit(rank)
         for gone, reason in self.lost.items():
             node.mailbox.lose(gone, reason)
-        if self._stopping:  # the others heard of it before they met
+        if self.islands.stopping:  # the others heard of it before they met
             node.last_step.tell(int(self.last_step))
         self._active += 1
         self.sink.links(returned_line(self.time.now_s, rank, state.owner.rank, met.step))
-        self.time.after(0.0, partial(self._resume, node, None, None))
+        self.time.after(0.0, partial(self.resume, node, None, None))
 
     def proceed(self, node: Node, met: Met) -> None:
         """Have a node that met the others continue."""
         node.mailbox.enter_rounds(met.rounds)
-        self.time.after(0.0, partial(self._resume, node, met, None))
+        self.time.after(0.0, partial(self.resume, node, met, None))
 
     def run(self) -> None:
         self.silent_links.begin(self.job.plans, self.job.begin_s)
@@ -162,6 +166,18 @@ class _Simulation:
         self.time.go_on()
         return True
 
+    def _look(self) -> None:
+        """A node has ended: others may have waited for it to meet them."""
+        self.returning.look()
+        self.islands.look()
+        self.islands.resume()
+
+    def interrupt(self, node: Node, why: Exception) -> None:
+        """Raise an error in a node where it waits, now or when it waits next."""
+        node.interrupted = why
+        if node.waiting:
+            self.resume(node, None, why)
+
     def _end(self, node: Node) -> None:
         """Unwind a node's coroutine. (close() would not reach the algorithm's async generator in Python 3.11.)"""
         if not node.ended and inspect.getcoroutinestate(node.coroutine) != inspect.CORO_CLOSED:  # by Ctrl-C in it
@@ -169,18 +185,19 @@ class _Simulation:
             with suppress(_Ended, StopIteration):
                 node.coroutine.throw(_Ended())
 
-    def _resume(self, node: Node, answer: Any, lost: PeerLost | None) -> None:
+    def resume(self, node: Node, answer: Any, lost: Exception | None) -> None:
         """Run a node until it waits for something that has not arrived yet."""
         while node.alive and not node.done and self.failure is None:
             if node.paused_until_s > self.time.now_s:
-                self.time.at(node.paused_until_s, partial(self._resume, node, answer, lost))
+                self.time.at(node.paused_until_s, partial(self.resume, node, answer, lost))
                 return
+            node.waiting = False
             try:
                 effect = node.coroutine.throw(lost) if lost else node.coroutine.send(answer)
             except StopIteration:
                 node.done = node.ended = True
                 self._active -= 1
-                self._returning.look()
+                self._look()
                 return
             except (CollectiveFailed, Diverged, OutOfRange) as error:
                 node.ended = True
@@ -190,6 +207,10 @@ class _Simulation:
                     self.failure = f"node {node.rank}: {error}"
                 return
             node.awaited += 1
+            if node.interrupted is not None and isinstance(effect, _WAITING):
+                answer, lost = None, node.interrupted
+                continue
+            node.waiting = isinstance(effect, _WAITING)
             for fault in self._at_await.pop((node.rank, node.awaited), ()):
                 self.strike(replace(fault, at_s=self.time.now_s))
             if node.paused_until_s > self.time.now_s:
@@ -201,7 +222,7 @@ class _Simulation:
 
     def _carry_out(self, node: Node, effect: Effect[Any]) -> None:
         if node.alive and (answer := self._perform(node, effect)) is not _WAITS:
-            self._resume(node, answer, None)
+            self.resume(node, answer, None)
 
     def _perform(self, node: Node, effect: Effect[Any]) -> Any:
         """Carry out an effect: its answer, or _WAITS where the node is resumed later."""
@@ -211,61 +232,30 @@ class _Simulation:
                 if not node.pace_s:
                     return answer
                 node.meter.compute_s += share * node.pace_s
-                self.time.after(share * node.pace_s, partial(self._resume, node, answer, None))
+                self.time.after(share * node.pace_s, partial(self.resume, node, answer, None))
             case BeginRound(number, sources, after):
-                return self._turns.of[node.rank].begin(number, sources, after)
+                return self.turns.of[node.rank].begin(number, sources, after)
             case Send(to, tag, payload, _):
                 return self._messages.send(node, to, tag, payload)
             case Receive(source, tag):
-                self._receive(node, source, tag)
+                self.patience.receive(node, source, tag)
             case ReceiveFirst(wanted):
-                self._receive_first(node, [(each.source, each.tag) for each in wanted])
+                self.patience.receive_first(node, [(each.source, each.tag) for each in wanted])
             case Meet(step, rounds):
-                self._returning.arrive(node, Met(step, rounds))
+                (self.islands if self.islands.meeting else self.returning).arrive(node, Met(step, rounds))
             case Collect(False):
                 assert isinstance(node.mailbox, AsyncMailbox)
                 return node.mailbox.take()
             case Collect(True):
-                self._collect(node)
+                self.patience.collect(node)
             case _:
                 raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
         return _WAITS
 
-    def _receive(self, node: Node, source: int, tag: Tag) -> None:
-        since_s = self.time.now_s
-
-        def settle(outcome: memoryview | PeerLost) -> None:
-            node.meter.wait_s += self.time.now_s - since_s
-            lost = outcome if isinstance(outcome, PeerLost) else None
-            self.time.after(0.0, partial(self._resume, node, None if lost else outcome, lost))
-
-        self.patience.expect(node, source, tag, settle)
-
-    def _receive_first(self, node: Node, wanted: Sequence[tuple[int, Tag]]) -> None:
-        since_s = self.time.now_s
-
-        def tell(number: int, outcome: memoryview | PeerLost) -> None:
-            node.meter.wait_s += self.time.now_s - since_s
-            self.time.after(0.0, partial(self._resume, node, (number, outcome), None))
-
-        node.first_of.first(wanted, tell)
-
-    def _collect(self, node: Node) -> None:
-        assert isinstance(node.mailbox, AsyncMailbox)
-        since_s = self.time.now_s
-
-        def settle(arrivals: list[Arrival]) -> None:
-            self.time.cancel([deadline])
-            node.meter.wait_s += self.time.now_s - since_s
-            self.time.after(0.0, partial(self._resume, node, arrivals, None))
-
-        deadline = self.time.after(self.job.config.exchange.round_deadline_s, node.mailbox.stop_waiting)
-        node.mailbox.collect(settle)
-
     def strike(self, fault: Timed) -> None:
         match fault:
             case Return(rank):
-                self._returning.begin(rank)
+                self.returning.begin(rank)
             case Pause(rank):
                 node = self.nodes[rank]
                 node.paused_until_s = max(node.paused_until_s, self.time.now_s + fault.for_s)
@@ -279,7 +269,7 @@ class _Simulation:
         if struck.alive and not struck.done:
             self._active -= 1
         struck.alive = False
-        self._turns.end(rank)
+        self.turns.end(rank)
         self.patience.moves(rank)
         self._end(struck)
         if rank not in self.lost:
@@ -288,12 +278,13 @@ class _Simulation:
         for node in self.nodes:
             if node.rank != rank:
                 self.time.after(notice_s, partial(self._tell_lost, node, struck, reason))
-        self._returning.lose(rank, back_after_s)
+        self.returning.lose(rank, back_after_s)
+        self._look()
 
     def _tell_lost(self, node: Node, struck: Node, reason: str) -> None:
         if self.nodes[struck.rank] is struck:  # not if it is back already
             node.mailbox.lose(struck.rank, reason)
-            self._turns.of[node.rank].lose(struck.rank)
+            self.turns.of[node.rank].lose(struck.rank)
 
     def on_step(self, rank: int, stats: StepStats) -> None:
         self.patience.moves(rank)
@@ -302,22 +293,13 @@ class _Simulation:
 
     def on_snapshot(self, rank: int, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
         if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
-            self._stop_soon()
+            self.islands.stop_soon()
 
     def on_checkpoint(self, rank: int, checkpoint: Checkpoint) -> None:
         if self._on_state is not None:
             self._on_state(rank, checkpoint)
-        elif not self.lost:
+        elif not self.lost and not self.islands.edges.closed:
             self.sink.checkpoint(rank, checkpoint.step, checkpoint.pack())
-
-    def _stop_soon(self) -> None:
-        there = [node.last_step for node in self.nodes if node.alive and not node.done]
-        if not self._stopping and there:
-            self._stopping = True
-            last = max([leaving.ask() for leaving in there])  # on this fabric, control messages take no time
-            self.last_step = min(self.last_step, last)
-            for leaving in there:
-                leaving.tell(last)
 
 
 def run_virtual(
@@ -346,4 +328,4 @@ def run_virtual(
         simulation.failure = all_lost(simulation.lost)
     if simulation.failure is not None:
         return Outcome("failed", simulation.failure, certificate=certificate, lost=simulation.lost)
-    return Outcome("finished", certificate=certificate, lost=simulation.lost)
+    return Outcome("finished", simulation.islands.why_left, certificate=certificate, lost=simulation.lost)

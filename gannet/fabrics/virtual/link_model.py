@@ -135,6 +135,18 @@ class LinkModel(Generic[Message]):
         left_s = self.cut_until_s(now_s) if path.loss_percent == 100 else now_s
         return left_s + self._delay_s(source, to, now_s)
 
+    def drop(self, source: int, to: int) -> None:
+        """Drop all messages of a pair that have not left the links."""
+        stream = self._streams.get((source, to))
+        if stream is not None and stream.waiting:
+            if stream.open:
+                self._close(stream)
+            stream.waiting.clear()
+
+    def plans_at(self, now_s: float) -> Sequence[InterfacePlan]:
+        """The plans that apply at that time."""
+        return self._plans[max(0, bisect_right(self._times, now_s) - 1)]
+
     def cut_until_s(self, now_s: float) -> float:
         """The time until which any link is cut; `now_s` where none is."""
         number = max(0, bisect_right(self._times, now_s) - 1)

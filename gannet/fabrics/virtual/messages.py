@@ -56,7 +56,7 @@ class Messages:
 
     def send(self, node: Node, to: int, tag: Tag, payload: memoryview) -> None:
         """Send a message; nothing is sent to a peer that is known to be lost."""
-        if to in node.mailbox.lost:
+        if to in node.mailbox.lost or to in node.mailbox.cut_off:
             return
         if self._on_send is not None:
             self._on_send(node.rank, to, len(payload))
@@ -95,7 +95,7 @@ class Messages:
                 self.deliver(to, header, payload)
 
     def _send_again(self, node: Node, to: Node, header: Header, payload: memoryview) -> None:
-        if node.alive and to.rank not in node.mailbox.lost:
+        if node.alive and to.rank not in node.mailbox.lost and to.rank not in node.mailbox.cut_off:
             again = partial(self.deliver, to, replace(header, again=True), payload)
             self.carry(node.rank, to.rank, len(payload), again)
 

@@ -69,6 +69,8 @@ class Node:
         self.awaited = 0  # effects so far
         self.paused_until_s = 0.0
         self.alive = True
+        self.waiting = False  # for a message, or at a meeting
+        self.interrupted: Exception | None = None
         self.done = False
         self.ended = False
 
@@ -97,3 +99,6 @@ class Node:
 
     def stop_after(self) -> int | None:
         return self.last_step.last_step()
+
+    def shown_last(self) -> int | None:
+        return self.last_step.shown

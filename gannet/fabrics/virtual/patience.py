@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import Any, Protocol
@@ -14,7 +14,8 @@ from gannet.fabrics.virtual.faults import Kill
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.fabrics.virtual.node import Node
 from gannet.node.config import ExchangeConfig
-from gannet.node.training.effects import PeerLost, Tag
+from gannet.node.exchange.async_mailbox import AsyncMailbox
+from gannet.node.training.effects import Arrival, PeerLost, Tag
 
 
 class Surroundings(Protocol):
@@ -24,6 +25,10 @@ class Surroundings(Protocol):
     nodes: list[Node]
     links: LinkModel[Any]
     silent_links: SilentLinks
+
+    def resume(self, node: Node, answer: Any, lost: Exception | None) -> None:
+        """Have a node continue with what it has waited for."""
+        ...
 
     def strike(self, fault: Kill) -> None:
         """End a node."""
@@ -73,6 +78,41 @@ class Patience:
 
         set_timer(limits.patience_s, partial(self._grow_impatient, node, source))
         set_timer(limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason))
+
+    def receive(self, node: Node, source: int, tag: Tag) -> None:
+        """Have a node continue with a message, or with why it cannot come."""
+        since_s = self._fabric.time.now_s
+
+        def settle(outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self._fabric.time.now_s - since_s
+            lost = outcome if isinstance(outcome, PeerLost) else None
+            answer = None if lost else outcome
+            self._fabric.time.after(0.0, lambda: self._fabric.resume(node, answer, lost))
+
+        self.expect(node, source, tag, settle)
+
+    def receive_first(self, node: Node, wanted: Sequence[tuple[int, Tag]]) -> None:
+        """Have a node continue with the first of several messages."""
+        since_s = self._fabric.time.now_s
+
+        def tell(number: int, outcome: memoryview | PeerLost) -> None:
+            node.meter.wait_s += self._fabric.time.now_s - since_s
+            self._fabric.time.after(0.0, partial(self._fabric.resume, node, (number, outcome), None))
+
+        node.first_of.first(wanted, tell)
+
+    def collect(self, node: Node) -> None:
+        """Have a node continue with whatever arrives, or with nothing at the deadline."""
+        assert isinstance(node.mailbox, AsyncMailbox)
+        since_s = self._fabric.time.now_s
+
+        def settle(arrivals: list[Arrival]) -> None:
+            self._fabric.time.cancel([deadline])
+            node.meter.wait_s += self._fabric.time.now_s - since_s
+            self._fabric.time.after(0.0, partial(self._fabric.resume, node, arrivals, None))
+
+        deadline = self._fabric.time.after(self._limits.round_deadline_s, node.mailbox.stop_waiting)
+        node.mailbox.collect(settle)
 
     def _grow_impatient(self, node: Node, source: int) -> None:
         """A node has run out of patience: the node that all wait for gets a little longer."""

@@ -52,6 +52,25 @@ class Returning:
         self._giver: Node | None = None  # who has been asked for its state and has not given it yet
         self._state: Checkpoint | None = None
         self._met: dict[int, Met] = {}
+        self._paused = False
+
+    def pause(self) -> None:
+        """Links are cut: no node comes back until `resume`, and one that is about to begins again then."""
+        self._paused = True
+        if self._rank is None:
+            return
+        self._waiting.insert(0, self._rank)
+        self._rank = self._giver = None
+        for node in (node for node in self._fabric.nodes if node.alive and not node.done):
+            node.give_state = None
+            node.meeting.cancel()
+            if node.rank in self._met:
+                self._fabric.proceed(node, self._met[node.rank])
+
+    def resume(self) -> None:
+        """Let nodes come back."""
+        self._paused = False
+        self._next()
 
     def begin(self, rank: int) -> None:
         """That node is back; nothing happens where it was not lost."""
@@ -83,7 +102,7 @@ class Returning:
             self._hold(present)
 
     def _next(self) -> None:
-        if self._rank is None and self._waiting:
+        if self._rank is None and self._waiting and not self._paused:
             self._rank, self._state, self._met = self._waiting.pop(0), None, {}
             self._ask_neighbour()
 
@@ -102,9 +121,11 @@ class Returning:
         assert self._rank is not None
         self._giver = None
         size = sum(value.numel() * value.element_size() for value in state.tensors.values())
-        self._fabric.carry(source, self._rank, size, partial(self._call_meeting, state))
+        self._fabric.carry(source, self._rank, size, partial(self._call_meeting, self._rank, state))
 
-    def _call_meeting(self, state: Checkpoint) -> None:
+    def _call_meeting(self, rank: int, state: Checkpoint) -> None:
+        if rank != self._rank or self._giver is not None:
+            return  # of an attempt that a cut has ended
         present = [node for node in self._fabric.nodes if node.alive and not node.done]
         step = max((node.meeting.ask() for node in present), default=0)
         if not present or step >= self._fabric.last_step:

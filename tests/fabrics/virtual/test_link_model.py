@@ -173,9 +173,9 @@ def test_a_link_that_has_something_to_carry_is_never_idle(rate_bps: int, sends: 
             assert max(arrived[number] for number in mine) == pytest.approx(free_s, rel=1e-6)
 
 
-def moving(layers: list[Layer], world: int, **settings: Any) -> Any:
+def moving(layers: list[Layer], world: int, algorithm: str = "dp-oadam", **settings: Any) -> Any:
     """A job whose links change so."""
-    job = virtual_job({"name": "dp-oadam"}, world, **settings)
+    job = virtual_job({"name": algorithm}, world, **settings)
     links, moments = unrolled(job.links, layers)
     return replace(job, links=links, changes=tuple(LinkChange(m.at_s, m.links, m.series) for m in moments))
 
@@ -203,7 +203,8 @@ def test_a_run_over_a_trace_takes_what_the_trace_says() -> None:
 
 @pytest.mark.parametrize("cut", ["isolated", "flapping", "partitioned"])
 def test_a_cut_holds_up_who_needs_it_and_loses_nobody(cut: str) -> None:
-    """Also far longer than the patience of those who wait; no message is missing in any mix, bits stay the same."""
+    """A method whose nodes wait for cut links, far longer than their patience: no message is missing in any mix, and
+    the bits stay the same."""
     limits = {"chunk_deadline_s": 90.0, "patience_s": 2.0, "round_deadline_s": 100.0}
     edges = [(0, 1), (1, 0)]
     layer = {
@@ -212,8 +213,8 @@ def test_a_cut_holds_up_who_needs_it_and_loses_nobody(cut: str) -> None:
         "partitioned": partitioned(1.0, [[0, 1]], 4, 41.0),
     }[cut]
     games = [[BilinearGame(rank, noise=0.1) for rank in range(4)] for _ in range(2)]
-    parted, outcome = play(moving([layer], 4, steps=60, exchange=limits), games[0])
-    whole, _ = play(virtual_job({"name": "dp-oadam"}, 4, 60), games[1])
+    parted, outcome = play(moving([layer], 4, "power-gossip", steps=60, exchange=limits), games[0])
+    whole, _ = play(virtual_job({"name": "power-gossip"}, 4, 60), games[1])
     assert outcome.status == "finished" and not outcome.lost and not parted.refusals
     assert not any(stats.missing for entries in parted.steps.values() for stats in entries)
     np.testing.assert_array_equal(parted.states(60), whole.states(60))

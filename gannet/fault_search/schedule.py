@@ -134,7 +134,8 @@ class Schedule:
         return LinkState(profile=self._profile(delay_ms), cut=cut)
 
     def _profile(self, delay_ms: float) -> LinkProfile:
-        figures = {"rate": self.rate_bps, "delay_ms": delay_ms, "jitter_ms": self.jitter_ms}
+        rate = "unlimited" if self.rate_bps is None else f"{self.rate_bps}bit"
+        figures = {"rate": rate, "delay_ms": delay_ms, "jitter_ms": self.jitter_ms}
         return LinkProfile.model_validate({"name": f"{delay_ms:g} ms", **figures})
 
     def kinds(self) -> Counter[str]:

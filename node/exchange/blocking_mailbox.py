@@ -12,7 +12,7 @@ from functools import partial
 
 from gannet.node.exchange.async_mailbox import AsyncMailbox
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
-from gannet.node.training.effects import Arrival, PeerLost, Tag
+from gannet.node.training.effects import Arrival, LeaveNow, PeerLost, Tag
 
 Key = tuple[int, Tag]  # sender, and its message
 
@@ -38,6 +38,7 @@ class BlockingMailbox:
         self._on_wait = on_wait
         self._lock = threading.Lock()
         self._aborted: str | None = None
+        self._leaving: int | None = None
         self._pending: Future[memoryview] | Future[list[Arrival]] | Future[None] | None = None
         self._asked: dict[Key, _Asked] = {}  # what receive_first waits for and has not returned yet
         self._first: Future[None] | None = None
@@ -66,6 +67,11 @@ class BlockingMailbox:
         """See Mailbox.enter_round."""
         with self._lock:
             self._mailbox.enter_round(number, player)
+
+    def enter_rounds(self, rounds: Sequence[int]) -> None:
+        """See Mailbox.enter_rounds."""
+        with self._lock:
+            self._mailbox.enter_rounds(rounds)
 
     def readmit(self, rank: int, rounds: Sequence[int]) -> None:
         """See Mailbox.readmit and Mailbox.enter_rounds: a peer is back, in these rounds."""
@@ -110,6 +116,19 @@ class BlockingMailbox:
             if self._pending is not None and not self._pending.done():
                 self._pending.set_exception(RunAborted(reason))
 
+    def leave(self, step: int) -> None:
+        """Wake the training thread with LeaveNow, now or at its next receive."""
+        with self._lock:
+            self._leaving = step
+            if self._pending is not None and not self._pending.done():
+                self._pending.set_exception(LeaveNow(step))
+
+    def _check(self) -> None:
+        if self._aborted is not None:
+            raise RunAborted(self._aborted)
+        if self._leaving is not None:
+            raise LeaveNow(self._leaving)
+
     def aborted(self) -> str | None:
         """Why the run was aborted, if it was."""
         return self._aborted
@@ -130,8 +149,7 @@ class BlockingMailbox:
                 future.set_result(outcome)
 
         with self._lock:
-            if self._aborted is not None:
-                raise RunAborted(self._aborted)
+            self._check()
             self._pending = future
             self._mailbox.expect(source, tag, settle)
         try:
@@ -156,8 +174,7 @@ class BlockingMailbox:
         """
         while True:
             with self._lock:
-                if self._aborted is not None:
-                    raise RunAborted(self._aborted)
+                self._check()
                 for key in wanted:
                     if key not in self._asked:
                         asked = self._asked[key] = _Asked(time.monotonic())
@@ -204,8 +221,7 @@ class BlockingMailbox:
                 future.set_result(arrivals)
 
         with self._lock:
-            if self._aborted is not None:
-                raise RunAborted(self._aborted)
+            self._check()
             if not wait:
                 return self._mailbox.take()
             self._pending = future

@@ -24,6 +24,7 @@ from gannet.node.training.effects import Arrival, PeerLost, Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 WARM_UP = Tag(0, 0)
+_HEAL_S = 5.0  # for a connection over links that are back; it is tried on after that, as rounds are delivered
 log = logging.getLogger(__name__)
 
 WaitReport = Callable[[int, int], None]  # the peer waited for, the round
@@ -52,11 +53,9 @@ class GrpcExchange:
         self._header = exchange_pb2.Header(run=mailbox.run, sender=rank, schema=mailbox.schema)
         self._streams: dict[int, PeerStream] = {}
         self._peers: set[int] = set()  # all that this node ever sends to
-        self._room = {
-            (peer, player): threading.BoundedSemaphore(config.window_rounds)
-            for peer in range(world)
-            for player in range(len(mailbox.codecs))
-        }
+        self._players = range(len(mailbox.codecs))
+        self._room: dict[tuple[int, int], threading.BoundedSemaphore] = {}  # of each peer's present stream, by player
+        self._where: dict[int, tuple[str, str]] = {}  # by rank: address, and name of its certificate
         # By peer and player: the last round, and if there was room.
         self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
         self.counters = Counters()
@@ -90,12 +89,16 @@ class GrpcExchange:
         """
         self._gate.admit(addresses, names)
         self._peers = set(peers)
+        self._where = {rank: (at, names[rank] if self._tls else "") for rank, at in enumerate(addresses)}
         for peer in sorted(peers):
             if addresses[peer]:
-                self._streams[peer] = self._stream_to(peer, addresses[peer], names[peer] if self._tls else "")
+                self._streams[peer] = self._stream_to(peer)
         await asyncio.gather(*(s.connect(self._config.chunk_deadline_s * 4) for s in self._streams.values()))
 
-    def _stream_to(self, peer: int, address: str, name: str) -> PeerStream:
+    def _stream_to(self, peer: int) -> PeerStream:
+        room = {player: threading.BoundedSemaphore(self._config.window_rounds) for player in self._players}
+        self._room |= {(peer, player): free for player, free in room.items()}
+        address, name = self._where[peer]
         return PeerStream(
             peer,
             address,
@@ -105,7 +108,7 @@ class GrpcExchange:
             self._turns,
             self._broken,
             self._undelivered,
-            self._round_over,
+            lambda _, player: room[player].release(),
             self._tls,
             name,
         )
@@ -135,14 +138,37 @@ class GrpcExchange:
         """
         self._servicer.offered.clear()
         self._gate.move(rank, address, name)
+        self._where[rank] = address, name
         self._turns.turns.readmit(rank)
         self.inbox.readmit(rank, rounds)
+        await self._open_again(rank, self._config.chunk_deadline_s * 4)
+
+    def cut(self, rank: int, reason: str) -> None:
+        """The links to that peer are cut: do without it until `heal`, and drop what is in flight to it."""
+        self.inbox.cut(rank, reason)
+        self._turns.turns.lose(rank)
+        if rank in self._streams:
+            self._streams[rank].lose()
+
+    async def heal(self, rank: int, rounds: Sequence[int]) -> None:
+        """The links to that peer are back, and all continue in these rounds."""
+        self._turns.turns.readmit(rank)
+        self.inbox.heal(rank, rounds)
+        await self._open_again(rank, _HEAL_S)
+
+    async def _open_again(self, rank: int, deadline_s: float) -> None:
         before = self._streams.pop(rank, None)
         if before is not None:
             await before.close()
         if rank in self._peers:
-            self._streams[rank] = self._stream_to(rank, address, name)
-            await self._streams[rank].connect(self._config.chunk_deadline_s * 4)
+            self._streams[rank] = self._stream_to(rank)
+            await self._streams[rank].connect(deadline_s)
+
+    def leave(self, step: int) -> None:
+        """The run is over in the middle of an exchange: nothing more is sent or received."""
+        self.inbox.leave(step)
+        for stream in self._streams.values():
+            stream.lose()
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until every segment that was sent has its receipt."""
@@ -239,9 +265,6 @@ class GrpcExchange:
                 self.receive(source, WARM_UP)
             except PeerLost as lost:
                 raise RunAborted(f"rank {self.rank} hears nothing from rank {source}: {lost.reason}") from lost
-
-    def _round_over(self, peer: int, player: int) -> None:
-        self._room[peer, player].release()
 
     def _refused_here(self, sender: int, refusal: Refusal) -> None:
         self._on_refusal(sender, self.rank, refusal.verdict.name.lower(), refusal.detail)

@@ -127,7 +127,11 @@ class _Life:
                     case "where_to_leave" if self._last_step is not None:
                         line.post(can_leave=control_pb2.CanLeave(step=self._last_step.ask()))
                     case "stop_after" if self._last_step is not None:
-                        self._last_step.tell(order.stop_after.step)
+                        self._last_step.tell(order.stop_after.step, order.stop_after.shown or None)
+                    case "leave_now" if self._exchange is not None:
+                        self._exchange.leave(order.leave_now.step)
+                        if self._collective is not None:
+                            self._collective.leave(order.leave_now.step)
                     case "peer_lost" if self._exchange is not None:
                         log.warning("rank %d is lost: %s", order.peer_lost.rank, order.peer_lost.reason)
                         self._exchange.lose(order.peer_lost.rank, order.peer_lost.reason)

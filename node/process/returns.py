@@ -1,4 +1,4 @@
-"""A node's part when a lost one comes back: it gives its state, meets the others, and continues with them."""
+"""A node's part when a lost one comes back or cut links do: it gives its state, meets the others, and continues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Returns:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def obey(self, order: control_pb2.Order) -> bool:
-        """Carry out an order that concerns a return; whether it was one."""
+        """Carry out an order that concerns a return; whether it was one. Also of links that are cut."""
         match order.WhichOneof("kind"):
             case "give_state":
                 give = order.give_state
@@ -49,6 +49,12 @@ class Returns:
             case "meet_at":
                 self._give_to = None
                 self.meeting.cancel()
+            case "cut_off":
+                log.info("links to ranks %s are cut: continues without them", list(order.cut_off.ranks))
+                for rank in order.cut_off.ranks:
+                    self._exchange.cut(rank, order.cut_off.reason)
+            case "heal":
+                self._begin(self._heal(list(order.heal.ranks), tuple(order.heal.rounds)))
             case "proceed":
                 self._begin(self._proceed(order.proceed))
             case _:
@@ -57,12 +63,25 @@ class Returns:
 
     async def _proceed(self, order: control_pb2.Proceed) -> None:
         rounds = tuple(order.rounds)
+        if order.mesh_address:
+            await self._readmit(order, rounds)
+        self.meeting.proceed(Met(order.step, rounds))
+
+    async def _heal(self, ranks: list[int], rounds: tuple[int, ...]) -> None:
+        self._exchange.inbox.enter_rounds(rounds)
+        healed = [self._exchange.heal(rank, rounds) for rank in ranks]
+        for rank, outcome in zip(ranks, await asyncio.gather(*healed, return_exceptions=True), strict=True):
+            if isinstance(outcome, BaseException):
+                why = str(outcome) or type(outcome).__name__
+                log.warning("links to rank %d are back, and it cannot be reached yet: %s", rank, why)
+        self._line.post(healed=control_pb2.Healed())
+
+    async def _readmit(self, order: control_pb2.Proceed, rounds: tuple[int, ...]) -> None:
         try:
             await self._exchange.readmit(order.returned, order.mesh_address, rounds, order.name)
             log.info("rank %d is back after step %d", order.returned, order.step)
         except (TimeoutError, grpc.aio.AioRpcError) as error:  # its messages will be missed until it is reached
             log.warning("rank %d is back and cannot be reached: %s", order.returned, error or type(error).__name__)
-        self.meeting.proceed(Met(order.step, rounds))
 
     def wants_state(self) -> bool:
         """Whether the next step's state is asked for."""

@@ -37,7 +37,7 @@ from gannet.node.exchange.blocking_mailbox import RunAborted
 from gannet.node.layout import BUFFERS, TensorSpec
 from gannet.node.methods.ddp import DdpConfig
 from gannet.node.process.power_sgd import PowerSgd
-from gannet.node.training.effects import PeerLost
+from gannet.node.training.effects import LeaveNow, PeerLost
 from gannet.node.training.peers import CollectiveFailed
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ class DdpMean:
         self._news = threading.Event()
         self._lost: PeerLost | None = None
         self._aborted: str | None = None
+        self._leaving: LeaveNow | None = None
         threading.Thread(target=self._serve, name="gloo", daemon=True).start()
 
     # For the training thread.
@@ -103,6 +104,8 @@ class DdpMean:
 
     def settle(self) -> None:
         """Return once all nodes have received all that was sent."""
+        if self._leaving is not None:
+            return
         self._call(lambda: dist.all_reduce(torch.zeros(1)))
 
     def close(self) -> None:
@@ -124,6 +127,13 @@ class DdpMean:
         with self._lock:
             self._aborted = reason
             self._interrupt(RunAborted(reason))
+        self._news.set()
+
+    def leave(self, step: int) -> None:
+        """The run is over in the middle of an average: what waits, or will, raises LeaveNow."""
+        with self._lock:
+            self._leaving = LeaveNow(step)
+            self._interrupt(self._leaving)
         self._news.set()
 
     def _interrupt(self, error: Exception) -> None:
@@ -150,6 +160,8 @@ class DdpMean:
         with self._lock:
             if self._aborted is not None:
                 raise RunAborted(self._aborted)
+            if self._leaving is not None:
+                raise self._leaving
             if self._lost is not None:
                 raise self._failed(self._lost)
             self._pending = future
@@ -165,6 +177,8 @@ class DdpMean:
                 self._news.wait(_NEWS_S)
             if self._aborted is not None:
                 raise RunAborted(self._aborted) from error
+            if self._leaving is not None:
+                raise self._leaving from error
             raise self._failed(self._lost or str(error).partition(". This is typically")[0]) from error
         self._pending = None
         return result

@@ -43,7 +43,7 @@ class AgentAnswer(_message.Message):
     def __init__(self, json: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave", "state_offered", "state_fetched", "can_meet", "at_meeting")
+    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave", "state_offered", "state_fetched", "can_meet", "at_meeting", "healed")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Report(_message.Message):
     STATE_FETCHED_FIELD_NUMBER: _ClassVar[int]
     CAN_MEET_FIELD_NUMBER: _ClassVar[int]
     AT_MEETING_FIELD_NUMBER: _ClassVar[int]
+    HEALED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ready: Ready
     step: Step
@@ -70,7 +71,8 @@ class Report(_message.Message):
     state_fetched: StateFetched
     can_meet: CanMeet
     at_meeting: AtMeeting
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ...) -> None: ...
+    healed: Healed
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ..., healed: _Optional[_Union[Healed, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("pid", "certificate_request")
@@ -135,6 +137,10 @@ class AtMeeting(_message.Message):
     step: int
     rounds: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, step: _Optional[int] = ..., rounds: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Healed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Step(_message.Message):
     __slots__ = ("step", "t_s", "loss", "compute_s", "wait_s", "other_s", "codec_bytes", "grpc_bytes", "interface_bytes", "missing")
@@ -206,7 +212,7 @@ class Refused(_message.Message):
     def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave", "give_state", "fetch_state", "where_to_meet", "meet_at", "enter", "proceed")
+    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave", "give_state", "fetch_state", "where_to_meet", "meet_at", "enter", "proceed", "cut_off", "heal", "leave_now")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +227,9 @@ class Order(_message.Message):
     MEET_AT_FIELD_NUMBER: _ClassVar[int]
     ENTER_FIELD_NUMBER: _ClassVar[int]
     PROCEED_FIELD_NUMBER: _ClassVar[int]
+    CUT_OFF_FIELD_NUMBER: _ClassVar[int]
+    HEAL_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_NOW_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     warm: Warm
     start: Start
@@ -235,7 +244,10 @@ class Order(_message.Message):
     meet_at: MeetAt
     enter: Enter
     proceed: Proceed
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ...) -> None: ...
+    cut_off: CutOff
+    heal: Heal
+    leave_now: LeaveNow
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ..., cut_off: _Optional[_Union[CutOff, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., leave_now: _Optional[_Union[LeaveNow, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key", "certificate", "authority")
@@ -280,10 +292,34 @@ class WhereToLeave(_message.Message):
     def __init__(self) -> None: ...
 
 class StopAfter(_message.Message):
+    __slots__ = ("step", "shown")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    shown: int
+    def __init__(self, step: _Optional[int] = ..., shown: _Optional[int] = ...) -> None: ...
+
+class LeaveNow(_message.Message):
     __slots__ = ("step",)
     STEP_FIELD_NUMBER: _ClassVar[int]
     step: int
     def __init__(self, step: _Optional[int] = ...) -> None: ...
+
+class CutOff(_message.Message):
+    __slots__ = ("ranks", "reason")
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    reason: str
+    def __init__(self, ranks: _Optional[_Iterable[int]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Heal(_message.Message):
+    __slots__ = ("ranks", "rounds")
+    RANKS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ranks: _containers.RepeatedScalarFieldContainer[int]
+    rounds: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ranks: _Optional[_Iterable[int]] = ..., rounds: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GiveState(_message.Message):
     __slots__ = ("rank", "mesh_address", "name")

@@ -19,7 +19,7 @@ class Stopping:
         self._patience_s = patience_s
         self._looked_s: float | None = None
         self._waited_s = 0.0
-        self._answers: dict[int, int] = {}
+        self.answers: dict[int, int] = {}
         self.last_step: int | None = None
 
     def ask(self, now_s: float) -> bool:
@@ -31,18 +31,18 @@ class Stopping:
 
     def answer(self, rank: int, step: int) -> None:
         """Note that a node continues to that step at most until it receives the last one."""
-        self._answers[rank] = step
+        self.answers[rank] = step
 
     def name(self, alive: Collection[int]) -> int | None:
         """The last step, once all present nodes have answered and it has not been named before."""
         if self._looked_s is None or self.last_step is not None or not alive or self._missing(alive):
             return None
-        self.last_step = max(self._answers[rank] for rank in alive)
+        self.last_step = max(self.answers[rank] for rank in alive)
         return self.last_step
 
     def held(self, rank: int, there: int) -> bool:
         """Whether a node, which has made step `there`, is waiting to receive the last step."""
-        return self.last_step is None and rank in self._answers and there >= self._answers[rank]
+        return self.last_step is None and rank in self.answers and there >= self.answers[rank]
 
     def silent(self, alive: Collection[int], now_s: float) -> list[int]:
         """Nodes that have not answered for too long. To be called repeatedly."""
@@ -53,4 +53,4 @@ class Stopping:
         return self._missing(alive) if self._waited_s > self._patience_s else []
 
     def _missing(self, alive: Collection[int]) -> list[int]:
-        return sorted(set(alive) - self._answers.keys())
+        return sorted(set(alive) - self.answers.keys())

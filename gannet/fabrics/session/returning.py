@@ -62,6 +62,7 @@ class Returning:
         self._meeting_s = 2 * config.exchange.patience_s
         self._due: dict[int, float] = {}  # by rank, monotonic s
         self._over = False
+        self.paused = False  # while nodes train without each other, no lost one comes back
         self._clear()
 
     def _clear(self) -> None:
@@ -96,6 +97,11 @@ class Returning:
         if self.rank is not None and not self.meeting:
             self._fail("the run ends")
 
+    def interrupt(self, why: str) -> None:
+        """Links are cut that the node coming back may need: it is tried again later."""
+        if self.rank is not None:
+            self._fail(why)
+
     def tick(self) -> None:
         """Start who is due, and give up who takes too long; to be called repeatedly."""
         now_s = time.monotonic()
@@ -105,7 +111,7 @@ class Returning:
                 self._fail(f"{late} within {self._meeting_s if self.meeting else _ATTEMPT_S:.0f} s")
             return
         due = next((rank for rank, at_s in sorted(self._due.items()) if now_s >= at_s), None)
-        if due is None or self._over or self._session.controller is None:
+        if due is None or self._over or self.paused or self._session.controller is None:
             return
         del self._due[due]
         self.rank, self._until_s = due, now_s + _ATTEMPT_S

@@ -18,8 +18,10 @@ from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
+from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.hang_detector import HangDetector
+from gannet.fabrics.session.islands import Islands
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.link_watch import LinkWatch
 from gannet.fabrics.session.node_host import Failed, NodeHost
@@ -67,6 +69,7 @@ class Session:
         self.not_finite = NotFinite(job.on_not_finite, job.return_after_s)
         self.returning = Returning(self, job.return_after_s, job.config, self.not_finite)
         self.outcome = Outcome("failed")
+        self.islands = Islands(self, cut_edges(job.config, job.world, job.plans), job.config)
 
     def go(self) -> Outcome:
         """Run to the end, however it ends; only programming errors are raised."""
@@ -179,8 +182,9 @@ class Session:
                 self.stop_wanted = True
             if self.stop_wanted:
                 self.returning.stop()
-            if self.stop_wanted and not self.returning.meeting:
-                self._stop_soon()
+            self.islands.tick(self.live.plans, self.stop_wanted)
+            if self.stop_wanted and not self.returning.meeting and not self.islands.meeting:
+                self.islands.stop_soon()
             self.returning.tick()
             self._lose_who_hangs()
             if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
@@ -242,7 +246,7 @@ class Session:
             case Deposited(rank, step, t_s, codec_bytes, x):
                 if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
                     self.stop_wanted = True
-            case Checkpointed(rank, step, data) if not self.lost:
+            case Checkpointed(rank, step, data) if not self.lost and not self.islands.edges.closed:
                 if self.findings is not None:
                     self.findings.look(at_once=True)
                 self.sink.checkpoint(rank, step, data)
@@ -254,7 +258,7 @@ class Session:
                 pass
 
     def _hear(self, rank: int, report: Any) -> None:
-        if self.returning.hear(rank, report):
+        if self.islands.hear(rank, report) or self.returning.hear(rank, report):
             return
         match report.WhichOneof("kind"):
             case "ready":
@@ -290,13 +294,6 @@ class Session:
                 self.failure = self.failure or f"node {rank}: {report.failed.reason}"
                 told = report.failed.step, report.failed.reason, self.node_host.last_words(rank)
                 log.error("node %d failed after step %d: %s\n%s", rank, *told)
-
-    def _stop_soon(self) -> None:
-        assert self.controller is not None
-        if self.stopping.ask(time.monotonic()):
-            self.controller.order(where_to_leave={})
-        if (last := self.stopping.name(self.alive)) is not None:
-            self.controller.order(stop_after={"step": last})
 
     def _lose_who_hangs(self) -> None:
         """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
@@ -339,6 +336,7 @@ class Session:
     def came_back(self, rank: int, neighbour: int, step: int) -> None:
         """A lost node trains again."""
         del self.lost[rank]
+        self.islands.edges.readmit(rank)
         self.alive.add(rank)
         self.steps[rank] = step
         self.graph.moves(rank)

@@ -1,4 +1,7 @@
-"""Real links that are cut for longer than gRPC keeps a silent connection, and healed: training continues."""
+"""Real links that are cut for longer than gRPC keeps a silent connection: who waits for them continues after it.
+
+Nodes that train on meanwhile: tests/fabrics/namespaces/test_islands.py.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ def test_training_continues_after_a_cut_that_breaks_every_connection(tmp_path: P
         tmp_path,
         ["run"],
         nodes=2,
+        algorithm={"name": "choco", "gamma": 0.5},
         pace_ms=50,
         stop={"seconds": END_S},
         links={

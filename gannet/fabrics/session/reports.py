@@ -138,4 +138,5 @@ _CHECKS: dict[str, Callable[[Any, int], None]] = {
     "state_fetched": _nothing,
     "can_meet": _only_a_step,
     "at_meeting": _at_meeting,
+    "healed": _nothing,
 }

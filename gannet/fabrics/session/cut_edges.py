@@ -87,10 +87,10 @@ class CutEdges:
         """For how long links have been cut that nodes wait for."""
         return max((now_s - self._since_s[pair] for pair in self.cut - self.closed), default=0.0)
 
-    def next_s(self) -> float:
-        """When `close` or `healed` may have something next; inf: not unless links change."""
+    def next_s(self, after_s: float = -inf) -> float:
+        """When, after that, `close` or `healed` may have something next; inf: not unless links change."""
         times = (since_s + (GRACE_S if pair in self.cut else HEAL_S) for pair, since_s in self._since_s.items())
-        return min(times, default=inf)
+        return min((each for each in times if each > after_s), default=inf)
 
     def islands(self, ranks: Collection[int]) -> list[list[int]]:
         """These nodes, those together that are connected by edges which are not closed. All, where no edge is closed

@@ -5,13 +5,13 @@ Control messages take no time on this fabric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import inf
 from typing import Any, Protocol
 
 from gannet.fabrics.job import Sink, healed_line, islands_line, left_line
 from gannet.fabrics.session.cut_edges import GRACE_S, CutEdges, named
-from gannet.fabrics.virtual.clock import Timeline
+from gannet.fabrics.virtual.clock import Timeline, Timer
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.returning import Returning
@@ -51,6 +51,7 @@ class Islands:
     ) -> None:
         self._fabric, self.edges, self._max_steps = fabric, edges, max_steps
         self._met: dict[int, Met] | None = None  # who has come to the meeting that has been called
+        self._foreseen: list[Timer] = []
         self.stopping = False
         self.why_left = ""  # why nodes left before the run's last step
         for at_s in sorted(set(times_s)):
@@ -59,19 +60,23 @@ class Islands:
     def _follow(self) -> None:
         now_s = self._fabric.time.now_s
         self.edges.follow(self._fabric.links.plans_at(now_s), now_s)
-        self._foresee(self._look)
+        self._foresee()
 
-    def _foresee(self, look: Callable[[], None]) -> None:
-        if (next_s := self.edges.next_s()) < inf:
-            self._fabric.time.at(max(next_s, self._fabric.time.now_s), look)
+    def _foresee(self, after_s: float = -inf) -> None:
+        """Look when something may be next, in place of the look that was foreseen before."""
+        self._fabric.time.cancel(self._foreseen)
+        next_s = max(self.edges.next_s(after_s), self._fabric.time.now_s)
+        self._foreseen = [self._fabric.time.at(next_s, self._look)] if next_s < inf else []
 
     def _look(self) -> None:
         now_s, there = self._fabric.time.now_s, [node.rank for node in self._present()]
+        self._foreseen = []
         if pairs := self.edges.close(now_s):
             self._fabric.returning.pause()
             for a, b in pairs:
                 self._cut(a, b, f"the links between nodes {a} and {b} are cut")
             self._fabric.sink.links(islands_line(now_s, self.edges.islands(there), named(pairs)))
+        self._foresee(now_s)  # other links may have been cut later
         if self.stopping:
             self._leave_if_cut()
         elif self._met is None and self.edges.healed(now_s, there):
@@ -129,7 +134,7 @@ class Islands:
             islands = self.edges.islands([node.rank for node in present])
             self._fabric.sink.links(healed_line(self._fabric.time.now_s, islands, named(pairs), met.step))
         self._release(present, [met] * len(present))
-        self._foresee(self._look)
+        self._foresee()
         self.resume()
 
     def _release(self, present: list[Node], met: list[Met]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -264,6 +264,7 @@ some_kills = st.lists(st.tuples(st.integers(0, 3), st.floats(0.5, 25.0)), max_si
 
 
 @settings(max_examples=40, deadline=None)
+@example("deepsqueeze", [(18.0, 1.0, {(0, 1)}), (19.0, 9.0, {(0, 1), (0, 3)})], [], None, False)  # cut at two times
 @given(st.sampled_from(sorted(CAN)), some_cuts, some_kills, st.sampled_from([None, 1.0]), st.booleans())
 def test_however_links_are_cut_the_run_ends_in_time_and_whole(
     method: str, cuts: list[Any], kills: list[Any], back_s: float | None, slow: bool

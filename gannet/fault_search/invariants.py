@@ -66,7 +66,7 @@ def _ends(trial: Trial) -> Iterator[str]:
     if outcome.status == "failed":
         central = any(outcome.reason.partition(": ")[2].startswith(words) for words in _CENTRAL)
         averages = any(_is_central(part) for part in parts_of(schedule.config).values() or [schedule.config])
-        everyone = outcome.reason == "every node was lost" and len(outcome.lost) == schedule.world
+        everyone = outcome.reason.startswith("every node was lost: ") and len(outcome.lost) == schedule.world
         if schedule.harmless or not (everyone or (central and averages)):
             yield f"the run failed: {outcome.reason}"
         return

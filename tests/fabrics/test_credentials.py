@@ -151,6 +151,7 @@ def test_secrets_are_made_once_and_for_root_alone(tmp_path: Path) -> None:
         (SECRETS.operator, "two roles share a secret"),
         (None, r"no secret in {file} \(No such file"),
     ],
+    ids=["empty", "short", "spaces", "shared", "missing"],
 )
 def test_a_secret_that_is_none_is_refused_when_the_controller_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agent: str | None, why: str

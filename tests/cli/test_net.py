@@ -58,7 +58,7 @@ def test_a_session(live: LiveLinks, shared: LiveLab, tmp_path: Path) -> None:
     own.write_text("rate: 3Mbit\ndelay_ms: 12\nloss_percent: 1\n")
     done = net("apply", str(own), "--link", "0:1", "--link", "2>3")
     assert done.returncode == 0 and "0→1: mine, 1→0: mine, 2→3: mine" in done.stdout
-    assert "0: 12 ms, loss 1%" in done.stdout
+    assert "0: 12 ms, 3 Mbit/s, loss 1%" in done.stdout
 
     done = net("partition", "0,1:2,3", "--for", "20m")
     assert done.returncode == 0 and "partition 0,1 | 2,3 for 1200 s" in done.stdout

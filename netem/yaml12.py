@@ -147,6 +147,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    if any(mark in text for mark in "\x85\u2028\u2029"):  # YAML's readers take them for line breaks unless escaped
+        return dumper.represent_scalar(f"{_TAG}str", text, style='"')
     plain = any(pattern.fullmatch(text) for pattern in _SCHEMA.values())
     style = "|" if "\n" in text else "'" if plain else None
     return dumper.represent_scalar(f"{_TAG}str", text, style=style)

@@ -60,5 +60,5 @@ def message_of(mistake: Mapping[str, Any]) -> str:
 
 def hint(wrong: Any, known: Iterable[str]) -> str:
     """(did you mean X?), or nothing where no known name is close."""
-    close = get_close_matches(str(wrong), list(known), n=1)
+    close = get_close_matches(str(wrong), list(known), n=1, cutoff=0.65)
     return f" (did you mean {close[0]}?)" if close and close[0] != str(wrong) else ""

@@ -163,7 +163,14 @@ def test_no_command_that_takes_a_file_is_left_out() -> None:
         return found
 
     tried = {tuple(word for word in words[:2] if word.isalpha()) for words in TAKES_A_FILE}
-    alone = {("demo",), ("clean",), ("doctor",), ("specs",), ("serve",)}  # no file, or in a container
+    alone = {
+        ("demo",),
+        ("clean",),
+        ("doctor",),
+        ("specs",),
+        ("serve",),
+        ("fault-search",),
+    }  # no file, or in a container
     # Any folder may hold runs, any name may be a new spec's, or a new folder's.
     lists = {("runs",), ("init",), ("certs", "make")}
     live = {("net", name) for name in ("clear", "partition", "isolate", "heal", "show", "verify", "exec")}

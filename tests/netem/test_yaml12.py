@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gannet.netem.links.profile import load_profile
@@ -94,6 +94,8 @@ SCALARS = st.one_of(
 )
 
 
+@example("\x85")
+@example({"a\u2028b": "c\n\u2029d\n"})
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(WORDS | st.text(), inner), max_leaves=8))
 def test_what_is_written_is_read_as_it_was_by_both_versions(value: Any) -> None:
     assert load(dump(value)) == value == yaml.safe_load(dump(value))

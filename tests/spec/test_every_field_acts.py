@@ -118,7 +118,8 @@ def test_a_field_of_an_entry_acts_or_is_refused(kind: str, other: str) -> None:
     def links(last: dict[str, Any]) -> dict[str, Any]:
         return {"profile": PLAIN, "schedule": [*before, last]}
 
-    found = plans(links({**entry, other: OTHERS[other]}))
+    value = False if (kind, other) == ("trace", "loop") else OTHERS[other]  # a trace of Mahimahi loops by itself
+    found = plans(links({**entry, other: value}))
     assert found is None or found != plans(links(entry))
 
 

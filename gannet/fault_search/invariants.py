@@ -16,6 +16,7 @@ from gannet.fault_search.damage import POISON, WAYS, Damaged
 from gannet.fault_search.schedule import PACE_MS, PATIENCE_S, ROUND_DEADLINE_S, Cut, Slow
 from gannet.fault_search.trial import Trial
 from gannet.node.players.config import parts_of
+from gannet.node.traffic.exchange import exchange_edges
 
 _LARGEST = POISON / 50  # no value of a run that used none of what was refused comes near it
 _CENTRAL = ("server average", "ring all-reduce", "md-gan's round")
@@ -75,9 +76,24 @@ def _ends(trial: Trial) -> Iterator[str]:
         if schedule.steps is not None and any(step < 1 for step in ends.values()):
             yield f"nodes that were there at the end had made these steps: {ends}"
         return
-    last = max(ends.values(), default=0) if schedule.steps is None else schedule.steps
-    if any(step != last for step in ends.values()):
-        yield f"nodes that were there at the end had made these steps, of {schedule.steps or 'a common end'}: {ends}"
+    if schedule.steps is not None and any(step != schedule.steps for step in ends.values()):
+        yield f"nodes that were there at the end had made these steps, of {schedule.steps}: {ends}"
+    if schedule.steps is None and not any(isinstance(event, Cut) for event in schedule.events):
+        for part in _connected(trial):
+            if len({ends[rank] for rank in part}) > 1:
+                yield f"nodes that were there at the end, and connected, had made these steps: {ends}"
+
+
+def _connected(trial: Trial) -> list[list[int]]:
+    """The nodes that nothing killed, those together that reach each other without one that something did."""
+    kills = [event.fault if isinstance(event, AtAwait) else event for event in trial.schedule.events]
+    killed = {kill.rank for kill in kills if isinstance(kill, Kill)}  # some only after the end, or not noticed before
+    there = [rank for rank in _there(trial) if rank not in killed]
+    edges = exchange_edges(trial.schedule.config, trial.schedule.world)
+    near = {a: {b for edge in edges for b in edge if a in edge and b in there} | {a} for a in there}
+    for _ in there:
+        near = {rank: set[int]().union(*(near[other] for other in reach)) for rank, reach in near.items()}
+    return [sorted(reach) for rank, reach in near.items() if rank == min(reach)]
 
 
 def _is_central(part: object) -> bool:

@@ -105,6 +105,10 @@ def run(schedule: Schedule) -> Trial:
             outcome = _play(schedule.job(), record, schedule.faults, tasks)
     except Exception:
         error = traceback.format_exc()
+    # Parts of a graph that losses or cuts have split end after steps of their own, all under the largest number.
+    for step, by_rank in record.x.items():
+        for rank in [rank for rank in by_rank if record.steps[rank] and step > record.steps[rank][-1].step]:
+            del by_rank[rank]
     return Trial(schedule, record, tasks, outcome, error)
 
 

@@ -40,10 +40,10 @@ class Authority:
         serial: int | None = None,
     ) -> x509.Certificate:
         """A certificate for the holder of that key, under these names alone, as a server and as a client."""
-        nobody = x509.Name([])  # names are alternative names, as RFC 6125 wants it
+        nameless = x509.Name([])  # names are alternative names, as RFC 6125 wants it
         number = x509.random_serial_number() if serial is None else serial
         own = self.key.public_key()
-        unsigned = _begin(nobody, self.certificate.subject, public_key, own, number, lifetime)
+        unsigned = _begin(nameless, self.certificate.subject, public_key, own, number, lifetime)
         roles = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         unsigned = unsigned.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         unsigned = unsigned.add_extension(x509.SubjectAlternativeName(names), critical=True)

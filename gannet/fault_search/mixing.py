@@ -1,4 +1,4 @@
-"""What mixing keeps, whoever is missing: read off x, since nothing moves it but known kicks and the mixing itself.
+"""What mixing keeps, also without a node: read off x, since nothing moves it but known kicks and the mixing itself.
 
 The task's `still` entries are 1 and 0 on all nodes, and its kick to node r moves coordinate r alone. So where every
 row of the mixing matrix sums to 1, the first stays 1 and the sum over a node's kick coordinates stays that of one

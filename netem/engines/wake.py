@@ -8,8 +8,8 @@ import socket
 from contextlib import suppress
 from struct import pack
 
-# A multicast address for documentation (RFC 6676), so that nobody listens, nobody answers, and no neighbour is asked.
-_NOBODY = ("233.252.0.1", 9)
+# A multicast address for documentation (RFC 6676), so that no host listens or answers, and no neighbour is asked.
+_NO_HOST = ("233.252.0.1", 9)
 
 
 def wake(device: str, address: str) -> None:
@@ -22,4 +22,4 @@ def wake(device: str, address: str) -> None:
         index = socket.if_nametoindex(device)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, pack("=4s4si", bytes(4), own, index))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
-        sock.sendto(b"", _NOBODY)
+        sock.sendto(b"", _NO_HOST)

@@ -43,7 +43,7 @@ class NodeKey:
         self._key = ec.generate_private_key(ec.SECP256R1())
 
     def request(self) -> bytes:
-        """A request for a certificate (PKCS #10, DER). It names nobody: whose key it is, its sender's line says."""
+        """A request for a certificate (PKCS #10, DER). It has no name: its sender's line says whose key it is."""
         unsigned = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         return unsigned.sign(self._key, hashes.SHA256()).public_bytes(Encoding.DER)
 

@@ -61,21 +61,35 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line; mistakes end the program with one message."""
-    about = __doc__
+    parser = parser_of(__doc__, "exchange", repeat=7)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--exchange", type=override, nargs="*", metavar="KEY=NUMBER",
+                        help="override limits of the exchange, for example segment_bytes=16384")  # fmt: skip
+    parser.add_argument("--engine", choices=["auto", "netem", "nfqueue"], default="auto")
+    return parsed(parser, least_repeat=1)
+
+
+def parser_of(about: str | None, name: str, repeat: int) -> argparse.ArgumentParser:
+    """What every benchmark of exchanges takes; `name`: of its results."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", type=float, nargs="+", default=[10, 100], help="link rates, Mbit/s")
     parser.add_argument("--delay-ms", type=float, default=25, help="one-way delay of every link")
     parser.add_argument("--nodes", type=int, default=4)
     parser.add_argument("--values", type=int, default=247_500, help="length of the float32 vector")
-    parser.add_argument("--repeat", type=int, default=7, help="rounds of each collective at each rate")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--exchange", type=override, nargs="*", metavar="KEY=NUMBER",
-                        help="override limits of the exchange, for example segment_bytes=16384")  # fmt: skip
-    parser.add_argument("--engine", choices=["auto", "netem", "nfqueue"], default="auto")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for exchange.json and exchange.md")
+    parser.add_argument("--repeat", type=int, default=repeat, help="rounds of each at each rate")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"folder for {name}.json and {name}.md")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser, least_repeat: int) -> argparse.Namespace:
+    """The command line; mistakes end the program with one message."""
     options = parser.parse_args()
-    if options.nodes < 2 or options.values < options.nodes or options.repeat < 1 or min(options.rates) <= 0:
-        parser.error("needs --nodes of at least 2, no fewer --values than nodes, --repeat and --rates above 0")
+    few = options.nodes < 2 or options.values < options.nodes or options.repeat < least_repeat
+    if few or min(options.rates) <= 0:
+        parser.error(
+            f"needs --nodes of at least 2, no fewer --values than nodes, --repeat of at least {least_repeat}, and "
+            "--rates above 0"
+        )
     options.out = options.out.absolute()
     return options
 

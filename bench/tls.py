@@ -9,14 +9,12 @@ gradient hides or dilutes what is measured, so a step of training, which has bot
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from exchange import METHODS, build_network, check_rates, measure_rate
-from support.pages import RESULTS, leave, table
+from exchange import METHODS, build_network, check_rates, measure_rate, parsed, parser_of
+from support.pages import leave, table
 
 from gannet.fabrics.namespaces import sandbox
 
@@ -35,7 +33,7 @@ HEADINGS = (
 
 def main() -> None:
     """Measure at every rate, print the table and write it to bench/results."""
-    options = parse()
+    options = parsed(parser_of(__doc__, "tls", repeat=15), least_repeat=2)
     sandbox.enter()  # before torch starts a thread
     os.environ |= {"GRPC_VERBOSITY": "ERROR", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     from rich.console import Console
@@ -61,22 +59,6 @@ def main() -> None:
     text = f"{table(HEADINGS, lines)}\n\n{caption}\n"
     console.print(text, markup=False, soft_wrap=True)
     leave(options.out, "tls", {"rates": rates, "caption": caption}, text)
-
-
-def parse() -> argparse.Namespace:
-    """The command line; mistakes end the program with one message."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", type=float, nargs="+", default=[10, 100], help="link rates, Mbit/s")
-    parser.add_argument("--delay-ms", type=float, default=25, help="one-way delay of every link")
-    parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--values", type=int, default=247_500, help="length of the float32 vector")
-    parser.add_argument("--repeat", type=int, default=15, help="rounds of each at each rate")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for tls.json and tls.md")
-    options = parser.parse_args()
-    if options.nodes < 2 or options.values < options.nodes or options.repeat < 2 or min(options.rates) <= 0:
-        parser.error("needs --nodes and --repeat of at least 2, no fewer --values than nodes, --rates above 0")
-    options.out = options.out.absolute()
-    return options
 
 
 def check_same_bits(rates: list[dict[str, Any]]) -> None:

@@ -4,10 +4,8 @@ end.
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from gannet.fabrics.job import Job, Outcome
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.fabrics.virtual.faults import Fault
+from gannet.fabrics.virtual.time_limit import time_limit
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.plugins import USER_ERRORS
 from gannet.node.tasks.custom.findings import same_bits
@@ -84,7 +83,7 @@ def play(job: Job, faults: Sequence[Fault] = (), limit_s: float = LIMIT_S) -> Pl
 
     torch.set_num_threads(1)
     try:
-        with _at_most(limit_s):
+        with time_limit(limit_s, "processor", Hung):
             played.outcome = run_virtual(job, played, faults, on_send=count)
     except Hung:
         done = max((stats.step for stats in played.all_steps), default=0)
@@ -102,19 +101,3 @@ def bits_differ(one: Played, other: Played, since: int = 1) -> str:
             if there is None or not same_bits(x, there):
                 return f"node {rank} is elsewhere after step {step}"
     return ""
-
-
-@contextmanager
-def _at_most(limit_s: float) -> Iterator[None]:
-    """Raise Hung in code that takes longer, by this process's CPU clock, which stops while others compute."""
-
-    def strike(number: int, frame: object) -> None:
-        raise Hung
-
-    before = signal.signal(signal.SIGVTALRM, strike)
-    signal.setitimer(signal.ITIMER_VIRTUAL, limit_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)

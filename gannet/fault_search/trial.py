@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from types import FrameType
 from typing import Any
 
 import torch
@@ -19,6 +16,7 @@ from torch import Tensor
 from gannet.fabrics.job import Job, Outcome
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.fabrics.virtual.faults import Fault
+from gannet.fabrics.virtual.time_limit import time_limit
 from gannet.fault_search.kick_task import KickTask
 from gannet.fault_search.schedule import Schedule
 from gannet.netem.measure.certificate import Certificate
@@ -95,13 +93,17 @@ class Trial:
     error: str = ""
 
 
+def _took_too_long() -> TookTooLong:
+    return TookTooLong(f"not over after {GUARD_S:g} s of real time")
+
+
 def run(schedule: Schedule) -> Trial:
     """Run a schedule, within GUARD_S of real time."""
     torch.set_num_threads(1)
     tasks = [KickTask(rank, schedule.world) for rank in range(schedule.world)]
     record, outcome, error = Record(), None, ""
     try:
-        with guard(GUARD_S):
+        with time_limit(GUARD_S, "wall", _took_too_long):
             outcome = _play(schedule.job(), record, schedule.faults, tasks)
     except Exception:
         error = traceback.format_exc()
@@ -114,22 +116,6 @@ def run(schedule: Schedule) -> Trial:
 
 def _play(job: Job, record: Record, faults: tuple[Fault, ...], tasks: Sequence[AnyTask]) -> Outcome:
     return run_virtual(job, record, faults, tasks, on_send=record.count, on_state=record.state)
-
-
-@contextmanager
-def guard(seconds: float) -> Iterator[None]:
-    """Raise TookTooLong in the block if it takes longer; for a process's main thread."""
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TookTooLong(f"not over after {seconds:g} s of real time")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @lru_cache(maxsize=64)

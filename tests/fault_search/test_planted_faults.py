@@ -103,7 +103,7 @@ def push_weights_that_do_not_travel(patch: pytest.MonkeyPatch) -> None:
 
 
 def losses_that_no_peer_hears_of(patch: pytest.MonkeyPatch) -> None:
-    """And waits without a deadline: a lost peer hangs whoever waits for it."""
+    """And waits without a deadline: a lost peer hangs every node that waits for it."""
 
     def expect(self: Any, node: Any, source: int, tag: Any, tell: Any) -> None:
         node.mailbox.expect(source, tag, tell)

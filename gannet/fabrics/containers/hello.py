@@ -7,6 +7,7 @@ import re
 from ipaddress import IPv4Address
 from typing import Any
 
+from gannet.fabrics.session.reports import shown
 from gannet.node.wire import control_pb2
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252})")
@@ -25,11 +26,11 @@ def wrong_with(hello: control_pb2.AgentHello) -> str | None:
         ("engines", _ENGINES, "names of link engines"),
     ):
         if not form.fullmatch(text := getattr(hello, name)):
-            return f"{name} is {_shown(text)}, not {meaning}"
+            return f"{name} is {shown(text)}, not {meaning}"
     try:
         address = IPv4Address(hello.mesh_address)
     except ValueError:
-        return f"mesh_address is {_shown(hello.mesh_address)}, not an IPv4 address"
+        return f"mesh_address is {shown(hello.mesh_address)}, not an IPv4 address"
     if address.is_multicast or address.is_unspecified or address.is_reserved:
         return f"mesh_address is {address}, which no interface has"
     if len(hello.complaint) > MOST_COMPLAINT:
@@ -48,7 +49,3 @@ def answer_of(text: str) -> dict[str, Any]:
     if isinstance(said.get("ok"), dict) == isinstance(said.get("error"), str):
         raise ValueError("neither an ok, which is an object, nor an error, which is a text, or both")
     return said
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")

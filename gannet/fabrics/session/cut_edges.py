@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
+from gannet.fabrics.job import Job
 from gannet.netem.links.plan import InterfacePlan
 from gannet.node.config import NodeConfig
 from gannet.node.players.config import parts_of
@@ -149,6 +150,7 @@ def why_waiting(config: NodeConfig, world: int) -> str:
     return ""
 
 
-def cut_edges(config: NodeConfig, world: int, plans: Sequence[InterfacePlan], resumed: bool = False) -> CutEdges:
-    """The neighbours of a run that begins over these links."""
-    return CutEdges(exchange_edges(config, world), plans, why_waiting(config, world), resumed)
+def cut_edges(job: Job) -> CutEdges:
+    """The neighbours of a run that is about to begin, or to resume."""
+    edges = exchange_edges(job.config, job.world)
+    return CutEdges(edges, job.plans, why_waiting(job.config, job.world), job.resumed is not None)

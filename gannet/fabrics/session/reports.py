@@ -47,7 +47,7 @@ def _endpoint(text: str, name: str) -> None:
     try:
         endpoint(text)
     except ValueError:
-        raise _Wrong(f"{name} is {_shown(text)}, not an IPv4 address and a port") from None
+        raise _Wrong(f"{name} is {shown(text)}, not an IPv4 address and a port") from None
 
 
 def _seconds(message: Any, *names: str) -> None:
@@ -72,7 +72,8 @@ def _text(message: Any, name: str, most: int) -> None:
         raise _Wrong(f"{name} has {len(getattr(message, name))} characters, limit {most}")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text of others for a message, cut if it is long."""
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 

@@ -69,7 +69,7 @@ class Session:
         self.not_finite = NotFinite(job.on_not_finite, job.return_after_s)
         self.returning = Returning(self, job.return_after_s, job.config, self.not_finite)
         self.outcome = Outcome("failed")
-        self.islands = Islands(self, cut_edges(job.config, job.world, job.plans), job.config)
+        self.islands = Islands(self, cut_edges(job), job.config)
 
     def go(self) -> Outcome:
         """Run to the end, however it ends; only programming errors are raised."""

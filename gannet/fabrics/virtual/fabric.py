@@ -90,8 +90,7 @@ class _Simulation:
         self._not_finite, self._active = NotFinite(job.on_not_finite, job.return_after_s), job.world
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
         self.returning, self.patience = Returning(self), Patience(self, limits)
-        neighbours = cut_edges(job.config, job.world, job.plans, job.resumed is not None)
-        self.islands = Islands(self, neighbours, [change.at_s for change in changes], job.config.max_steps)
+        self.islands = Islands(self, cut_edges(job), [change.at_s for change in changes], job.config.max_steps)
         self.nodes: list[Node] = []
         for rank in range(job.world):
             worker = self._worker(rank)

@@ -1,0 +1,29 @@
+"""Ends code of this process's main thread that takes too long: virtual time has no limit of its own."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+_CLOCKS = {"wall": (signal.ITIMER_REAL, signal.SIGALRM), "processor": (signal.ITIMER_VIRTUAL, signal.SIGVTALRM)}
+
+
+@contextmanager
+def time_limit(
+    seconds: float, clock: Literal["wall", "processor"], error: Callable[[], BaseException]
+) -> Iterator[None]:
+    """Raise `error()` in the block if it takes longer. The processor's clock stops while other processes compute."""
+    timer, number = _CLOCKS[clock]
+
+    def strike(number: int, frame: object) -> None:
+        raise error()
+
+    before = signal.signal(number, strike)
+    signal.setitimer(timer, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(timer, 0)
+        signal.signal(number, before)

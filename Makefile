@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PROCESSORS := $(shell nproc)
 PURE := not real and not emulated
 
-.PHONY: demo test test-fast bench lint proto dashboards system clean help
+.PHONY: demo test test-fast bench lint sbom audit proto dashboards system clean help
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,6 +41,13 @@ lint: $(VENV)/.dev  ## run ruff and mypy, and compare declared dependencies with
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry .
+
+sbom: $(VENV)/.dev  ## write what is installed, with versions and licences, as CycloneDX: build/sbom.json
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml -o build/sbom.json $(BIN)/python
+
+audit: $(VENV)/.dev  ## look up what is installed among known vulnerabilities (asks pypi.org)
+	$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 proto: $(VENV)/.dev  ## regenerate the Python of proto/*.proto after a change there
 	$(BIN)/python -m grpc_tools.protoc -Igannet/node/wire=proto --python_out=. --pyi_out=. --grpc_python_out=. \

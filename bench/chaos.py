@@ -5,7 +5,9 @@
 Runs gossip on the namespaces fabric with `return_after_s`, ends a random node's process with SIGKILL every 2 to 5
 seconds while more than two are there, and reads the run folder: how many were lost and came back, how long that took
 (the configured wait is part of it), for how long the others stood still, and how many steps were made of those that
-the calm run made in the same time.
+the calm run made in the same time. Memory and open files of what lives as long as the run (controller, link agents,
+fork server) are looked at every five seconds: their medians in the second and in the last tenth of the run. Scores
+are those of the last snapshots.
 """
 
 from __future__ import annotations
@@ -18,12 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
 
+import psutil
 import yaml
 from rich.console import Console
 from rich.progress import track
@@ -44,9 +48,36 @@ def spec(seconds: float, nodes: int, after_s: float) -> dict[str, Any]:
         "pace_ms": 50,
         "stop": {"seconds": seconds},
         "snapshot_every": 50,
-        "score": None,
+        "score": {"points": 1},
         "return_after_s": after_s,
     }
+
+
+@dataclass
+class Use:
+    """What the processes that live as long as the run hold, by moment: MB of memory together, and open files."""
+
+    memory_mb: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def look(self, run: psutil.Process, trains: list[int]) -> None:
+        """Add the present moment."""
+        memory, files = 0.0, 0
+        for process in [run, *run.children(recursive=True)]:
+            try:
+                if process.pid not in trains:
+                    memory += process.memory_info().rss / 1e6
+                    files += process.num_fds()
+            except psutil.NoSuchProcess:
+                continue
+        self.memory_mb.append(memory)
+        self.files.append(files)
+
+    def cells(self) -> tuple[str, str]:
+        """Early → late, of memory and of files."""
+        tenth = max(1, len(self.files) // 10)
+        pairs = [(median(of[tenth : 2 * tenth] or of), median(of[-tenth:])) for of in (self.memory_mb, self.files)]
+        return f"{pairs[0][0]:.0f} → {pairs[0][1]:.0f}", f"{pairs[1][0]:.0f} → {pairs[1][1]:.0f}"
 
 
 def trainers(marker: str) -> list[int]:
@@ -70,14 +101,14 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / name).read_text().splitlines()]
 
 
-def play(folder: Path, what: dict[str, Any], kills: Random | None) -> tuple[int, Path]:
-    """One run, with nodes killed at random if `kills` is given: the number of kills, and the run's folder."""
+def play(folder: Path, what: dict[str, Any], kills: Random | None) -> tuple[int, Path, Use]:
+    """One run, with nodes killed at random if `kills` is given: the number of kills, the run's folder, its use."""
     folder.mkdir()
     file = folder / "spec.yaml"
     file.write_text(yaml.safe_dump(what))
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
     argv = [sys.executable, "-m", "gannet", "run", str(file), "--out", str(folder / "out")]
-    run, count = folder / "out" / "run" / "seed-1", 0
+    run, count, use = folder / "out" / "run" / "seed-1", 0, Use()
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(argv, stdout=output, stderr=output, env=environment)
         while process.poll() is None and not ((run / "steps.jsonl").exists() and lines(run, "steps.jsonl")):
@@ -85,6 +116,8 @@ def play(folder: Path, what: dict[str, Any], kills: Random | None) -> tuple[int,
         seconds = int(what["stop"]["seconds"])
         for second in track(range(seconds), "training", transient=True):
             begin_s = time.monotonic()
+            if second % 5 == 0 and process.poll() is None:
+                use.look(psutil.Process(process.pid), trainers(str(folder)))
             if kills is not None and second < seconds - 8 and kills.random() < 1 / 3.5:
                 there = trainers(str(folder))
                 if len(there) > 2:
@@ -93,7 +126,13 @@ def play(folder: Path, what: dict[str, Any], kills: Random | None) -> tuple[int,
             time.sleep(max(0.0, 1 - (time.monotonic() - begin_s)))
         if process.wait(300) != 0:
             raise SystemExit(f"the run failed:\n{(folder / 'output').read_text()[-2000:]}")
-    return count, run
+    return count, run, use
+
+
+def score(run: Path) -> str:
+    """The last score, from the run's summary."""
+    found = json.loads((run / "summary.json").read_text())["final_score"]
+    return "–" if found is None else f"{found:.3g}"
 
 
 def away_s(events: list[dict[str, Any]]) -> list[float]:
@@ -124,8 +163,10 @@ def main() -> None:
     wanted = parser.parse_args()
     what = spec(wanted.seconds, wanted.nodes, wanted.after)
     with tempfile.TemporaryDirectory() as folder:
-        _, calm = play(Path(folder) / "calm", what, None)
-        kills, struck = play(Path(folder) / "struck", what, Random(wanted.seed))
+        _, calm, calm_use = play(Path(folder) / "calm", what, None)
+        kills, struck, struck_use = play(Path(folder) / "struck", what, Random(wanted.seed))
+        scores = score(calm), score(struck)
+        memory, files = zip(calm_use.cells(), struck_use.cells(), strict=True)
         steps, still = {}, {}
         for name, run in (("calm", calm), ("with kills", struck)):
             found = lines(run, "steps.jsonl")
@@ -133,13 +174,17 @@ def main() -> None:
         events = lines(struck, "links.jsonl")
         away = away_s(events)
         lost = sum(event.get("event") == "node-lost" for event in events)
-    table = Table("run", "kills", "lost", "back", "away, median s", "away, worst s", "all stood still s", "steps")
-    table.add_row("calm", "0", "0", "0", "–", "–", f"{still['calm']:.2f}", str(steps["calm"]))
-    figures = (f"{median(away):.1f}", f"{max(away):.1f}") if away else ("–", "–")
-    table.add_row(
-        "with kills", str(kills), str(lost), str(len(away)), *figures,
-        f"{still['with kills']:.2f}", str(steps["with kills"]),
-    )  # fmt: skip
+    table = Table("", "calm", "with kills")
+    table.add_row("kills", "0", str(kills))
+    table.add_row("lost", "0", str(lost))
+    table.add_row("back", "0", str(len(away)))
+    table.add_row("away, median s", "–", f"{median(away):.1f}" if away else "–")
+    table.add_row("away, worst s", "–", f"{max(away):.1f}" if away else "–")
+    table.add_row("all stood still, longest s", *(f"{still_for:.2f}" for still_for in still.values()))
+    table.add_row("steps", *map(str, steps.values()))
+    table.add_row("score", *scores)
+    table.add_row("memory MB", memory[0], memory[1])
+    table.add_row("open files", files[0], files[1])
     Console().print(table)
     Console().print(f"steps: {steps['with kills'] / steps['calm']:.2f} of the calm run's", highlight=False)
 

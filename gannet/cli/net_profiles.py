@@ -88,8 +88,8 @@ def regions(
 ) -> None:
     """List the matrices of delays between regions of the world that a spec's `links.regions` accepts.
 
-    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses where it has any. A
-    CSV file says in its head whether it has one-way delays or round trips, or an option does.
+    With a name: one-way delays in ms, from the row's region (or node) to the column's, and losses and rates where it
+    has any. A CSV file says in its head whether it has one-way delays or round trips, or an option does.
     """
     if one_way and round_trips:
         fail("--one-way and --round-trips exclude each other: keep one")
@@ -106,8 +106,8 @@ def regions(
                 table.add_row(*map(escape, (matrix.name, *told)))
         else:
             matrix = load_matrix(name, kind)
-            labels = matrix.regions or [str(rank) for rank in range(len(matrix.delays_ms))]
-            table.add_column("one way, ms", no_wrap=True)
+            labels = matrix.regions or [str(rank) for rank in range(len(matrix.delays_ms or matrix.rates or ()))]
+            table.add_column("one way, ms" if matrix.delays_ms else "rate", no_wrap=True)
             for heading in labels:
                 table.add_column(escape(heading), no_wrap=True, justify="right")
             for row, label in enumerate(labels):
@@ -118,10 +118,12 @@ def regions(
 
 
 def _cell(matrix: LinkMatrix, row: int, column: int) -> str:
-    delay_ms, loss_percent = matrix.delays_ms[row][column], matrix.loss_percent(row, column)
-    if delay_ms is None or (row == column and not matrix.regions):
-        return "–"
-    return f"{delay_ms:.4g}" + (f" {loss_percent:.3g}%" if loss_percent else "")
+    delay_ms = matrix.delays_ms[row][column] if matrix.delays_ms else None
+    loss_percent, rate = matrix.loss_percent(row, column), matrix.rate(row, column)
+    found = [] if delay_ms is None else [f"{delay_ms:.4g}"]
+    found += [f"{loss_percent:.3g}%"] if loss_percent else []
+    found += [rate] if rate else []
+    return escape(" ".join(found)) if found and (row != column or matrix.regions) else "–"
 
 
 def _print(table: Table, always_whole: bool = False) -> None:

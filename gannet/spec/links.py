@@ -6,20 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StrictStr, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gannet.fabrics.job import LinkChange
+from gannet.netem.links.edge_profiles import gives
 from gannet.netem.links.fields import FATES
+from gannet.netem.links.pairs.rates import load_rates, rate_edges
 from gannet.netem.links.matrix_files import MatrixError
 from gannet.netem.links.profile import PROFILE_FIELDS, LinkProfile, load_profile
 from gannet.netem.links.regions import (
-    LinkMatrix,
+    RateTable,
     Table,
     halved,
-    load_matrix,
     load_table,
     matrix_edges,
-    rate_edges,
     region_edges,
     tables_in,
 )
@@ -28,14 +28,11 @@ from gannet.netem.links.stack import Stack
 from gannet.netem.links.state import LinkState
 from gannet.node.tasks.config import Settings
 from gannet.spec.idle_links import idle_link_field, overridden_field
+from gannet.spec.regions import RegionsSpec
 from gannet.spec.schedule import Edge, EdgeProfile, Profile, ScheduledChange, each_once
 
 # After the last second of a run its nodes make the steps to their common end; traces that loop continue until then.
 _AFTER_S = 60.0
-
-
-def _matrix(value: Any) -> Any:
-    return load_matrix(value) if isinstance(value, str) else value
 
 
 # Matrices by rank: the field, and its short name where a file is meant.
@@ -47,60 +44,24 @@ def _cells(field: str) -> BeforeValidator:
     return BeforeValidator(lambda value: load_table(value, field) if isinstance(value, str) else value)
 
 
-def _in_the_spec(value: Any) -> Any:
-    if isinstance(value, str):
-        raise ValueError(
-            "rates are written in the spec, as in [[null, 10Mbit], [2Mbit, null]]; no file of them is read"
-        )
-    return value
-
-
-Rates = Annotated[tuple[tuple[StrictStr | None, ...], ...] | None, BeforeValidator(_in_the_spec)]
+Rates = Annotated[
+    RateTable | None, BeforeValidator(lambda value: load_rates(value) if isinstance(value, str) else value)
+]
 
 
 def _check_all_is_read(given: Mapping[str, Any]) -> None:
     """Refuse files that hold another matrix than those that are read from them."""
-    for path in {value for field in _TABLES if isinstance(value := given.get(field), str)}:
+    names = {**_TABLES, "rates": "rates"}
+    for path in {value for field in names if isinstance(value := given.get(field), str)}:
         try:
             held = tables_in(path)
         except MatrixError:
             continue  # said when it is read
-        if not held.issuperset(field for field in _TABLES if given.get(field) == path):
+        if not held.issuperset(field for field in names if given.get(field) == path):
             continue  # likewise
         for field in sorted(held):
             if given.get(field) != path:
-                raise ValueError(f"{path}: has {field} too, which nothing reads: add {_TABLES[field]}: {path}")
-
-
-class RegionsSpec(Settings):
-    """The region of every node, by rank, and the matrix of links between them: shipped, or the path of a file.
-
-    `delays` or `round_trips` in the place of `matrix` names a file that does not say which of them it has.
-    """
-
-    matrix: Annotated[LinkMatrix, BeforeValidator(_matrix)] = Field(default_factory=lambda: load_matrix("aws"))
-    nodes: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _said_here(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        given = dict(value)
-        named = [name for name in ("matrix", "delays", "round_trips") if given.get(name) is not None]
-        if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} say the same thing twice: keep one")
-        for name in ("delays", "round_trips"):
-            if isinstance(path := given.pop(name, None), str):
-                given["matrix"] = load_matrix(path, f"{name}_ms")
-            elif path is not None:
-                raise ValueError(f"{name}: the path of a file; a matrix itself stands under matrix")
-        return given
-
-    @model_validator(mode="after")
-    def _has_them(self) -> RegionsSpec:
-        region_edges(self.nodes, self.matrix)
-        return self
+                raise ValueError(f"{path}: has {field} too, which nothing reads: add {names[field]}: {path}")
 
 
 class LinksSpec(Settings):
@@ -110,8 +71,8 @@ class LinksSpec(Settings):
 
     `regions`, or `delays_ms` (or `round_trips_ms`, which are halved) and `losses_percent` (by rank: sender's row,
     receiver's column; or `delays`, `round_trips` and `losses`, the paths of CSV or YAML files), give delay and loss
-    between each pair of nodes, and `rates` (cells such as 10Mbit) a rate below those of its ends; `edges` take
-    precedence.
+    between each pair of nodes, and `rates` (cells such as 10Mbit, or the path of a file) a rate below those of its
+    ends; `edges` take precedence.
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
@@ -238,7 +199,8 @@ class LinksSpec(Settings):
             rate_edges(self.rates or ())
         except MatrixError as error:
             raise ValueError(f"links.rates: {error}") from None
-        if idle := overridden_field(self.profile, self.nodes, self.schedule, self.pairs.keys() | self.edges, world):
+        own = {edge for links in (self.pairs, self.edges) for edge, profile in links.items() if gives(profile)[0]}
+        if idle := overridden_field(self.profile, self.nodes, self.schedule, own, world):
             raise ValueError(f"links.{idle}")
 
     def _named(self) -> Iterator[tuple[str, set[int]]]:

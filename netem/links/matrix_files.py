@@ -1,4 +1,4 @@
-"""Reads matrices of delays, round trips or losses from CSV, and says which of them a file holds.
+"""Reads matrices of delays, round trips, losses or rates from CSV, and says which of them a file holds.
 
     # round_trips_ms
     ,paris,tokyo
@@ -7,6 +7,7 @@
 
 A row for each sender and a column for each receiver, with or without names. What the numbers are is said in a comment
 line of its own or in the first cell. Nothing is assumed: most tables have round trips, and a link has one-way delays.
+Rates have their unit in each cell (10Mbit) or in that heading (rates_mbit).
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import csv
 import math
 import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from gannet.netem.links.profile import parse_rate_bps
 from gannet.netem.links.yaml_files import printable, short
 from gannet.netem.regular import check_regular
 
 MOST_NODES = 1024
+NO_UNIT = "has no unit: write 10Mbit, or a line such as `# rates_mbit` at the head (bit, kbit, mbit or gbit)"
 LARGEST_BYTES = 2**25
 _WORDS = {
     "delays_ms": ("delays", "delays_ms", "delay_ms", "one_way", "one_way_ms", "one_way_delays_ms"),
@@ -28,6 +32,8 @@ _WORDS = {
     "losses_percent": ("losses", "losses_percent", "loss_percent"),
 }
 _KINDS = {word: kind for kind, words in _WORDS.items() for word in words}
+# "Rates (Mbit/s)", rate_kbps; a heading may have no unit, where every cell has one.
+_RATES = re.compile(r"(?:rates?|bandwidths?|capacity|capacities)(?:_([kmg]?)(?:bit|bits|bps|bit_s|bits_s))?_?")
 
 
 class MatrixError(ValueError):
@@ -36,11 +42,15 @@ class MatrixError(ValueError):
 
 @dataclass(frozen=True)
 class CsvMatrix:
-    """`names` of rows and columns alike (none: no names), `rows` of cells, `kind`: the field they are of, or ""."""
+    """`names` of rows and columns alike (none: no names), `rows` of cells, `kind`: the field they are of, or "".
+
+    `rates` are the cells in the place of `rows` where they are rates, each with its unit.
+    """
 
     names: tuple[str, ...]
     kind: str
     rows: list[list[float | None]]
+    rates: list[list[str | None]] | None = None
 
 
 def read_csv(path: Path) -> CsvMatrix:
@@ -56,24 +66,44 @@ def read_csv(path: Path) -> CsvMatrix:
         raise (
             error if isinstance(error, MatrixError) else MatrixError(f"{path}: not CSV: {printable(error)}")
         ) from error
-    kinds = [kind for line in lines if line[0] == "#" and (kind := _kind(line[1:]))]
+    heads = [line[1:] for line in lines if line[0] == "#"]
     names: tuple[str, ...] = ()
-    corner = _kind(table[0][0]) if table and table[0] else ""
-    if table and (corner or any(cell and not _is_number(cell) for cell in table[0][1:])):
+    corner = table[0][0] if table and table[0] and _kind(table[0][0]) else ""
+    if table and (corner or any(cell and not _is_cell(cell) for cell in table[0][1:])):
         names = tuple(table[0][1:])
         if [row[0] for row in table[1:]] != list(names):
             raise MatrixError(f"{path}: the names of the rows are not those of the columns, in one order")
-        kinds += [corner] if corner else []
+        heads += [corner] if corner else []
         table = [row[1:] for row in table[1:]]
-    if len(set(kinds)) > 1:
-        raise MatrixError(f"{path}: says that it has {' and that it has '.join(dict.fromkeys(kinds))}: keep one")
+    kinds = list(dict.fromkeys(kind for head in heads if (kind := _kind(head))))
+    if len(kinds) > 1:
+        raise MatrixError(f"{path}: says that it has {' and that it has '.join(kinds)}: keep one")
     check_size(path, len(table))
+    if kinds == ["rates"] or (not kinds and any(_is_cell(cell) and not _is_number(cell) for cell in chain(*table))):
+        return CsvMatrix(names, "rates", [], _rates(path, table, {unit for head in heads if (unit := _unit(head))}))
     for r, row in enumerate(table):
         for c, cell in enumerate(row):
             if cell and not _is_number(cell):
                 raise MatrixError(f"{path}, row {r}, column {c}: {short(cell)} is no number")
     rows = [[float(cell) if cell else None for cell in row] for row in table]
     return CsvMatrix(names, kinds[0] if kinds else "", rows)
+
+
+def _rates(path: Path, table: list[list[str]], units: set[str]) -> list[list[str | None]]:
+    """The cells with their units; a number on the diagonal that is 0 is as good as none."""
+    if len(units) > 1:
+        raise MatrixError(f"{path}: says that its rates are in {' and in '.join(sorted(units))}: keep one")
+    unit = next(iter(units), "")
+    rows: list[list[str | None]] = []
+    for r, row in enumerate(table):
+        rows.append([])
+        for c, cell in enumerate(row):
+            if _is_number(cell) and (r != c or float(cell)):
+                if not unit:
+                    raise MatrixError(f"{path}, row {r}, column {c}: {short(cell)} {NO_UNIT}")
+                cell += unit
+            rows[-1].append(None if not cell or _is_number(cell) else cell)
+    return rows
 
 
 def kind_of(path: Path, said: str, wanted: str) -> str:
@@ -98,8 +128,30 @@ def check_size(path: Path | str, size: int) -> None:
 
 
 def _kind(text: str) -> str:
-    """ "Round trips (ms)" → round_trips_ms; empty: it names no field."""
-    return _KINDS.get(re.sub(r"[^a-z]+", "_", text.lower()).strip("_"), "")
+    """ "Round trips (ms)" → round_trips_ms, "rate_mbit" → rates; empty: it names no field."""
+    words = _words(text)
+    return _KINDS.get(words) or ("rates" if _RATES.fullmatch(words) else "")
+
+
+def _unit(text: str) -> str:
+    """The unit of rates that a heading has: "Rates (Mbit/s)" → Mbit; empty: none."""
+    found = _RATES.fullmatch(_words(text))
+    return f"{found[1].replace('m', 'M').replace('g', 'G')}bit" if found and found[1] is not None else ""
+
+
+def _words(text: str) -> str:
+    return re.sub(r"[^a-z]+", "_", text.lower()).strip("_")
+
+
+def _is_cell(text: str) -> bool:
+    """Whether it is a number, or a rate with its unit."""
+    if _is_number(text):
+        return True
+    try:
+        parse_rate_bps(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(text: str) -> bool:

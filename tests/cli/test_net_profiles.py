@@ -100,3 +100,16 @@ def test_matrices_are_listed_and_shown_cell_by_cell(tmp_path: Path) -> None:
     assert net("regions", "aws", "--one-way").returncode == 2
     wrong = net("regions", "awz")
     assert wrong.returncode == 2 and "did you mean aws?" in wrong.stderr
+
+
+def test_a_matrix_of_regions_shows_its_rates(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "regions: [near, far]\ndelays_ms: [[1, 40], [50, 2]]\nrates: [[30Mbit, null], [2Mbit, unlimited]]\n"
+    )
+    (tmp_path / "rates.csv").write_text("rates_mbit,near,far\nnear,30,3\nfar,2,\n")
+    for file, heading, near, far in (
+        ("own.yaml", "one way, ms", "1 30Mbit 40", "50 2Mbit 2"), ("rates.csv", "rate", "30Mbit 3Mbit", "2Mbit –"),
+    ):  # fmt: skip
+        done = net("regions", file, cwd=tmp_path)
+        assert done.returncode == 0 and done.stdout.startswith(heading)
+        assert [" ".join(line.split()) for line in done.stdout.splitlines()[-2:]] == [f"near {near}", f"far {far}"]

@@ -159,10 +159,10 @@ def test_a_matrix_of_rates_limits_its_links_and_nothing_else() -> None:
         ([[None, "10"], [None, None]], r"links\.rates: row 0, column 1: '10' is not a rate: write 10Mbit"),
         ([[None, "10MB"], [None, None]], r"links\.rates: row 0, column 1: '10MB' is not a rate"),
         ([["1Mbit", None], [None, None]], r"links\.rates: row 0, column 0: the cell of node 0 with itself"),
-        ([[None, "1Mbit"], [None]], r"links\.rates: must be 2 × 2: row 1 has 1 cells"),
+        ([[None, "1Mbit"], [None]], r"links\.rates: must be 2 × 2: it has 2 rows of \[1, 2\] cells"),
         ([[None]], r"links\.rates: is for 1 nodes, but the run has 2"),
         ([[None, 10_000_000], [None, None]], r"rates\.0\.1"),
-        ("rates.csv", r"rates are written in the spec, as in \[\[null, 10Mbit\]"),
+        ("rates.csv", r"rates\.csv: No such file"),
     ],
 )
 def test_mistakes_in_rates_are_told(rates: Any, words: str) -> None:

@@ -1,0 +1,1 @@
+"""What single pairs of nodes have by themselves: rates."""

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from gannet.fabrics.job import LinkChange
 from gannet.netem.links.edge_profiles import gives
 from gannet.netem.links.fields import FATES
-from gannet.netem.links.pairs.rates import load_rates, rate_edges
 from gannet.netem.links.matrix_files import MatrixError
+from gannet.netem.links.pairs.rates import load_rates, rate_edges
 from gannet.netem.links.profile import PROFILE_FIELDS, LinkProfile, load_profile
 from gannet.netem.links.regions import (
     RateTable,

@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-from tests.support.gannet import ROOT
+ROOT = Path(__file__).parents[1]
 
 
 def test_it_names_every_installed_package_with_its_version(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from gannet.fabrics.links.operator_server import live_folder
 from tests.support.gannet import ORDINARY_USER, processes, start
+from tests.support.patience import wait_until
 from tests.support.up import NET, Up, environment, up
 
 pytestmark = pytest.mark.real("links")
@@ -237,7 +238,7 @@ def test_it_takes_everything_down_at_the_end(tmp_path: Path, number: int) -> Non
         assert left(state)
         status, said = network.end(number)
     assert status == 0 and said.endswith("taken down\n"), said
-    assert left(state) == []
+    wait_until("nothing of it is left", lambda: not left(state))
 
 
 def test_ctrl_c_twice_and_to_the_whole_group_ends_it_as_well(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_ctrl_c_twice_and_to_the_whole_group_ends_it_as_well(tmp_path: Path) -> 
         time.sleep(0.05)
         status, said = network.end(signal.SIGINT)
     assert status == 0 and said.endswith("taken down\n"), said
-    assert left(state) == []
+    wait_until("nothing of it is left", lambda: not left(state))
 
 
 def test_two_networks_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

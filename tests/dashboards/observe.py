@@ -25,7 +25,7 @@ import yaml
 
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces import sandbox
-from tests.support.gannet import processes
+from tests.support.gannet import node_process
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "compose" / "prometheus"
@@ -103,8 +103,8 @@ def stranger(target: str) -> None:
 
 
 def kill_last_node() -> None:
-    """The last node that was forked ends without a word."""
-    os.kill(processes("", "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
+    """The last node ends without a word."""
+    os.kill(node_process("", NODES - 1), signal.SIGKILL)
 
 
 def start_prometheus(folder: Path) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ import pytest
 import gannet
 from gannet import LedgerError, RunError, SpecError, compare, load_spec, read_comparison, read_run, run
 from tests.support.gannet import ROOT, processes
+from tests.support.patience import wait_until
 
 GAME: dict[str, Any] = {
     "name": "api",
@@ -171,7 +172,7 @@ def test_an_interrupted_script_hears_of_it_when_the_run_has_stopped(tmp_path: Pa
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
     assert "interrupted: stopped" in output and process.returncode == 0
-    assert processes(f"MARKER={tmp_path}") == []
+    wait_until("no process of it is left", lambda: not processes(f"MARKER={tmp_path}"))
 
 
 @pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_run_does_not_outlive_its_script(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.kill()
     process.communicate(timeout=60)  # the run had this pipe too: its end is that of the last process
-    assert processes(f"MARKER={tmp_path}") == []
+    wait_until("no process of it is left", lambda: not processes(f"MARKER={tmp_path}"))
 
 
 @pytest.mark.real("runs")

@@ -21,8 +21,10 @@ BLOCKS = 12
 def test_no_schedule_breaks_an_invariant(block: int) -> None:
     """300 seeds; more: `gannet fault-search`."""
     seeds = range(1_000_000 + 25 * block, 1_000_000 + 25 * (block + 1))
-    failing = {found.seed: [v.invariant for v in found.violations] for found in search(seeds) if found.violations}
-    assert failing == {}
+    failing = [found for found in search(seeds) if found.violations]
+    # With tracebacks as they are: a failure on another machine is often seen only here.
+    shown = [f"seed {found.seed}: {v.invariant}\n{v.found}" for found in failing for v in found.violations]
+    assert not failing, "\n\n".join(shown)
 
 
 def test_the_schedules_are_of_every_method_and_every_kind_of_fault() -> None:

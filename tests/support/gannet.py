@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from tests.support.patience import wait_until
+
 ROOT = Path(__file__).parents[2]
 QUICK: dict[str, Any] = {
     "name": "quick",
@@ -100,7 +102,11 @@ def gannet(folder: Path, command: list[str], prefix: Sequence[str] = (), **chang
 
 
 def processes(marker: str, what: str = "") -> list[int]:
-    """Pids of processes that name `marker` in their environment, or `what` on their command line as well."""
+    """Pids of processes that name `marker` in their environment, or `what` on their command line as well.
+
+    They are in no order: ids begin again from the smallest after the largest. One that has ended is not there,
+    whether its parent has waited for it or not.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -111,4 +117,51 @@ def processes(marker: str, what: str = "") -> list[int]:
             continue
         if marker.encode() in environment and what.encode() in command:
             found.append(int(entry.name))
-    return sorted(found)
+    return found
+
+
+FORK_SERVER = "gannet.fabrics.namespaces.fork_server"  # on its command line, and on those of the nodes that it forks
+LINK_AGENT = "gannet.netem.agent.server"
+
+
+def _stat(pid: int) -> tuple[int, int] | None:
+    """When a process started, in ticks since the machine did, and its parent's pid. None: it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[19]), int(fields[1])
+
+
+def _in_node(pid: int, rank: int) -> bool:
+    """Whether a process is in the network namespace that its sandbox has for node `rank`."""
+    try:
+        own, of_node = (Path(f"/proc/{pid}/{at}").stat() for at in ("ns/net", f"root/run/netns/node{rank}"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    return (own.st_dev, own.st_ino) == (of_node.st_dev, of_node.st_ino)
+
+
+def node_process(marker: str, rank: int, what: str = FORK_SERVER) -> int:
+    """Wait for the process of node `rank` on the namespaces fabric, or another one (LINK_AGENT) in its namespace.
+
+    What such a process starts has its command line for a moment, so it is the oldest one.
+    """
+
+    def oldest() -> int | None:
+        inside = [pid for pid in processes(marker, what) if _in_node(pid, rank)]
+        started = [(stat[0], pid) for pid in inside if (stat := _stat(pid))]
+        return min(started)[1] if started else None
+
+    return wait_until(f"node {rank} has a process of {what}", oldest)
+
+
+def fork_server(marker: str) -> int:
+    """Wait for the fork server of the namespaces fabric: it is a child of none that has its command line."""
+
+    def eldest() -> int | None:
+        found = processes(marker, FORK_SERVER)
+        parents = {pid: stat[1] for pid in found if (stat := _stat(pid))}
+        return next((pid for pid, parent in parents.items() if parent not in parents), None)
+
+    return wait_until("there is a fork server", eldest)

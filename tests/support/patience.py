@@ -11,7 +11,9 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def wait_until(what: str, true: Callable[[], Found], patience_s: float = 120.0, every_s: float = 0.05) -> Found:
+def wait_until(
+    what: str, true: Callable[[], Found | None], patience_s: float = 120.0, every_s: float = 0.05
+) -> Found:
     """Poll until `true()` is something; AssertionError that says what never came."""
     end = time.monotonic() + patience_s
     while not (found := true()):

@@ -19,7 +19,7 @@ import pytest
 
 from gannet.fabrics.links.live_links import LiveLinks
 from tests.netem.link_lab import ADDRESSES
-from tests.support.gannet import Ran, net, processes, start
+from tests.support.gannet import FORK_SERVER, LINK_AGENT, Ran, net, node_process, processes, start
 from tests.support.live import SLOW, WORLD, LiveLab, lines, live_lab, live_links, wait_for_line
 
 pytestmark = pytest.mark.real("links")
@@ -106,7 +106,7 @@ def test_an_agent_that_is_killed_is_started_again_and_the_run_continues(tmp_path
     process = start(tmp_path, ["run"], stop={"steps": 100_000}, pace_ms=20, nodes=4)
     run = tmp_path / "out" / "run" / "seed-1"
     wait_until(lambda: step_count(run) > 40)
-    (*_, killed) = processes(str(tmp_path), "gannet.netem.agent.server")
+    killed = node_process(str(tmp_path), 3, LINK_AGENT)
     os.kill(killed, signal.SIGKILL)
     wait_until(lambda: "agent-restarted" in (run / "links.jsonl").read_text())
     before = step_count(run)
@@ -137,7 +137,7 @@ def test_a_node_whose_agent_keeps_ending_is_given_up_and_gossip_continues(tmp_pa
         return (run / "links.jsonl").read_text().count(f'"{event}"')
 
     for time_over in range(6):
-        (*_, killed) = processes(str(tmp_path), "gannet.netem.agent.server")
+        killed = node_process(str(tmp_path), 3, LINK_AGENT)
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda n=time_over: told("agent-lost") > n)  # type: ignore[misc]
         if time_over < 5:
@@ -146,8 +146,7 @@ def test_a_node_whose_agent_keeps_ending_is_given_up_and_gossip_continues(tmp_pa
     def steps_of(rank: int) -> int:
         return sum(json.loads(line)["node"] == rank for line in (run / "steps.jsonl").read_text().splitlines())
 
-    nodes = "gannet.fabrics.namespaces.fork_server"
-    wait_until(lambda: len(processes(str(tmp_path), nodes)) == 1 + 3)  # the server itself, and the other nodes
+    wait_until(lambda: len(processes(str(tmp_path), FORK_SERVER)) == 1 + 3)  # the server itself, and the other nodes
     before = [steps_of(rank) for rank in range(4)]
     wait_until(lambda: steps_of(0) > before[0] + 40)
     process.send_signal(signal.SIGINT)
@@ -190,8 +189,8 @@ def test_two_runs_at_once_have_their_own_links_and_names(tmp_path: Path) -> None
         assert len(said) == 2 and sum(line.endswith("still running, left alone") for line in said) == 1
         before = step_count(runs["far"])
         wait_until(lambda: step_count(runs["far"]) > before + 3)
-        assert processes(str(tmp_path / "near"), "gannet.netem.agent.server") == []
-        assert len(processes(str(tmp_path / "far"), "gannet.netem.agent.server")) == 3
+        wait_until(lambda: not processes(str(tmp_path / "near"), LINK_AGENT))
+        assert len(processes(str(tmp_path / "far"), LINK_AGENT)) == 3
     finally:
         for process in running.values():
             process.send_signal(signal.SIGINT)

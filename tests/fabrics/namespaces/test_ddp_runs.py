@@ -16,7 +16,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.methods.ddp import DdpConfig, ring_sent_bytes, vectors_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import TaskConfig
-from tests.support.gannet import QUICK, Ran, gannet, processes, start
+from tests.support.gannet import QUICK, Ran, gannet, node_process, start
 
 pytestmark = pytest.mark.real("runs")
 
@@ -73,7 +73,7 @@ def test_without_a_node_the_run_ends_and_says_why(tmp_path: Path) -> None:
     while not steps.exists() or len(steps.read_text().splitlines()) < 20:
         assert time.monotonic() < end and process.poll() is None, "no steps"
         time.sleep(0.1)
-    os.kill(processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
+    os.kill(node_process(str(tmp_path), 2), signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "Traceback" not in output
     summary = Ran(1, output, tmp_path).summary()

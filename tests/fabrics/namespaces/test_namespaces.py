@@ -16,7 +16,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.report.test_html import Page
-from tests.support.gannet import ORDINARY_USER, Ran, gannet, processes, start
+from tests.support.gannet import (
+    FORK_SERVER,
+    ORDINARY_USER,
+    Ran,
+    fork_server,
+    gannet,
+    node_process,
+    processes,
+    start,
+)
 
 pytestmark = pytest.mark.real("runs")
 
@@ -155,8 +164,7 @@ def test_a_killed_node_costs_gossip_its_weight_and_no_more(tmp_path: Path) -> No
     process = start(tmp_path, ["run"], stop={"steps": 150}, nodes=4, pace_ms=20)
     run = tmp_path / "out" / "run" / "seed-1"
     wait_for(lambda: lines(run) > 40)
-    victim = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1]  # the last node that was forked
-    os.kill(victim, signal.SIGKILL)
+    os.kill(node_process(str(tmp_path), 3), signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     ran = Ran(process.returncode, output, tmp_path)
     assert ran.status == 0, output
@@ -169,7 +177,7 @@ def test_a_killed_node_costs_gossip_its_weight_and_no_more(tmp_path: Path) -> No
 def test_a_ring_that_loses_a_node_fails_and_says_why(tmp_path: Path) -> None:
     process = start(tmp_path, ["run"], stop={"steps": 2000}, algorithm={"name": "cp-oadam", "collective": "ring"})
     wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 20)
-    os.kill(processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[-1], signal.SIGKILL)
+    os.kill(node_process(str(tmp_path), 2), signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     summary = Ran(1, output, tmp_path).summary()
@@ -185,9 +193,7 @@ def test_many_failures_at_once_are_one_failed_run_and_the_next_arm_goes_on(tmp_p
     }
     process = start(tmp_path, ["compare"], arms=arms, nodes=4)
     wait_for(lambda: lines(tmp_path / "out" / "server" / "seed-1") > 20)
-    os.kill(
-        processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[1], signal.SIGKILL
-    )  # rank 0; the fork server comes first
+    os.kill(node_process(str(tmp_path), 0), signal.SIGKILL)
     output, _ = process.communicate(timeout=200)
     ran = Ran(process.returncode, output, tmp_path)
     assert ran.status == 1 and "Traceback" not in output, output
@@ -205,7 +211,7 @@ def test_nothing_is_left_however_a_run_ends(tmp_path: Path, number: signal.Signa
         if moment == "training":
             wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 10)
         else:
-            wait_for(lambda: processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server"))
+            wait_for(lambda: processes(str(tmp_path), FORK_SERVER))
         process.send_signal(number)
         output, _ = process.communicate(timeout=120)
     finally:
@@ -267,14 +273,12 @@ def test_metrics_of_a_running_node_are_where_the_controller_lives(tmp_path: Path
     process = start(tmp_path, ["run"], stop={"steps": 100_000})
     try:
         wait_for(lambda: lines(tmp_path / "out" / "run" / "seed-1") > 10)
-        inside = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[0]
+        inside = fork_server(str(tmp_path))
         scrape = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).read().decode())"
         enter = ["nsenter", f"--net=/proc/{inside}/ns/net", "--", sys.executable, "-c", scrape]
         text = subprocess.check_output([*enter, "http://127.78.0.3:9400/metrics"], text=True)
         assert 'gannet_steps_total{arm="run",node="1",run="quick/run/seed-1/' in text
-        node = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")[
-            2
-        ]  # the fork server comes first, then nodes by rank
+        node = node_process(str(tmp_path), 1)
         in_node = ["nsenter", f"--net=/proc/{node}/ns/net", *enter[2:]]
         for address in ("10.77.0.3", "127.78.0.3"):
             refused = subprocess.run([*in_node, f"http://{address}:9400/metrics"], capture_output=True, text=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.gannet import ROOT, processes, start
+from tests.support.gannet import FORK_SERVER, ROOT, node_process, processes, start
 from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.real("runs")
@@ -89,9 +89,9 @@ def test_gloo_finds_the_mesh_without_being_told(run: Path) -> None:
 
 
 def test_a_training_process_has_the_name_of_its_node_and_one_interface(run: Path) -> None:
-    nodes = processes(str(run), "gannet.fabrics.namespaces.fork_server")[1:]  # the fork server comes first
-    assert len(nodes) == 3
-    for rank, pid in enumerate(nodes):
+    assert len(processes(str(run), FORK_SERVER)) == 1 + 3  # the server itself, and the nodes
+    for rank in range(3):
+        pid = node_process(str(run), rank)
         devices = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
         # The second shapes what arrives at the first, and has no address.
         assert {line.partition(":")[0].strip() for line in devices} - {"lo"} == {"mesh0", "ifb-mesh0"}

@@ -17,7 +17,7 @@ from gannet.experiment.job import job_of
 from gannet.fabrics.virtual.fabric import run_virtual
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.spec.run_spec import RunSpec
-from tests.support.gannet import QUICK, Ran, in_folder, net, processes, resume, start, start_resume
+from tests.support.gannet import QUICK, Ran, in_folder, net, node_process, resume, start, start_resume
 from tests.support.patience import wait_until
 from tests.support.runs import Memory
 
@@ -106,8 +106,7 @@ def test_a_change_by_hand_is_not_forgotten_when_the_run_is_killed(tmp_path: Path
     try:
         wait_until("later checkpoints", lambda: len(kept.whole()) >= 2 and kept.whole()[-1] > before + 10)
         (part,) = (json.loads(line) for line in (run / "resumed.jsonl").read_text().splitlines())
-        *_, last = processes(str(tmp_path), "gannet.fabrics.namespaces.fork_server")  # forked for node 2
-        os.kill(last, signal.SIGKILL)
+        os.kill(node_process(str(tmp_path), 2), signal.SIGKILL)
         told = wait_until("it is told", lambda: [text for text in lines_of(run, "links") if '"node-lost"' in text])
         steps = len(lines_of(run, "steps"))
         wait_until("the others train on", lambda: len(lines_of(run, "steps")) > steps + 10)

@@ -13,11 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.support.gannet import Ran, processes, start
+from tests.support.gannet import Ran, node_process, start
 
 pytestmark = pytest.mark.real("runs")
-
-NODE = "gannet.fabrics.namespaces.fork_server"
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -49,8 +47,7 @@ def events(folder: Path, event: str) -> list[dict[str, Any]]:
 def test_a_killed_node_comes_back_with_its_neighbours_state(tmp_path: Path, run: dict[str, Any]) -> None:
     process = start(tmp_path, ["run"], nodes=3, pace_ms=50, return_after_s=1, stop={"seconds": 30}, **run)
     wait_for(lambda: len(lines(tmp_path, "steps.jsonl")) > 30)
-    victim = processes(str(tmp_path), NODE)[-1]  # of the fork server's children the one forked last: node 2
-    os.kill(victim, signal.SIGKILL)
+    os.kill(node_process(str(tmp_path), 2), signal.SIGKILL)
     wait_for(lambda: events(tmp_path, "node-returned"))
     output, _ = process.communicate(timeout=200)
     ran = Ran(process.returncode, output, tmp_path)

@@ -1,0 +1,1 @@
+"""Networks as graphs: routes between their end nodes, and what of these a plan holds."""

@@ -17,13 +17,13 @@ from typing import Any, Literal
 from pydantic import model_validator
 
 from gannet.node.regular import check_regular
+from gannet.node.topologies.foreign_files import counts_from_one, what_it_is
 from gannet.node.topologies.setting import TopologySetting
 from gannet.node.topologies.weights import Periodic, Row, Schedule, metropolis_hastings, reached, takes_turns
 
 TOLERANCE = 1e-6  # of a sum that should be 1: six digits are often all that a file gives
 _ROUNDING = 1e-5  # weight on oneself that rounding leaves where the others should sum to 1, as three times 0.333333
 _POLISH = 50
-_NAME = re.compile(r"[A-Za-z_][\w.:-]*")
 _WHOLE = re.compile(r"\d+")
 
 
@@ -75,26 +75,13 @@ def parse(text: str, where: str) -> tuple[Row, ...]:
     lines = [re.split(r"[\s,;]+", line) for line in stripped if line]
     if not lines:
         raise ValueError(f"{where}: no edges and no weights in it")
-    if kind := _other_format(lines[0]):
-        raise ValueError(f"{where}: {kind}, which is not read here: write its edges as lines `i j`, nodes from 0")
-    if len(lines[0]) in (2, 3) and all(map(_NAME.fullmatch, lines[0][:2])):
-        raise ValueError(
-            f"{where}: {lines[0][0]!r} is no node number: nodes are numbered from 0, and edges are lines `i j`"
-        )
+    if found := what_it_is(lines, where):
+        raise ValueError(f"{where}: {found}")
     listed = all(len(line) in (2, 3) and all(map(_WHOLE.fullmatch, line[:2])) for line in lines)
+    listed &= not (len(lines) == 3 and all(len(line) == 3 and {*line} <= {"0", "1"} for line in lines))
     rows = _edge_list(lines, where) if listed else _matrix(lines, where)
     _check_connected(rows, where)
     return tuple(rows)
-
-
-def _other_format(first: Sequence[str]) -> str:
-    """Another format that a file with this first line is in; empty: none is known."""
-    word = first[0].lower()
-    if word.startswith("<"):
-        return "XML, such as GraphML"
-    if word.startswith(("{", "[")):
-        return "JSON"
-    return "GML" if word in ("graph", "creator", "version") or word.startswith("graph[") else ""
 
 
 def check_size(rows: Sequence[Row], world: int, where: str) -> None:
@@ -110,8 +97,8 @@ def _edge_list(lines: Sequence[Sequence[str]], where: str) -> list[Row]:
     world = 1 + max(max(edge) for edge in edges)
     if world > 4096:
         raise ValueError(f"{where}: a node number of {world - 1} is too large; nodes are numbered from 0")
-    if {rank for edge in edges for rank in edge} == set(range(1, world)):
-        raise ValueError(f"{where}: counts nodes from 1 to {world - 1}: they are numbered from 0, so subtract 1")
+    if counted := counts_from_one({rank for edge in edges for rank in edge}):
+        raise ValueError(f"{where}: {counted}")
     if looped := [i for i, j in edges if i == j]:
         raise ValueError(f"{where}: the edge {looped[0]} {looped[0]} goes from a node to itself")
     if len(lines[0]) == 2:
@@ -147,11 +134,6 @@ def _matrix(lines: Sequence[Sequence[str]], where: str) -> list[Row]:
                 "nor an edge list (lines of two node numbers, or of two and a weight)"
             )
     full = [[_number(text, where) for text in line] for line in lines]
-    if all(value in (0, 1) for row in full for value in row) and any(sum(row) > 1 for row in full):
-        raise ValueError(
-            f"{where}: zeros and ones, an adjacency matrix, which has no weights: write its edges as lines `i j`, "
-            "which then get Metropolis-Hastings weights"
-        )
     for what, sums in (("row", map(sum, full)), ("column", map(sum, zip(*full, strict=True)))):
         for i, total in enumerate(sums):
             if abs(total - 1) > TOLERANCE:

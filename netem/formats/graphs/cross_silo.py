@@ -51,13 +51,12 @@ def parse(text: str, nodes: Nodes = None) -> Network:
         "taken",
         f"delays are one way: {MS_PER_KM} ms a km along the path of least distance, and {MS_PER_PATH:g} ms",
         f"a rate for each pair: {CAPACITY_BPS / 1e9:g} Gbit/s (the paper's default) divided by the links of its "
-        "path, of "
-        f"1 to {max(hops.values())}",
+        f"path, of 1 to {max(hops.values())}",
     ]
     if capacities:
         network.dropped.append(
             f"capacities of {len(capacities)} of {counted(graph.number_of_edges(), 'link')} "
-            f"({min(capacities) / 1e6:g} to "
-            f"{max(capacities) / 1e6:g} Mbit/s), which the paper's program does not read either"
+            f"({min(capacities) / 1e6:g} to {max(capacities) / 1e6:g} Mbit/s), which the paper's program does not "
+            "read either"
         )
     return network

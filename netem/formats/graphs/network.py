@@ -153,8 +153,7 @@ def network_of(
         most = max(link.rate_bps or 0 for link in fast)
         network.dropped.append(
             f"the rate of {counted(len(fast), 'link')} of up to {most / 1e9:g} Gbit/s: a plan holds "
-            f"{FASTEST_BPS / 1e9:g} Gbit/s "
-            "at most, so they limit nothing"
+            f"{FASTEST_BPS / 1e9:g} Gbit/s at most, so they limit nothing"
         )
     return network
 

@@ -75,8 +75,7 @@ def check_count(count: int) -> None:
     if count > MOST_NODES:
         raise NetworkFileError(
             f"{count:,} nodes, {count - MOST_NODES:,} more than the {MOST_NODES:,} that a run can have: take the "
-            "first "
-            f"ones with --nodes {MOST_NODES}, or name those that you want with --nodes A,B,…"
+            f"first ones with --nodes {MOST_NODES}, or name those that you want with --nodes A,B,…"
         )
     if count < 2:
         raise NetworkFileError(f"{count} node{'s' * (count != 1)}: a network has two at least")
@@ -123,8 +122,8 @@ def _refuse_parts(graph: Graph, ends: Sequence[int]) -> None:
     parts = [kept for part in graph.parts() if (kept := [end for end in part if end in set(ends)])]
     alone = ", ".join(graph.names[part[0]] for part in parts[1:4])
     raise NetworkFileError(
-        f"not connected: {len(parts)} parts of {', '.join(str(len(part)) for part in parts[:8])}"
-        f"{' …' * (len(parts) > 8)} nodes; {alone} cannot reach {graph.names[parts[0][0]]} and back: take the "
-        "largest "
-        f"part with --nodes {LARGEST}, or name nodes of one part"
+        f"not connected: {len(parts)} parts of "
+        f"{', '.join(str(len(part)) for part in parts[:8])}{' …' * (len(parts) > 8)} nodes; {alone} cannot reach "
+        f"{graph.names[parts[0][0]]} and back: take the largest part with --nodes {LARGEST}, or name nodes of one "
+        "part"
     )

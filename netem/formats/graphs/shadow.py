@@ -64,8 +64,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
         f"{counted(len(names), 'node')} and {counted(graph.number_of_edges(), 'edge')}, {len(taken)} of the nodes "
         "taken",
         f"latencies are one way, along the path of least latency; in {len(longer)} of {counted(count, 'pair')} it "
-        "is shorter than "
-        "their own edge",
+        "is shorter than their own edge",
     ]
     if jittered:
         network.dropped.append(f"jitter of {counted(jittered, 'edge')}, which Shadow does not apply either")

@@ -195,6 +195,6 @@ def _describe(
         as_zeros = f" ({zeros} cells of the file are 0 or below)" if zeros else ""
         table.dropped.append(
             f"{missing} of {size * (size - 1)} cells off the diagonal are missing{as_zeros}: they stay empty, so "
-            "that the "
-            f"nodes' profiles decide these links; --nodes {COMPLETE} takes nodes between which nothing is missing"
+            f"that the nodes' profiles decide these links; --nodes {COMPLETE} takes nodes between which nothing is "
+            "missing"
         )

@@ -87,3 +87,19 @@ def rate(bps: float | None, none: str = "no cap") -> str:
 def milliseconds(value_ms: float | None) -> str:
     """With two decimals, the precision of the echoes; None: not known."""
     return "–" if value_ms is None else f"{value_ms:.2f} ms"
+
+
+def one_line(text: str, most: int = 160) -> str:
+    """An enumeration by ", " that fits a line: what is beyond `most` characters is counted, not written out."""
+    if len(text) <= most:
+        return text
+    parts = text.split(", ")
+    kept = [parts[0]]
+    for part in parts[1:]:
+        if len(", ".join([*kept, part])) > most - len(", and 1000 more"):
+            break
+        kept.append(part)
+    rest = len(parts) - len(kept)
+    shown = ", ".join(kept)
+    shown = shown if len(shown) <= most else shown[: most - 1] + "…"
+    return f"{shown}, and {rest} more" if rest else shown

@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 
 from gannet.cli import net_profiles
-from gannet.console import Terminal, errors, fail, milliseconds, plain_table, rate
+from gannet.cli.network_files import net_traces
+from gannet.console import Terminal, errors, fail, milliseconds, one_line, plain_table, rate
 from gannet.netem.links.profile import LinkProfile, ProfileError, load_profile
 from gannet.netem.links.trace import TraceError
 from gannet.netem.links.trace_files import load_trace
@@ -31,10 +32,12 @@ net = typer.Typer(
     epilog="Exit status: 0 done, 1 a node differs from the order or did not answer, 2 the command was wrong.",
 )
 net_profiles.register(net)
+net_traces.register(net)
 console = Terminal()
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 _LOOPS_S = 3600.0  # as `gannet net up` lets a schedule loop
+_MOST_UPCOMING = 12
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 ControllerOption = Annotated[
@@ -58,13 +61,16 @@ def show(controller: ControllerOption = None) -> None:
     """Show the links applied on every node (as reported by the kernel) and scheduled changes."""
     with _controller(controller) as client:
         shown = client.show()
-    console.print(f"{shown.run} at {shown.t_s:.1f} s: {shown.state}", markup=False)
+    console.print(f"{shown.run} at {shown.t_s:.1f} s: {one_line(shown.state)}", markup=False, soft_wrap=True)
     console.print(_nodes_table(shown.nodes))
     for node in (node for node in shown.nodes if node.strangers):
         dropped = "1 packet" if node.strangers == 1 else f"{node.strangers} packets"
         console.print(f"node {node.rank} has dropped {dropped} from addresses that no node has", style="yellow")
-    for change in shown.upcoming:
-        console.print(f"in {change.in_s:.1f} s: {change.what}", markup=False)
+    for change in shown.upcoming[:_MOST_UPCOMING]:
+        console.print(f"in {change.in_s:.1f} s: {one_line(change.what)}", markup=False, soft_wrap=True)
+    if rest := shown.upcoming[_MOST_UPCOMING:]:
+        last_s = max(change.in_s for change in rest)
+        console.print(f"and {len(rest)} more changes, the last in {last_s:.1f} s", markup=False)
     _exit_unless_all(shown.nodes)
 
 
@@ -207,7 +213,8 @@ def _change(controller: str | None, for_s: float | None, **operation: Any) -> No
     with _controller(controller) as client:
         changed = client.change(for_s, **operation)
     until = f" for {for_s:g} s" if for_s else ""
-    console.print(f"{changed.run} at {changed.t_s:.1f} s: {changed.state}{until}", markup=False)
+    state = one_line(changed.state)
+    console.print(f"{changed.run} at {changed.t_s:.1f} s: {state}{until}", markup=False, soft_wrap=True)
     console.print(_nodes_table(changed.nodes))
     _exit_unless_all(changed.nodes)
 

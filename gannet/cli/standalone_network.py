@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from rich.console import Console
 
-from gannet.console import milliseconds, plain_table, rate
+from gannet.console import milliseconds, one_line, plain_table, rate
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.namespaces import sandbox
 from gannet.netem import yaml12
@@ -84,7 +84,10 @@ def hold(spec: RunSpec, certify: bool, console: Console) -> None:
             spec.seed,
             spec.links.stack,
         )
-        _say(console, f"bringing up {network.world} nodes: {network.links.describe()} (engine {network.engine})")
+        _say(
+            console,
+            f"bringing up {network.world} nodes: {one_line(network.links.describe())} (engine {network.engine})",
+        )
         with BareNetwork(network) as bare:
             _open(bare, network, certify, console)
         for reason in bare.reasons():
@@ -129,13 +132,28 @@ def _tell(news: dict[str, Any], console: Console) -> None:
         _say(console, f"{at}{news['detail']} (docs/links.md: what passes)")
         return
     if event == "links":
-        _say(console, f"{at}{news['detail']} ({news['by']}: {news['operation']})")
+        _say(console, f"{at}{one_line(news['detail'])} ({news['by']}: {news['operation']})")
         if news.get("pauses_ms", 0) >= _LEAST_PAUSE_MS:
             paused = "a delay has shrunk, and packets keep their order: for up to"
             _say(console, f"{at}{paused} {news['pauses_ms']:g} ms only packets sent earlier arrive on that link")
+    elif event == "series":
+        _say(console, at + _series_words(news))
     else:
         rest = ", ".join(f"{key} {value}" for key, value in news.items() if key not in ("event", "t_s"))
         _say(console, f"{at}{event}: {rest}")
+
+
+def _series_words(news: dict[str, Any]) -> str:
+    """A line of steps of a trace or ramp in one phrase: how many, where, and between which figures."""
+    words = [f"{one_line(news['name'])}: {len(news['at_s'])} steps"]
+    nodes = news["nodes"].values()
+    for field, name, unit, size in (
+        ("down_bps", "down", "Mbit/s", 1e6), ("up_bps", "up", "Mbit/s", 1e6), ("delay_ms", "one way", "ms", 1.0),
+    ):  # fmt: skip
+        if found := [value / size for node in nodes for value in node.get(field, ()) if value is not None]:
+            low, high = f"{min(found):.4g}", f"{max(found):.4g}"
+            words.append(f"{name} {low} {unit}" if low == high else f"{name} {low} to {high} {unit}")
+    return ", ".join([*words, f"{max(news['late_ms'], default=0.0):g} ms late at most"])
 
 
 def _show(certificate: Certificate, console: Console) -> None:

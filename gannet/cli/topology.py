@@ -66,6 +66,8 @@ def topology(
         named = [found for name in names for found in choices_of(name)]
         choices = [choice for choice, _ in named]
         if out is not None:
+            from gannet.report.figure_files import check_target
+
             check_target(out)
         world = nodes or next((size for _, size in named if size), _NODES)
         graphs = build(choices, world)
@@ -115,14 +117,6 @@ def choice_of(text: str) -> TopologySetting:
     if wrong := [key for key, equals, value in pairs if not (key and equals and value)]:
         raise ValueError(f"{text}: write NAME:KEY=VALUE, for example base:degree=2 (got {wrong[0]!r})")
     return topology_config({"name": name, **{key.strip(): value.strip() for key, _, value in pairs}})
-
-
-def check_target(out: Path) -> None:
-    """Raise ValueError, before anything is computed, for a file that cannot be written as a drawing."""
-    if out.suffix not in (".html", ".svg", ".png"):
-        raise ValueError(f"--out {out}: draws .html, .svg or .png")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {out}: there is no folder {out.parent}")
 
 
 def build(choices: list[TopologySetting], world: int) -> list[Topology]:

@@ -16,6 +16,7 @@ import numpy as np
 from gannet.node.topologies.rates import figures
 from gannet.node.topologies.topology import Matrix, Topology
 from gannet.report import formatting as words
+from gannet.report.figure_files import write_figure
 from gannet.report.figures import FONT, label
 
 MOST_ROUNDS = 6
@@ -29,20 +30,7 @@ def write(graphs: list[Topology], out: Path) -> None:
 
     Raises RuntimeError where images cannot be made on this machine.
     """
-    import plotly.graph_objects as go
-
-    made = go.Figure(drawing(graphs))
-    if out.suffix == ".html":
-        made.write_html(out, include_plotlyjs=True, full_html=True)
-        return
-    try:
-        made.write_image(out)
-    except Exception as error:  # no kaleido, no browser, or one that does not start: all kinds of errors
-        reason = str(error).strip().split("\n")[0]
-        raise RuntimeError(
-            f"{out.suffix} needs kaleido and a Chrome browser, which did not work "
-            f"({type(error).__name__}: {reason}); an .html file needs neither"
-        ) from error
+    write_figure(drawing(graphs), out)
 
 
 def drawing(graphs: list[Topology]) -> dict[str, Any]:

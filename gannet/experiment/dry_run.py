@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from gannet.console import one_line
 from gannet.experiment.checks import as_lines, missing_device, mistakes_of_spec
 from gannet.experiment.task_cost import NOTES, Cost, cost_of, cost_table
+from gannet.netem.traces.figures import summary as trace_summary
 from gannet.scores.comparable import unlike_arms
 from gannet.spec.load import SpecError
 from gannet.spec.notes import comparison_notes
@@ -55,8 +57,10 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
     yield (
         f"{spec.nodes} {'node' if spec.nodes == 1 else 'nodes'} on fabric {spec.fabric}, device {spec.device}, "
         f"algorithm {spec.say(lambda part: part.algorithm.title)}, codec {spec.say(lambda part: part.codec)}, "
-        f"links {spec.links.describe()}"
+        f"links {one_line(spec.links.describe())}"
     )
+    for trace in dict.fromkeys(entry.played for entry in spec.links.schedule if entry.trace):
+        yield f"trace {trace.name}: {trace_summary(trace)}"
     o = spec.optimizer
     rates = f"learning rate {o.learning_rate:g}" + (
         f" ({o.learning_rate_discriminator:g} of the discriminator)" if o.learning_rate_discriminator else ""

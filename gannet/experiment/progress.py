@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from gannet.console import plain_table
+from gannet.console import one_line, plain_table
 from gannet.fabrics.job import ISLANDS, LEFT_EARLY, NODE_LOST, NODE_RETURNED
 from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
@@ -83,7 +83,7 @@ class LiveDisplay:
     def begin(self, spec: RunSpec, number: int, of: int) -> None:
         self._spec = spec
         self._nodes = {rank: _NodeView() for rank in range(spec.nodes)}
-        self._heading = f"[{number}/{of}] {spec.title} · seed {spec.seed} · {spec.links.describe()}"
+        self._heading = f"[{number}/{of}] {spec.title} · seed {spec.seed} · {one_line(spec.links.describe())}"
         self._phase = "setting up"
         self._bad_windows = self._silent_links = 0
         if self._console.is_terminal:

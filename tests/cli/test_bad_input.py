@@ -143,6 +143,7 @@ TAKES_A_FILE = [
     ["net", "up", "{}", "-n", "2"],
     ["net", "apply", "{}"],
     ["net", "replay", "{}"],
+    ["net", "traces", "{}"],
     ["resume", "{}"],
     ["report", "{}"],
     ["score", "{}"],
@@ -186,7 +187,8 @@ def test_what_is_no_spec_no_code_and_no_folder(
     monkeypatch.chdir(tmp_path)
     for path in unlike(tmp_path):
         status, output = told(*(word.format(path) for word in words))
-        assert status, output
+        # A file of the one line "7" is a trace of Mahimahi, whatever its name.
+        assert status or (words[1] == "traces" and path.stem == "scalar"), output
         assert output.strip()
         assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
 

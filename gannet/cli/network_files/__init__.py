@@ -1,0 +1,1 @@
+"""Commands of `gannet net` that read and write files of networks."""

@@ -181,6 +181,8 @@ def _show(certificate: Certificate, console: Console) -> None:
         style="green" if certificate.trusted else "red",
         markup=False,
     )
+    for unseen in certificate.unseen:
+        console.print(f"not measured: {unseen}", markup=False)
     for reason in certificate.reasons:
         console.print(reason, style="red", markup=False, soft_wrap=True)
 

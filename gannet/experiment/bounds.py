@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gannet.ledger.records import LowerBound
-from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.links.plan import Edge, InterfacePlan
 from gannet.node.methods.formulas import Traffic
 from gannet.node.traffic.players import shape_of, together
 
@@ -26,14 +26,19 @@ def lower_bound(
     delays and a hop's transfer). Where links differ, nodes wait for different things, so only an exchange's delays
     are certain. Delays count as means of both directions: a chain of waiting nodes goes both ways. Computing and
     exchange hide one another only with `overlap`; otherwise they add. The busiest node's transfer is a bound by
-    itself: others may compute while it still sends. Where paths have rates of their own, a node sends and receives
-    at no more than their sum.
+    itself: others may compute while it still sends. Where paths have rates of their own, or shared ones, a node sends
+    and receives at no more than their sum; and what nodes send, or receive, over a shared link alone takes it their
+    bytes ÷ its rate.
     """
-    out_bps, in_bps = _rates_bps(traffic, plans)
+    shared = _shared(plans)
+    out_bps, in_bps = _rates_bps(traffic, plans, shared)
     transfer_s = max(
         (
-            max(_seconds(sent, out_bps[rank]), _seconds(received, in_bps[rank]))
-            for rank, (sent, received) in enumerate(zip(traffic.sent, traffic.received, strict=True))
+            *(
+                max(_seconds(sent, out_bps[rank]), _seconds(received, in_bps[rank]))
+                for rank, (sent, received) in enumerate(zip(traffic.sent, traffic.received, strict=True))
+            ),
+            *(_shared_s(traffic, pairs, rate_bps) for pairs, rate_bps in shared),
         ),
         default=0.0,
     )
@@ -44,7 +49,7 @@ def lower_bound(
     if traffic.changing:  # the waiting pairs change with each exchange: only the shortest delay is certain
         one_hop_s = min(delays.values(), default=0.0)
     alike = len(set(delays.values())) <= 1 and len({(plan.up_bps, plan.down_bps) for plan in plans}) == 1
-    alike = alike and not any(plan.limits for plan in plans)
+    alike = alike and not any(plan.limits or plan.shared_in for plan in plans)
     exchange_s = delay_s = traffic.hops * one_hop_s
     if alike and traffic.around:
         exchange_s = max(transfer_s + one_hop_s, delay_s + transfer_s / max(1, traffic.hops))
@@ -88,16 +93,52 @@ def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: f
     return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
 
 
-def _rates_bps(traffic: Traffic, plans: Sequence[InterfacePlan]) -> tuple[Sequence[int | None], Sequence[int | None]]:
+_Shared = Sequence[tuple[frozenset[Edge], int]]
+
+
+def _shared(plans: Sequence[InterfacePlan]) -> _Shared:
+    """The pairs and the rate, bit/s, of each shared link."""
+    ranks = {plan.address: rank for rank, plan in enumerate(plans)}
+    pairs: dict[int, set[Edge]] = {}
+    rates: dict[int, int] = {}
+    for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
+        pairs.setdefault(limit.number, set()).update((ranks[address], to) for address in limit.peers)
+        rates[limit.number] = limit.rate_bps
+    return [(frozenset(pairs[number]), rates[number]) for number in pairs]
+
+
+def _shared_s(traffic: Traffic, pairs: frozenset[Edge], rate_bps: int) -> float:
+    """Seconds that a shared link needs for what must pass it: all bytes of the nodes that have no way around it."""
+    sure = 0
+    for counts, end in ((traffic.sent, 0), (traffic.received, 1)):
+        around = {edge[end] for edge in traffic.edges if edge not in pairs}
+        only = {edge[end] for edge in traffic.edges if edge in pairs} - around
+        sure = max(sure, sum(counts[rank] for rank in only))
+    return _seconds(sure, rate_bps)
+
+
+def _rates_bps(
+    traffic: Traffic, plans: Sequence[InterfacePlan], shared: _Shared
+) -> tuple[Sequence[int | None], Sequence[int | None]]:
     """The rates at which each node can send, and receive, over the edges of `traffic`, by rank; None: no cap."""
     ups, downs = [plan.up_bps for plan in plans], [plan.down_bps for plan in plans]
-    if any(plan.limits for plan in plans):
-        for rates, end in ((ups, 0), (downs, 1)):
-            for rank in range(len(plans)):
-                over = [plans[b].limits.get(plans[a].address) for a, b in traffic.edges if (a, b)[end] == rank]
-                own = [limit.rate_bps for limit in over if limit is not None]
-                if own and len(own) == len(over):
-                    rates[rank] = min(sum(own), rates[rank] or sum(own))
+    if not shared and not any(plan.limits for plan in plans):
+        return ups, downs
+    for rates, end in ((ups, 0), (downs, 1)):
+        for rank in range(len(plans)):
+            left = {edge for edge in traffic.edges if edge[end] == rank}
+            whole = bool(left)
+            total_bps = 0
+            for pairs, rate_bps in shared:
+                if left & pairs:
+                    total_bps += rate_bps
+                    left -= pairs
+            for a, b in left:
+                limit = plans[b].limits.get(plans[a].address)
+                whole = whole and limit is not None
+                total_bps += limit.rate_bps if limit is not None else 0
+            if whole:
+                rates[rank] = min(total_bps, rates[rank] or total_bps)
     return ups, downs
 
 

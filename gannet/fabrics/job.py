@@ -193,11 +193,6 @@ def all_lost(lost: Mapping[int, str]) -> str:
     return f"every node was lost: {'; '.join(f'node {rank}: {why}' for rank, why in sorted(lost.items()))}"
 
 
-def stopped_by_loss(rank: int, step: int, reason: str) -> str:
-    """Why a run with `on_loss: stop` has failed."""
-    return f"node {rank} was lost after its step {step}: {reason}; the run ends with it (on_loss: stop)"
-
-
 def lost_line(t_s: float, rank: int, reason: str) -> dict[str, Any]:
     """The line for Sink.links by which a fabric tells at once that a node is lost."""
     told = {"t_s": t_s, "event": NODE_LOST, "node": rank, "reason": reason}

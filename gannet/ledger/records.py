@@ -125,7 +125,8 @@ class Score(Record):
 class Certificate(Record):
     """The results of the probes before training and of the link monitor during it (certificate.json).
 
-    `model`: nothing was measured. Links and fans are the results of gannet.netem.measure.
+    `model`: nothing was measured. Links and fans are the results of gannet.netem.measure. `unseen`: what of the plan
+    was not measured, in words.
     """
 
     trusted: bool
@@ -135,6 +136,7 @@ class Certificate(Record):
     fans: tuple[FanResult, ...] = ()
     tolerances: dict[str, float] = {}
     seconds: float | None = None
+    unseen: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, found: MeasuredCertificate, model: bool) -> Certificate:
@@ -147,6 +149,7 @@ class Certificate(Record):
             fans=tuple(found.fans),
             tolerances=asdict(found.tolerances),
             seconds=found.seconds,
+            unseen=tuple(found.unseen),
         )
 
 

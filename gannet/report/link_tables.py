@@ -63,6 +63,8 @@ def link_tables(run: Run) -> LinkTables:
     ]
     windows = sorted(run.windows, key=lambda window: (window.from_s, window.node))
     seconds = certificate.seconds if certificate is not None else None
+    measuring = [] if seconds is None else [f"Measuring the links took {words.seconds(seconds)}."]
+    measuring += [f"Not measured: {unseen}." for unseen in (certificate.unseen if certificate is not None else ())]
     return LinkTables(
         run=run,
         headings=("link", "rate set", "measured", "delay set", "median", "5% to 95%", "round trip", "loss")
@@ -76,7 +78,7 @@ def link_tables(run: Run) -> LinkTables:
         ],
         more_windows=max(0, len(windows) - WINDOWS_SHOWN),
         stack=describe_stack(run.environment.facts()),
-        measuring="" if seconds is None else f"Measuring the links took {words.seconds(seconds)}.",
+        measuring=" ".join(measuring),
     )
 
 

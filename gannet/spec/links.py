@@ -30,6 +30,7 @@ from gannet.node.tasks.config import Settings
 from gannet.spec.idle_links import idle_link_field, overridden_field
 from gannet.spec.regions import RegionsSpec
 from gannet.spec.schedule import Edge, EdgeProfile, Profile, ScheduledChange, each_once
+from gannet.spec.shared import SharedSpec
 
 # After the last second of a run its nodes make the steps to their common end; traces that loop continue until then.
 _AFTER_S = 60.0
@@ -72,7 +73,7 @@ class LinksSpec(Settings):
     `regions`, or `delays_ms` (or `round_trips_ms`, which are halved) and `losses_percent` (by rank: sender's row,
     receiver's column; or `delays`, `round_trips` and `losses`, the paths of CSV or YAML files), give delay and loss
     between each pair of nodes, and `rates` (cells such as 10Mbit, or the path of a file) a rate below those of its
-    ends; `edges` take precedence.
+    ends; `edges` take precedence. `shared` are bottlenecks inside the network that several links pass together.
     """
 
     profile: Profile = Field(default_factory=lambda: load_profile("unshaped"))
@@ -83,6 +84,7 @@ class LinksSpec(Settings):
     round_trips_ms: Annotated[Table | None, _cells("round_trips_ms")] = None
     losses_percent: Annotated[Table | None, _cells("losses_percent")] = None
     rates: Rates = None
+    shared: tuple[SharedSpec, ...] = ()
     stack: Stack = Field(default_factory=Stack)
     schedule: tuple[ScheduledChange, ...] = ()
 
@@ -143,7 +145,8 @@ class LinksSpec(Settings):
     def state(self) -> LinkState:
         """The links at the beginning of a run."""
         state = LinkState(profile=self.profile, nodes=self.nodes).at_edges(self.pairs)
-        return state.at_edges(rate_edges(self.rates or ())).at_edges(self.edges)
+        state = state.at_edges(rate_edges(self.rates or ())).at_edges(self.edges)
+        return state.model_copy(update={"shared": tuple(each.link for each in self.shared)})
 
     def describe(self) -> str:
         """One phrase for tables, for example "demo-10mbit, node 2: 3g-slow"."""
@@ -154,6 +157,7 @@ class LinksSpec(Settings):
             parts.append("delays by pair")
         if self.rates is not None:
             parts.append("rates by pair")
+        parts += [each.link.describe() for each in self.shared]
         if self.schedule:
             parts.append("changing: " + ", ".join(entry.what for entry in self.schedule))
         return ", ".join(parts)
@@ -207,6 +211,8 @@ class LinksSpec(Settings):
         """(field, ranks) of every field that names nodes."""
         yield "nodes", set(self.nodes)
         yield "edges", {rank for edge in self.edges for rank in edge}
+        for number, each in enumerate(self.shared):
+            yield f"shared.{number}", {rank for pair in each.pairs for rank in pair}
         for number, entry in enumerate(self.schedule):
             for field, ranks in entry.named():
                 yield f"schedule.{number}.{field}", ranks

@@ -29,6 +29,7 @@ from gannet.fabrics.job import LinkChange
 from gannet.fabrics.kind import FabricKind
 from gannet.fabrics.not_finite import OnNotFinite
 from gannet.fabrics.registry import fabric_kind, fabric_names
+from gannet.netem.links.pairs.shared import unplaceable
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
 from gannet.node.config import TrainingSettings
@@ -125,11 +126,6 @@ class RunSpec(TrainingSettings):
                 f"{self._returns}: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
                 "use fabric: namespaces or virtual"
             )
-        if self._returns and self.on_loss in ("reform", "stop"):
-            raise ValueError(
-                f"on_loss: {self.on_loss}: no lost node can come back to such a run: leave out {self._returns}, "
-                "or use on_loss: continue"
-            )
         if self.encrypt and not self.fabric_kind.can_encrypt:
             raise ValueError(
                 f"encrypt: fabric {self.fabric} cannot encrypt messages: leave it out, or use fabric: namespaces, "
@@ -144,6 +140,8 @@ class RunSpec(TrainingSettings):
                         f"links: the {self.fabric} fabric models rate, delay and jitter in order only, and {what}; "
                         "use fabric: namespaces"
                     )
+        elif what := unplaceable(links.shared):
+            raise ValueError(f"links.shared.{what}")
         if modelled and self.pace_ms is None:
             raise ValueError(
                 f"the {self.fabric} fabric's clock must know how long a gradient takes: set pace_ms, for example 40"

@@ -11,6 +11,7 @@ from typing import Any
 from gannet.netem.agent.sysctls import Sysctls, link_settings, neighbours
 from gannet.netem.engines.base import Engine, EngineError, read_buckets, read_limits, strangers
 from gannet.netem.links.plan import InterfacePlan
+from gannet.netem.shaping.commands import ifb_name
 from gannet.netem.shaping.differences import plan_differences, unannounced_differences
 from gannet.netem.shaping.rules import source_number
 
@@ -50,9 +51,9 @@ def read_interface(
             found[f"{direction}_bps"] = bucket and bucket["rate_bps"]
             found[f"buffer_bytes_{direction}"] = bucket and bucket["buffer_bytes"]
         found["strangers"] = strangers(plan.device)
-        limits = read_limits(plan.device)
+        limits = read_limits(ifb_name(plan.device))
         found["limits"] = {source: limits.get(source_number(source)) for source in plan.limits}
-        links += plan_differences(plan, buckets, paths, link, limits)
+        links += plan_differences(plan, buckets, paths, link, limits, read_limits(plan.device))
         stack += sysctls.differences(link) if sysctls else []
     except ERRORS as error:
         links.append(str(error))

@@ -14,7 +14,7 @@ from gannet.netem.engines.wake import wake
 from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
 from gannet.netem.process import complaint
 from gannet.netem.shaping.commands import Applied, Command, EngineName, apply_commands, clear_commands, ifb_name
-from gannet.netem.shaping.tc import BUCKET, CLASSIFIER, HELD_BPS, SPLITTER, UNLIMITED_BPS
+from gannet.netem.shaping.lines import BUCKET, CLASSIFIER, HELD_BPS, SPLITTER, UNLIMITED_BPS
 
 
 class EngineError(RuntimeError):
@@ -117,10 +117,12 @@ def read_buckets(device: str) -> dict[str, dict[str, Any] | None]:
 
 
 def read_limits(device: str) -> dict[int, dict[str, Any]]:
-    """The applied limits of single sources by their numbers: rate_bps, buffer_bytes, buffer_packets, queue."""
-    ifb = ifb_name(device)
-    rates = _source_rates(ifb)
-    leaves = _leaves(netlink.qdiscs(ifb)) if rates else {}
+    """The applied limits of single classes of a device's classifier, by their numbers: rate_bps, buffer_bytes,
+    buffer_packets, queue. Of the IFB's, sources and the shared links that end there; of the interface's, those that
+    begin there.
+    """
+    rates = _source_rates(device)
+    leaves = _leaves(netlink.qdiscs(device)) if rates else {}
     return {n: {"rate_bps": rate_bps, **_queue(leaves.get(n, []))} for n, rate_bps in rates.items()}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from gannet.netem.engines import netlink
 from gannet.netem.engines.base import EngineError
 from gannet.netem.shaping.commands import ifb_name
-from gannet.netem.shaping.tc import SPLITTER
+from gannet.netem.shaping.lines import SPLITTER
 
 
 def device_counters(device: str) -> dict[str, int]:

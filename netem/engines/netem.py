@@ -16,9 +16,9 @@ from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netlink import Node
 from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathPlan
 from gannet.netem.shaping.commands import Command, EngineName, ifb_name
+from gannet.netem.shaping.lines import CLASSIFIER
 from gannet.netem.shaping.rules import hook_rules, parent_rules, tee_rules
 from gannet.netem.shaping.tc import (
-    CLASSIFIER,
     longest_delay,
     netem_cannot,
     netem_jitter_ms,

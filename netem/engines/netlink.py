@@ -15,7 +15,7 @@ from struct import Struct, calcsize, pack, unpack_from
 from typing import Any
 
 from gannet.netem.links.plan import FRAME_BYTES
-from gannet.netem.shaping.tc import SPLITTER, Fifo, Rate, Splitter
+from gannet.netem.shaping.lines import SPLITTER, Fifo, Rate, Splitter
 
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 1, 4, 0x300, 0x100, 0x400
@@ -72,11 +72,11 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 
 def class_rate_bps(node: Node) -> int:
-    """The rate of a class of HTB, bit/s."""
+    """The rate that a class of HTB may reach (its ceil), bit/s."""
     options = attributes(node.options)
-    if _HTB_RATE64 in options:
-        return 8 * int(unpack_from("=Q", options[_HTB_RATE64])[0])
-    return 8 * int(_RATE_SPEC.unpack_from(options[_HTB_PARMS])[5])
+    if _HTB_CEIL64 in options:
+        return 8 * int(unpack_from("=Q", options[_HTB_CEIL64])[0])
+    return 8 * int(_RATE_SPEC.unpack_from(options[_HTB_PARMS], _RATE_SPEC.size)[5])
 
 
 def change(changes: Sequence[Rate | Fifo | Splitter]) -> None:
@@ -86,7 +86,8 @@ def change(changes: Sequence[Rate | Fifo | Splitter]) -> None:
             index = socket.if_nametoindex(wanted.device)
             if isinstance(wanted, Rate):
                 major, minor = wanted.classid
-                kind, where = _NEW_CLASS, _TC.pack(0, index, major << 16 | minor, major << 16, 0)
+                parent = major << 16 | wanted.group
+                kind, where = _NEW_CLASS, _TC.pack(0, index, major << 16 | minor, parent, 0)
                 body = _attribute(_TCA_KIND, b"htb\0") + _attribute(_TCA_OPTIONS, _htb_options(wanted))
             elif isinstance(wanted, Splitter):
                 kind, where = _NEW_QDISC, _TC.pack(0, index, SPLITTER << 16, _ROOT, 0)
@@ -135,12 +136,17 @@ def delay_change(index: int, parent: int, handle: int, delay_s: float, rest: Map
 
 
 def _htb_options(wanted: Rate) -> bytes:
-    rate = wanted.rate_bps // 8
-    ticks = min(0xFFFFFFFF, wanted.burst_bytes * 10**9 // rate // _TICK_NS)
-    spec = _RATE_SPEC.pack(0, _ETHERNET, 0, -1, 0, min(rate, 0xFFFFFFFF))
-    options = _attribute(_HTB_PARMS, spec + spec + pack("=IIIII", ticks, ticks, FRAME_BYTES, 0, 0))
-    if rate > 0xFFFFFFFF:
-        options += _attribute(_HTB_RATE64, pack("=Q", rate)) + _attribute(_HTB_CEIL64, pack("=Q", rate))
+    parms, ticks = b"", list[int]()
+    for rate_bps, burst_bytes in (
+        (wanted.sure_bps, wanted.sure_burst_bytes),
+        (wanted.rate_bps, wanted.burst_bytes),
+    ):
+        parms += _RATE_SPEC.pack(0, _ETHERNET, 0, -1, 0, min(rate_bps // 8, 0xFFFFFFFF))
+        ticks.append(min(0xFFFFFFFF, burst_bytes * 10**9 // (rate_bps // 8) // _TICK_NS))
+    options = _attribute(_HTB_PARMS, parms + pack("=IIIII", *ticks, FRAME_BYTES, 0, 0))
+    for kind, rate_bps in ((_HTB_RATE64, wanted.sure_bps), (_HTB_CEIL64, wanted.rate_bps)):
+        if rate_bps // 8 > 0xFFFFFFFF:
+            options += _attribute(kind, pack("=Q", rate_bps // 8))
     return options
 
 

@@ -14,10 +14,11 @@ from typing import Any
 from gannet.netem.child import Child, ChildError
 from gannet.netem.engines.base import EngineError, Interface, run
 from gannet.netem.engines.netem import applied_duplicates
-from gannet.netem.links.plan import InterfacePlan, PathPlan, unsupported
+from gannet.netem.links.plan import InterfacePlan, PathPlan
 from gannet.netem.shaping.commands import Command, EngineName
 from gannet.netem.shaping.rules import hook_rules, parent_rules, queue_rules, source_numbers
 from gannet.netem.shaping.tc import wire_limit_packets
+from gannet.netem.shaping.unsupported import unsupported
 
 _QUEUES = Path("/proc/self/net/netfilter/nfnetlink_queue")
 

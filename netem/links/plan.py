@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gannet.netem.links.fields import FATES, LINK_FIELDS, PathFigures, survival
 from gannet.netem.links.fields import FRAME_BYTES as FRAME_BYTES
 from gannet.netem.links.jitter import misfit, most_jitter_ms
+from gannet.netem.links.pairs.shared_limit import SharedLimit
 
 if TYPE_CHECKING:
     from gannet.netem.links.profile import LinkProfile
@@ -123,6 +124,7 @@ class InterfacePlan:
     kernel and tc take one (from 6.6 on). `hardware`: Ethernet addresses by IPv4 address, of this node and of its
     peers, which then need no ARP. With them whatever arrives from elsewhere is dropped; without them IPv4 and ARP
     from elsewhere are only rate-limited. Other protocols are dropped. `…_held`: all waits in the rate limit's buffer.
+    `shared_in`: the shared links that it receives over, all of them; `shared_out`: those that it limits as sender.
     """
 
     device: str
@@ -142,6 +144,8 @@ class InterfacePlan:
     limits: Mapping[str, PathLimit] = field(default_factory=dict)
     up_held: bool = False
     down_held: bool = False
+    shared_in: tuple[SharedLimit, ...] = ()
+    shared_out: tuple[SharedLimit, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < len(self.device.encode()) <= 15:
@@ -158,12 +162,15 @@ class InterfacePlan:
         """The inverse of to_json; TypeError on unknown or missing fields."""
         paths = {source: PathPlan.from_json(path) for source, path in data["paths"].items()}
         limits = {source: PathLimit(**limit) for source, limit in data.get("limits", {}).items()}
-        return cls(**{**data, "paths": paths, "limits": limits})
+        shared = {name: tuple(map(SharedLimit.from_json, data.get(name, ()))) for name in ("shared_in", "shared_out")}
+        return cls(**{**data, "paths": paths, "limits": limits, **shared})
 
     def rates_bps(self) -> list[int]:
-        """Every rate that is limited here."""
+        """Every rate that is limited here; of a shared link that of as many pairs as there are nodes."""
         own = (rate for rate in (self.up_bps, self.down_bps) if rate is not None)
-        return [*own, *(limit.rate_bps for limit in self.limits.values())]
+        world = len(self.paths) + 1
+        shared = (limit.rate_bps * world // max(world, limit.pairs) for limit in (*self.shared_in, *self.shared_out))
+        return [*own, *(limit.rate_bps for limit in self.limits.values()), *shared]
 
 
 def path_plan(sender: LinkProfile, receiver: LinkProfile) -> PathPlan:
@@ -322,27 +329,13 @@ def network_plan(
     ]
 
 
-def unsupported(plan: InterfacePlan, engine: str) -> str:
-    """A figure of the plan that the engine cannot carry out, by the figure's declaration, and why; empty: none."""
-    other = "netem" if engine == "nfqueue" else "nfqueue"
-    refused = [(name, declared.cannot[engine]) for name, declared in LINK_FIELDS.items() if engine in declared.cannot]
-    for source, path in plan.paths.items():
-        for name, why in refused:
-            if getattr(path, name):
-                return f"path from {source}: {why}; use engine {other}, or {name}: 0"
-    if plan.limits and plan.down_queue == "shared":
-        return (
-            f"path from {next(iter(plan.limits))}: a rate of its own needs a buffer of its own, and down_queue: "
-            "shared has one for all; use down_queue: per-source, or leave out one of the two"
-        )
-    return ""
-
-
 def path_rate_bps(plans: Sequence[InterfacePlan], source: int, target: int) -> int | None:
     """The rate of a directed link when nothing else uses its ends; None: no cap.
 
-    The least of the sender's uplink, the path's own limit and the receiver's downlink.
+    The least of the sender's uplink, the path's own limit, its shared links' and the receiver's downlink.
     """
-    limit = plans[target].limits.get(plans[source].address)
-    rates = plans[source].up_bps, limit.rate_bps if limit else None, plans[target].down_bps
+    address = plans[source].address
+    limit = plans[target].limits.get(address)
+    shared = [limit.rate_bps for limit in plans[target].shared_in if address in limit.peers]
+    rates = plans[source].up_bps, limit.rate_bps if limit else None, *shared, plans[target].down_bps
     return min((rate for rate in rates if rate is not None), default=None)

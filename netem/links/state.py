@@ -16,7 +16,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from gannet.netem.links.edge_profiles import gives
-from gannet.netem.links.plan import Edge, InterfacePlan, network_plan
+from gannet.netem.links.pairs.shared import SharedLink, shared_limits
+from gannet.netem.links.plan import Edge, InterfacePlan, network_plan, packet_segments
 from gannet.netem.links.profile import LinkProfile
 
 # Descriptions of a state count links, and do not name them, when there are more than this.
@@ -33,6 +34,7 @@ class LinkState(BaseModel):
 
     An edge's profile replaces delay, jitter and loss of that directed link. `rates` are those links with a rate of
     their own, below the rates of their ends: that of the profile, with its buffer and nothing else of it.
+    `shared`: bottlenecks that several links pass together; no change of profiles touches them.
     In `held`, (node, "up" or "down"), are the access links that pass nothing and keep what is sent in their buffers.
     `segments`: how many TCP segments a packet may hold, where rates change so often that this must not follow them
     (None: what the slowest rate allows, see gannet.netem.links.plan.packet_segments).
@@ -44,6 +46,7 @@ class LinkState(BaseModel):
     nodes: dict[int, LinkProfile] = Field(default_factory=dict)
     edges: dict[Edge, LinkProfile] = Field(default_factory=dict)
     rates: dict[Edge, LinkProfile] = Field(default_factory=dict)
+    shared: tuple[SharedLink, ...] = ()
     cut: frozenset[Edge] = frozenset()
     held: frozenset[Hold] = frozenset()
     segments: int | None = Field(default=None, ge=1)
@@ -61,7 +64,7 @@ class LinkState(BaseModel):
         """
         at_nodes, at_edges = set(nodes or ()), set(edges or ())
         if not at_nodes and not at_edges:
-            return LinkState(profile=profile, cut=self.cut, segments=self.segments)
+            return LinkState(profile=profile, shared=self.shared, cut=self.cut, segments=self.segments)
         nodes = {**self.nodes, **dict.fromkeys(sorted(at_nodes), profile)}
         held = frozenset(hold for hold in self.held if hold[0] not in at_nodes)
         state = self.model_copy(update={"nodes": nodes, "held": held})
@@ -131,7 +134,12 @@ class LinkState(BaseModel):
         for source, target in self.cut:
             if not (0 <= source < world and 0 <= target < world and source != target):
                 raise ValueError(f"the cut {source}>{target} is no link between nodes 0 to {world - 1}")
+        for a, b in (pair for link in self.shared for pair in link.pairs):
+            if not (0 <= a < world and 0 <= b < world):
+                raise ValueError(f"a shared link names {a}>{b}, but the nodes are 0 to {world - 1}")
         planned = network_plan(self.profile, self.nodes, self.edges, addresses, "any", seed, self.rates)
+        ins, outs = shared_limits(self.shared, self.profile_of, addresses)
+        most = packet_segments([link.rate_bps for link in self.shared], single=False)
         result = []
         for rank, plan in enumerate(planned):
             paths = dict(plan.paths)
@@ -143,7 +151,8 @@ class LinkState(BaseModel):
             for source in (source for source, target in self.cut if target == rank):
                 paths[addresses[source]] = replace(paths[addresses[source]], loss_percent=100.0)
             up_held, down_held = ((rank, way) in self.held for way in ("up", "down"))
-            plan = replace(plan, device=devices[rank], paths=paths, segments=segments)
+            plan = replace(plan, device=devices[rank], paths=paths, segments=min(segments, most))
+            plan = replace(plan, shared_in=ins[rank], shared_out=outs[rank])
             result.append(replace(plan, up_held=up_held, down_held=down_held))
         return tuple(result)
 
@@ -154,6 +163,7 @@ class LinkState(BaseModel):
         named = {edge: self.edges.get(edge) or self.rates[edge] for edge in sorted({*self.edges, *self.rates})}
         links = [f"{a}→{b}: {self._words((a, b), profile)}" for (a, b), profile in named.items()]
         parts += links if len(links) <= _MOST_LINKS_NAMED else [f"{len(links)} links with figures of their own"]
+        parts += [link.describe() for link in self.shared]
         if self.cut:
             parts.append(_describe_cut(self.cut))
         if self.held:
@@ -210,6 +220,7 @@ def difference(before: LinkState, after: LinkState) -> Change:
             nodes=after.nodes if everywhere else _merged(state.nodes, nodes),
             edges=after.edges if everywhere else _merged(state.edges, edges),
             rates=after.rates if everywhere else _merged(state.rates, rates),
+            shared=after.shared if before.shared != after.shared else state.shared,
             cut=(state.cut - ended) | begun,
             held=(state.held - (before.held - after.held)) | (after.held - before.held),
             segments=after.segments,

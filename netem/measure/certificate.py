@@ -95,6 +95,7 @@ class Certificate:
     fans: list[FanResult] = field(default_factory=list)
     tolerances: Tolerances = TOLERANCES
     seconds: float | None = None  # duration of the measurement
+    unseen: list[str] = field(default_factory=list)  # what of the plan was not measured, in words
 
     @property
     def trusted(self) -> bool:
@@ -128,6 +129,7 @@ class Certificate:
             "fans": [asdict(fan) for fan in self.fans],
             "tolerances": asdict(self.tolerances),
             "seconds": self.seconds,
+            "unseen": list(self.unseen),
         }
 
     @classmethod
@@ -139,6 +141,7 @@ class Certificate:
             [FanResult(**_tuples(fan)) for fan in data.get("fans", ())],
             Tolerances(**_known(data.get("tolerances", {}))),
             data.get("seconds"),
+            list(data.get("unseen", ())),
         )
 
 

@@ -37,6 +37,7 @@ from gannet.netem.measure.probe_plan import (
     schedule_rounds,
     train_pace_bps,
     train_seconds,
+    unseen_together,
 )
 from gannet.netem.measure.tolerances import TOLERANCES
 
@@ -101,6 +102,7 @@ def measure_links(
         certificate.add_edge(links[edge])
     for fan in wanted:
         certificate.add_fan(together[fan])
+    certificate.unseen = unseen_together(plans, wanted)
     certificate.seconds = monotonic() - begin_s
     return certificate
 

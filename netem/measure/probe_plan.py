@@ -6,12 +6,14 @@ of links, n (n − 1), and the more rounds there are, the fewer packets each fig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
 from gannet.netem.links.jitter import independent_s
+from gannet.netem.links.pairs.shared_limit import SharedLimit
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, PathPlan, path_rate_bps
 
 _FRAME_BITS = 8 * FRAME_BYTES
@@ -110,6 +112,11 @@ def echo_interval_s(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> fl
         interval_s = max(interval_s, 4 * max(path_of(plans, e).jitter_ms for e in (edge, edge[::-1])) / 1000)
         if (limit := plans[edge[1]].limits.get(plans[edge[0]].address)) is not None:
             interval_s = max(interval_s, 2 * ECHO_FRAME_BITS / (_ECHO_SHARE * limit.rate_bps))
+    crossed = [limit for edge in edges for e in (edge, edge[::-1]) for limit in shared_limits(plans, e)]
+    counts = Counter(limit.number for limit in crossed)
+    for shared in crossed:
+        least_s = (counts[shared.number] + 1) * ECHO_FRAME_BITS / (_ECHO_SHARE * shared.rate_bps)
+        interval_s = max(interval_s, least_s)
     for rank, plan in enumerate(plans):
         crossing = sum(rank in edge for edge in edges)  # an echo goes one way and its reply the other
         slowest_bps = min((rate for rate in (plan.up_bps, plan.down_bps) if rate is not None), default=None)
@@ -173,6 +180,8 @@ def train_pace_bps(plans: Sequence[InterfacePlan], edge: Edge, packets: int) -> 
 def _room_bytes(plans: Sequence[InterfacePlan], edge: Edge) -> float:
     source, target = plans[edge[0]], plans[edge[1]]
     up = source.buffer_bytes_up if source.up_bps is not None else inf
+    for shared in shared_limits(plans, edge):
+        up = min(up, shared.buffer_bytes)
     if (limit := target.limits.get(source.address)) is not None:
         return min(up, limit.buffer_bytes)
     return min(up, target.buffer_bytes_down if target.down_bps is not None else inf)
@@ -181,6 +190,9 @@ def _room_bytes(plans: Sequence[InterfacePlan], edge: Edge) -> float:
 def full_buffers_s(source: InterfacePlan, target: InterfacePlan) -> float:
     """How long full buffers on the way from one node to another hold a packet, at most."""
     seconds = 8 * source.buffer_bytes_up / source.up_bps if source.up_bps else 0.0
+    for shared in (*target.shared_in, *source.shared_out):
+        if source.address in shared.peers or target.address in shared.peers:  # its other paths may take turns
+            seconds += 8 * shared.buffer_bytes * len(shared.peers) / shared.rate_bps
     if (limit := target.limits.get(source.address)) is not None:
         return seconds + 8 * limit.buffer_bytes / min(limit.rate_bps, target.down_bps or limit.rate_bps)
     return seconds + (8 * target.buffer_bytes_down / target.down_bps if target.down_bps else 0.0)
@@ -191,7 +203,7 @@ def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
 
     A fan overloads the tested interface by 30% and stays below the limits of the peers and of their paths; where the
     peers together cannot do that, each offers (or is offered) more than its own limit, and the sum of those limits
-    should pass.
+    should pass. The paths of a shared link that the node limits are a fan as well.
     """
     found = []
     for direction in ("in", "out"):
@@ -205,23 +217,61 @@ def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
                     if edge[hub_of] == node and path_of(plans, edge).loss_percent < 100
                 )
             )
-            hub_bps = getattr(plans[node], near)
-            ends = [(peer, node) if direction == "in" else (node, peer) for peer in peers]
-            far_bps = [
-                min(getattr(plans[peer], far) or inf, _own_bps(plans, edge))
-                for peer, edge in zip(peers, ends, strict=True)
-            ]
-            rate_bps = min(hub_bps or inf, sum(far_bps))
-            if len(peers) < 2 or rate_bps > ROUND_RATE_BPS:
-                continue
-            paces = _fan_paces(hub_bps or inf, far_bps)
-            found.append(Fan(node, direction, peers, tuple(paces), rate_bps))
-    return found
+            hub_bps = getattr(plans[node], near) or inf
+            ends = {peer: (peer, node) if direction == "in" else (node, peer) for peer in peers}
+            far_bps = {
+                peer: min(getattr(plans[peer], far) or inf, _own_bps(plans, edge)) for peer, edge in ends.items()
+            }
+            for shared in plans[node].shared_in if direction == "in" else plans[node].shared_out:
+                if shared.at == "nowhere" or (shared.at == "sender") == (direction == "in"):
+                    continue
+                members = tuple(peer for peer in peers if plans[peer].address in shared.peers)
+                if len(members) < 2:
+                    continue
+                found += _fan(
+                    node, direction, {peer: far_bps[peer] for peer in members}, min(hub_bps, shared.rate_bps)
+                )
+                far_bps |= {peer: min(far_bps[peer], shared.rate_bps / len(members)) for peer in members}
+            found += _fan(node, direction, far_bps, hub_bps)
+    return list(dict.fromkeys(found))
+
+
+def _fan(node: int, direction: Direction, far_bps: Mapping[int, float], hub_bps: float) -> list[Fan]:
+    """The fan of these peers, by the rate that each can have, if there is anything to see."""
+    rate_bps = min(hub_bps, sum(far_bps.values()))
+    if len(far_bps) < 2 or rate_bps > ROUND_RATE_BPS:
+        return []
+    return [Fan(node, direction, tuple(far_bps), tuple(_fan_paces(hub_bps, list(far_bps.values()))), rate_bps)]
+
+
+def shared_limits(plans: Sequence[InterfacePlan], edge: Edge) -> list[SharedLimit]:
+    """The shared links that a directed link passes, as its receiver sees them."""
+    return [limit for limit in plans[edge[1]].shared_in if plans[edge[0]].address in limit.peers]
 
 
 def _own_bps(plans: Sequence[InterfacePlan], edge: Edge) -> float:
     limit = plans[edge[1]].limits.get(plans[edge[0]].address)
-    return limit.rate_bps if limit is not None else inf
+    shared = [limit.rate_bps for limit in shared_limits(plans, edge)]
+    return min([*shared, *([limit.rate_bps] if limit is not None else [])], default=inf)
+
+
+def unseen_together(plans: Sequence[InterfacePlan], measured: Sequence[Fan]) -> list[str]:
+    """The shared links whose paths were not measured together by any of these fans, in words: of those nothing is
+    known but that each path by itself has no more than the link's rate.
+    """
+    ranks = {plan.address: rank for rank, plan in enumerate(plans)}
+    pairs: dict[int, set[Edge]] = {}
+    rates: dict[int, int] = {}
+    for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
+        pairs.setdefault(limit.number, set()).update((ranks[address], to) for address in limit.peers)
+        rates[limit.number] = limit.rate_bps
+    seen = [(set(fan.edges), fan.rate_bps) for fan in measured]
+    return [
+        f"the {rates[number] / 1e6:g} Mbit/s that "
+        f"{' '.join(f'{a}→{b}' for a, b in sorted(named))} share: each was measured by itself, and not all at once"
+        for number, named in pairs.items()
+        if not any(edges == named and rate_bps <= rates[number] for edges, rate_bps in seen)
+    ]
 
 
 def _fan_paces(hub_bps: float, far_bps: Sequence[float]) -> list[float]:
@@ -241,13 +291,18 @@ def fan_groups(plans: Sequence[InterfacePlan], wanted: Sequence[Fan]) -> list[li
     groups: list[tuple[list[Fan], dict[int, float]]] = []
     for fan in wanted:
         far = "up_bps" if fan.direction == "in" else "down_bps"
-        limits = [getattr(plans[peer], far) or inf for peer in fan.peers]
+        fan_end = "receiver" if fan.direction == "in" else "sender"
+        limits = []
+        for peer, edge in zip(fan.peers, fan.edges, strict=True):
+            shared = (limit.rate_bps for limit in shared_limits(plans, edge) if limit.at != fan_end)
+            limits.append(min(getattr(plans[peer], far) or inf, *shared, inf))
         need = {
             peer: pace / (_CALM_SHARE * limit)
             for peer, pace, limit in zip(fan.peers, fan.paces_bps, limits, strict=True)
         }
         for members, load in groups:
             calm = all(load.get(peer, 0.0) + share <= 1 for peer, share in need.items())
+            calm = calm and all(fan.node != member.node for member in members)
             rate_bps = sum(member.rate_bps for member in members) + fan.rate_bps
             if members[0].direction == fan.direction and calm and rate_bps <= _FANS_RATE_BPS:
                 members.append(fan)

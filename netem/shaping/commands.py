@@ -25,7 +25,9 @@ overrun a node, so its downlink is a bottleneck of its own; ingress cannot queue
                      ARP where Ethernet addresses are given, IPv4 from other addresses: gannet.netem.shaping.programs)
 
 A path with a rate of its own has it at the class of its source, whose own rates else limit nothing: so it costs
-nothing for paths that have none. These classes are there where the downlink or any path is limited.
+nothing for paths that have none. These classes are there where the downlink or any path is limited. Those of the
+paths of a shared link are below a class with its rate, and borrow from that; so do all others, from one without a
+limit. A shared link that begins here is a class in front of the uplink, with its buffer, in an htb as the downlink's.
 
 Delay and loss act at the receiver: at the sender, delayed packets would count against the socket's
 send buffer and TCP would throttle itself. Where sources have buffers of their own, HTB takes turns between them
@@ -35,7 +37,8 @@ Changes are made in place. What was once built stays until the links are cleared
 (a bucket without limit, a delay line without delay), so that at no moment of a change is a packet sent faster than
 the slower of the two plans allows, and no packet waiting in a buffer is lost. The exceptions: a queue of another kind
 (shared or not, too) makes a new buffer, and in engine netem jitter that becomes uniform, or begins to be in order or
-reordered, a new delay line; the packets in the old one are lost.
+reordered, a new delay line; the packets in the old one are lost. Where other paths than before share links, all below
+the bucket is built again.
 
 Offloads: TCP hands the device packets of many segments (GSO), which shapers and losses would treat
 as one packet of up to 64 KB, and a receiver may merge segments again (GRO). `gso_max_segs` is what
@@ -49,13 +52,13 @@ keeps packets it lets none pass.
 from __future__ import annotations
 
 import shlex
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan, PathPlan
-from gannet.netem.shaping.programs import classify, fence
+from gannet.netem.links.plan import FRAME_BYTES, InterfacePlan
+from gannet.netem.shaping.lines import BUCKET, Fifo, Line, Rate, Splitter
+from gannet.netem.shaping.programs import fence
 from gannet.netem.shaping.rules import (
     FLAT_RULES,
     HOOKS,
@@ -64,30 +67,15 @@ from gannet.netem.shaping.rules import (
     hook_rules,
     parent_rules,
     queue_rules,
-    source_number,
     source_numbers,
     tee_rules,
 )
-from gannet.netem.shaping.tc import (
-    BUCKET,
-    CLASSIFIER,
-    OTHERS,
-    Fifo,
-    Line,
-    Rate,
-    Splitter,
-    behind_splitter,
-    bucket,
-    down_buffer,
-    has_table,
-    new_bucket,
-    new_class,
-    new_classifier,
-    path_seed,
-    source_lines,
-    source_rate,
-    up_lines,
+from gannet.netem.shaping.tc import behind_splitter, has_table
+from gannet.netem.shaping.trees import (
+    Applied as Applied,
 )
+from gannet.netem.shaping.trees import changed_lines, down_lines, source_groups, up_lines
+from gannet.netem.shaping.trees import ifb_name as ifb_name
 
 EngineName = Literal["netem", "nfqueue"]
 ENGINE_NAMES: tuple[EngineName, ...] = ("netem", "nfqueue")
@@ -115,32 +103,6 @@ class Command:
         return line if self.stdin is None else f"{line} <<END\n{self.stdin}END"
 
 
-@dataclass(frozen=True)
-class Applied:
-    """The state of a device: the plan, and what was built for it or for earlier ones.
-
-    `classified`: the downlink has a class for each source in `handles`, whose values are the handles of their netem
-    qdiscs (engine netem) or 0 (engine nfqueue). `stepped`: the handles of the second netem, which has the delay, of
-    the sources whose jitter is or has been in order. `seeded`: the first ones take their random numbers from the
-    plan's seed.
-    """
-
-    plan: InterfacePlan
-    up: bool = False
-    down: bool = False
-    tee: bool = False
-    classified: bool = False
-    handles: Mapping[str, int] = field(default_factory=dict)
-    stepped: Mapping[str, int] = field(default_factory=dict)
-    seeded: bool = False
-
-
-def ifb_name(device: str) -> str:
-    """The IFB that carries what arrives on `device`: a name of at most 15 bytes, the same every time."""
-    name = f"ifb-{device}"
-    return name if len(name) <= 15 else f"ifb-{zlib.crc32(device.encode()):08x}"
-
-
 def apply_commands(
     plan: InterfacePlan,
     engine: EngineName,
@@ -165,17 +127,16 @@ def apply_commands(
     ip += _hardware(plan, old)
     if old is None:
         tc += [f"qdisc add dev {plan.device} handle ffff: ingress"]
-    tc += _changed([fence(plan)], [fence(old)] if old else [], [])
+    tc += changed_lines([fence(plan)], [fence(old)] if old else [], [])
     up: list[Line] = []
     if now.up:
-        built = before is not None and before.up
-        up = _changed(up_lines(plan), up_lines(old) if old and built else [], [new_bucket(plan.device)])
+        up = up_lines(now, before if before and before.up else None)
     tc += behind_splitter(plan.device, plan, old, up)
     if now.down:
         built = before is not None and before.down
         if not built:
             ip += [f"link add {ifb} type ifb", f"link set dev {ifb} addrgenmode none", f"link set dev {ifb} up"]
-        tc += behind_splitter(ifb, plan, old if built else None, _down(now, before if built else None))
+        tc += behind_splitter(ifb, plan, old if built else None, down_lines(now, before if built else None))
         if not built:  # last, so that packets find the tree complete
             match = f"protocol all prio 2 u32 match u32 0 0 action mirred egress redirect dev {ifb}"
             tc += [f"filter add dev {plan.device} parent ffff: {match}"]
@@ -191,13 +152,14 @@ def apply_commands(
 
 def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, release: bool) -> Applied:
     now = Applied(plan) if before is None else replace(before, plan=plan)
+    groups = source_groups(plan)
+    capped = plan.down_bps is not None or bool(plan.limits or groups)
     handles, turns, stepped = dict(now.handles), plan.down_queue == "per-source", dict(now.stepped)
     if engine == "nfqueue":
-        capped = plan.down_bps is not None or plan.limits
         numbers = source_numbers(plan, all_of_them=True) if turns and capped else {}
         handles = handles | dict.fromkeys(numbers, 0) if turns else {}
     else:
-        numbers = source_numbers(plan, all_of_them=plan.down_bps is not None or bool(plan.limits))
+        numbers = source_numbers(plan, all_of_them=capped)
         for source, number in numbers.items():
             path = plan.paths[source]
             was = before.plan.paths.get(source) if before else None
@@ -219,12 +181,14 @@ def _standing(plan: InterfacePlan, engine: EngineName, before: Applied | None, r
                 stepped[source] = _free_handle(taken | set(numbers.values()) | {handles[source]})
     return replace(
         now,
-        up=now.up or plan.up_bps is not None,
-        down=now.down or plan.down_bps is not None or plan.down_held or bool(plan.limits) or engine == "netem",
+        up=now.up or plan.up_bps is not None or bool(plan.shared_out),
+        down=now.down or plan.down_bps is not None or plan.down_held or capped or engine == "netem",
         tee=now.tee or bool(tee_rules(plan)),
         classified=turns,
         handles=handles,
         stepped=stepped,
+        groups=groups or now.groups,
+        up_groups=tuple(sorted({*now.up_groups, *(limit.number for limit in plan.shared_out)})),
     )
 
 
@@ -249,45 +213,6 @@ def _hardware(plan: InterfacePlan, old: InterfacePlan | None) -> list[str]:
         if address != plan.address and known.get(address) != hardware
     ]
     return lines + [f"neigh del {address} dev {plan.device}" for address in known if address not in plan.hardware]
-
-
-def _changed(lines: Sequence[Line], old: Sequence[Line], new: Sequence[Line]) -> list[Line]:
-    """All lines of `new` where nothing is built yet, else those that differ from the old ones."""
-    return [*new, *lines] if not old else [line for line in lines if line not in old]
-
-
-def _down(now: Applied, before: Applied | None) -> list[Line]:
-    plan, old = now.plan, before.plan if before else None
-    ifb = ifb_name(plan.device)
-    rate = bucket(ifb, plan.down_bps)
-    lines: list[Line] = _changed([rate], [bucket(ifb, old.down_bps)] if old else [], [new_bucket(ifb)])
-    if before is not None and before.classified != now.classified:
-        old = before = None  # below the bucket all is new
-    top = (CLASSIFIER, OTHERS) if now.classified else (BUCKET, 1)
-    if now.classified and old is None:
-        lines += new_classifier(ifb)
-    lines += _changed([down_buffer(plan, ifb, top)], [down_buffer(old, ifb, top)] if old else [], [])
-    if not now.handles:
-        return lines
-    filters = [classify(ifb, list(now.handles))]
-    lines += _changed(filters, [classify(ifb, list(before.handles))] if before and before.handles else [], [])
-    for source, handle in now.handles.items():
-        number, said = source_number(source), list[Line]()
-        if before and source in before.handles:
-            was = before.plan.paths.get(source, PathPlan())
-            behind = before.stepped.get(source)
-            line = before.handles[source]
-            said = source_lines(before.plan, ifb, source, number, line, was, _seed(before, source), behind)
-        path, behind = plan.paths.get(source, PathPlan()), now.stepped.get(source)
-        wanted = source_lines(plan, ifb, source, number, handle, path, _seed(now, source), behind)
-        rate = source_rate(plan, ifb, source, number)
-        changed = rate != source_rate(before.plan if before and said else None, ifb, source, number)
-        lines += _changed(wanted, said, [new_class(ifb, number)]) + ([rate] if changed else [])
-    return lines
-
-
-def _seed(standing: Applied, source: str) -> int | None:
-    return path_seed(standing.plan, source) if standing.seeded else None
 
 
 def clear_commands(device: str) -> list[Command]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from gannet.netem.links.plan import InterfacePlan, PathPlan
 from gannet.netem.shaping.rules import source_number
+from gannet.netem.shaping.tc import shared_limit
+from gannet.netem.shaping.trees import out_class, source_groups
 
 _NONE: Mapping[int, Mapping[str, Any]] = {}
 Buckets = Mapping[str, Mapping[str, Any] | None]
@@ -19,15 +21,17 @@ def plan_differences(
     paths: Mapping[str, Mapping[str, Any]],
     link: Mapping[str, Any],
     limits: Mapping[int, Mapping[str, Any]] = _NONE,
+    sent: Mapping[int, Mapping[str, Any]] = _NONE,
 ) -> list[str]:
     """Differences between the state read back and `plan`; empty: none.
 
-    `buckets`, `limits`: from gannet.netem.engines.base.read_buckets and read_limits; `paths`: from Engine.paths;
-    `link`: from gannet.netem.agent.sysctls.link_settings.
+    `buckets`, `limits`, `sent`: from gannet.netem.engines.base.read_buckets and read_limits, these of what is
+    received and of what is sent; `paths`: from Engine.paths; `link`: from gannet.netem.agent.sysctls.link_settings.
     """
     return [
         *_bucket_differences(plan, buckets),
-        *_limit_differences(plan, limits),
+        *_limit_differences(plan.queue, _received(plan), limits),
+        *_limit_differences(plan.queue, _sent(plan), sent),
         *unannounced_differences(plan, paths, link),
     ]
 
@@ -71,19 +75,50 @@ def _bucket_differences(plan: InterfacePlan, buckets: Buckets) -> Iterator[str]:
         yield from _buffer_differences(plan.queue, bucket, direction, buffer_bytes, buffer_packets)
 
 
-def _limit_differences(plan: InterfacePlan, limits: Mapping[int, Mapping[str, Any]]) -> Iterator[str]:
+# Where a class's limit is, its rate, and its buffer in bytes and packets; None: it has none of its own.
+_Wanted = tuple[str, int, tuple[int, int | None] | None]
+
+
+def _received(plan: InterfacePlan) -> dict[int, _Wanted]:
+    """The limits of what is received, by the numbers of their classes: of sources, and of shared links."""
+    wanted: dict[int, _Wanted] = {}
+    groups = source_groups(plan)
+    for source in plan.paths:
+        shared, own = shared_limit(plan, source), plan.limits.get(source)
+        limits = [limit for limit in (own, shared) if limit is not None]
+        if not limits:
+            continue
+        rate_bps, size = min(limit.rate_bps for limit in limits), (limits[0].buffer_bytes, limits[0].buffer_packets)
+        wanted[source_number(source)] = f"from {source}", rate_bps, size
+        if shared is not None:
+            wanted[groups[source]] = f"shared from {', '.join(shared.peers)}", shared.rate_bps, None
+    return wanted
+
+
+def _sent(plan: InterfacePlan) -> dict[int, _Wanted]:
+    """The limits of what is sent over shared links, likewise."""
+    return {
+        out_class(limit.number): (
+            f"shared to {', '.join(limit.peers)}",
+            limit.rate_bps,
+            (limit.buffer_bytes, limit.buffer_packets),
+        )
+        for limit in plan.shared_out
+    }
+
+
+def _limit_differences(
+    queue: str, wanted: Mapping[int, _Wanted], limits: Mapping[int, Mapping[str, Any]]
+) -> Iterator[str]:
     """Limits that differ, are missing, or that nothing asks for."""
-    numbers = {source_number(source): source for source in plan.limits}
-    for number in limits.keys() - numbers.keys():
+    for number in limits.keys() - wanted.keys():
         yield f"class {number:x} has a rate of {limits[number]['rate_bps']}, and should have none"
-    for number, source in numbers.items():
-        wanted, found = plan.limits[source], limits.get(number)
-        if found is None or not _same_rate(found["rate_bps"], wanted.rate_bps):
-            yield f"rate_bps from {source} is {found and found['rate_bps']}, not {wanted.rate_bps}"
-        if found is not None:
-            yield from _buffer_differences(
-                plan.queue, found, f"from {source}", wanted.buffer_bytes, wanted.buffer_packets
-            )
+    for number, (where, rate_bps, size) in wanted.items():
+        found = limits.get(number)
+        if found is None or not _same_rate(found["rate_bps"], rate_bps):
+            yield f"rate_bps {where} is {found and found['rate_bps']}, not {rate_bps}"
+        if found is not None and size is not None:
+            yield from _buffer_differences(queue, found, where, *size)
 
 
 def _same_rate(found_bps: int, wanted_bps: int) -> bool:

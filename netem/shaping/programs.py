@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address
 
 from gannet.netem.links.plan import InterfacePlan
-from gannet.netem.shaping.tc import CLASSIFIER, OTHERS
+from gannet.netem.shaping.lines import CLASSIFIER, OTHERS
 
 
 def classify(ifb: str, sources: Sequence[str]) -> str:
@@ -28,6 +28,17 @@ def classify(ifb: str, sources: Sequence[str]) -> str:
         (0x06, 0, 0, 0),
     ]
     where = f"dev {ifb} parent {CLASSIFIER:x}: protocol ip prio 1 handle 1"
+    return f"filter replace {where} bpf {_bytecode(program)} flowid {CLASSIFIER:x}:{OTHERS:x}"
+
+
+def classify_targets(device: str, targets: Mapping[int, Sequence[str]]) -> str:
+    """One BPF program that gives what is for these addresses the class above them; all else goes to the default."""
+    program = [(0x20, 0, 0, 0xFFF00000 + 16)]  # IPv4's destination address
+    for number, addresses in targets.items():
+        for first, last in _ranges(addresses):
+            program += [(0x35, 0, 2, first), (0x25, 1, 0, last), (0x06, 0, 0, CLASSIFIER << 16 | number)]
+    program.append((0x06, 0, 0, 0))
+    where = f"dev {device} parent {CLASSIFIER:x}: protocol ip prio 1 handle 1"
     return f"filter replace {where} bpf {_bytecode(program)} flowid {CLASSIFIER:x}:{OTHERS:x}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from gannet.netem.links.plan import InterfacePlan
-from gannet.netem.shaping.tc import BUCKET
+from gannet.netem.shaping.lines import BUCKET
 
 # With more sources than this, there is a chain for each value of the last four bits of their addresses.
 FLAT_RULES = 8

@@ -6,105 +6,33 @@ what to change (gannet.netem.shaping.commands).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 from gannet.netem.links.jitter import TABLE_MOMENTS
-from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan, unsupported
+from gannet.netem.links.pairs.shared_limit import SharedLimit
+from gannet.netem.links.plan import FRAME_BYTES, SMALLEST_FRAME_BYTES, BurstPlan, InterfacePlan, PathPlan
+from gannet.netem.shaping.lines import (
+    BUCKET,
+    CLASSIFIER,
+    OTHERS,
+    SPLITTER,
+    UNLIMITED_BPS,
+    UNLIMITED_BYTES,
+    WIRE_LIMIT_PACKETS,
+    Fifo,
+    Line,
+    Rate,
+    Splitter,
+)
+from gannet.netem.shaping.unsupported import unsupported
 
-# Handles of the token bucket and of the classifier below it, the class of what matches no source, and the splitter
-# above the bucket; all above any source's number. The bucket is the only class of its HTB.
-BUCKET, CLASSIFIER, OTHERS, SPLITTER = 0xFFF0, 0xFFF1, 0xFFF2, 0xFFF3
-# The rate of a bucket that must not limit: a bucket once built stays, so that caps can come and go while packets
-# flow.
-UNLIMITED_BPS = 10**12
-# The rate of a splitter that holds what it gets: a frame in 25 minutes. tc takes nothing less than a byte a second.
-HELD_BPS = 8
 _BURST_S = 0.002
-_WIRE_LIMIT_PACKETS = 1_000_000
-_UNLIMITED_BYTES = _WIRE_LIMIT_PACKETS * FRAME_BYTES
 # CoDel's target must not be shorter than the time that the link needs for a packet (RFC 8289, section 5.2.3); these
 # are the values of the sqm-scripts: 1.5 frames at least, and the interval as much longer.
 _CODEL_TARGET_US, _CODEL_INTERVAL_US = 5_000, 100_000
 # netem draws uniform jitter as a 32-bit remainder by twice the jitter in nanoseconds.
 _LARGEST_JITTER_MS = 2_000
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A new rate for an existing token bucket: a change that netlink can make too (gannet.netem.engines.netlink).
-
-    `source`: of that source's class, by its number, in place of the bucket of all (0).
-    """
-
-    device: str
-    rate_bps: int
-    burst_bytes: int
-    source: int = 0
-
-    @property
-    def classid(self) -> tuple[int, int]:
-        """The class, by the numbers of its qdisc and its own."""
-        return (CLASSIFIER, self.source) if self.source else (BUCKET, 1)
-
-    def __str__(self) -> str:
-        limits = f"rate {self.rate_bps}bit ceil {self.rate_bps}bit burst {self.burst_bytes} cburst {self.burst_bytes}"
-        major, minor = self.classid
-        where = f"dev {self.device} parent {major:x}: classid {major:x}:{minor:x}"
-        return f"class replace {where} htb {limits} quantum {FRAME_BYTES}"
-
-
-@dataclass(frozen=True)
-class Fifo:
-    """A first-in-first-out buffer, limited in bytes (kind bfifo) or packets (pfifo), below `parent`."""
-
-    device: str
-    parent: tuple[int, int]
-    kind: str
-    limit: int
-
-    def __str__(self) -> str:
-        where = f"dev {self.device} parent {self.parent[0]:x}:{self.parent[1]:x}"
-        return f"qdisc replace {where} {self.kind} limit {self.limit}"
-
-
-@dataclass(frozen=True)
-class Splitter:
-    """The qdisc in front of a token bucket, which cuts packets that are longer than `segments` frames into frames.
-
-    TCP obeys the device's gso_max_segs; datagrams sent with UDP_SEGMENT (QUIC), forwarded packets, what a receiver
-    has merged (GRO) and TCP connections older than the links do not, and a queue takes or loses such a packet whole.
-    tbf cuts what is longer than its burst; its rate limits nothing, nor does its own buffer, which a token bucket
-    takes the place of. It counts frames as they cross the wire, which a device that takes packets of many does not.
-
-    `held`: its rate lets nothing pass, and the buffer behind it fills. The bucket could not do that: HTB charges a
-    frame sent at a tiny rate to the time after it as well. tbf fills up at every change instead, so that one packet
-    still passes, as if its transmission had already begun. After the end of a hold the queue sleeps until it gets
-    another packet: see gannet.netem.engines.wake.
-    """
-
-    device: str
-    segments: int
-    held: bool = False
-
-    @property
-    def rate_bps(self) -> int:
-        return HELD_BPS if self.held else UNLIMITED_BPS
-
-    @property
-    def burst_bytes(self) -> int:
-        return self.segments * FRAME_BYTES
-
-    @property
-    def limit_bytes(self) -> int:
-        return _UNLIMITED_BYTES
-
-    def __str__(self) -> str:
-        limits = f"rate {self.rate_bps}bit burst {self.burst_bytes} limit {self.limit_bytes}"
-        return f"qdisc replace dev {self.device} root handle {SPLITTER:x}: tbf {limits}"
-
-
-Line = str | Rate | Fifo | Splitter
 
 
 def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
@@ -113,22 +41,29 @@ def wire_limit_packets(rate_bps: int | None, path: PathPlan) -> int:
     Computed for at least 1 Gbit/s, so that a rate that changes below that changes no delay line.
     """
     if rate_bps is None:
-        return _WIRE_LIMIT_PACKETS
+        return WIRE_LIMIT_PACKETS
     held_s = (path.delay_ms + 5 * path.jitter_ms) / 1000 + 0.1
-    return min(_WIRE_LIMIT_PACKETS, round(max(rate_bps, 10**9) * held_s / (8 * SMALLEST_FRAME_BYTES)))
+    return min(WIRE_LIMIT_PACKETS, round(max(rate_bps, 10**9) * held_s / (8 * SMALLEST_FRAME_BYTES)))
 
 
-def bucket(device: str, rate_bps: int | None, source: int = 0) -> Rate:
-    """The rate of a token bucket, or of a source's class; None: no limit."""
+def bucket(device: str, rate_bps: int | None, source: int = 0, group: int = 0) -> Rate:
+    """The rate of a token bucket, or of a source's class, or of a shared link's; None: no limit."""
     rate = UNLIMITED_BPS if rate_bps is None else rate_bps
     # The burst lets a late timer catch up; at least two frames, or slow links lose rate.
-    return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)), source)
+    return Rate(device, rate, max(2 * FRAME_BYTES, round(rate * _BURST_S / 8)), source, group)
 
 
-def source_rate(plan: InterfacePlan | None, ifb: str, source: str, number: int) -> Rate:
-    """The rate of a source's class; `plan` None: of a new class, which has no limit."""
-    limit = plan.limits.get(source) if plan else None
-    return bucket(ifb, limit.rate_bps if limit else None, number)
+def source_rate(plan: InterfacePlan | None, ifb: str, source: str, number: int, group: int = 0) -> Rate:
+    """The rate of a source's class, below that of a group or none (0); `plan` None: of a new class without limit."""
+    limit, shared = (plan.limits.get(source), shared_limit(plan, source)) if plan else (None, None)
+    rates = [each.rate_bps for each in (limit, shared) if each is not None]
+    return bucket(ifb, min(rates, default=None), number, group)
+
+
+def shared_limit(plan: InterfacePlan, source: str) -> SharedLimit | None:
+    """The shared link of a source's path that is limited here, where it ends."""
+    found = (limit for limit in plan.shared_in if limit.at == "receiver" and source in limit.peers)
+    return next(found, None)
 
 
 def behind_splitter(device: str, plan: InterfacePlan, old: InterfacePlan | None, lines: list[Line]) -> list[Line]:
@@ -165,7 +100,7 @@ def buffer(
 ) -> Line:
     """The buffer below `parent`, `size` in bytes or packets; where nothing limits the rate, it never drops."""
     if rate_bps is None:
-        return Fifo(device, parent, "bfifo", _UNLIMITED_BYTES)
+        return Fifo(device, parent, "bfifo", UNLIMITED_BYTES)
     packets = queue_packets(queue, *size)
     if packets is None:
         return Fifo(device, parent, "bfifo", size[0])
@@ -181,19 +116,17 @@ def buffer(
     return f"qdisc replace dev {device} parent {parent[0]:x}:{parent[1]:x} {text}"
 
 
-def up_lines(plan: InterfacePlan) -> list[Line]:
-    """Rate and buffer of the uplink."""
-    size = plan.buffer_bytes_up, plan.buffer_packets_up
-    return [
-        bucket(plan.device, plan.up_bps),
-        buffer(plan.device, (BUCKET, 1), plan.queue, plan.up_bps, size),
-    ]
+def up_buffer(plan: InterfacePlan, parent: tuple[int, int]) -> Line:
+    """The buffer of the uplink."""
+    return buffer(plan.device, parent, plan.queue, plan.up_bps, (plan.buffer_bytes_up, plan.buffer_packets_up))
 
 
 def down_buffer(plan: InterfacePlan, ifb: str, parent: tuple[int, int], source: str = "") -> Line:
     """A buffer of the downlink: that of one source, or of all others."""
     if (limit := plan.limits.get(source)) is not None:
         return buffer(ifb, parent, plan.queue, limit.rate_bps, (limit.buffer_bytes, limit.buffer_packets))
+    if (shared := shared_limit(plan, source)) is not None:
+        return buffer(ifb, parent, plan.queue, shared.rate_bps, (shared.buffer_bytes, shared.buffer_packets))
     return buffer(ifb, parent, plan.queue, plan.down_bps, (plan.buffer_bytes_down, plan.buffer_packets_down))
 
 
@@ -207,10 +140,11 @@ def new_classifier(ifb: str) -> list[Line]:
     ]
 
 
-def new_class(ifb: str, number: int) -> str:
-    """A class of the classifier."""
+def new_class(ifb: str, number: int, group: int = 0) -> str:
+    """A class of the classifier, below that of a group or none (0)."""
     limits = f"rate {UNLIMITED_BPS}bit ceil {UNLIMITED_BPS}bit burst 1m cburst 1m quantum {FRAME_BYTES}"
-    return f"class add dev {ifb} parent {CLASSIFIER:x}: classid {CLASSIFIER:x}:{number:x} htb {limits}"
+    parent = f"{CLASSIFIER:x}:{group:x}" if group else f"{CLASSIFIER:x}:"
+    return f"class add dev {ifb} parent {parent} classid {CLASSIFIER:x}:{number:x} htb {limits}"
 
 
 def netem_jitter_ms(path: PathPlan) -> tuple[float, float]:

@@ -20,7 +20,7 @@ SPECS = [yaml.safe_load(block)["links"] for kind, block in BLOCKS if kind == "ya
 
 
 def test_there_are_examples() -> None:
-    assert len(SPECS) == 5
+    assert len(SPECS) == 6
 
 
 @pytest.mark.parametrize("example", SPECS, ids=lambda example: next(reversed(example)))

@@ -12,7 +12,7 @@ import queue
 import time
 from typing import Any
 
-from gannet.fabrics.job import Job, Outcome, Sink, all_lost, lost_line, returned_line, stopped_by_loss
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, lost_line, returned_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
@@ -330,8 +330,6 @@ class Session:
         self.lost[rank] = reason
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
         self.sink.links(lost_line(self.now_s(), rank, reason))
-        if self.job.config.on_loss == "stop" and self.began is not None:
-            self.failure = self.failure or stopped_by_loss(rank, self.steps[rank], reason)
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
         self.returning.lose(rank, not_finite)
 

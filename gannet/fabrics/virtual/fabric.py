@@ -18,17 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import (
-    Job,
-    Outcome,
-    Sink,
-    all_lost,
-    change_line,
-    lost_line,
-    recorded,
-    returned_line,
-    stopped_by_loss,
-)
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.cut_edges import cut_edges
@@ -284,8 +274,6 @@ class _Simulation:
         if rank not in self.lost:
             self.sink.links(lost_line(self.time.now_s, rank, reason))
         self.lost.setdefault(rank, reason)
-        if self.job.config.on_loss == "stop":
-            self.failure = self.failure or stopped_by_loss(rank, struck.steps, reason)
         for node in self.nodes:
             if node.rank != rank:
                 self.time.after(notice_s, partial(self._tell_lost, node, struck, reason))

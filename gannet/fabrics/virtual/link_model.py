@@ -1,5 +1,5 @@
-"""The virtual fabric's links: capped uplinks, downlinks and paths that messages share fairly, and a delay between
-each pair, with jitter in order.
+"""The virtual fabric's links: capped uplinks, downlinks, paths and inner links that messages share fairly, and a
+delay between each pair, with jitter in order.
 
 Messages from one node to another follow each other in order, as on one TCP connection; those of different pairs share
 the links that they have in common (see gannet.fabrics.virtual.fair_share). Rates, delays and cuts change at times
@@ -54,13 +54,11 @@ class _Stream(Flow, Generic[Message]):
 class LinkModel(Generic[Message]):
     """Messages in flight: sender, receiver, remaining bits, and arrival time of each.
 
-    A message takes its share of its sender's uplink and its receiver's downlink, and of its path where that has a
-    rate of its own, until its last bit is through all of them, and arrives a delay later: with jitter, that which
-    the path has at that moment. Rates change on the whole path at once: TCP's reaction time is not modelled, nor are
-    queues (of several senders each gets its share, as where each has a queue of its own in front of the downlink).
-    Messages on a cut link wait until the cut ends, and hold up nothing else. (TCP would retransmit them; its
-    back-off is not modelled.) `plans` hold from the beginning, `changes` (from when, plans), in order, from then on.
-    Time must not go backwards from call to call.
+    A message takes its share of its sender's uplink and its receiver's downlink, of links that its path shares with
+    others, and of its path where that has a rate of its own, until its last bit is through all of them, and arrives a
+    delay later: with jitter, that which the path has at that moment. Rates change on the whole path at once: TCP's
+    reaction time is not modelled, nor are queues (of several senders each gets its share, as where each has a queue
+    of its own in front of the downlink).
     """
 
     def __init__(
@@ -78,6 +76,13 @@ class LinkModel(Generic[Message]):
         self._limited = {
             (ranks[address], to) for _, state in states for to, plan in enumerate(state) for address in plan.limits
         }
+        # Links that several pairs share, by their numbers, and those of each pair.
+        self._shared: dict[int, Link] = {}
+        self._shared_by: dict[tuple[int, int], list[Link]] = {}
+        for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
+            link = self._shared.setdefault(limit.number, Link(_capacity(limit.rate_bps)))
+            for address in limit.peers:
+                self._shared_by.setdefault((ranks[address], to), []).append(link)
         self._streams: dict[tuple[int, int], _Stream[Message]] = {}
         self._touched: dict[Link, None] = {}
         self._ends: list[tuple[float, int, int, _Stream[Message]]] = []
@@ -89,7 +94,7 @@ class LinkModel(Generic[Message]):
         """Send a message of this many bytes, frames included; `advance` returns it when it arrives."""
         stream = self._streams.get((source, to))
         if stream is None:
-            links = [self._up[source], self._down[to]]
+            links = [self._up[source], self._down[to], *self._shared_by.get((source, to), ())]
             if (source, to) in self._limited:
                 links.append(Link(_capacity(self._limit_bps(source, to))))
             stream = self._streams[source, to] = _Stream(source, to, *links)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from gannet.netem.links.plan import InterfacePlan, PathLimit, path_rate_bps, unsupported
+from gannet.netem.links.plan import InterfacePlan, PathLimit, path_rate_bps
 from gannet.netem.links.profile import LinkProfile, load_profile, profile_of
 from gannet.netem.links.schedule import ScheduleError, applied, ramped, unrolled
 from gannet.netem.links.state import LinkState, difference
 from gannet.netem.measure.probe_plan import echo_interval_s, fans, full_buffers_s
+from gannet.netem.shaping.unsupported import unsupported
 
 ADDRESSES = [f"10.0.0.{n + 1}" for n in range(3)]
 BASE = LinkState(profile=profile_of({"rate": "10Mbit", "delay_ms": 20, "loss_percent": 1}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from gannet.netem.links.pairs.shared_limit import SharedLimit
 from gannet.netem.links.plan import BurstPlan, InterfacePlan, PathLimit, PathPlan, network_plan
 from gannet.netem.links.profile import list_profiles, load_profile
 from gannet.netem.shaping.commands import ENGINE_NAMES, EngineName, apply_commands, clear_commands
@@ -66,6 +67,15 @@ LIMITED, UNCAPPED_LIMITED = (
 )
 LIMITED_TOO = replace(SLOW, limits={"10.77.1.12": PathLimit(700_000, 15_140)})
 
+INNER, INNER_SLOWER = (
+    replace(
+        LIMITED,
+        shared_in=(SharedLimit(0, rate_bps, 15_140, ("10.77.1.11", "10.77.1.12"), 2, "receiver"),),
+        shared_out=(SharedLimit(1, 800_000, 15_140, ("10.77.1.12", "10.77.1.13"), 2, "sender"),),
+    )
+    for rate_bps in (3_000_000, 1_000_000)
+)
+
 CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "slow": (SLOW, None),
     "uncapped": (UNCAPPED, None),
@@ -96,6 +106,10 @@ CASES: dict[str, tuple[InterfacePlan, InterfacePlan | None]] = {
     "limited-to-limited-too": (LIMITED_TOO, LIMITED),
     "limited-to-slow": (SLOW, LIMITED),
     "uncapped-to-limited": (UNCAPPED_LIMITED, UNCAPPED),
+    "inner": (INNER, None),
+    "inner-to-slower": (INNER_SLOWER, INNER),
+    "inner-to-slow": (SLOW, INNER),
+    "slow-to-inner": (INNER, SLOW),
 }
 
 

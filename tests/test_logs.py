@@ -56,7 +56,7 @@ def peer():
 
 threading.Thread(target=peer, daemon=True).start()
 try:
-    grpc.insecure_channel(address).unary_unary("/some/method")(b"", timeout=30)
+    grpc.insecure_channel(address).unary_unary("/some/method")(b"", timeout=120)
 except grpc.RpcError:  # UNAVAILABLE, or INTERNAL, as the peer says
     pass
 """

@@ -45,7 +45,7 @@ def variables(folder: Path, path: str = str(ROOT)) -> dict[str, str]:
 
 
 def gannet(argv: list[str], folder: Path) -> str:
-    done = subprocess.run(argv, cwd=folder, env=variables(folder), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(argv, cwd=folder, env=variables(folder), capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the user's own" not in done.stdout + done.stderr
     return done.stdout
@@ -89,7 +89,7 @@ def test_a_network_without_training_is_unharmed(tmp_path: Path) -> None:
         exec_ = [*MODULE, "net", "exec", "--controller", said[-1].split()[-1], "0", "--", "printenv", "GANNET_NODES"]
         assert gannet(exec_, folder) == "2\n"
         up.send_signal(signal.SIGINT)
-        said += up.communicate(timeout=60)[0].splitlines()
+        said += up.communicate(timeout=240)[0].splitlines()
     finally:
         up.kill()
         up.communicate()

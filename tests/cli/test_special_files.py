@@ -29,7 +29,7 @@ SPEC = {
 def told(*words: str) -> str:
     """What the command says, which must not wait: a minute is the whole of a slow machine's start and more."""
     argv = [sys.executable, "-m", "gannet", *words]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode and "Traceback" not in done.stdout + done.stderr, done.stderr
     return " ".join((done.stdout + done.stderr).split())
 

@@ -83,7 +83,7 @@ def net(cluster: ComposeCluster, *words: str, secret: Path | None = None) -> sub
     argv = [sys.executable, "-m", "gannet", "net", *words, "--controller", f"127.0.0.1:{cluster.port}"]
     named = {} if secret is None else {"GANNET_TOKEN_FILE": str(secret)}
     environment = {**os.environ, **cluster.engine.environment, **named, "COLUMNS": "160"}
-    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture(scope="module")

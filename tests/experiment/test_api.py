@@ -179,7 +179,7 @@ def test_an_interrupted_script_hears_of_it_when_the_run_has_stopped(tmp_path: Pa
 def test_a_run_does_not_outlive_its_script(tmp_path: Path) -> None:
     process = started(tmp_path)
     process.kill()
-    process.communicate(timeout=60)  # the run had this pipe too: its end is that of the last process
+    process.communicate(timeout=240)  # the run had this pipe too: its end is that of the last process
     wait_until("no process of it is left", lambda: not processes(f"MARKER={tmp_path}"))
 
 

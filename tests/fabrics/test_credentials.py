@@ -65,7 +65,7 @@ class Served:
         metadata = ((CREDENTIAL, PRESENTED[presented]),) if PRESENTED[presented] else ()
         request = iter([b""]) if method.client_streaming else b""
         try:
-            answer = stub(request, metadata=metadata, timeout=30)
+            answer = stub(request, metadata=metadata, timeout=240)
             if method.server_streaming:
                 next(answer, None)
                 answer.cancel()
@@ -113,7 +113,7 @@ def test_a_call_is_taken_from_its_role_only(served: Served, method: MethodDescri
 def test_two_credentials_in_one_call_are_none(served: Served) -> None:
     call = served.channels["Operator"].unary_unary("/gannet.operator.v1.Operator/Show")
     with pytest.raises(grpc.RpcError) as error:
-        call(b"", metadata=((CREDENTIAL, "guess"), (CREDENTIAL, SECRETS.operator)), timeout=30)
+        call(b"", metadata=((CREDENTIAL, "guess"), (CREDENTIAL, SECRETS.operator)), timeout=240)
     assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -177,7 +177,7 @@ def test_a_flood_of_streams_keeps_no_one_out(served: Served, presented: str) -> 
     never = threading.Event()
 
     def nothing() -> Iterator[bytes]:
-        never.wait(60)
+        never.wait(600)
         yield from ()
 
     metadata = ((CREDENTIAL, PRESENTED[presented]),)
@@ -186,7 +186,7 @@ def test_a_flood_of_streams_keeps_no_one_out(served: Served, presented: str) -> 
         calls = [flood.stream_stream(method)(nothing(), metadata=metadata) for _ in range(1200)]
         try:
             genuine = membership.stream_stream(method)(
-                iter([b""]), metadata=((CREDENTIAL, SECRETS.agent),), timeout=30
+                iter([b""]), metadata=((CREDENTIAL, SECRETS.agent),), timeout=240
             )
             with pytest.raises(grpc.RpcError) as error:
                 next(genuine)

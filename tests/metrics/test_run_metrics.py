@@ -44,7 +44,7 @@ SUMMARY: dict[str, Any] = {"status": "finished", "reason": "", "reasons": [], "t
 
 
 def read(port: int) -> dict[tuple[str, Labels], float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=240) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 

@@ -232,7 +232,7 @@ def _answers(environment: Mapping[str, str]) -> bool:
 
 def _docker(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     argv = ["docker", *arguments]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

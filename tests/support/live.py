@@ -35,7 +35,7 @@ class LiveLab(Lab):
         """Which of `count` datagrams arrived, in order."""
         endpoint = self.endpoint(target)
         # Until it has all, or has heard nothing for so long that the sender must have started and be done.
-        output = self.start_tool(target, "sink", endpoint, count, 4)
+        output = self.start_tool(target, "sink", endpoint, count, 10)
         # The sink waits for ever for its first datagram, so it gets one of its own by the loopback.
         self.tool(target, "send", endpoint, 1, 0)
         self.tool(source, "send", endpoint, count - 1, 2)
@@ -80,7 +80,7 @@ def lines(live: LiveLinks, event: str | None = "any") -> list[dict[str, Any]]:
     return [line for line in found if event == "any" or line.get("event") == event]
 
 
-def wait_for_line(live: LiveLinks, timeout_s: float = 60, **wanted: Any) -> dict[str, Any]:
+def wait_for_line(live: LiveLinks, timeout_s: float = 240, **wanted: Any) -> dict[str, Any]:
     """The next line that has these fields."""
     deadline_s = time.monotonic() + timeout_s
     while True:

@@ -53,7 +53,7 @@ def over_grpc(job: Job, tasks: Sequence[AnyTask]) -> tuple[np.ndarray, list[int]
     threading.Thread(target=loop.run_forever, daemon=True).start()
 
     def call(coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(600)
 
     refused: list[Any] = []
     workers = [Worker(job.config, rank, job.world, task) for rank, task in enumerate(tasks)]
@@ -87,10 +87,10 @@ def over_grpc(job: Job, tasks: Sequence[AnyTask]) -> tuple[np.ndarray, list[int]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(600)
             assert not thread.is_alive()
         for exchange in exchanges:
-            call(exchange.drain(30))
+            call(exchange.drain(300))
         return np.stack([note.x.numpy() for note in notes]), [w.peers.codec_bytes for w in workers], refused
     finally:
         for exchange in exchanges:

@@ -12,7 +12,7 @@ Found = TypeVar("Found")
 
 
 def wait_until(
-    what: str, true: Callable[[], Found | None], patience_s: float = 120.0, every_s: float = 0.05
+    what: str, true: Callable[[], Found | None], patience_s: float = 240.0, every_s: float = 0.05
 ) -> Found:
     """Poll until `true()` is something; AssertionError that says what never came."""
     end = time.monotonic() + patience_s

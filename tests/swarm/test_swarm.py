@@ -24,7 +24,7 @@ from tests.swarm.two_engines import Engine, TwoEngines, wait_until
 
 # A test that is run alone builds the image in its own time.
 pytestmark = [pytest.mark.real("containers"), pytest.mark.timeout(1200)]
-FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=60).read().decode())"
+FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=240).read().decode())"
 OWNER = 4321  # nobody that this machine knows
 SPEC: dict[str, Any] = {
     "nodes": 4,

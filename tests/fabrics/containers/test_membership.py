@@ -18,6 +18,7 @@ from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.node.wire import control_pb2, control_pb2_grpc
 from gannet.node.wire.metadata import CREDENTIAL
+from tests.support.patience import wait_until
 
 SECRET = "of the link agents"
 
@@ -66,12 +67,11 @@ def served() -> Iterator[tuple[Membership, str]]:
 
 def members(membership: Membership, count: int) -> list[RemoteAgent]:
     """The members, once there are `count` of them."""
-    changed = threading.Event()
-    for _ in range(1000):
-        if len(found := membership.members()) == count:
-            return found
-        changed.wait(0.01)
-    raise AssertionError(f"{len(membership.members())} members, not {count}")
+
+    def there() -> tuple[list[RemoteAgent]] | None:  # a tuple, since no members may be what is waited for
+        return (found,) if len(found := membership.members()) == count else None
+
+    return wait_until(f"there are {count} members", there)[0]
 
 
 def asked(member: RemoteAgent, op: str) -> tuple[threading.Thread, list[Any]]:
@@ -80,7 +80,7 @@ def asked(member: RemoteAgent, op: str) -> tuple[threading.Thread, list[Any]]:
 
     def ask() -> None:
         try:
-            said.append(member.request(op, timeout_s=20))
+            said.append(member.request(op, timeout_s=120))
         except AgentError as error:
             said.append(error)
 
@@ -110,8 +110,8 @@ def test_answers_find_their_questions_whatever_their_order() -> None:
         line.answer(id=order_second["id"], error="no plan")
         line.answer(id=order_first["id"], ok={"tx_bytes": 7})
         line.answer(id=999, ok={})  # to nobody
-        first.join(20)
-        second.join(20)
+        first.join(120)
+        second.join(120)
         assert said_first == [{"tx_bytes": 7}]
         assert str(said_second[0]) == "link agent of a: no plan"
         line.end()
@@ -124,15 +124,18 @@ def test_who_waits_for_a_container_that_goes_hears_it_at_once() -> None:
         thread, said = asked(member, "probe")
         line.order()
         line.end()
-        thread.join(10)
+        thread.join(120)
         assert isinstance(said[0], AgentGone)
         with pytest.raises(AgentGone, match="its container is gone"):
             member.request("counters")
 
 
 @pytest.mark.parametrize(("host", "mesh"), [("a", "10.1.0.1"), ("a", "10.1.0.7"), ("b", "10.1.0.1")])
-def test_an_agent_that_answers_is_not_displaced(host: str, mesh: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_agent_that_answers_is_not_displaced(
+    host: str, mesh: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither by its name nor by its address; both sides are told."""
+    monkeypatch.setattr("gannet.fabrics.containers.membership._ANSWER_S", 120.0)  # answered here, and not at once
     with served() as (membership, address):
         first = Line(address, "a", "10.1.0.1")
         (member,) = members(membership, 1)
@@ -146,7 +149,7 @@ def test_an_agent_that_answers_is_not_displaced(host: str, mesh: str, caplog: py
         assert membership.members() == [member] and not member.gone
         thread, said = asked(member, "counters")
         first.answer(id=first.order()["id"], ok={"here": 1})
-        thread.join(20)
+        thread.join(120)
         assert said == [{"here": 1}]
         first.end()
 
@@ -163,7 +166,7 @@ def test_a_container_that_comes_back_replaces_its_old_line_that_is_dead() -> Non
         thread, said = asked(new, "counters")
         order = new_line.order()
         new_line.answer(id=order["id"], ok={"here": 1})
-        thread.join(10)
+        thread.join(120)
         assert said == [{"here": 1}]
         new_line.end()
 
@@ -202,13 +205,13 @@ def test_a_malformed_answer_ends_its_agents_connection_only(answer: str) -> None
         thread, said = asked(member, "counters")
         line.order()
         line.say(answer)
-        thread.join(20)
+        thread.join(120)
         assert isinstance(said[0], AgentGone)
         code, why = line.refusal()
         assert code is grpc.StatusCode.INVALID_ARGUMENT and "link agent of a is refused" in why
         thread, said = asked(sound, "counters")
         other.answer(id=other.order()["id"], ok={"here": 1})
-        thread.join(20)
+        thread.join(120)
         assert said == [{"here": 1}] and membership.members() == [sound]
         other.end()
 

@@ -53,7 +53,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     interrupted = kept.whole()[-1]
     assert interrupted < STEPS and not (run / "summary.json").exists()
     ran = resume(tmp_path)
@@ -101,7 +101,7 @@ def test_a_change_by_hand_is_not_forgotten_when_the_run_is_killed(tmp_path: Path
         wait_until("a later checkpoint", lambda: kept.whole()[-1] > before)
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     process = start_resume(tmp_path)
     try:
         wait_until("later checkpoints", lambda: len(kept.whole()) >= 2 and kept.whole()[-1] > before + 10)

@@ -60,7 +60,7 @@ class Member:
     def __init__(self, stub: Stub, rank: int, request: bytes = b"") -> None:
         self._reports: queue.SimpleQueue[control_pb2.Report | None] = queue.SimpleQueue()
         self.say(hello=control_pb2.Hello(pid=1, certificate_request=request))
-        self.orders = stub.Attend(iter(self._reports.get, None), metadata=credential(rank), timeout=30)
+        self.orders = stub.Attend(iter(self._reports.get, None), metadata=credential(rank), timeout=120)
         self.assignment = next(self.orders).assignment
 
     def say(self, **kind: Any) -> None:
@@ -74,7 +74,7 @@ def joined(controller: Controller, stub: Stub, rank: int) -> Member:
     """A member that has said how long its vector is, and that the controller has heard."""
     member = Member(stub, rank)
     member.say(ready=ready())
-    while not (isinstance(event := controller.events.get(timeout=30), Reported) and event.rank == rank):
+    while not (isinstance(event := controller.events.get(timeout=120), Reported) and event.rank == rank):
         assert isinstance(event, Joined)
     return member
 
@@ -83,7 +83,7 @@ def deposit(stub: Stub, key: str, body: bytes, **header: Any) -> Any:
     fields = {"run": "run", "rank": 0, "step": 3, "bytes": len(body), "crc32": zlib.crc32(body), "key": key, **header}
     chunks = [control_pb2.SnapshotChunk(header=control_pb2.SnapshotHeader(**fields))]
     chunks += [control_pb2.SnapshotChunk(data=body[at : at + 100]) for at in range(0, len(body), 100)]
-    return stub.Deposit(iter(chunks), metadata=credential(), timeout=30)
+    return stub.Deposit(iter(chunks), metadata=credential(), timeout=120)
 
 
 BODY = bytes(4 * PARAMETERS)
@@ -94,10 +94,10 @@ def test_a_member_deposits_and_its_bytes_come_as_they_were(served: tuple[Control
     member = joined(controller, stub, 0)
     key = member.assignment.key
     assert deposit(stub, key, BODY).accepted
-    event = controller.events.get(timeout=30)
+    event = controller.events.get(timeout=120)
     assert isinstance(event, Deposited) and bytes(event.x.numpy().data) == BODY
     assert deposit(stub, key, b"a whole state", checkpoint=True).accepted
-    assert controller.events.get(timeout=30) == Checkpointed(0, 3, b"a whole state")
+    assert controller.events.get(timeout=120) == Checkpointed(0, 3, b"a whole state")
 
 
 def test_nobody_deposits_for_another(served: tuple[Controller, Stub]) -> None:
@@ -144,7 +144,7 @@ def test_a_strangers_bytes_are_not_waited_for(served: tuple[Controller, Stub]) -
         yield control_pb2.SnapshotChunk(header=control_pb2.SnapshotHeader(run="run", bytes=200 << 20))
         never.get()
 
-    assert not stub.Deposit(chunks(), metadata=credential(), timeout=30).accepted
+    assert not stub.Deposit(chunks(), metadata=credential(), timeout=120).accepted
     never.put(None)
 
 
@@ -153,11 +153,11 @@ def test_a_checkpoint_goes_to_its_own_rank_only(served: tuple[Controller, Stub])
     members = [joined(controller, stub, rank) for rank in (0, 1)]
     keys = [member.assignment.key for member in members]
     for rank, key in enumerate(keys):
-        chunks = stub.Restore(control_pb2.RestoreRequest(key=key, rank=rank), metadata=credential(rank), timeout=30)
+        chunks = stub.Restore(control_pb2.RestoreRequest(key=key, rank=rank), metadata=credential(rank), timeout=120)
         assert b"".join(chunk.data for chunk in chunks) == STATES[rank]
     for key in ("", SECRET, keys[0]):
         with pytest.raises(grpc.RpcError) as error:
-            list(stub.Restore(control_pb2.RestoreRequest(key=key, rank=1), metadata=credential(1), timeout=30))
+            list(stub.Restore(control_pb2.RestoreRequest(key=key, rank=1), metadata=credential(1), timeout=120))
         assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -194,7 +194,7 @@ def encrypting() -> Iterator[tuple[Controller, Stub]]:
 
 def ready_name(controller: Controller, member: Member, rank: int, says: str = "") -> str:
     member.say(ready=ready(name=says))
-    while not (isinstance(event := controller.events.get(timeout=30), Reported) and event.rank == rank):
+    while not (isinstance(event := controller.events.get(timeout=120), Reported) and event.rank == rank):
         pass
     return str(event.report.ready.name)
 
@@ -223,7 +223,7 @@ def test_a_process_that_comes_back_has_another_certificate(encrypting: tuple[Con
     first = Member(stub, 0, request=request)
     before = ready_name(controller, first, 0)
     first.leave()
-    while not isinstance(controller.events.get(timeout=30), Left):
+    while not isinstance(controller.events.get(timeout=120), Left):
         pass
     controller.expect_back(0)
     second = Member(stub, 0, request=request)
@@ -296,13 +296,13 @@ def test_a_malformed_report_ends_its_nodes_connection_only(
 ) -> None:
     controller, stub = served
     sound, member = joined(controller, stub, 1), Member(stub, 0)
-    assert isinstance(controller.events.get(timeout=30), Joined)
+    assert isinstance(controller.events.get(timeout=120), Joined)
     member.say(**report)
     (order,) = member.orders
     assert order.abort.reason.startswith(f"its report is refused: {why}")
-    assert controller.events.get(timeout=30) == Left(0, order.abort.reason)
+    assert controller.events.get(timeout=120) == Left(0, order.abort.reason)
     sound.say(warmed=control_pb2.Warmed())
-    event = controller.events.get(timeout=30)
+    event = controller.events.get(timeout=120)
     assert isinstance(event, Reported) and (event.rank, event.report.WhichOneof("kind")) == (1, "warmed")
 
 

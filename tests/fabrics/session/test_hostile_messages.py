@@ -74,7 +74,7 @@ class Cluster:
         attend = self.channel.stream_stream(_ATTEND, None, control_pb2.Order.FromString)
         orders: list[control_pb2.Order] = []
         try:
-            for order in attend(iter(words), metadata=self.metadata(rank), timeout=30):
+            for order in attend(iter(words), metadata=self.metadata(rank), timeout=240):
                 orders.append(order)
         except grpc.RpcError as error:
             assert error.code() in _REFUSED and error.details(), error
@@ -83,7 +83,7 @@ class Cluster:
     def handle(self) -> None:
         """Have the session take all that has happened, until the last connection's end."""
         while True:
-            event = self.controller.events.get(timeout=30)
+            event = self.controller.events.get(timeout=240)
             self.session._handle(event)
             if isinstance(event, Left):
                 return
@@ -190,7 +190,7 @@ class Agent:
         for word in words:
             self.said.put(word)
         stub = control_pb2_grpc.MembershipStub(channel)
-        self.orders = stub.Serve(iter(self.said.get, None), metadata=((CREDENTIAL, SECRET),), timeout=60)
+        self.orders = stub.Serve(iter(self.said.get, None), metadata=((CREDENTIAL, SECRET),), timeout=240)
 
     def answer(self, text: str) -> None:
         self.said.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=text)))
@@ -220,11 +220,11 @@ def test_an_agent_may_say_what_it_wants(
     while not (there := [member for member in servicer.members() if member.hello == agent("genuine")]):
         assert genuine.orders.is_active(), genuine.orders.details()
     asked: list[Any] = []
-    thread = threading.Thread(target=lambda: asked.append(there[0].request("counters", timeout_s=30)))
+    thread = threading.Thread(target=lambda: asked.append(there[0].request("counters", timeout_s=240)))
     thread.start()
     number = json.loads(next(genuine.orders).json)["id"]
     genuine.answer(json.dumps({"id": number, "ok": {"n": 1}}))
-    thread.join(30)
+    thread.join(240)
     assert asked == [{"n": 1}]
     genuine.end()
     hostile.end()

@@ -175,7 +175,7 @@ def test_links_can_be_changed_while_a_probe_measures(lab: Lab) -> None:
     before = agent.request("counters")["tx_packets"]
 
     def probe() -> None:
-        assert agent.request("probe", wait_s=8, **silence)["one_way_ms"] == []
+        assert agent.request("probe", wait_s=20, **silence)["one_way_ms"] == []
         ended.set()
 
     thread = threading.Thread(target=probe)

@@ -76,7 +76,7 @@ def test_plans_change_live_without_losing_packets(lab: Lab, engine: str) -> None
     sender = lab.start_background(0, "send", endpoint, 600, 4)
     for delay_ms, rate_bps in ((150, 2_000_000), (20, 500_000), (80, 4_000_000)):
         lab.apply(engine, [node_plan(0), node_plan(1, rate_bps, rate_bps, delay_ms=delay_ms)])
-    assert sender.wait(60) == 0
+    assert sender.wait(240) == 0
     assert [number for number, _ in json.loads(output.readline())] == list(range(600))
     assert as_planned(lambda: [[ms for _, ms in path] for path in arrivals(lab, 50, 5)], [80])
 
@@ -115,7 +115,7 @@ def test_a_cut_path_carries_nothing_and_a_healed_one_everything(lab: Lab, engine
     lab.tool(2, "send", endpoints[1], 100, 1)
     lab.apply(engine, [ideal, shaped])
     lab.tool(2, "send", endpoints[1], 100, 1)
-    assert sending.wait(60) == 0
+    assert sending.wait(240) == 0
     through, parted = ([number for number, _ in json.loads(output.readline())] for output in outputs)
     assert through == list(range(600))
     assert parted == 2 * list(range(100))

@@ -33,10 +33,10 @@ def arrivals_s(lab: Lab, paces_bps: dict[int, int], seconds: float) -> dict[int,
     pouring = [
         lab.start_rate_program(sender, "pour", endpoints[sender], seconds, pace) for sender, pace in paces_bps.items()
     ]
-    assert [sender.wait(60) for sender in pouring] == [0] * len(pouring)
+    assert [sender.wait(240) for sender in pouring] == [0] * len(pouring)
     end_s = time.monotonic()
     for sender, endpoint in endpoints.items():
-        assert lab.start_rate_program(sender, "pour", endpoint, 0.2, RATE_BPS // 20).wait(60) == 0
+        assert lab.start_rate_program(sender, "pour", endpoint, 0.2, RATE_BPS // 20).wait(240) == 0
     rows = {sender: json.loads(output.readline()) for sender, output in outputs.items()}
     lab.clear_tools()
     return {sender: [(came, sent) for came, sent in found if sent < end_s] for sender, found in rows.items()}

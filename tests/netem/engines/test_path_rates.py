@@ -117,7 +117,7 @@ def _shares_bps(lab: Lab) -> list[float]:
     endpoints = {sender: lab.endpoint(0) for sender in (1, 2, 3)}
     outputs = {sender: lab.start_rate_tool(0, "catch", at, 2 * seconds) for sender, at in endpoints.items()}
     pouring = [lab.start_rate_program(sender, "pour", at, seconds, DOWN_BPS) for sender, at in endpoints.items()]
-    assert [sender.wait(60) for sender in pouring] == [0, 0, 0]
+    assert [sender.wait(240) for sender in pouring] == [0, 0, 0]
     rows = {sender: json.loads(output.readline()) for sender, output in outputs.items()}
     lab.clear_tools()
     first_s = max(found[0][0] for found in rows.values()) + begun

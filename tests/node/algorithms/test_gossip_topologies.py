@@ -149,7 +149,7 @@ def test_rounds_over_real_grpc(choice: Any) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(120)
+            thread.join(600)
         expected = start.astype(np.float64)
         for number in range(1, rounds + 1):
             expected = topology.mixing_matrix(number) @ expected

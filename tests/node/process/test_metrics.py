@@ -28,7 +28,7 @@ def scrape(metrics: NodeMetrics) -> Values:
     """What is served, by name and the labels beyond run, arm and node."""
     server, port = metrics.serve("127.0.0.1", 0)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=240) as answer:
             families = list(text_string_to_metric_families(answer.read().decode()))
     finally:
         server.shutdown()
@@ -134,13 +134,13 @@ def test_the_seconds_of_a_thread_that_ended_are_kept() -> None:
         while time.thread_time() < end:
             sum(range(1000))
         done.set()
-        leave.wait(10)
+        leave.wait(240)
 
     done, leave = threading.Event(), threading.Event()
     thread = threading.Thread(target=work)
     before_s, _ = scheduling.read()
     thread.start()
-    assert done.wait(20)
+    assert done.wait(240)
     during_s, _ = scheduling.read()
     leave.set()
     thread.join()

@@ -144,6 +144,7 @@ TAKES_A_FILE = [
     ["net", "apply", "{}"],
     ["net", "replay", "{}"],
     ["net", "traces", "{}"],
+    ["net", "export", "{}", "--format", "tc"],
     ["resume", "{}"],
     ["report", "{}"],
     ["score", "{}"],

@@ -114,14 +114,14 @@ def health(cluster: ComposeCluster, name: str) -> str:
 def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     begun = time.monotonic()
     cluster.compose("up", "-d", "--no-build", "--pull", "never", "controller", "node", "prometheus")
-    wait_until("the first training step", lambda: clock_s(cluster) > 0, 180)
+    wait_until("the first training step", lambda: clock_s(cluster) > 0, 400)
     note(f"from `docker compose up` to the first training step of {NODES} nodes: {time.monotonic() - begun:.0f} s")
     nodes = cluster.containers("node")
     (controller,) = cluster.containers("controller")
-    wait_until("ten seconds of training", lambda: clock_s(cluster) > 10, 180)
+    wait_until("ten seconds of training", lambda: clock_s(cluster) > 10, 400)
 
     for name in [*nodes, controller]:
-        seen.health[name] = wait_until("it is healthy, or not", lambda name=name: health(cluster, name), 180)  # type: ignore[misc]
+        seen.health[name] = wait_until("it is healthy, or not", lambda name=name: health(cluster, name), 400)  # type: ignore[misc]
         seen.processes[name] = cluster.processes(name)
         for path in ("/written", "/opt/gannet/written", "/usr/bin/written"):
             try:
@@ -133,7 +133,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     seen.targets = wait_until(
         "Prometheus has found all nodes",
         lambda: targets if len(targets := cluster.query('up{job="node"} == 1')) == NODES else None,
-        180,
+        400,
     )
     seen.steps_counted = cluster.query("gannet_steps_total")
 
@@ -149,7 +149,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     seen.applied = net(cluster, "apply", str(profile))
     seen.applied_at_s = clock_s(cluster)
     seen.shown = cluster.compose("exec", "-T", "controller", "gannet", "net", "show")
-    wait_until("steps over slow links", lambda: clock_s(cluster) > seen.applied_at_s + 12, 180)
+    wait_until("steps over slow links", lambda: clock_s(cluster) > seen.applied_at_s + 12, 400)
     seen.round_trip_s.append(cluster.round_trip_s(nodes[0], nodes[1]))
 
     seen.killed = nodes[2]
@@ -162,7 +162,7 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     seen.killed_at_s = clock_s(cluster)
     cluster.engine.docker("exec", "-u", "root", seen.killed, "sh", "-c", f"kill -9 {member['pid']}")
     seen.killed_by_s = clock_s(cluster)
-    wait_until("Docker starts it again", lambda: cluster.inspect(seen.killed)["RestartCount"], 180)
+    wait_until("Docker starts it again", lambda: cluster.inspect(seen.killed)["RestartCount"], 400)
     wait_until("the third arm trains", lambda: clock_s(cluster, "third") > 1, 400)
     cluster.compose("stop", "controller")
     seen.status = int(cluster.engine.docker("wait", controller, timeout_s=300))

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.compose_cluster import free_ports, wait_until
+from tests.support.compose_cluster import wait_until
 from tests.support.docker import Engine
 from tests.support.images import base_image
+from tests.support.ports import free_ports
 from tests.support.up import NET, environment
 
 pytestmark = [pytest.mark.real("containers"), pytest.mark.timeout(600)]
@@ -63,7 +64,7 @@ def containers(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iter
         nets = {name: {"ipam": {"config": [{"subnet": net}]}} for name, net in (("mesh", MESH), ("mgmt", MGMT))}
         file = folder / "compose.yaml"
         file.write_text(yaml.safe_dump({"services": {"node": node, "controller": controller}, "networks": nets}))
-        found = Containers(engine, port, folder / "state", file)
+        found = Containers(engine, str(port), folder / "state", file)
         try:
             engine.docker(*found.base, "up", "-d", "--scale", "node=2")
             yield found
@@ -110,10 +111,10 @@ def test_what_ends_the_caller_ends_the_program(containers: Containers, number: i
     seconds = f"98{int(number):02d}"
     process = containers.start("0", "--", "sleep", seconds)
     try:
-        wait_until("the program runs", lambda: asleep(containers, seconds), 60)
+        wait_until("the program runs", lambda: asleep(containers, seconds), 240)
         process.send_signal(number)
         assert process.wait(180) == 128 + number
-        assert not asleep(containers, seconds)
+        wait_until("it has ended", lambda: not asleep(containers, seconds), 240)
     finally:
         process.kill()
         process.communicate()

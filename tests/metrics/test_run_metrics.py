@@ -99,7 +99,7 @@ def test_a_run_says_what_it_is_and_how_it_is(watched: Watched) -> None:
     assert watched.of("gannet_run_state") == 1
     assert watched.of("gannet_run_trusted") == 1 and watched.of("gannet_reasons") == 0
     watched.sink.step(2, StepStats(1, 1.0, {}, 1, 0, 0, 0, 0, 0, ()))
-    assert abs(watched.series("gannet_last_step_timestamp_seconds")["2",] - time.time()) < 60
+    assert abs(watched.series("gannet_last_step_timestamp_seconds")["2",] - time.time()) < 600
     watched.sink.end(
         Summary.model_validate(
             {**SUMMARY, "status": "failed", "reason": "NaN", "reasons": ["it failed"], "trusted": False}
@@ -332,7 +332,7 @@ def scored(watch: QualityWatch, x: torch.Tensor) -> Proxy:
         done.set()
 
     watch.offer(x, tell)
-    assert done.wait(120)
+    assert done.wait(600)  # the scorer has only what is left over
     return answers[0]
 
 
@@ -368,7 +368,7 @@ def test_quality_while_training_goes_on() -> None:
         x = build_sampler(SPEC.task, SPEC.data).initial()
         for rank in range(3):
             sink.snapshot(rank, 10, 12.4, 0, x)
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not watched.series("gannet_quality_score"):
             assert time.monotonic() < end
             time.sleep(0.05)

@@ -13,6 +13,7 @@ import sys
 import time
 
 UDP_SEGMENT = 103
+QUIET_PARTS = 20  # see wire_tool.py
 
 
 def send(address, bursts, number, size, interval_s, single):
@@ -32,7 +33,7 @@ def count(address, quiet_s):
     with contextlib.suppress(PermissionError):
         sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
     sock.bind(address)
-    sock.settimeout(10)
+    sock.settimeout(20 / QUIET_PARTS)
     print("ready", flush=True)
     found, quiet = collections.Counter(), 0
     while True:
@@ -40,12 +41,12 @@ def count(address, quiet_s):
             found[len(sock.recv(65536))] += 1
         except TimeoutError:
             quiet += 1
-            if quiet == 2:  # once may be because this process stood still itself
+            if quiet == QUIET_PARTS:
                 print(json.dumps(found), flush=True)
                 return
             continue
         quiet = 0
-        sock.settimeout(quiet_s / 2)
+        sock.settimeout(quiet_s / QUIET_PARTS)
 
 
 def main():

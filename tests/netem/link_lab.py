@@ -127,7 +127,7 @@ class Lab:
         argv = ["iperf3", "-c", address, "-p", port, "-t", str(seconds + 1), *options]
         client = subprocess.Popen([*self.sandbox.prefix(f"node{sender}"), *argv], stdout=subprocess.PIPE, text=True)
         self._started.append(client)
-        client.communicate(timeout=seconds + 60)
+        client.communicate(timeout=seconds + 240)
         return self.steady_bps(output.read(), window_s)
 
     def fan_in_bps(self, senders: Sequence[int], receiver: int, seconds: int) -> float:

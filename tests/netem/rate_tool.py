@@ -19,6 +19,7 @@ import time
 
 STAMP = struct.Struct("!d")
 FRAME_BITS = 1514 * 8
+QUIET_PARTS = 20  # see wire_tool.py
 # Of the class that caps (HTB), or of the token bucket (TBF): engines may use either.
 RATE = re.compile(r"(?:ceil|tbf .* rate) ([0-9.]+)([KMG]?)bit")
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
@@ -49,13 +50,13 @@ def catch(address, quiet_s):
             data = sock.recv(2048)
         except TimeoutError:
             quiet += 1
-            if quiet == 2:  # once may be because this process stood still itself
+            if quiet == QUIET_PARTS:
                 print(json.dumps(rows), flush=True)
                 return
             continue
         rows.append([time.monotonic(), STAMP.unpack_from(data)[0]])
         quiet = 0
-        sock.settimeout(quiet_s / 2)
+        sock.settimeout(quiet_s / QUIET_PARTS)
 
 
 def buckets(device, seconds):

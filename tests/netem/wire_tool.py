@@ -1,7 +1,7 @@
 """A second opinion on links: plain sockets, no code of ours.
 
 wire_tool.py echo ADDRESS:PORT                        answer for ever with the arrival time
-wire_tool.py ask ADDRESS:PORT COUNT INTERVAL_MS [S]   print [[one-way ms, round-trip ms], …], each within S s (10)
+wire_tool.py ask ADDRESS:PORT COUNT INTERVAL_MS [S]   print [[one-way ms, round-trip ms], …], each within S s (60)
 wire_tool.py sink ADDRESS:PORT COUNT QUIET_S          print [[number, one-way ms], …] as they arrived
 wire_tool.py send ADDRESS:PORT COUNT INTERVAL_MS [N]  send numbered datagrams, N bytes longer
 wire_tool.py gather ADDRESS:PORT SENDERS SECONDS      read what TCP senders send; print the bit/s of IP packets
@@ -9,7 +9,8 @@ wire_tool.py flood ADDRESS:PORT 0 0                   send over TCP until the ot
 
 Made for machines that stand still now and then. Intervals are the least there are: what a sender has missed it does
 not make up for in a burst, which would overflow a queue, or have packets wait for each other. And quiet is what is so
-twice, or a sink that stood still for long would end before it looks at what has come meanwhile.
+for each of twenty parts of that time: a standstill of the machine, however long, is one of them, and the sender,
+which stood still as well, has the others to send what is next.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ import time
 from statistics import median
 
 STAMP = struct.Struct("!IQQ")
+QUIET_PARTS = 20
 WINDOW_S = 0.5
 
 
@@ -101,7 +103,7 @@ def main():
     if mode == "ask":
         rows = []
         for sock in numbered(address, count, last):
-            sock.settimeout(float(rest[2]) if rest[2:] else 10)
+            sock.settimeout(float(rest[2]) if rest[2:] else 60)
             _, departure, arrival = STAMP.unpack(sock.recv(64))
             rows.append([(arrival - departure) / 1e6, (time.monotonic_ns() - departure) / 1e6])
         print(json.dumps(rows))
@@ -119,7 +121,7 @@ def main():
             data, sender = sock.recvfrom(STAMP.size)
         except TimeoutError:
             quiet += 1
-            if quiet == 2:
+            if quiet == QUIET_PARTS:
                 break
             continue
         now, quiet = time.monotonic_ns(), 0
@@ -127,7 +129,7 @@ def main():
         if mode == "echo":
             sock.sendto(STAMP.pack(number, departure, now), sender)
         else:
-            sock.settimeout(last / 2)
+            sock.settimeout(last / QUIET_PARTS)
             rows.append([number, (now - departure) / 1e6])
     print(json.dumps(rows))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import time
 import urllib.error
 import urllib.parse
@@ -18,6 +17,7 @@ import yaml
 
 from tests.support.docker import Engine
 from tests.support.images import FILE
+from tests.support.ports import free_ports
 
 _PROCESSES = """
 import json, pathlib
@@ -51,17 +51,6 @@ def wait_until(what: str, true: Callable[[], Any], patience_s: float) -> Any:
     return found
 
 
-def free_ports(number: int) -> list[str]:
-    """Ports of 127.0.0.1 that nobody has now."""
-    sockets = [socket.socket() for _ in range(number)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [str(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
-
-
 class ComposeCluster:
     """Containers of one project. `folder`: specs/ and runs/ are made in it, runs/ owned by `owner`."""
 
@@ -73,7 +62,7 @@ class ComposeCluster:
         (specs / "spec.yaml").write_text(yaml.safe_dump(spec))
         if owner != os.geteuid():
             os.chown(self.runs, owner, owner)
-        self.port, self.prometheus_port, grafana = free_ports(3)
+        self.port, self.prometheus_port, grafana = map(str, free_ports(3))
         self.settings = {
             "GANNET_IMAGE": image, "GANNET_RUNS": str(self.runs), "GANNET_SPECS": str(specs),
             "GANNET_SPEC": "specs/spec.yaml", "GANNET_NODES": "",

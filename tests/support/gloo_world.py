@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from tests.support.ports import free_ports
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["gannet.node.process.torch_ddp", "numpy", "pytest"])
 _BYTES_RECEIVED = 128  # offset of tcpi_bytes_received in struct tcp_info, linux/tcp.h
@@ -21,10 +23,8 @@ _PATIENCE_S = 240.0
 
 
 def free_address() -> str:
-    """host:port on the loopback that nobody has now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    """host:port on the loopback that no process has."""
+    return f"127.0.0.1:{free_ports(1)[0]}"
 
 
 def in_a_world(size: int, work: Callable[..., Any], *arguments: Any, but: Collection[int] = ()) -> list[Any]:

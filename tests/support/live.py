@@ -35,7 +35,7 @@ class LiveLab(Lab):
         """Which of `count` datagrams arrived, in order."""
         endpoint = self.endpoint(target)
         # Until it has all, or has heard nothing for so long that the sender must have started and be done.
-        output = self.start_tool(target, "sink", endpoint, count, 10)
+        output = self.start_tool(target, "sink", endpoint, count, 4)
         # The sink waits for ever for its first datagram, so it gets one of its own by the loopback.
         self.tool(target, "send", endpoint, 1, 0)
         self.tool(source, "send", endpoint, count - 1, 2)

@@ -108,13 +108,13 @@ def test_nodes_on_two_machines_train_over_the_overlay(manager: TwoEngines, tmp_p
     process = start(tmp_path, ["run", "--fabric", "swarm"], **SPEC)
     try:
         steps = out / "run" / "seed-1" / "steps.jsonl"
-        wait_until("it trains", lambda: process.poll() is not None or has_steps(steps), 180)
+        wait_until("it trains", lambda: process.poll() is not None or has_steps(steps), 400)
         assert process.poll() is None, process.communicate()[0]
         homes = look_inside(manager)
         output, _ = process.communicate(timeout=180)
     finally:
         process.send_signal(signal.SIGTERM)  # had it not ended, it would clear up
-        process.wait(180)
+        process.wait(400)
     assert process.returncode == 0, output
 
     run = out / "run" / "seed-1"
@@ -195,12 +195,12 @@ def test_ctrl_c_ends_a_run_and_leaves_its_report_and_nothing_else(manager: TwoEn
     process = start(tmp_path, ["run", "--fabric", "swarm"], **{**SPEC, "nodes": 2, "stop": {"seconds": 600}})
     steps = tmp_path / "out" / "run" / "seed-1" / "steps.jsonl"
     try:
-        wait_until("it trains", lambda: process.poll() is not None or has_steps(steps), 180)
+        wait_until("it trains", lambda: process.poll() is not None or has_steps(steps), 400)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=180)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(180)
+        process.wait(400)
     assert process.returncode == 130, output
     assert json.loads((steps.parent / "summary.json").read_text())["status"] == "stopped"
 
@@ -247,9 +247,9 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
 
     try:
         # A node's metrics answer while it takes part in a run.
-        wait_until("Prometheus scrapes both machines", lambda: scraped() == ["controller", "node", "node"], 180)
+        wait_until("Prometheus scrapes both machines", lambda: scraped() == ["controller", "node", "node"], 400)
         # They also answer while links are certified, when nothing may change them.
-        wait_until("the run trains", lambda: gannet(secret(), "show").returncode == 0, 180)
+        wait_until("the run trains", lambda: gannet(secret(), "show").returncode == 0, 400)
         applied = gannet(secret(), "apply", "3g-fast")
         assert applied.returncode == 0 and applied.stdout.count("applied") == 2, applied.stderr
         (tmp_path.parent / "guess").write_text("a-guess-of-the-secret")
@@ -260,7 +260,7 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
             assert "rate 768Kbit" in rate_limits(engine, node)
     finally:
         a.docker("stack", "rm", "hand")
-        wait_until("containers have ended", lambda: not a.containers() + manager.b.containers(), 180)
+        wait_until("containers have ended", lambda: not a.containers() + manager.b.containers(), 400)
         a.docker("volume", "rm", "hand_prometheus")
         a.docker("secret", "rm", *(f"hand-{role}" for role in ROLES))
     (folder,) = tmp_path.glob("cluster-*")

@@ -187,7 +187,7 @@ def test_gloo_finds_the_mesh_by_itself(three: Up) -> None:
 
     before = sent_bytes()
     ranks = [three.start(str(n), "--", sys.executable, "-c", GLOO, stdout=subprocess.PIPE) for n in range(3)]
-    assert [rank.communicate(timeout=120)[0] for rank in ranks] == 3 * ["3.0\n"]
+    assert [rank.communicate(timeout=400)[0] for rank in ranks] == 3 * ["3.0\n"]
     assert sent_bytes() - before > 400_000
 
 
@@ -309,7 +309,7 @@ def test_links_of_a_spec_change_on_its_schedule(tmp_path: Path) -> None:
     spec.write_text("nodes: 2\nlinks:\n  profile: lte\n  schedule: [{at_s: 1, profile: unshaped, nodes: [1]}]\n")
     with up(tmp_path / "state", str(spec), "--no-certify", "--set", "links.profile=5g") as network:
         assert "bringing up 2 nodes: 5g" in network.said[0]
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while (
             "node 1: unshaped" not in network.net("show").stdout.partition("\n")[0]
         ):  # further down is what will come
@@ -356,11 +356,11 @@ def test_programs_enter_a_run_that_trains(tmp_path: Path) -> None:
     try:
         script = "echo $GANNET_ADDRESS of $GANNET_NODES; hostname -I; ip address show mesh0"
         argv = [*NET, "exec", "2", "--", "sh", "-c", script]
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while (done := subprocess.run(argv, env=environment(state), capture_output=True, text=True)).returncode:
             assert time.monotonic() < end, done.stderr
             time.sleep(0.5)
         assert done.stdout.startswith("10.77.0.4 of 3\n10.77.0.4 \n") and "inet 10.77.0.4/16" in done.stdout
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=400)

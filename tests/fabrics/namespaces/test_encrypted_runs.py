@@ -103,7 +103,7 @@ def training(folder: Path, encrypt: bool, steps: int) -> subprocess.Popen[str]:
         folder, ["run"], algorithm=SERVER, encrypt=encrypt, snapshot_every=1, pace_ms=30, stop={"steps": steps}
     )
     steps = folder / "out" / "run" / "seed-1" / "steps.jsonl"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not steps.exists() or steps.read_text().count("\n") < 6:
         assert time.monotonic() < end and process.poll() is None, "it does not train"
         time.sleep(0.1)

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from gannet.cli import net_profiles
-from gannet.cli.network_files import net_export, net_traces
+from gannet.cli.network_files import net_export, net_import, net_traces
 from gannet.console import Terminal, errors, fail, milliseconds, one_line, plain_table, rate
 from gannet.netem.links.profile import LinkProfile, ProfileError, load_profile
 from gannet.netem.links.trace import TraceError
@@ -34,6 +34,7 @@ net = typer.Typer(
 net_profiles.register(net)
 net_traces.register(net)
 net_export.register(net)
+net_import.register(net)
 console = Terminal()
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")

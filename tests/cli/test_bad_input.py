@@ -143,6 +143,7 @@ TAKES_A_FILE = [
     ["net", "up", "{}", "-n", "2"],
     ["net", "apply", "{}"],
     ["net", "replay", "{}"],
+    ["net", "import", "{}"],
     ["net", "traces", "{}"],
     ["net", "export", "{}", "--format", "tc"],
     ["resume", "{}"],

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
 from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
+
+name = "CORE XML"
 
 _ROUTERS = ("router", "mdr", "prouter")
 _WIRELESS = ("WIRELESS_LAN", "WIRELESS", "EMANE")
 
 
-def recognises_xml(head: str) -> bool:
-    """Whether XML that begins so is CORE's."""
-    return "<scenario" in head
+def recognises(source: Source) -> bool:
+    """Whether it is XML of a scenario."""
+    return source.is_xml and "<scenario" in source.head
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:

@@ -7,19 +7,29 @@ rate of the default capacity of a link, 1 Gbit/s, divided by the number of links
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from gannet.netem.formats.graphs.gml import names_of, read_gml
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
+from gannet.netem.formats.graphs.gml import is_gml, names_of, read_gml
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
+
+name = "cross-silo underlay GML"
 
 MS_PER_KM, MS_PER_PATH, CAPACITY_BPS = 0.0085, 4.0, 10**9
 
 
-def recognises_graph(head: str) -> bool:
-    """Whether a GML file is one of these: distances at its edges, and no coordinates."""
-    return " distance " in head and "Latitude" not in head and "Longitude" not in head
+def recognises(source: Source) -> bool:
+    """Whether it is GML with distances at its edges, and without coordinates."""
+    return is_gml(source.head) and " distance " in source.text and not re.search("Latitude|Longitude", source.text)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:

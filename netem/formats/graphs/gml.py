@@ -17,10 +17,7 @@ _DUPLICATE = re.compile(r"is duplicated|multigraph", re.IGNORECASE)
 
 def is_gml(head: str) -> bool:
     """Whether this beginning of a file is GML."""
-    return (
-        _GRAPH.search(head) is not None
-        and re.search(r"^\s*(node|directed|label|id|Creator)\b", head, re.M) is not None
-    )
+    return _GRAPH.search(head) is not None and re.search(r"\bnode\s*\[", head) is not None
 
 
 def read_gml(text: str) -> Any:

@@ -6,13 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.events import with_events
-from gannet.netem.formats.graphs.network import Link, Network, counted, links_mapping, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, links_mapping, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import BITS_BPS, TIMES_MS, number, quantity
 from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
+
+name = "Kollaps XML"
 
 _MOST_REPLICAS = 2_000
 _LATER = ("latency", "upload", "download", "jitter", "drop")
@@ -26,9 +29,15 @@ class _Links:
     away: set[tuple[str, str]] = field(default_factory=set)
 
 
-def recognises_xml(head: str) -> bool:
-    """Whether XML that begins so is Kollaps'."""
-    return "<experiment" in head
+def recognises(source: Source) -> bool:
+    """Whether it is XML of an experiment."""
+    return source.is_xml and "<experiment" in source.head
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, *parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> tuple[Network, dict[str, Any]]:

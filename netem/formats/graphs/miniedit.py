@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import TIMES_MS, number, quantity
 from gannet.netem.links.yaml_files import short
 
+name = "MiniEdit JSON"
 
-def recognises_json(data: Any) -> bool:
+
+def is_topology(data: Any) -> bool:
     """Whether this is a topology of MiniEdit."""
     return isinstance(data, dict) and all(isinstance(data.get(name), list) for name in ("hosts", "switches", "links"))
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is JSON with hosts, switches and links."""
+    return source.is_json and '"switches"' in source.head and is_topology(source.json)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.json, options.nodes))
 
 
 def parse(data: Any, nodes: Nodes = None) -> Network:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import isfinite, prod, sqrt
 from typing import Any
 
+from gannet.netem.formats.base import Imported
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.links.jitter import most_jitter_ms
 from gannet.netem.links.profile import FASTEST_BPS, SLOWEST_BPS
@@ -247,3 +248,29 @@ def _access(up_bps: int | None, down_bps: int | None) -> dict[str, str]:
     if up_bps == down_bps:
         return {"rate": rate_text(up_bps)}
     return {"down": rate_text(down_bps), "up": rate_text(up_bps)}
+
+
+def imported(name: str, network: Network, links: dict[str, Any] | None = None) -> Imported:
+    """What a format's `read` returns; `links`: its own mapping, where it has changes. Raises NetworkFileError."""
+    links = links_mapping(network) if links is None else links
+    content = {"nodes": len(network.names), "links": links}
+    facts = [*network.facts, *_spans(network)]
+    return Imported(name, "links", content, network.names, facts, network.dropped)
+
+
+def _spans(network: Network) -> list[str]:
+    delays = [pair.delay_ms for pair in network.pairs.values()]
+    found = [
+        f"delays of pairs, one way: {min(delays):.6g} to {max(delays):.6g} ms, {sum(delays) / len(delays):.6g} on "
+        "average"
+    ]
+    if (loss := max(pair.loss_percent for pair in network.pairs.values())) > 0:
+        found.append(f"loss of pairs: up to {loss:.4g}%")
+    for what, rates in (
+        ("down rates of nodes", network.down_bps),
+        ("up rates of nodes", network.up_bps),
+        ("rates of pairs", [pair.rate_bps for pair in network.pairs.values()]),
+    ):
+        if known := [rate for rate in rates if rate is not None]:
+            found.append(f"{what}: {min(known) / 1e6:.6g} to {max(known) / 1e6:.6g} Mbit/s")
+    return found

@@ -11,13 +11,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
+from gannet.netem.formats.base import Nodes
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import Link
 from gannet.netem.links.matrix_files import MOST_NODES
 from gannet.netem.links.yaml_files import short
 
-Nodes = int | str | Sequence[str] | None
-"""Which nodes: the first N, those of these names or numbers, "largest" for the largest connected part, or all."""
 LARGEST = "largest"
 
 

@@ -5,16 +5,26 @@ from __future__ import annotations
 from math import log1p
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
-from gannet.netem.formats.graphs.gml import names_of, read_gml
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of, rate_in_plan
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.gml import is_gml, names_of, read_gml
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of, rate_in_plan
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import SHADOW_BPS, TIMES_MS, number, quantity
 
+name = "Shadow GML"
 
-def recognises_graph(head: str) -> bool:
-    """Whether a GML file is Shadow's: latencies at its edges, or rates at its nodes."""
-    return "host_bandwidth_" in head or " latency " in head or "packet_loss" in head
+
+def recognises(source: Source) -> bool:
+    """Whether it is GML with latencies at its edges, or rates at its nodes."""
+    marks = ("host_bandwidth_", " latency ", "packet_loss")
+    return is_gml(source.head) and any(mark in source.text for mark in marks)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:

@@ -7,19 +7,28 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.events import with_events
-from gannet.netem.formats.graphs.network import Link, Network, counted, links_mapping, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, links_mapping, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose
 from gannet.netem.formats.graphs.simgrid_profiles import UNTIL_S, LinkProfiles, read_profiles
 from gannet.netem.formats.graphs.simgrid_zones import Platform, read_platform
 from gannet.netem.formats.graphs.units import SIMGRID_MS, quantity, simgrid_bps
 from gannet.netem.formats.graphs.xml_files import read_xml
 
+name = "SimGrid XML"
 
-def recognises_xml(head: str) -> bool:
-    """Whether XML that begins so is SimGrid's."""
-    return "<platform" in head or "simgrid.dtd" in head
+
+def recognises(source: Source) -> bool:
+    """Whether it is XML of a platform."""
+    return source.is_xml and ("<platform" in source.head or "simgrid.dtd" in source.head)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, *parse(source.text, options.nodes, source.path.parent))
 
 
 def parse(text: str, nodes: Nodes = None, folder: Path | None = None) -> tuple[Network, dict[str, Any]]:

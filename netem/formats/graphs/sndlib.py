@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.geography import RULE, Place, check_place, delay_ms, place_all
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
 from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
 
+name = "SNDlib XML"
 
-def recognises_xml(head: str) -> bool:
-    """Whether XML that begins so is SNDlib's."""
-    return "<networkStructure" in head or "sndlib" in head
+
+def recognises(source: Source) -> bool:
+    """Whether it is XML with the structure of a network."""
+    return source.is_xml and ("<networkStructure" in source.head or "sndlib.zib.de" in source.head)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:

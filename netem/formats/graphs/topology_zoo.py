@@ -7,19 +7,28 @@ from typing import Any
 
 import networkx as nx
 
+from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.geography import RULE, Place, check_place, delay_ms, place_all
-from gannet.netem.formats.graphs.gml import names_of, read_gml
-from gannet.netem.formats.graphs.network import Link, Network, counted, network_of
-from gannet.netem.formats.graphs.routing import Graph, Nodes, choose, shortest
+from gannet.netem.formats.graphs.gml import is_gml, names_of, read_gml
+from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
+from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
 from gannet.netem.formats.graphs.xml_files import read_xml
 from gannet.netem.links.yaml_files import printable
 
+name = "Topology Zoo GraphML and GML"
 
-def recognises_graph(head: str) -> bool:
-    """Whether GML or GraphML has coordinates as the Zoo's have."""
-    return "Latitude" in head or "Longitude" in head
+
+def recognises(source: Source) -> bool:
+    """Whether it is GraphML, or GML that no other format claims."""
+    return is_gml(source.head) or (source.is_xml and "<graphml" in source.head)
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The network between the chosen nodes. Raises FormatError."""
+    check_unasked(options)
+    return imported(name, parse(source.text, options.nodes))
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:

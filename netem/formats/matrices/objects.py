@@ -6,13 +6,25 @@ import re
 from math import isfinite
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Options, Source
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import counted, rate_in_plan, rate_text
-from gannet.netem.formats.matrices.table import Table, cell
+from gannet.netem.formats.matrices.table import Table, cell, imported
 from gannet.netem.links.yaml_files import short
 
+name = "latencies as JSON"
 _MOST = 4096
 _PAIR = re.compile(r"([0-9]{1,5})\s*[-,:>]\s*([0-9]{1,5})", re.ASCII)
+
+
+def recognises(source: Source) -> bool:
+    """Whether it is JSON with latencies of pairs, of regions or in rows."""
+    return source.is_json and bool(kind_of(source.json))
+
+
+def read(source: Source, options: Options) -> Imported:
+    """The table of the chosen nodes. Raises FormatError."""
+    return imported(name, read_json(source.json), options)
 
 
 def kind_of(data: Any) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from gannet.netem.formats.base import Imported, Nodes, Options
 from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import counted
-from gannet.netem.formats.graphs.routing import Nodes, check_count, index_of
+from gannet.netem.formats.graphs.routing import check_count, index_of
 from gannet.netem.links.yaml_files import short
 
 UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -102,6 +103,12 @@ def matrix_of(
     if table.rates is not None:
         fields["rates"] = [[table.rates[a][b] for b in taken] for a in taken]
     return fields
+
+
+def imported(name: str, table: Table, options: Options) -> Imported:
+    """What a format's `read` returns. Raises NetworkFileError."""
+    fields = matrix_of(table, options.nodes, options.round_trip, options.unit)
+    return Imported(name, "matrix", fields, fields.get("regions", ()), table.facts, table.dropped)
 
 
 def _direction(table: Table, round_trip: bool | None) -> bool:

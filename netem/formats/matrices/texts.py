@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 
+from gannet.netem.formats.base import Imported, Options, Source
 from gannet.netem.formats.graphs.errors import NetworkFileError
-from gannet.netem.formats.matrices.table import Table, cell
+from gannet.netem.formats.matrices.table import Table, cell, imported
 from gannet.netem.links.yaml_files import printable
 
 LARGEST_BYTES = 2**25
@@ -14,6 +15,48 @@ _MOST = 4096
 _RULE = re.compile(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
 _NUMBERS = re.compile(r"[-+0-9.eE\s,;]+|(nan|na|null|-|[-+0-9.eE])[-+0-9.eEnaulNAUL/\s,;]*", re.ASCII)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+
+
+class Markdown:
+    """Tables of cloud providers' documents."""
+
+    name = "latencies as Markdown"
+
+    @staticmethod
+    def recognises(source: Source) -> bool:
+        return "|" in source.head and bool(_tables(source.text))
+
+    @staticmethod
+    def read(source: Source, options: Options) -> Imported:
+        return imported(Markdown.name, read_markdown(source.text), options)
+
+
+class Named:
+    """CSV with names."""
+
+    name = "latencies as CSV"
+
+    @staticmethod
+    def recognises(source: Source) -> bool:
+        return is_named_csv(source.head)
+
+    @staticmethod
+    def read(source: Source, options: Options) -> Imported:
+        return imported(Named.name, read_named_csv(source.text), options)
+
+
+class Numbers:
+    """A matrix without names, as of PlanetLab and Seattle."""
+
+    name = "a matrix of numbers"
+
+    @staticmethod
+    def recognises(source: Source) -> bool:
+        return is_numbers(source.head)
+
+    @staticmethod
+    def read(source: Source, options: Options) -> Imported:
+        return imported(Numbers.name, read_numbers(source.text), options)
 
 
 def is_numbers(head: str) -> bool:
@@ -35,11 +78,6 @@ def is_named_csv(head: str) -> bool:
         return False
     named = {name for name in header[1:] if name}
     return row[0] in named and not any(_is_number(name) for name in named)
-
-
-def is_markdown(head: str) -> bool:
-    """Whether it has a table of Markdown with names in its first row and column."""
-    return re.search(r"^\s*\|.*\|\s*$\n\s*\|[\s:|-]+\|?\s*$", head, re.MULTILINE) is not None
 
 
 def read_numbers(text: str) -> Table:
@@ -69,6 +107,18 @@ def read_named_csv(text: str) -> Table:
 def read_markdown(text: str) -> Table:
     """The first table of a Markdown file that is one of latencies. Raises NetworkFileError."""
     _check(text)
+    tables = _tables(text)
+    if not tables:
+        raise NetworkFileError("no table here has the same names in its first row and its first column")
+    prose = "\n".join(line for line in text.splitlines() if not line.strip().startswith("|"))
+    read = _named(tables[0][0], tables[0][1:], prose + "\n" + tables[0][0][0], "row")
+    if len(tables) > 1:
+        read.dropped.append(f"{len(tables) - 1} more tables of the file: the first one is read")
+    return read
+
+
+def _tables(text: str) -> list[list[list[str]]]:
+    """The tables of Markdown with names that are in their first row and in their first column, by row and cell."""
     table: list[list[str]] = []
     found: list[list[list[str]]] = []
     for line in [*text.splitlines(), ""]:
@@ -79,14 +129,7 @@ def read_markdown(text: str) -> Table:
         elif table:
             found.append(table)
             table = []
-    square = [each for each in found if len(each) > 2 and {row[0] for row in each[1:]} & set(each[0][1:])]
-    if not square:
-        raise NetworkFileError("no table here has the same names in its first row and its first column")
-    prose = "\n".join(line for line in text.splitlines() if not line.strip().startswith("|"))
-    read = _named(square[0][0], square[0][1:], prose + "\n" + square[0][0][0], "row")
-    if len(square) > 1:
-        read.dropped.append(f"{len(square) - 1} more tables of the file: the first one is read")
-    return read
+    return [each for each in found if len(each) > 2 and ({row[0] for row in each[1:]} & set(each[0][1:])) - {""}]
 
 
 def _named(header: list[str], body: list[list[str]], said: str, what: str) -> Table:

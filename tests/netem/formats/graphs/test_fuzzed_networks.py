@@ -49,7 +49,7 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 def miniedit_of(text: str) -> Network:
     data = loads(text)
-    if not miniedit.recognises_json(data):
+    if not miniedit.is_topology(data):
         raise NetworkFileError("not MiniEdit's")
     return miniedit.parse(data)
 

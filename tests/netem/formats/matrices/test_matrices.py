@@ -64,7 +64,6 @@ def test_nodes_between_which_nothing_is_missing() -> None:
 
 
 def test_a_table_of_markdown_that_says_what_it_is(tmp_path: Path) -> None:
-    assert texts.is_markdown(MARKDOWN)
     table = texts.read_markdown(MARKDOWN)
     fields = matrix_of(table)
     assert fields["regions"] == ["Dallas (us-south)", "Tokyo", "Sydney"]

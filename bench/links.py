@@ -7,7 +7,8 @@
 
 One table each: `links` (goodput by iperf3 and one-way delay by a plain echo, against the configured values; the
 maximum, on unlimited links; processor time of engine processes, of the kernel's softirq and of the whole machine),
-`peers` (the same with 2 to 64 peers in the plan) and `apply` (seconds until a plan is applied and read back at 16
+`peers` (the same with 2 to 64 peers in the plan), `rates` (what it costs that each of their paths has a rate of its
+own, or that all share one) and `apply` (seconds until a plan is applied and read back at 16
 nodes). Mininet's own test suite allows ±20% of rate and delay.
 """
 
@@ -35,6 +36,8 @@ from support.links_lab import (
     Engine,
     Lab,
     Nothing,
+    OneSharedLink,
+    PairRates,
     PlainNetem,
     PlainPeers,
     Prototype,
@@ -48,13 +51,14 @@ from gannet.netem.agent.client import AgentClient
 from gannet.netem.preflight import EngineUnavailable, choose_engine
 from gannet.netem.sandbox import Sandbox
 
-PARTS = ("links", "peers", "apply")
+PARTS = ("links", "peers", "rates", "apply")
 # Share of TCP's payload, with timestamps, in a frame of 1514 bytes as shapers count it.
 TCP_SHARE = 1448 / 1514
 MININET_SHARE = 0.20
 # Rate in Mbit/s (None: no limit, the ceiling) and one-way delay in ms.
 LINKS: list[tuple[float | None, float]] = [(1, 100), (10, 25), (100, 10), (500, 5), (None, 5)]
 _PEERS_BPS, _PEERS_DELAY_MS = "50M", 10.0
+_RATES_BPS, _RATES_LOOKS = 100_000_000, 5
 _EMULATED = ("QEMU TCG CPU", "QEMU Virtual CPU")  # as /proc/cpuinfo names processors that qemu emulates
 
 
@@ -109,6 +113,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "links": lambda: links(engine, options, console),
         "peers": lambda: peers(engine, options, console),
+        "rates": lambda: rates(engine, options, console),
         "apply": lambda: apply(engine, options, console),
     }
     begin = {"engine": engine, "kernel": os.uname().release, "cpus": os.cpu_count()}
@@ -155,6 +160,44 @@ def peers(engine: str, options: argparse.Namespace, console: Console) -> list[di
                 rows.append({"peers": count, **carried.to_json()})
             ours.close()
     return rows
+
+
+def rates(engine: str, options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    """The same load, with nodes' rates alone, with one for each pair, and with a link that all share, in turns."""
+    rows = []
+    cost = "us_per_packet" if engine == "nfqueue" else "us_per_frame"
+    load = ["-u", "-b", _PEERS_BPS, "-l", str(PAYLOAD_BYTES)]
+    for count in options.peers:
+        console.print(f"{count} peers with rates", markup=False)
+        with Sandbox() as sandbox:
+            lab = Lab(sandbox, count + 1)
+            kinds = [Engine(lab, engine), PairRates(lab, engine), OneSharedLink(lab, engine)]
+            looks: dict[str, list[dict[str, Any]]] = {who.name: [] for who in kinds}
+            for _ in range(_RATES_LOOKS):
+                for who in kinds:
+                    carried = carry(who, _RATES_BPS, _PEERS_DELAY_MS, load, options.seconds, sender=count)
+                    looks[who.name].append(carried.to_json())
+            for who in kinds:
+                who.close()
+            rows += [{"peers": count, "cost": cost, **_middle(found, cost)} for found in looks.values()]
+    return rows
+
+
+def _middle(looks: list[dict[str, Any]], cost: str) -> dict[str, Any]:
+    """The look with the median cost."""
+    return sorted(looks, key=lambda look: float(look[cost]))[len(looks) // 2]
+
+
+def rates_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The table `rates` as text, with costs against those of as many peers with the nodes' rates alone."""
+    first = {row["peers"]: row[row["cost"]] for row in reversed(rows)}
+    return [
+        (
+            str(row["peers"]), row["who"], f"{row['goodput_bps'] / 1e6:.1f}", f"{row['one_way_ms']:.2f}",
+            f"{row[row['cost']]:.1f}", f"{row[row['cost']] / first[row['peers']]:.2f}",
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def apply(engine: str, options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
@@ -258,6 +301,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any]]], list[t
         links_rows,
     ),
     "peers": (("peers", "links by", "Mbit/s", "one way ms", "µs a packet", "÷ fewest"), peers_rows),
+    "rates": (("peers", "links by", "Mbit/s", "one way ms", "µs a packet", "÷ nodes' rates alone"), rates_rows),
     "apply": (("plan", "median s (min–max)"), apply_rows),
 }  # fmt: skip
 

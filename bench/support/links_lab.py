@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from gannet.netem.agent.client import AgentClient
-from gannet.netem.links.plan import InterfacePlan, network_plan
+from gannet.netem.links.pairs.shared_limit import SharedLimit
+from gannet.netem.links.plan import InterfacePlan, PathLimit, network_plan
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.sandbox import Sandbox, SandboxError
 
@@ -126,8 +127,12 @@ class Engine(Nothing):
         self.name, self.engine = f"engine {name}", name
         self.agents = [AgentClient.spawn(lab.sandbox.prefix(f"node{rank}"), f"node {rank}") for rank in range(2)]
 
+    def plans(self, rate_bps: int | None, delay_ms: float) -> list[InterfacePlan]:
+        """The plans of all nodes."""
+        return plans_of(self.lab.world, rate_bps, delay_ms)
+
     def put(self, rate_bps: int | None, delay_ms: float) -> None:
-        for agent, plan in zip(self.agents, plans_of(self.lab.world, rate_bps, delay_ms), strict=False):
+        for agent, plan in zip(self.agents, self.plans(rate_bps, delay_ms), strict=False):
             agent.request("apply", engine=self.engine, plan=plan.to_json())
             if differences := agent.request("read_back")["differences"]:
                 raise RuntimeError(f"{self.name}: {differences}")
@@ -143,6 +148,35 @@ class Engine(Nothing):
         """End the agents."""
         for agent in self.agents:
             agent.close()
+
+
+class PairRates(Engine):
+    """The same, where each path into node 1 has a rate of its own, 0.6 of the node's."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        super().__init__(lab, name)
+        self.name = "a rate for each pair"
+
+    def plans(self, rate_bps: int | None, delay_ms: float) -> list[InterfacePlan]:
+        found = super().plans(rate_bps, delay_ms)
+        assert rate_bps is not None
+        limit = PathLimit(int(0.6 * rate_bps), found[1].buffer_bytes_down)
+        return [found[0], replace(found[1], limits=dict.fromkeys(found[1].paths, limit)), *found[2:]]
+
+
+class OneSharedLink(Engine):
+    """The same, where all paths into node 1 share a link of 0.6 of its rate."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        super().__init__(lab, name)
+        self.name = "one link that all share"
+
+    def plans(self, rate_bps: int | None, delay_ms: float) -> list[InterfacePlan]:
+        found = super().plans(rate_bps, delay_ms)
+        assert rate_bps is not None
+        peers = tuple(found[1].paths)
+        shared = SharedLimit(0, int(0.6 * rate_bps), found[1].buffer_bytes_down, peers, len(peers), "receiver")
+        return [found[0], replace(found[1], shared_in=(shared,)), *found[2:]]
 
 
 class Prototype(Nothing):

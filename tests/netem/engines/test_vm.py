@@ -41,6 +41,8 @@ CHOSEN = {
         "test_reordered_jitter_is_drawn_for_each_packet[netem]",
         "test_order_that_is_kept_again_loses_nothing[netem]",
     ],
+    "test_path_rates": ["test_rates_come_change_and_go_in_place[netem]"],
+    "test_shared": ["test_shared_links_come_change_and_go[netem]"],
     "test_conformance_changes": [
         "test_every_field_reads_back[netem]",
         "test_a_managed_queue_is_there_or_named_as_missing[netem-codel]",

@@ -62,7 +62,7 @@ class Sandbox:
             for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
                 assert stream is not None
                 stream.close()
-            self._process.wait(10)
+            self._process.wait(120)
             self._process = None
 
     def prefix(self, namespace: str | None = None) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class Sandbox:
         return enter if namespace is None else (*enter, "nsenter", f"--net=/run/netns/{namespace}")
 
     def run(
-        self, argv: Sequence[str] | str, namespace: str | None = None, stdin: str = "", timeout_s: float = 60
+        self, argv: Sequence[str] | str, namespace: str | None = None, stdin: str = "", timeout_s: float = 240
     ) -> str:
         """Run a command (a string is split at spaces) and return its output; SandboxError when it fails."""
         words = argv.split() if isinstance(argv, str) else list(argv)

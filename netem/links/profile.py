@@ -29,7 +29,7 @@ from pydantic import (
 
 from gannet.netem.links.fields import FATES, FRAMES_OF_IP, LINK_FIELDS, PathFigures
 from gannet.netem.links.jitter import misfit
-from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
+from gannet.netem.links.yaml_files import DocumentError, complaint, printable, read_mapping, short
 
 PROFILE_FOLDER = Path(__file__).parents[1] / "profiles"
 # The variable that lists the folders of a user's own profiles; ./profiles when it is not set.
@@ -345,5 +345,5 @@ def _complaint(error: Any, data: Mapping[str, Any]) -> str:
         )
     if error["type"] == "missing":
         return f"{field} is missing"
-    message, got = printable(error["msg"]).removeprefix("Value error, "), short(error["input"])
+    message, got = printable(complaint(error)), short(error["input"])
     return f"{field}: {message}" + ("" if message.startswith(got) else f" (got {got})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ _NUMBER = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3
 # A list in its own right: behind a dash, a bracket, a comma or a colon, and at the end of what it stands in.
 _ROW = re.compile(r"([-\[,:][ \t\r\n]*)\[([^\[\]{}\"'#]*)\](?=[ \t\r\n]*(?:[,\]\r\n]|\Z))")
 _MARK = "\ue000row"
+_WANTED = {
+    "float": "a number is wanted",
+    "int": "a whole number is wanted",
+    "string": "text is wanted",
+    "tuple": "a list is wanted",
+    "model": "a mapping such as {key: value} is wanted",
+}
+_LIMITS = {
+    "greater_than": ("gt", "more than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
 _MOST_VALUES = 200_000
 _DEEPEST = 8
 
@@ -102,6 +116,19 @@ def _joined(value: Any, lists: list[tuple[str, list[Any]]]) -> Any:
 def short(value: object) -> str:
     """A value for a message: cut if long, with unprintable characters escaped."""
     return printable(_SHORT.repr(value))
+
+
+def complaint(mistake: Mapping[str, Any]) -> str:
+    """One of ValidationError.errors() as what is wanted, in the words of a file, without field and value."""
+    kind, context = mistake["type"], mistake.get("ctx", {})
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        limit = context[key]
+        return f"must be {words} {limit:g}" if isinstance(limit, float) else f"must be {words} {limit}"
+    if kind == "literal_error":
+        return f"must be {context['expected']}"
+    wanted = _WANTED.get(kind.removesuffix("_type").removesuffix("_from_float"))
+    return wanted or str(mistake["msg"]).removeprefix("Value error, ")
 
 
 def printable(text: object) -> str:

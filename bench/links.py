@@ -58,7 +58,7 @@ MININET_SHARE = 0.20
 # Rate in Mbit/s (None: no limit, the ceiling) and one-way delay in ms.
 LINKS: list[tuple[float | None, float]] = [(1, 100), (10, 25), (100, 10), (500, 5), (None, 5)]
 _PEERS_BPS, _PEERS_DELAY_MS = "50M", 10.0
-_RATES_BPS, _RATES_LOOKS = 100_000_000, 5
+_RATES_BPS, _RATES_LOOKS = 100_000_000, 3
 _EMULATED = ("QEMU TCG CPU", "QEMU Virtual CPU")  # as /proc/cpuinfo names processors that qemu emulates
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gannet.fabrics.job import NODE_LOST, NODE_RETURNED
-from gannet.fabrics.virtual.faults import AtAwait, Corrupt, DamageOne, Drop, Duplicate, Kill, Pause
+from gannet.fabrics.virtual.faults import AtAwait, Corrupt, DamageOne, Duplicate, Kill, Pause
 from gannet.fault_search import mixing
 from gannet.fault_search.damage import POISON, WAYS, Damaged
 from gannet.fault_search.schedule import PACE_MS, PATIENCE_S, ROUND_DEADLINE_S, Cut, Slow
@@ -151,14 +151,7 @@ def _losses_told(trial: Trial) -> Iterator[str]:
 
 
 def _losses_have_causes(trial: Trial) -> Iterator[str]:
-    """Who was not struck, and whose messages were not, is not given up.
-
-    Where messages are lost for good or links are cut, a node whose waits follow each other may be: each is shorter
-    than its patience, so it reports none, and those that wait for it meanwhile take it for the one that hangs.
-    """
-    lossy = (Drop, DamageOne, Corrupt, Cut)
-    if any(isinstance(e, lossy) and getattr(e, "again_s", None) is None for e in trial.schedule.events):
-        return
+    """Who was not struck is not given up, whatever befell messages and links."""
     struck = set()
     for event in trial.schedule.events:
         match event:

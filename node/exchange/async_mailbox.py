@@ -39,6 +39,10 @@ class AsyncMailbox(Mailbox):
             detail = f"{header.tag}, and {self._untaken[header.sender]} segments before it are still waiting"
             raise self._refuse(Verdict.TOO_EARLY, detail)
 
+    def is_ahead(self, header: Header) -> bool:
+        """Never: nodes have rounds of their own, and no sender waits for its receiver's."""
+        return False
+
     def take(self) -> list[Arrival]:
         """All arrivals since the last call, in order."""
         taken, self._arrived = self._arrived, []

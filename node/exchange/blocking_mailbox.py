@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from gannet.node.exchange.async_mailbox import AsyncMailbox
+from gannet.node.exchange.impatience import Impatience, WaitReport
 from gannet.node.exchange.mailbox import Header, Mailbox, Refusal
 from gannet.node.training.effects import Arrival, LeaveNow, PeerLost, Tag
 
@@ -33,9 +35,9 @@ class _Asked:
 class BlockingMailbox:
     """A Mailbox under a lock, with blocking receipt for the training thread."""
 
-    def __init__(self, mailbox: Mailbox, on_wait: Callable[[int, int], None]) -> None:
+    def __init__(self, mailbox: Mailbox, on_wait: WaitReport) -> None:
         self._mailbox = mailbox
-        self._on_wait = on_wait
+        self.impatience = Impatience(on_wait)
         self._lock = threading.Lock()
         self._aborted: str | None = None
         self._leaving: int | None = None
@@ -47,6 +49,15 @@ class BlockingMailbox:
         """See Mailbox.check_header."""
         with self._lock:
             self._mailbox.check_header(header)
+
+    def is_ahead(self, header: Header) -> bool:
+        """See Mailbox.is_ahead."""
+        with self._lock:
+            return self._mailbox.is_ahead(header)
+
+    def on_round(self, began: Callable[[], None]) -> None:
+        """Have `began` called when a round begins, in the training thread or the loop."""
+        self._mailbox.on_round = began
 
     def put(self, header: Header, payload: memoryview, crc32: int) -> None:
         """See Mailbox.put."""
@@ -136,7 +147,7 @@ class BlockingMailbox:
     def receive(self, source: int, tag: Tag, patience_s: float, deadline_s: float) -> memoryview:
         """Block until the message is there. Raises PeerLost (also past the deadline) or RunAborted.
 
-        After `patience_s` (seconds, as `deadline_s`) the mailbox calls `on_wait`, once.
+        `patience_s` (seconds, as `deadline_s`): see Impatience.
         """
         future: Future[memoryview] = Future()
 
@@ -153,10 +164,9 @@ class BlockingMailbox:
             self._pending = future
             self._mailbox.expect(source, tag, settle)
         try:
-            try:
-                return future.result(patience_s)
-            except FutureTimeout:
-                self._on_wait(source, tag.round)
+            for wait_s in self.impatience.times_s(source, tag.round, patience_s):
+                with suppress(FutureTimeout):
+                    return future.result(wait_s)
             return future.result(deadline_s - patience_s)
         except FutureTimeout:
             with self._lock:
@@ -186,6 +196,7 @@ class BlockingMailbox:
                 future = self._pending = self._first = Future()
             waits = [self._asked[key] for key in wanted]
             due_s = min(each.since_s + (deadline_s if each.told else patience_s) for each in waits)
+            due_s = min(due_s, self.impatience.due_s(patience_s))
             try:
                 future.result(max(0.0, due_s - time.monotonic()))
             except FutureTimeout:
@@ -203,10 +214,13 @@ class BlockingMailbox:
     def _remind(self, key: Key, patience_s: float, deadline_s: float) -> None:
         """Report that this message is waited for, and give it up at its deadline."""
         (source, tag), asked = key, self._asked[key]
-        waited_s = time.monotonic() - asked.since_s
+        now_s = time.monotonic()
+        waited_s = now_s - asked.since_s
         if not asked.told and waited_s >= patience_s:
             asked.told = True
-            self._on_wait(source, tag.round)
+            self.impatience.tell(source, tag.round, together=False)
+        elif now_s >= self.impatience.due_s(patience_s):
+            self.impatience.tell(source, tag.round, together=True)
         if waited_s >= deadline_s:
             with self._lock:
                 self._mailbox.give_up(source, tag, f"no message within {deadline_s:.1f} s")

@@ -15,6 +15,7 @@ from gannet.node.exchange.blocking_mailbox import BlockingMailbox, RunAborted
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.delivery import Outgoing
 from gannet.node.exchange.gate import Gate
+from gannet.node.exchange.impatience import WaitReport
 from gannet.node.exchange.mailbox import Mailbox, Refusal
 from gannet.node.exchange.sender import PeerStream, channel_options
 from gannet.node.exchange.server import ExchangeServer
@@ -27,7 +28,6 @@ WARM_UP = Tag(0, 0)
 _HEAL_S = 5.0  # for a connection over links that are back; it is tried on after that, as rounds are delivered
 log = logging.getLogger(__name__)
 
-WaitReport = Callable[[int, int], None]  # the peer waited for, the round
 RefusalReport = Callable[[int, int, str, str], None]  # sender, receiver, verdict, detail
 
 
@@ -217,10 +217,13 @@ class GrpcExchange:
         opened, taken = self._opened.get(key, (-1, False))
         if opened == tag.round:
             return taken
-        taken = self._room[key].acquire(timeout=self._config.patience_s)
+        patience_s, room, taken = self._config.patience_s, self._room[key], False
+        for wait_s in self.inbox.impatience.times_s(to, tag.round, patience_s):
+            if taken := room.acquire(timeout=wait_s):
+                break
+        taken = taken or room.acquire(timeout=self._config.round_deadline_s - patience_s)
         if not taken:
-            self._on_wait(to, tag.round)
-            taken = self._room[key].acquire(timeout=self._config.round_deadline_s - self._config.patience_s)
+            log.warning("round %d is not sent to rank %d: it takes no more", tag.round, to)
         self._opened[key] = (tag.round, taken)
         return taken
 
@@ -258,6 +261,7 @@ class GrpcExchange:
 
     def warm_up(self, payload: memoryview, incoming: set[int], outgoing: set[int]) -> None:
         """Send a first message over every channel and wait for the peers': TCP and HTTP/2 windows open up."""
+        self.inbox.impatience.moves()
         for to in sorted(outgoing):
             self.send(to, WARM_UP, payload, True)
         for source in sorted(incoming):
@@ -272,9 +276,9 @@ class GrpcExchange:
     def _broken(self, peer: int, number: int, reason: str) -> None:
         log.info("the stream of round %d to rank %d broke, and is opened again: %s", number, peer, reason)
         if not self.inbox.is_lost(peer):
-            self._on_wait(peer, number)
+            self._on_wait(peer, number, False)
 
     def _undelivered(self, peer: int, number: int, reason: str) -> None:
         log.warning("round %d could not be delivered to rank %d: %s", number, peer, reason)
         if not self.inbox.is_lost(peer):
-            self._on_wait(peer, number)
+            self._on_wait(peer, number, False)

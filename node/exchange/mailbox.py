@@ -61,6 +61,8 @@ Waiter = Callable[[memoryview | PeerLost], None]
 # method sends in a round (a ring all-reduce sends two vectors, and what travels as float32 besides), and a floor.
 _VECTORS_A_ROUND, _LEAST_KEPT_BYTES = 4, 16 << 20
 _SEGMENT_BYTES = 1024  # what a kept segment takes besides its payload, amply
+# How far past the window a round may be that a peer has come to in good faith: see Mailbox.is_ahead.
+_AHEAD_ROUNDS = 1000
 
 
 class Mailbox:
@@ -88,6 +90,7 @@ class Mailbox:
         self.max_bytes = max_bytes
         self.window_rounds = window_rounds
         self.rounds = [0] * len(self.codecs)
+        self.on_round: Callable[[], None] | None = None  # called when a round begins
         self.refused: Counter[str] = Counter()
         self.lost: dict[int, str] = {}
         self.cut_off: dict[int, str] = {}  # peers that this node does without until the links are back, and why
@@ -129,6 +132,16 @@ class Mailbox:
             raise self._stale(header, f"{header.tag} came again or too late, at round {number}")
         if header.tag.round > number + self.window_rounds:
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
+
+    def is_ahead(self, header: Header) -> bool:
+        """Whether a segment is of a round that this node is yet to come near: offer it again when a round begins.
+
+        A sender that waits for fewer peers than this node does, since its own are lost or given up, comes to that
+        round earlier. The fabric holds the segment, and gives no receipt, so that the sender is held back.
+        """
+        if header.run != self.run or header.schema != self.schema or not 0 <= header.tag.player < len(self.codecs):
+            return False
+        return 0 < header.tag.round - self.rounds[header.tag.player] - self.window_rounds <= _AHEAD_ROUNDS
 
     def put(self, header: Header, payload: memoryview, crc32: int | None = None) -> None:
         """Check a whole segment and keep it, or raise Refusal; a waiter is notified of a refused payload at once.
@@ -221,6 +234,8 @@ class Mailbox:
         self._used = {key for key in self._used if self._is_current(key[1])}
         for key in [key for key in self._inbox if not self._is_current(key[1])]:
             self._kept_bytes[key[0]] -= _cost(self._inbox.pop(key))
+        if self.on_round is not None:
+            self.on_round()
 
     def enter_rounds(self, numbers: Sequence[int]) -> None:
         """Begin these rounds, of each player."""

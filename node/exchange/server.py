@@ -43,6 +43,11 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         self._inbox, self._turns, self._run, self._gate, self._idle_s = inbox, turns, run, gate, idle_s
         self._on_refusal, self._chunk_bytes = on_refusal, chunk_bytes
         self.offered: dict[int, bytes] = {}  # states for nodes that come back, by rank
+        self._round_began, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        inbox.on_round(self._tell_of_round)
+
+    def _tell_of_round(self) -> None:
+        self._loop.call_soon_threadsafe(self._round_began.set)
 
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
         """Report to a sender the rounds for which this node is ready."""
@@ -84,7 +89,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             if chunk.HasField("header"):
                 if segment is not None:
                     yield self._cut_short(segment, "another segment began")
-                segment = self._begin(chunk.header, caller)
+                segment = await self._begin(chunk.header, caller)
             if segment is None:
                 self._inbox.malformed("data without a header")
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a segment begins with a header")
@@ -111,7 +116,8 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         detail = f"{why} after {segment.taken} of {segment.header.bytes} bytes"
         return self._refuse(segment.header, segment.refusal or self._inbox.malformed(detail))
 
-    def _begin(self, message: exchange_pb2.Header, caller: str) -> _IncomingSegment:
+    async def _begin(self, message: exchange_pb2.Header, caller: str) -> _IncomingSegment:
+        """A segment, once this node has come near its round; its sender gives it up at the round's deadline."""
         header = Header(
             run=message.run,
             sender=message.sender,
@@ -122,6 +128,9 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             again=message.again,
         )
         try:
+            while self._gate.is_from(caller, header.sender) and self._inbox.is_ahead(header):
+                self._round_began.clear()
+                await self._round_began.wait()
             if not self._gate.is_from(caller, header.sender):
                 raise self._inbox.forged(self._gate.why_not(caller, header.sender))
             self._inbox.check_header(header)

@@ -251,6 +251,7 @@ class _Life:
         )
         self._order("start")
         log.info("training starts")
+        exchange.inbox.impatience.moves()
         exchange.counters.begin(incoming | outgoing, worker.rounds)
         metrics.begin(incoming, outgoing, exchange.counters.read)
         wire = SentBytes(self._place.mesh_device)
@@ -317,9 +318,9 @@ class _Life:
             self._metrics.refused(verdict)
         self._line.post(refused=control_pb2.Refused(sender=sender, receiver=receiver, verdict=verdict, detail=detail))
 
-    def _waiting(self, source: int, number: int) -> None:
-        log.info("waiting for rank %d in round %d", source, number)
-        self._line.post(waiting=control_pb2.Waiting(source=source, round=number))
+    def _waiting(self, source: int, number: int, together: bool = False) -> None:
+        log.info("waiting for rank %d in round %d%s", source, number, ", as for others before" * together)
+        self._line.post(waiting=control_pb2.Waiting(source=source, round=number, together=together))
 
     async def _close(self) -> None:
         if self._exchange is not None:

@@ -100,7 +100,9 @@ class Returns:
     def meet(self, step: int, rounds: tuple[int, ...]) -> Met:
         """Wait at the meeting."""
         arrived = control_pb2.AtMeeting(step=step, rounds=rounds)
-        return self.meeting.wait(step, rounds, lambda: self._line.post(at_meeting=arrived))
+        met = self.meeting.wait(step, rounds, lambda: self._line.post(at_meeting=arrived))
+        self._exchange.inbox.impatience.moves()
+        return met
 
     def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)

@@ -84,6 +84,7 @@ class StepReports:
         """Whether all meet after this step; waits where the controller has yet to say so."""
         due = self._returns.meeting.due(step)
         self._check()
+        self._exchange.inbox.impatience.moves()
         return due
 
     def _check(self) -> None:

@@ -101,12 +101,14 @@ class Warmed(_message.Message):
     def __init__(self) -> None: ...
 
 class Waiting(_message.Message):
-    __slots__ = ("source", "round")
+    __slots__ = ("source", "round", "together")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
     source: int
     round: int
-    def __init__(self, source: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+    together: bool
+    def __init__(self, source: _Optional[int] = ..., round: _Optional[int] = ..., together: _Optional[bool] = ...) -> None: ...
 
 class CanLeave(_message.Message):
     __slots__ = ("step",)

@@ -122,6 +122,11 @@ def a_run_that_depends_on_more_than_its_seed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GossipRound, "finish", finish)
 
 
+def patience_with_each_wait_alone(patch: pytest.MonkeyPatch) -> None:
+    """A node whose waits follow each other, each shorter than its patience, never says that it waits."""
+    patch.setattr(Patience, "_note", lambda self, node, source: None)
+
+
 PLANTED: list[tuple[Plant, str, str]] = [
     (weights_that_are_not_renormalised, "dp-oadam", "weights sum to 1"),
     (weights_that_are_a_little_uneven, "dposg", "the mean is kept while nothing is missing"),
@@ -132,6 +137,7 @@ PLANTED: list[tuple[Plant, str, str]] = [
     (a_replica_that_misses_a_difference, "choco", "replicas are equal at both ends"),
     (push_weights_that_do_not_travel, "sgp", "weights sum to 1"),
     (losses_that_no_peer_hears_of, "dp-oadam", "every run ends as it should, each node with the last step"),
+    (patience_with_each_wait_alone, "dposg", "a node is lost only where something struck it"),
     (a_run_that_depends_on_more_than_its_seed, "dp-oadam", "a schedule has the same bits every time"),
 ]
 WITHIN = 60

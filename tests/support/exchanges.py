@@ -66,7 +66,7 @@ class Pair:
             box,
             self.config,
             lambda *news: self.refusals.append(news),
-            lambda source, number: self.waits.append((rank, source, number)),
+            lambda source, number, together: None if together else self.waits.append((rank, source, number)),
             self._in_turns,
             self.tls[rank],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from gannet.fabrics.session.deadlines import LONGEST_BACKOFF_S, is_cut, limits_of
 from gannet.netem.links.plan import InterfacePlan
@@ -34,21 +35,25 @@ class HangDetector:
         self._limits, self._message_bytes, self._compute_s = limits, message_bytes, compute_s
         self._used: dict[int, float] = {}  # share of its grace
         self._steps: dict[int, int] = {}
+        self._from_s: dict[int, float] = {}
         self._plans: Sequence[InterfacePlan] | None = None
         self._grace_s: float | None = None
         self._now_s: float | None = None
         self._cut_s: float | None = None  # since when links are cut
         self._judging_s = 0.0  # from when on nodes may be judged
 
-    def add(self, rank: int, step: int) -> None:
-        """Suspect a node, which is at that step; no change if it was suspected already."""
+    def add(self, rank: int, step: int, from_s: float = -inf) -> None:
+        """Suspect a node, which is at that step; no change if it was suspected already. Its grace begins at `from_s`
+        (monotonic) at the earliest.
+        """
         self._used.setdefault(rank, 0.0)
         self._steps.setdefault(rank, step)
+        self._from_s.setdefault(rank, from_s)
 
     def drop(self, rank: int) -> None:
         """Clear a node of suspicion."""
-        self._used.pop(rank, None)
-        self._steps.pop(rank, None)
+        for of_rank in (self._used, self._steps, self._from_s):
+            of_rank.pop(rank, None)
 
     def steps(self) -> dict[int, int]:
         """The suspected nodes, and the step at which each was."""
@@ -70,5 +75,5 @@ class HangDetector:
             self._used = dict.fromkeys(self._used, 0.0)
             return []
         for rank in self._used:
-            self._used[rank] += passed_s / self._grace_s
+            self._used[rank] += max(0.0, min(passed_s, now_s - self._from_s[rank])) / self._grace_s
         return [rank for rank, used in self._used.items() if used > 1]

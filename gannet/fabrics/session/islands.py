@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from gannet.fabrics.job import Outcome, Sink, healed_line, islands_line, left_line
@@ -42,6 +43,10 @@ class Surroundings(Protocol):
         """The training clock."""
         ...
 
+    def released(self) -> None:
+        """Nodes that were held continue."""
+        ...
+
 
 class Islands:
     """To be called from the session's loop: `tick` repeatedly, `hear` with every report."""
@@ -67,6 +72,10 @@ class Islands:
         """Whether nodes have been asked to meet."""
         return self._answers is not None
 
+    def held(self, rank: int) -> bool:
+        """Whether that node is at the step of its island's meeting, or waits to hear it."""
+        return self._answers is not None and self._session.steps[rank] >= self._answers.get(rank, inf)
+
     def tick(self, plans: Sequence[InterfacePlan], stopping: bool) -> None:
         """Follow the links that apply, by rank. `stopping`: the run is to end, and nodes meet no more."""
         now_s, session, alive = time.monotonic(), self._session, self._session.alive
@@ -83,6 +92,7 @@ class Islands:
             self._look()
             if self.meeting and self._healed is None and (stopping or now_s > self._until_s):
                 self._order(alive, meet_at={"step": 0})
+                session.released()
                 self._retry_s = now_s + self._meeting_s
                 self._clear()
         elif not stopping and session.returning.rank is None and self._due(now_s):
@@ -125,6 +135,7 @@ class Islands:
         elif alive <= self._healed or time.monotonic() > self._until_s:
             step, rounds = self._latest(self._met)
             self._order(alive, proceed={"step": step, "rounds": rounds})
+            self._session.released()
             if self._pairs:
                 line = healed_line(self._session.now_s(), self.edges.islands(alive), named(self._pairs), step)
                 self._tell(line)
@@ -152,6 +163,7 @@ class Islands:
         if stopping.ask(now_s):
             self._order(alive, where_to_leave={})
         if (last := stopping.name(alive)) is not None:
+            session.released()
             islands = self.edges.islands(alive)
             shown = last
             if len(islands) > 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Any, Protocol
 
 from gannet.fabrics.not_finite import NotFinite
@@ -35,6 +36,7 @@ class Surroundings(Protocol):
     node_host: NodeHost
     ready: dict[int, Any]
     alive: set[int]
+    steps: dict[int, int]
     lost: dict[int, str]
     edges: list[Edge]
 
@@ -44,6 +46,10 @@ class Surroundings(Protocol):
 
     def came_back(self, rank: int, neighbour: int, step: int) -> None:
         """A node trains again, after that step."""
+        ...
+
+    def released(self) -> None:
+        """Nodes that were held at a meeting continue."""
         ...
 
 
@@ -78,6 +84,10 @@ class Returning:
     def meeting(self) -> bool:
         """Whether nodes have been asked to meet: nothing else can be agreed on meanwhile."""
         return self._answers is not None
+
+    def held(self, rank: int) -> bool:
+        """Whether that node is at the step of the meeting, or waits to hear it."""
+        return self._answers is not None and self._session.steps[rank] >= self._answers.get(rank, inf)
 
     def lose(self, rank: int, not_finite: bool = False) -> None:
         """A node is lost; call it for the node that comes back as well."""
@@ -210,6 +220,7 @@ class Returning:
         self._order_newcomer(start={})
         self._clear()
         self._session.came_back(rank, neighbour, step)
+        self._session.released()
 
     def _fail(self, why: str) -> None:
         rank, meeting = self.rank, self.meeting
@@ -219,6 +230,7 @@ class Returning:
             self._session.controller.order(rank, abort={"reason": why})
         if meeting:
             self._order(self._session.alive, meet_at={"step": 0})
+            self._session.released()
         self._clear()
         if not self._over:
             self._start_later(rank)

@@ -20,14 +20,13 @@ from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
 from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.session.findings import Findings
-from gannet.fabrics.session.hang_detector import HangDetector
 from gannet.fabrics.session.islands import Islands
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.link_watch import LinkWatch
 from gannet.fabrics.session.node_host import Failed, NodeHost
 from gannet.fabrics.session.preparation import prepare
 from gannet.fabrics.session.returning import Returning
-from gannet.fabrics.session.wait_graph import WaitGraph
+from gannet.fabrics.session.waits import Waits
 from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import progress
@@ -60,10 +59,9 @@ class Session:
         self.t_s = dict.fromkeys(range(job.world), job.begin_s)
         self.failure: str | None = None
         self.began: float | None = None
-        self.graph = WaitGraph()
         self.edges = sorted(exchange_edges(job.config, job.world))
         self.silent_links = SilentLinks(sink, self.edges)
-        self.hang_detector = HangDetector(job.config.exchange, job.message_bytes, job.compute_s)
+        self.waits = Waits(self, job)
         self.stop_wanted = False
         self.stopping = Stopping(job.config.exchange.patience_s)
         self.not_finite = NotFinite(job.on_not_finite, job.return_after_s)
@@ -171,6 +169,7 @@ class Session:
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
         quiet_since = self.began = time.monotonic()
+        self.waits.begin()
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
@@ -270,13 +269,9 @@ class Session:
                 self.steps[rank], self.t_s[rank] = stats.step, stats.t_s
                 self.sink.step(rank, stats)
                 self.silent_links.step(rank, stats, self.lost)
-                self.graph.moves(rank)
+                self.waits.moves(rank)
             case "waiting":
-                self.graph.waits(rank, report.waiting.source)
-                self.silent_links.waits(rank, report.waiting.source, self.steps[rank] + 1, self.now_s())
-                culprit = self.graph.culprit(rank)
-                if culprit is not None and culprit in self.alive:
-                    self.hang_detector.add(culprit, self.steps[culprit])
+                self.waits.hear(rank, report.waiting.source, report.waiting.together)
             case "can_leave":
                 self.stopping.answer(rank, report.can_leave.step)
             case "finished":
@@ -296,16 +291,7 @@ class Session:
                 log.error("node %d failed after step %d: %s\n%s", rank, *told)
 
     def _lose_who_hangs(self) -> None:
-        """Give up a node that others wait for and that, for a while, has neither moved nor waited itself.
-
-        The time follows from the present links, see gannet.fabrics.session.hang_detector.
-        """
-        assert self.live is not None
-        for rank, step in self.hang_detector.steps().items():
-            if rank not in self.alive or self.steps[rank] > step or self.graph.waiting(rank) or self._held(rank):
-                self.hang_detector.drop(rank)
-        for rank in self.hang_detector.hanging(self.live.plans, time.monotonic()):
-            self.hang_detector.drop(rank)
+        for rank in self.waits.hanging(self._held):
             self._give_up(rank, f"it hangs: the others wait for it at step {self.steps[rank] + 1}")
         for rank in self.stopping.silent(self.alive, time.monotonic()):
             self._give_up(rank, "it hangs: it does not say where it can leave")
@@ -315,7 +301,12 @@ class Session:
         return self.job.begin_s + (0.0 if self.began is None else time.monotonic() - self.began)
 
     def _held(self, rank: int) -> bool:
-        return self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
+        met = self.returning.held(rank) or self.islands.held(rank)
+        return met or self.stopping.held(rank, progress(self.job.config, self.steps[rank], self.t_s[rank]))
+
+    def released(self) -> None:
+        """Nodes that were held continue: what they were to agree on is named, or given up."""
+        self.waits.released()
 
     def _give_up(self, rank: int, reason: str, not_finite: bool = False) -> None:
         """End a node that runs; the others continue, where their algorithm can do without it."""
@@ -326,7 +317,7 @@ class Session:
     def _lose(self, rank: int, reason: str, not_finite: bool = False) -> None:
         assert self.controller is not None
         self.alive.discard(rank)
-        self.graph.moves(rank)
+        self.waits.moves(rank)
         self.lost[rank] = reason
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
         self.sink.links(lost_line(self.now_s(), rank, reason))
@@ -339,6 +330,6 @@ class Session:
         self.islands.edges.readmit(rank)
         self.alive.add(rank)
         self.steps[rank] = step
-        self.graph.moves(rank)
+        self.waits.moves(rank)
         log.info("node %d is back after step %d", rank, step)
         self.sink.links(returned_line(self.now_s(), rank, neighbour, step))

@@ -83,13 +83,13 @@ class _Simulation:
         edges, limits = exchange_edges(job.config, job.world), job.config.exchange
         self.silent_links = SilentLinks(sink, edges)
         self.turns = VirtualTurns(job.world, edges, limits, self.links, self.time)
-        self._messages = Messages(self, self.turns, min(plan.segments for plan in job.plans), on_send)
-        self.carry = self._messages.carry
+        self._messages = Messages(self, self.turns, limits, min(plan.segments for plan in job.plans), on_send)
+        self.carry, self.room = self._messages.carry, self._messages.room
         self._at_await: dict[tuple[int, int], list[Kill | Pause]] = {}
         self.failure: str | None = None
         self._not_finite, self._active = NotFinite(job.on_not_finite, job.return_after_s), job.world
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
-        self.returning, self.patience = Returning(self), Patience(self, limits)
+        self.returning, self.patience = Returning(self), Patience(self, limits, job.begin_s)
         self.islands = Islands(self, cut_edges(job), [change.at_s for change in changes], job.config.max_steps)
         self.nodes: list[Node] = []
         for rank in range(job.world):
@@ -132,15 +132,19 @@ class _Simulation:
             other.mailbox.readmit(rank)
         for gone, reason in self.lost.items():
             node.mailbox.lose(gone, reason)
-        if self.islands.stopping:  # the others heard of it before they met
-            node.last_step.tell(int(self.last_step))
+        for other in self.nodes:
+            if other.done:
+                node.mailbox.lose(other.rank, "it had made its last step before this node came back")
         self._active += 1
         self.sink.links(returned_line(self.time.now_s, rank, state.owner.rank, met.step))
+        self.time.after(0.0, self.islands.stop_if_due)
         self.time.after(0.0, partial(self.resume, node, None, None))
 
     def proceed(self, node: Node, met: Met) -> None:
         """Have a node that met the others continue."""
         node.mailbox.enter_rounds(met.rounds)
+        node.at_meeting = False
+        self.patience.stood_still(node.rank)
         self.time.after(0.0, partial(self.resume, node, met, None))
 
     def run(self) -> None:
@@ -235,12 +239,15 @@ class _Simulation:
             case BeginRound(number, sources, after):
                 return self.turns.of[node.rank].begin(number, sources, after)
             case Send(to, tag, payload, _):
-                return self._messages.send(node, to, tag, payload)
+                if self._messages.send(node, to, tag, payload):
+                    return None
+                node.waiting = True
             case Receive(source, tag):
                 self.patience.receive(node, source, tag)
             case ReceiveFirst(wanted):
                 self.patience.receive_first(node, [(each.source, each.tag) for each in wanted])
             case Meet(step, rounds):
+                node.at_meeting = True
                 (self.islands if self.islands.meeting else self.returning).arrive(node, Met(step, rounds))
             case Collect(False):
                 assert isinstance(node.mailbox, AsyncMailbox)
@@ -269,6 +276,7 @@ class _Simulation:
             self._active -= 1
         struck.alive = False
         self.turns.end(rank)
+        self.room.lose(rank)
         self.patience.moves(rank)
         self._end(struck)
         if rank not in self.lost:

@@ -15,6 +15,7 @@ from gannet.fabrics.virtual.clock import Timeline, Timer
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.returning import Returning
+from gannet.fabrics.virtual.room import Room
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.node.training.effects import LeaveNow, Met
 
@@ -26,6 +27,7 @@ class Surroundings(Protocol):
     nodes: list[Node]
     links: LinkModel[Any]
     turns: VirtualTurns
+    room: Room
     sink: Sink
     last_step: float
 
@@ -52,7 +54,7 @@ class Islands:
         self._fabric, self.edges, self._max_steps = fabric, edges, max_steps
         self._met: dict[int, Met] | None = None  # who has come to the meeting that has been called
         self._foreseen: list[Timer] = []
-        self.stopping = False
+        self.stopping = self._stop_later = False
         self.why_left = ""  # why nodes left before the run's last step
         for at_s in sorted(set(times_s)):
             fabric.time.at(at_s, self._follow)
@@ -73,6 +75,7 @@ class Islands:
         self._foreseen = []
         if pairs := self.edges.close(now_s):
             self._fabric.returning.pause()
+            self.stop_if_due()
             for a, b in pairs:
                 self._cut(a, b, f"the links between nodes {a} and {b} are cut")
             self._fabric.sink.links(islands_line(now_s, self.edges.islands(there), named(pairs)))
@@ -95,6 +98,7 @@ class Islands:
             self._fabric.nodes[rank].mailbox.cut(other, reason)
             self._fabric.turns.of[rank].lose(other)
             self._fabric.links.drop(rank, other)
+        self._fabric.room.cut(a, b)
 
     # The meeting: each island stops after a step of its own, and all continue from the latest.
 
@@ -148,12 +152,21 @@ class Islands:
 
     # The end.
 
+    def stop_if_due(self) -> None:
+        """End the run if a meeting for a return has kept it from that, and is over."""
+        if self._stop_later:
+            self.stop_soon()
+
     def stop_soon(self) -> None:
         """End the run: each island after a step of its own, which all leave under the number of the latest."""
         present = self._present()
         if self.stopping or not present:
             return
+        self._stop_later = self._fabric.returning.meeting
+        if self._stop_later:  # a part of the nodes could make its last step before it comes to the meeting
+            return
         self.stopping = True
+        self._fabric.returning.pause()
         if self._met is not None:
             for node in present:
                 node.meeting.cancel()

@@ -14,7 +14,9 @@ from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import Corrupt, DamageOne, Drop, Duplicate, Hold, OneMessage
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.fabrics.virtual.node import Node
+from gannet.fabrics.virtual.room import Room, Waits
 from gannet.fabrics.virtual.turns import VirtualTurns
+from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.training.effects import Tag
 
@@ -27,6 +29,15 @@ class Surroundings(Protocol):
     links: LinkModel[Any]
     sink: Sink
 
+    @property
+    def patience(self) -> Waits:
+        """The waits of its nodes."""
+        ...
+
+    def resume(self, node: Node, answer: Any, lost: Exception | None) -> None:
+        """Have a node continue."""
+        ...
+
 
 class Messages:
     """`segments`: the TCP segments a packet may hold. `on_send`: see gannet.fabrics.virtual.fabric.run_virtual."""
@@ -35,10 +46,12 @@ class Messages:
         self,
         fabric: Surroundings,
         turns: VirtualTurns,
+        limits: ExchangeConfig,
         segments: int,
         on_send: Callable[[int, int, int], None] | None,
     ) -> None:
         self._fabric, self._turns, self._segments, self._on_send = fabric, turns, segments, on_send
+        self.room = Room(fabric, limits, self.deliver)
         self._corrupt: dict[int, Corrupt] = {}
         self._meant: list[OneMessage] = []
 
@@ -54,12 +67,29 @@ class Messages:
         self._fabric.nodes[source].wire_bytes += int(wire := frame_bytes(size, self._segments))
         self._fabric.links.send(self._fabric.time.now_s, source, to, wire, deliver)
 
-    def send(self, node: Node, to: int, tag: Tag, payload: memoryview) -> None:
-        """Send a message; nothing is sent to a peer that is known to be lost."""
+    def send(self, node: Node, to: int, tag: Tag, payload: memoryview) -> bool:
+        """Send a message; nothing is sent to a peer that is known to be lost. False: the node is resumed once it is
+        sent, or cannot be (see gannet.fabrics.virtual.room).
+        """
         if to in node.mailbox.lost or to in node.mailbox.cut_off:
-            return
+            return True
         if self._on_send is not None:
             self._on_send(node.rank, to, len(payload))
+        begun_s = self._fabric.time.now_s
+
+        def tell(room: bool) -> None:
+            if node.alive and not node.done:
+                node.meter.wait_s += self._fabric.time.now_s - begun_s
+                if room:
+                    self._put(node, to, tag, payload)
+                self._fabric.time.after(0.0, partial(self._fabric.resume, node, None, None))
+
+        room = self.room.enter(node, to, tag, tell)
+        if room:
+            self._put(node, to, tag, payload)
+        return room is not None
+
+    def _put(self, node: Node, to: int, tag: Tag, payload: memoryview) -> None:
         mailbox = node.mailbox
         header = Header(mailbox.run, node.rank, tag, mailbox.schema, len(payload), zlib.crc32(payload))
         if (corrupt := self._corrupt.get(node.rank)) is not None:
@@ -104,6 +134,9 @@ class Messages:
         time = self._fabric.time
         if to.paused_until_s > time.now_s:
             time.at(to.paused_until_s, partial(self.deliver, to, header, payload))
+            return
+        if to.mailbox.is_ahead(header):
+            self.room.hold(to, header, payload)
             return
         try:
             to.mailbox.put(header, payload)

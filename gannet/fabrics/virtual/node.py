@@ -69,7 +69,8 @@ class Node:
         self.awaited = 0  # effects so far
         self.paused_until_s = 0.0
         self.alive = True
-        self.waiting = False  # for a message, or at a meeting
+        self.waiting = False  # for a message or room for one, or at a meeting
+        self.at_meeting = False
         self.interrupted: Exception | None = None
         self.done = False
         self.ended = False

@@ -38,14 +38,21 @@ class Surroundings(Protocol):
 class Patience:
     """The waits of all nodes, and whom they suspect."""
 
-    def __init__(self, fabric: Surroundings, limits: ExchangeConfig) -> None:
-        self._fabric, self._limits = fabric, limits
+    def __init__(self, fabric: Surroundings, limits: ExchangeConfig, begin_s: float) -> None:
+        self._fabric, self._limits, self._begin_s = fabric, limits, begin_s
         self._graph = WaitGraph()
         self._given_up: set[int] = set()
+        self._told: set[int] = set()  # who has said in its present step that it waits
 
     def moves(self, rank: int) -> None:
         """A node has made a step, or is gone: it no longer waits."""
-        self._graph.moves(rank)
+        self._graph.moves(rank, self._fabric.time.now_s)
+        self._told.discard(rank)
+
+    def stood_still(self, rank: int) -> None:
+        """A node continues after a meeting."""
+        self._graph.stood_still(rank, self._fabric.time.now_s)
+        self._told.discard(rank)
 
     def readmit(self, rank: int) -> None:
         """A node that was given up is back."""
@@ -55,17 +62,23 @@ class Patience:
         """Call `tell` when a message comes or cannot come, with the deadlines of a wait."""
         timers: list[Timer] = []
         settled: list[bool] = []
-        time, limits = self._fabric.time, self._limits
 
         def settle(outcome: memoryview | PeerLost) -> None:
             settled.append(True)
-            time.cancel(timers)
+            self._fabric.time.cancel(timers)
             tell(outcome)
 
         node.mailbox.expect(source, tag, settle)
         if settled:
             return
-        reason = f"no message within {limits.round_deadline_s:.1f} s"
+        reason = f"no message within {self._limits.round_deadline_s:.1f} s"
+        self.watch(node, source, partial(node.mailbox.give_up, source, tag, reason), timers)
+
+    def watch(self, node: Node, peer: int, give_up: Callable[[], None], timers: list[Timer]) -> None:
+        """Set the timers of a wait for `peer`, which ends with `give_up` at the deadline: those of the node's reports
+        (see gannet.node.exchange.impatience) and of the deadline. All that is in `timers` ends with the wait.
+        """
+        time, limits = self._fabric.time, self._limits
 
         def set_timer(wait_s: float, action: Callable[[], None]) -> None:
             timers.append(time.after(wait_s, partial(notice, action)))
@@ -76,8 +89,10 @@ class Patience:
             else:
                 action()
 
-        set_timer(limits.patience_s, partial(self._grow_impatient, node, source))
-        set_timer(limits.round_deadline_s, partial(node.mailbox.give_up, source, tag, reason))
+        if node.rank not in self._told:
+            set_timer(max(0.0, self._due_s(node.rank) - time.now_s), partial(self._note, node, peer))
+        set_timer(limits.patience_s, partial(self._grow_impatient, node, peer))
+        set_timer(limits.round_deadline_s, give_up)
 
     def receive(self, node: Node, source: int, tag: Tag) -> None:
         """Have a node continue with a message, or with why it cannot come."""
@@ -114,14 +129,25 @@ class Patience:
         deadline = self._fabric.time.after(self._limits.round_deadline_s, node.mailbox.stop_waiting)
         node.mailbox.collect(settle)
 
+    def _due_s(self, rank: int) -> float:
+        """Until when a node must have moved or said that it waits, if it is well."""
+        return max(self._begin_s + self._limits.patience_s, self._graph.due_s(rank, self._limits.patience_s))
+
+    def _note(self, node: Node, source: int) -> None:
+        """A node's step has lasted for its patience, and it waits, if only since just now."""
+        if node.rank not in self._told:
+            self._told.add(node.rank)
+            self._graph.waits(node.rank, source)
+
     def _grow_impatient(self, node: Node, source: int) -> None:
         """A node has run out of patience: the node that all wait for gets a little longer."""
+        self._told.add(node.rank)
         self._graph.waits(node.rank, source)
         self._fabric.silent_links.waits(node.rank, source, node.steps + 1, self._fabric.time.now_s)
         culprit = self._graph.culprit(node.rank)
         if culprit is not None:
-            step = self._fabric.nodes[culprit].steps
-            self._fabric.time.after(self._limits.patience_s / 4, partial(self._judge, culprit, step))
+            step, from_s = self._fabric.nodes[culprit].steps, max(self._due_s(culprit), self._fabric.time.now_s)
+            self._fabric.time.at(from_s + self._limits.patience_s / 4, partial(self._judge, culprit, step))
 
     def _judge(self, rank: int, step: int) -> None:
         """Give up a node that has neither moved nor waited since it was suspected (see
@@ -130,7 +156,8 @@ class Patience:
         No node is judged while links are cut: a node behind a cut link cannot be told from one that hangs.
         """
         suspect, now_s = self._fabric.nodes[rank], self._fabric.time.now_s
-        if suspect.steps > step or suspect.done or self._graph.waiting(rank) or rank in self._given_up:
+        moves = suspect.steps > step or suspect.done or suspect.at_meeting
+        if moves or self._graph.waiting(rank) or rank in self._given_up:
             return
         if (healed_s := self._fabric.links.cut_until_s(now_s)) > now_s:
             if healed_s < inf:

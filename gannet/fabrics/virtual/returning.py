@@ -54,13 +54,18 @@ class Returning:
         self._met: dict[int, Met] = {}
         self._paused = False
 
+    @property
+    def meeting(self) -> bool:
+        """Whether nodes are to meet for a return."""
+        return self._rank is not None and self._state is not None
+
     def pause(self) -> None:
         """Links are cut: no node comes back until `resume`, and one that is about to begins again then."""
         self._paused = True
         if self._rank is None:
             return
         self._waiting.insert(0, self._rank)
-        self._rank = self._giver = None
+        self._rank = self._giver = self._state = None
         for node in (node for node in self._fabric.nodes if node.alive and not node.done):
             node.give_state = None
             node.meeting.cancel()

@@ -177,6 +177,20 @@ class TestHangDetector:
         assert hang_detector.steps() == {1: 7}
         return None
 
+    def test_a_grace_begins_when_a_node_that_is_well_would_have_said_that_it_waits(self) -> None:
+        """A neighbour's wait may have begun long before the suspect's own step, where a message was lost."""
+        hang_detector, late_s = HangDetector(self.limits, PARCEL_BYTES, COMPUTE_S), 40.0
+        hang_detector.hanging(self.fast, 0.0)
+        hang_detector.add(1, 7, from_s=late_s)
+        hang_detector.add(2, 7)
+        given_up: dict[int, float] = {}
+        for tenth in range(1, 1000):
+            for rank in hang_detector.hanging(self.fast, tenth / 10):
+                given_up[rank] = tenth / 10
+                hang_detector.drop(rank)
+        assert given_up[2] == pytest.approx(self.grace_s, abs=0.2)
+        assert given_up[1] == pytest.approx(late_s + self.grace_s, abs=0.2)
+
     def test_on_links_that_stay(self) -> None:
         assert self.play((self.fast, 100)) == pytest.approx(self.grace_s, abs=0.2)
 

@@ -28,6 +28,8 @@ class World:
         }
         self.alive, self.lost = {0, 1}, {2: "killed"}
         self.edges = [(0, 1), (1, 2), (2, 0), (0, 2)]
+        self.steps = {0: 6, 1: 6, 2: 3}
+        self.releases = 0
         self.orders: list[tuple[int, str, Any]] = []
         self.revived: list[int] = []
         self.back: list[tuple[int, int, int]] = []
@@ -53,6 +55,9 @@ class World:
         self.back.append((rank, neighbour, step))
         self.alive.add(rank)
         del self.lost[rank]
+
+    def released(self) -> None:
+        self.releases += 1
 
     def named(self, name: str) -> list[tuple[int, Any]]:
         return [(rank, fields) for rank, kind, fields in self.orders if kind == name]
@@ -213,3 +218,17 @@ def test_a_node_whose_numbers_went_wrong_is_started_as_the_spec_says_and_not_wit
     clock.s += 10
     world.returning.tick()
     assert (len(world.revived) > len(starts)) == (after_s is not None)
+
+
+def test_who_waits_at_the_meeting_is_held_and_no_time_of_it_counts(clock: SimpleNamespace) -> None:
+    """A node at the meeting neither moves nor waits for a message: it must not be taken for one that hangs."""
+    world = called(clock)
+    held = [[rank for rank in (0, 1) if world.returning.held(rank)]]
+    for steps in ({0: 7, 1: 7}, {0: 7, 1: 8}):  # node 0 has answered 7, and passes it only when it has heard of 8
+        world.steps |= steps
+        held.append([rank for rank in (0, 1) if world.returning.held(rank)])
+    assert held == [[], [0], [0, 1]] and world.releases == 0
+    arrive(world, 0)
+    arrive(world, 1)
+    world.say(2, warmed=control_pb2.Warmed())
+    assert world.releases == 1 and not world.returning.held(0)

@@ -180,3 +180,19 @@ def test_every_waiter_is_answered_at_most_once_and_only_with_its_own_message(his
             assert np.frombuffer(got[0], "<f4").tolist() == [source, tag.round, tag.segment]
         if source in box.lost:
             assert len(got) == 1
+
+
+def test_what_is_ahead_is_told_from_what_is_refused() -> None:
+    """A peer may come to a round in good faith that is past the window: its message is to be held until then."""
+    box = mailbox()
+    begun: list[int] = []
+    box.on_round = lambda: begun.append(box.rounds[0])
+    assert [number for number in range(1, 2000) if box.is_ahead(header(tag=Tag(number, 0)))] == [*range(3, 1003)]
+    ahead = header(tag=Tag(4, 0))
+    for changed in (replace(ahead, run="other"), replace(ahead, schema=98), replace(ahead, tag=Tag(4, 0, player=1))):
+        assert not box.is_ahead(changed)  # refused at once
+    assert box.refused == {}
+    for number in (1, 1, 2):
+        box.enter_round(number)
+    assert begun == [1, 2] and not box.is_ahead(ahead)
+    box.put(ahead, BODY)

@@ -50,7 +50,7 @@ def test_a_body_is_judged_by_its_players_codec_and_its_players_round() -> None:
 def test_whatever_comes_first_is_told_first_and_each_has_its_own_deadline() -> None:
     waits: list[tuple[int, int]] = []
     box = mailbox()
-    inbox = BlockingMailbox(box, lambda source, number: waits.append((source, number)))
+    inbox = BlockingMailbox(box, lambda source, number, together: waits.append((source, number)))
     late, soon = (1, Tag(1, 0, 0)), (2, Tag(1, 0, 1))
     payload = COARSE.encode(torch.ones(40))
 

@@ -109,7 +109,7 @@ class _Bins:
     def add(self, lines: list[bytes], first_line: int) -> None:
         try:
             times = [int(line) for line in lines if line.strip()]
-            sound = not b"".join(lines).translate(None, b"0123456789 \t\r\n")
+            sound = not b"".join(lines).translate(None, b"0123456789 \t\r\n\v\f")
         except ValueError:
             sound, times = False, []
         if not sound or (times and (times[0] < self.last_ms or times != sorted(times) or times[-1] >= 10**12)):

@@ -87,7 +87,9 @@ def test_each_direction_starts_over_after_its_own_length() -> None:
         assert frames(trace, way, 0, 274) == pytest.approx(len(opportunities(at_ms, 274_000)), rel=1e-3)
 
 
-@pytest.mark.parametrize("lines", ["1\n", "0\n1\n2\n3\n4\n", "1\r\n\r\n2\r\n", text(list(range(1, 40_001)))])
+@pytest.mark.parametrize(
+    "lines", ["1\n", "0\n1\n2\n3\n4\n", "1\r\n\r\n2\r\n", "1\n\f\n2\v\n", text(list(range(1, 40_001)))]
+)
 def test_a_constant_file_is_a_constant_rate_for_any_length(lines: str) -> None:
     count, last_ms = len(lines.split()), int(lines.split()[-1])
     trace = parse_mahimahi(lines, lines, "x")

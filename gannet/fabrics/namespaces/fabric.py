@@ -28,7 +28,7 @@ from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.session import Session
 from gannet.node.process.place import Place
 
-_EXIT_S = 1.0  # for the fork server to report an end that the node's connection has shown
+_EXIT_LOOKS, _LOOK_S = 100, 0.01  # for the fork server to report an end that the node's connection has shown
 _TAIL_LINES, _TAIL_BYTES = 10, 16384
 
 
@@ -139,11 +139,15 @@ class _NamespaceHost(NodeNamespaces):
         return list(self._how.items())
 
     def how_ended(self, rank: int) -> str:
-        """See NodeHost: the fork server reports it at once."""
-        end = time.monotonic() + _EXIT_S
-        while rank in self._fork_server.pids and time.monotonic() < end:
+        """See NodeHost: the fork server reports it at once.
+
+        Looks are counted and not seconds: where this machine stands still, so does the fork server.
+        """
+        for _ in range(_EXIT_LOOKS):
             self.ended()
-            time.sleep(0.01)
+            if rank not in self._fork_server.pids:
+                break
+            time.sleep(_LOOK_S)
         return self._how.get(rank, "")
 
     def last_words(self, rank: int) -> str:

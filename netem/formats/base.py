@@ -26,11 +26,18 @@ Nodes = int | str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller says: `round_trip` of latencies (False: one way), and `unit` of numbers; None: nothing."""
+    """What the caller says: `round_trip` of latencies (False: one way), and `unit` of numbers; None: nothing.
+
+    `name`: which of a file's links or profiles; `bin_ms`: over how long a trace's figures are averaged; `format`: the
+    name of the format, where a file could be in several.
+    """
 
     nodes: Nodes = None
     round_trip: bool | None = None
     unit: str | None = None
+    name: str | None = None
+    bin_ms: int | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True)

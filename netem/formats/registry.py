@@ -18,11 +18,14 @@ from gannet.netem.formats.graphs import (
     topology_zoo,
 )
 from gannet.netem.formats.matrices import objects, texts
+from gannet.netem.formats.settings import faults
+from gannet.netem.formats.single_links import SINGLE_LINKS, WITH_NAMES, WITH_TIME
 
 # The first that recognises a file reads it: those that ask for more come before those that ask for less.
 FORMATS: Sequence[Format] = cast(
     Sequence[Format],
     (
+        *SINGLE_LINKS,
         kollaps,
         simgrid,
         core_xml,
@@ -39,25 +42,50 @@ FORMATS: Sequence[Format] = cast(
 )
 
 
-def recognised(source: Source) -> Format:
-    """The format of a file, by its content. Raises FormatError where it is none of them."""
+def recognised(source: Source, named: str | None = None) -> Format:
+    """The format of a file, by its content or as `named`. Raises FormatError where it is none of them, or several."""
+    if named is not None:
+        return _named(named)
     if not source.head.strip():
         raise FormatError("it is empty")
-    for each in FORMATS:
-        if each.recognises(source):
+    single = [each for each in cast(Sequence[Format], SINGLE_LINKS) if each.recognises(source)]
+    if len(single) > 1:
+        both = " or ".join(f"--format '{each.name}'" for each in single)
+        raise FormatError(f"could be {' or '.join(each.name for each in single)}: say which, by {both}")
+    for each in single or FORMATS[len(SINGLE_LINKS) :]:
+        if single or each.recognises(source):
             return each
     names = ", ".join(dict.fromkeys(each.name for each in FORMATS))
     raise FormatError(f"not a network file in a format that is known here: {names}")
+
+
+def _named(name: str) -> Format:
+    for each in FORMATS:
+        if each.name.lower() == name.lower():
+            return each
+    raise FormatError(f"--format {name}: known are {', '.join(dict.fromkeys(each.name for each in FORMATS))}")
+
+
+def _read_by(found: Format, options: Options) -> Options:
+    """The options, none of which is one that this format does not read."""
+    for each, option, readers in (
+        ("name", "--name", WITH_NAMES),
+        ("bin_ms", "--bin-ms", WITH_TIME),
+        ("nodes", "--nodes", (*FORMATS[len(SINGLE_LINKS) :], faults.ChaosMesh)),
+    ):
+        if getattr(options, each) is not None and found not in readers:
+            raise FormatError(f"leave out {option}, which nothing in this format depends on")
+    return options
 
 
 def import_file(path: Path, options: Options) -> Imported:
     """What a network file holds. Raises FormatError, which names the file."""
     source = Source(path)
     try:
-        found = recognised(source)
+        found = recognised(source, options.format)
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     try:
-        return found.read(source, options)
+        return found.read(source, _read_by(found, options))
     except FormatError as error:
         raise FormatError(f"{path} ({found.name}): {error}") from None

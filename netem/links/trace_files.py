@@ -78,7 +78,8 @@ def _is_mahimahi(file: BinaryIO, path: Path) -> bool:
     if not first.isdigit() and not first.startswith(b"#") and b"time_s" not in first.lower():
         raise TraceError(
             f"{path}: is no trace: neither CSV with a column time_s, nor Mahimahi's whole numbers of milliseconds "
-            f"(its first line is {first[:40].decode(errors='replace')!r})"
+            f"(its first line is {first[:40].decode(errors='replace')!r}); "
+            "gannet net import reads traces of other programs"
         )
     return first.isdigit()
 

@@ -29,9 +29,23 @@ def import_(
     ] = None,
     round_trip: Annotated[bool, typer.Option("--round-trip", help="Its latencies are round trips.")] = False,
     one_way: Annotated[bool, typer.Option("--one-way", help="Its latencies are one way.")] = False,
-    unit: Annotated[str | None, typer.Option(help="Of numbers of which the file says none: ms, s.")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Of numbers of which the file says none: ms, s; kbit, Mbit.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of its profiles or links, where it has several.")
+    ] = None,
+    bin_ms: Annotated[
+        int | None, typer.Option("--bin-ms", min=1, max=3_600_000, help="Average a trace's figures over bins, ms.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Its format, where it could be several.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it: a spec, or a matrix (.yaml).")
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Write it: a spec, a profile or a matrix (.yaml), or a trace (.csv)."
+        ),
     ] = None,
 ) -> None:
     """Read a network that another program wrote, say what was understood, and write it as links of a spec (-o).
@@ -42,7 +56,7 @@ def import_(
         fail("--one-way and --round-trip exclude each other: keep one")
     said = True if round_trip else False if one_way else None
     try:
-        imported = import_file(file, Options(_nodes(nodes), said, unit))
+        imported = import_file(file, Options(_nodes(nodes), said, unit, name, bin_ms, format_))
         texts = files_of(imported, out, file) if out else {}
     except FormatError as error:
         fail(str(error))

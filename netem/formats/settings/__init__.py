@@ -1,0 +1,1 @@
+"""Settings of one link that other programs write, as profiles."""

@@ -1,0 +1,1 @@
+"""Traces of one link that other programs write, as traces."""

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_v
 
 from gannet.node.codecs.registry import CodecSetting
 from gannet.node.data.config import DataConfig
+from gannet.node.losses import OnLoss, check_on_loss
 from gannet.node.methods.registry import AlgorithmConfig
 from gannet.node.mixing.mean import MeanRule
 from gannet.node.mixing.registry import MixingConfig
@@ -89,6 +90,7 @@ class TrainingSettings(Settings):
     node_pace_ms: dict[int, PositiveFloat] = Field(default_factory=dict)
     snapshot_every: PositiveInt = 50
     checkpoint_every: PositiveInt | None = None
+    on_loss: OnLoss | None = None
 
     @model_validator(mode="after")
     def _training_fits_together(self) -> Self:
@@ -106,6 +108,9 @@ class TrainingSettings(Settings):
         check_methods(self, custom)
         self.algorithm.traits.check_task(self.task)
         self.algorithm.traits.check_checkpoints(self.checkpoint_every)
+        for part in parts_of(self).values() or [self]:
+            if self.on_loss is not None and (custom or part.algorithm.shipped):
+                check_on_loss(self.on_loss, part.algorithm.traits, bool(self.players))
 
     def training(self) -> dict[str, Any]:
         """These settings by name, as they are: keyword arguments of another kind of TrainingSettings."""

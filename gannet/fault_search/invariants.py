@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gannet.fabrics.job import NODE_LOST, NODE_RETURNED
-from gannet.fabrics.virtual.faults import AtAwait, Corrupt, DamageOne, Duplicate, Kill, Pause
+from gannet.fabrics.virtual.faults import AtAwait, Corrupt, DamageOne, Drop, Duplicate, Kill, Pause
 from gannet.fault_search import mixing
 from gannet.fault_search.damage import POISON, WAYS, Damaged
 from gannet.fault_search.schedule import PACE_MS, PATIENCE_S, ROUND_DEADLINE_S, Cut, Slow
@@ -19,7 +19,9 @@ from gannet.node.players.config import parts_of
 from gannet.node.traffic.exchange import exchange_edges
 
 _LARGEST = POISON / 50  # no value of a run that used none of what was refused comes near it
-_CENTRAL = ("server average", "ring all-reduce", "md-gan's round")
+_CENTRAL = ("server average", "ring all-reduce", "md-gan's round", "the nodes that are left cannot form")
+
+_TOLD_BYTES = 8  # by a node that leaves, to each other one: a count in two float32 numbers
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,17 @@ def _ends(trial: Trial) -> Iterator[str]:
         central = any(outcome.reason.partition(": ")[2].startswith(words) for words in _CENTRAL)
         averages = any(_is_central(part) for part in parts_of(schedule.config).values() or [schedule.config])
         everyone = outcome.reason.startswith("every node was lost: ") and len(outcome.lost) == schedule.world
-        if schedule.harmless or not (everyone or (central and averages)):
+        if schedule.config.on_loss == "stop" and outcome.lost:
+            right = outcome.reason.endswith("(on_loss: stop)")
+        elif schedule.config.on_loss == "reform":  # a loss alone ends no such run
+            right = everyone or (central and not _only_losses(trial))
+        else:
+            right = everyone or (central and averages)
+        if schedule.harmless or not right:
             yield f"the run failed: {outcome.reason}"
         return
+    if schedule.config.on_loss == "stop" and outcome.lost:
+        yield f"the run did not fail, and lost {sorted(outcome.lost)}"
     ends = {r: trial.record.steps[r][-1].step if trial.record.steps[r] else 0 for r in _there(trial)}
     if schedule.config.asynchronous:
         if schedule.steps is not None and any(step < 1 for step in ends.values()):
@@ -82,6 +92,13 @@ def _ends(trial: Trial) -> Iterator[str]:
         for part in _connected(trial):
             if len({ends[rank] for rank in part}) > 1:
                 yield f"nodes that were there at the end, and connected, had made these steps: {ends}"
+
+
+def _only_losses(trial: Trial) -> bool:
+    """Whether no message can be missing but those of nodes that are lost."""
+    others = (DamageOne, Corrupt, Cut)
+    events = trial.schedule.events
+    return not any(isinstance(e, others) or (isinstance(e, Drop) and e.again_s is None) for e in events)
 
 
 def _connected(trial: Trial) -> list[list[int]]:
@@ -196,8 +213,11 @@ def _bytes_add_up(trial: Trial) -> Iterator[str]:
     if trial.outcome.status == "failed" or trial.schedule.config.asynchronous:  # it says farewell after its last step
         return
     lost = any(line["event"] == NODE_LOST for line in trial.record.lines)
+    reforms = trial.schedule.config.on_loss == "reform"  # its nodes tell each other at the end how far they are
     for rank in range(trial.schedule.world):
         counted, sent = sum(s.codec_bytes for s in trial.record.steps[rank]), trial.record.sent[rank]
+        if reforms and not lost and (more := sent - counted) >= _TOLD_BYTES * (trial.schedule.world - 1):
+            sent -= more - more % _TOLD_BYTES
         if (not lost and counted != sent) or (rank in _there(trial) and not lost and counted < sent):
             yield f"node {rank} counted {counted} bytes of payload, and {sent} were sent"
         wire = sum(s.interface_bytes for s in trial.record.steps[rank])

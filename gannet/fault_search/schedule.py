@@ -29,7 +29,7 @@ from gannet.fabrics.virtual.faults import (
 )
 from gannet.fault_search.damage import WAYS, Damaged
 from gannet.fault_search.kick_task import IMAGE_SIDE
-from gannet.fault_search.variants import methods, settings_of
+from gannet.fault_search.variants import methods, on_loss_of, settings_of
 from gannet.netem.links.plan import Edge
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
@@ -197,11 +197,12 @@ def draw(seed: int, method: str | None = None) -> Schedule:
     steps = random.randint(8, 24)
     lasts_s = steps * (PACE_MS + 2 * delay_ms) / 1000
     by_time = random.random() < 0.25
+    settings = _settings(method, world, random)
     bare = Schedule(
         seed=seed,
         method=method,
         world=world,
-        settings=_settings(method, world, random),
+        settings=settings | on_loss_of(method, settings, Random(f"on loss {seed}")),
         rate_bps=random.choice((None, 200_000, 10_000_000)),
         delay_ms=delay_ms,
         jitter_ms=jitter_ms,
@@ -236,6 +237,8 @@ def _settings(method: str, world: int, random: Random) -> dict[str, Any]:
 
 
 def _returns(schedule: Schedule) -> bool:
+    if schedule.config.on_loss in ("reform", "stop"):
+        return False
     try:
         check_returns(schedule.config)
     except ValueError:
@@ -244,9 +247,10 @@ def _returns(schedule: Schedule) -> bool:
 
 
 def _edges(schedule: Schedule) -> list[Edge]:
-    """Directed links that carry messages; without any, all."""
+    """Directed links that carry messages while no node is lost; without any, all."""
     pairs = permutations(range(schedule.world), 2)
-    return [(a, b) for a, b in exchange_edges(schedule.config, schedule.world) or pairs]
+    config = schedule.config.model_copy(update={"on_loss": None})
+    return [(a, b) for a, b in exchange_edges(config, schedule.world) or pairs]
 
 
 def _harmless(schedule: Schedule, lasts_s: float, random: Random) -> Iterator[Event]:

@@ -65,3 +65,13 @@ def settings_of(name: str, random: Random) -> dict[str, Any]:
             algorithm |= {"local_steps": random.choice((1, 2)), "swap_every": random.choice((None, 2))}
             algorithm["batches"] = random.choice((None, 2))
     return {"algorithm": algorithm, "codec": random.choice(codecs), "topology": random.choice(graphs)}
+
+
+def on_loss_of(method: str, settings: dict[str, Any], random: Random) -> dict[str, Any]:
+    """`on_loss` of a run with these settings, or none: averages that can be formed again are, in every second run."""
+    if method == PLAYERS:
+        return {}
+    able = METHODS[method].model_validate(settings["algorithm"]).on_loss
+    if "reform" in able and random.random() < 0.5:
+        return {"on_loss": "reform"}
+    return {"on_loss": "stop"} if random.random() < 0.05 else {}

@@ -126,6 +126,11 @@ class RunSpec(TrainingSettings):
                 f"{self._returns}: a lost node cannot be started again on fabric {self.fabric} yet: leave it out, or "
                 "use fabric: namespaces or virtual"
             )
+        if self._returns and self.on_loss in ("reform", "stop"):
+            raise ValueError(
+                f"on_loss: {self.on_loss}: no lost node can come back to such a run: leave out {self._returns}, "
+                "or use on_loss: continue"
+            )
         if self.encrypt and not self.fabric_kind.can_encrypt:
             raise ValueError(
                 f"encrypt: fabric {self.fabric} cannot encrypt messages: leave it out, or use fabric: namespaces, "

@@ -6,11 +6,13 @@ the order of arrival.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from gannet.node.methods.segments import Segment, ring_segments, server_segments
-from gannet.node.training.effects import MessageRefused, PeerLost, Receive, Tag
+from gannet.node.training.effects import MembersChanged, MessageRefused, PeerLost, Receive, Tag
 from gannet.node.training.peers import CollectiveFailed, Mixing, Peers
 
 # In a server average: enough to fill a worker's share of the path with the segment size of
@@ -61,16 +63,19 @@ async def gossip(peers: Peers, x: Tensor, neighbours: Mixing, rounds: int = 1) -
     return x
 
 
-async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0) -> Tensor:
+async def server_average(
+    peers: Peers, x: Tensor, server: int = 0, raw: int = 0, members: Sequence[int] | None = None
+) -> Tensor:
     """Mean of all nodes' x through a star: rank `server` averages and sends the mean back.
 
     The vector is cut into segments, so that the mean of the first is sent down while the last are still coming up. A
     worker is at most SEGMENTS_AHEAD segments ahead of the means; otherwise TCP lets one worker run ahead of the
     others into the server's downlink and overflow its buffer, and most means can be computed only at the very end.
     The server averages over the workers present, by its mixing rule; without the server there is no average. The
-    last `raw` values are sent as float32 with any codec.
+    last `raw` values are sent as float32 with any codec. `members`: the ranks that average, if not all.
     """
-    if peers.world == 1:
+    ranks = range(peers.world) if members is None else members
+    if len(ranks) == 1:
         return x.clone()
     number = peers.next_round()
     segments = server_segments(peers.codec, peers.segment_bytes, len(x), raw)
@@ -87,7 +92,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 payload = peers.encode(x[segments[position].place], tag)
                 await peers.send(server, tag, payload, position == last)
         return mean
-    workers = [rank for rank in range(peers.world) if rank != server]
+    workers = [rank for rank in ranks if rank != server]
     absent: set[int] = set()  # for the rest of this round, so that a silent worker is waited for only once
     for position, segment in enumerate(segments):
         tag = segment.tag(number, position)
@@ -97,6 +102,8 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
                 continue
             try:
                 others.append(await peers.receive(rank, tag, len(own)))
+            except MembersChanged:
+                raise
             except PeerLost:
                 absent.add(rank)
         payload = peers.encode(peers.mixing.equally(own, others), tag)
@@ -107,7 +114,7 @@ async def server_average(peers: Peers, x: Tensor, server: int = 0, raw: int = 0)
     return mean
 
 
-async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
+async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0, members: Sequence[int] | None = None) -> Tensor:
     """Mean of all nodes' x by ring all-reduce: reduce-scatter, then all-gather, 2(M−1) hops of n/M values.
 
     Every hop is cut into segments, and a segment is forwarded as soon as it arrives, so a hop's delay is hidden by
@@ -117,13 +124,15 @@ async def ring_all_reduce(peers: Peers, x: Tensor, raw: int = 0) -> Tensor:
     A lossy codec encodes every partial sum again, M−1 times, and the mean once: the owner's payload is forwarded
     unchanged, so that all nodes have the same bits. A partial sum of k values travels divided by the lowest power of
     two that is no less than k: it is then no larger than the largest of the values, so that where the codec can hold
-    those of each node it can hold their sums. The last `raw` values are sent as float32.
+    those of each node it can hold their sums. The last `raw` values are sent as float32. `members`: the ranks around
+    the ring, if not all.
     """
-    world, rank = peers.world, peers.rank
+    ranks = range(peers.world) if members is None else members
+    world, rank = len(ranks), ranks.index(peers.rank)
     if world == 1:
         return x.clone()
     number = peers.next_round()
-    right, left = (rank + 1) % world, (rank - 1) % world
+    right, left = ranks[(rank + 1) % world], ranks[(rank - 1) % world]
     total, hops = x.clone(), 2 * (world - 1)
     segments = ring_segments(peers.codec, peers.segment_bytes, world, len(x), raw)
     per_hop = len(segments[0])
@@ -163,6 +172,8 @@ async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: 
     try:
         payload = await Receive(source, tag)
         return payload, peers.decode(source, tag, payload, segment.place.stop - segment.place.start)
+    except MembersChanged:
+        raise
     except MessageRefused as refused:
         raise CollectiveFailed(
             f"{what} of round {tag.round} cannot be completed: from rank {refused.rank} came a {refused.reason}"

@@ -110,6 +110,11 @@ class BlockingMailbox:
         with self._lock:
             self._mailbox.heal(rank, rounds)
 
+    def losses(self) -> tuple[int, ...]:
+        """See Mailbox.losses."""
+        with self._lock:
+            return self._mailbox.losses()
+
     def lost(self) -> int:
         """Number of peers known to be gone."""
         with self._lock:

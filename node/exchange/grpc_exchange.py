@@ -58,6 +58,7 @@ class GrpcExchange:
         self._where: dict[int, tuple[str, str]] = {}  # by rank: address, and name of its certificate
         # By peer and player: the last round, and if there was room.
         self._opened: dict[tuple[int, int], tuple[int, bool]] = {}
+        self._losses = 0  # how many the algorithm knows
         self.counters = Counters()
         self._turns = TurnKeeper(config, in_turns)
         # A round is a stream, and one that broke may be open here for a while beside its successor.
@@ -248,6 +249,18 @@ class GrpcExchange:
         else:
             self.counters.received(source, tag, len(outcome), wait_s)
         return index, outcome
+
+    def losses(self) -> tuple[int, ...]:
+        """See Mailbox.losses. What is in flight of an average that is begun again is dropped."""
+        lost = self.inbox.losses()
+        if len(lost) > self._losses and self._loop is not None:
+            self._losses = len(lost)
+            self._loop.call_soon_threadsafe(self._abandon)
+        return lost
+
+    def _abandon(self) -> None:
+        for stream in self._streams.values():
+            stream.abandon()
 
     def collect(self, wait: bool) -> list[Arrival]:
         """All segments that have arrived, from any peer; see BlockingMailbox.collect."""

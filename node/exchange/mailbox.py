@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gannet.node.codecs import Codec, float32_codec
-from gannet.node.training.effects import RAW_SEGMENT, CutOff, MessageRefused, PeerLost, Tag
+from gannet.node.training.effects import (
+    EPOCH_ROUNDS,
+    RAW_SEGMENT,
+    CutOff,
+    MembersChanged,
+    MessageRefused,
+    PeerLost,
+    Tag,
+)
 
 
 class Verdict(Enum):
@@ -97,6 +105,7 @@ class Mailbox:
         self._healed: dict[int, list[int]] = {}  # peers whose links are back: since which rounds, by player
         vectors = _VECTORS_A_ROUND * (window_rounds + 1) * len(self.codecs)
         self.max_kept_bytes = max(_LEAST_KEPT_BYTES, vectors * max_bytes)
+        self._losses_known: int | None = None  # by an algorithm that begins again after each; None: by none
         self._inbox: dict[tuple[int, Tag], memoryview | PeerLost] = {}
         self._kept_bytes: Counter[int] = Counter()  # by sender, each segment with its own cost
         self._waiting: dict[tuple[int, Tag], Waiter] = {}
@@ -130,7 +139,7 @@ class Mailbox:
         key, number = (header.sender, header.tag), self.rounds[header.tag.player]
         if header.tag.round < number or key in self._used or key in self._inbox:
             raise self._stale(header, f"{header.tag} came again or too late, at round {number}")
-        if header.tag.round > number + self.window_rounds:
+        if header.tag.round > number + self.window_rounds and not self._is_from_an_epoch_ahead(header.tag.round):
             raise self._refuse(Verdict.TOO_EARLY, f"{header.tag}, at round {number}")
 
     def is_ahead(self, header: Header) -> bool:
@@ -182,7 +191,9 @@ class Mailbox:
         """Call `waiter` with the message, now or when it comes, or with PeerLost when it cannot come."""
         self.enter_round(tag.round, tag.player)
         key = (source, tag)
-        if key in self._inbox:
+        if self._losses_known is not None and len(self.lost) > self._losses_known:
+            waiter(MembersChanged(*list(self.lost.items())[-1]))
+        elif key in self._inbox:
             self._used.add(key)
             kept = self._inbox.pop(key)
             self._kept_bytes[source] -= _cost(kept)
@@ -204,8 +215,16 @@ class Mailbox:
     def lose(self, rank: int, reason: str) -> None:
         """That peer is lost permanently: all waits for it end, and later ones at once."""
         self.lost.setdefault(rank, reason)
+        if self._losses_known is not None and len(self.lost) > self._losses_known:
+            for key in list(self._waiting):
+                self._settle(key, MembersChanged(rank, reason))
         for key in [key for key in self._waiting if key[0] == rank]:
             self._settle(key, PeerLost(rank, reason))
+
+    def losses(self) -> tuple[int, ...]:
+        """The lost peers, in order; any further loss ends all waits (see gannet.node.training.effects.Losses)."""
+        self._losses_known = len(self.lost)
+        return tuple(self.lost)
 
     def cut(self, rank: int, reason: str) -> None:
         """Do without that peer until `heal`: all waits for it end, and later ones at once."""
@@ -259,7 +278,15 @@ class Mailbox:
         is what a cut held up.
         """
         held_up = header.sender in self.cut_off or self._is_from_before(header.sender, header.tag)
+        if self._losses_known is not None:  # of an average that is begun again
+            held_up = held_up or header.tag.round // EPOCH_ROUNDS < len(self.lost)
         return Refusal(Verdict.REPEATED, detail) if header.again or held_up else self._refuse(Verdict.STALE, detail)
+
+    def _is_from_an_epoch_ahead(self, number: int) -> bool:
+        """Whether a sender may know of a loss that this node has yet to learn of."""
+        epoch, position = divmod(number, EPOCH_ROUNDS)
+        ahead = epoch > self.rounds[0] // EPOCH_ROUNDS
+        return self._losses_known is not None and ahead and epoch < self.world and position <= self.window_rounds + 1
 
     def _is_from_before(self, sender: int, tag: Tag) -> bool:
         return sender in self._healed and tag.round <= self._healed[sender][tag.player]

@@ -92,6 +92,11 @@ class PeerStream:
         for task in set(self._tasks):
             task.cancel()
 
+    def abandon(self) -> None:
+        """Drop what is in flight: the peer no longer waits for it."""
+        for task in set(self._tasks):
+            asyncio.get_running_loop().call_soon(task.cancel)  # not before it has begun, or it would not clear up
+
     async def close(self) -> None:
         """End all streams; what is still in flight is dropped."""
         for task in {*self._tasks, *([self._listening] if self._listening else [])}:

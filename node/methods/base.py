@@ -140,6 +140,11 @@ class Method(AlgorithmSetting):
         return None
 
     @property
+    def on_loss(self) -> tuple[str, ...]:
+        """The values of a spec's `on_loss` (see gannet.node.losses) that a run with this method can have."""
+        return ("stop",) if self.averages == "ring" else ("continue", "stop")
+
+    @property
     def exchange_every(self) -> int:
         """Gradient steps from one exchange to the next."""
         return 1

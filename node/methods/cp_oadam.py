@@ -44,6 +44,11 @@ class CpOadamConfig(Method):
         super().check_returns()
 
     @property
+    def on_loss(self) -> tuple[str, ...]:
+        """Those who are left can form the average again: every average leaves all with the same bits."""
+        return (*super().on_loss, "reform")
+
+    @property
     def carries(self) -> Carries:
         return self.average
 

@@ -61,6 +61,11 @@ class DdpConfig(Method):
         return self
 
     @property
+    def on_loss(self) -> tuple[str, ...]:
+        """gloo's ring needs every node."""
+        return ("stop",)
+
+    @property
     def rank(self) -> int:
         """Rank of PowerSGD's matrices."""
         return self.powersgd_rank or 1

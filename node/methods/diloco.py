@@ -33,6 +33,11 @@ class DilocoConfig(Method):
     collective: Collective = "ring"
 
     @property
+    def on_loss(self) -> tuple[str, ...]:
+        """Those who are left can form the average again: every average leaves all with the same bits."""
+        return (*super().on_loss, "reform")
+
+    @property
     def carries(self) -> Carries:
         """Differences, which the outer optimizer takes for gradients."""
         return "gradients"

@@ -25,6 +25,11 @@ class FedganConfig(Method):
     every: PositiveInt = 20
 
     @property
+    def on_loss(self) -> tuple[str, ...]:
+        """Those who are left can form the average again: every average leaves all with the same bits."""
+        return (*super().on_loss, "reform")
+
+    @property
     def averages(self) -> Collective:
         return "server"
 

@@ -202,6 +202,8 @@ class _Life:
             max_bytes=worker.largest_payload,
             window_rounds=worker.window_rounds,
         )
+        if config.on_loss == "reform":  # from the beginning: others may know of a loss before this node does
+            mailbox.losses()
         self._exchange = exchange = GrpcExchange(
             worker.rank,
             worker.world,

@@ -15,6 +15,7 @@ from gannet.node.training.effects import (
     Collect,
     Compute,
     Effect,
+    Losses,
     Meet,
     Met,
     PeerLost,
@@ -40,6 +41,8 @@ class Exchange(Protocol):
     def receive_first(self, wanted: Sequence[tuple[int, Tag]]) -> tuple[int, memoryview | PeerLost]: ...
 
     def collect(self, wait: bool) -> list[Arrival]: ...
+
+    def losses(self) -> tuple[int, ...]: ...
 
 
 class Collective(Protocol):
@@ -109,6 +112,8 @@ class WallClock:
                 arrivals = self._exchange.collect(wait)
                 self._meter.wait_s += time.monotonic() - begin
                 return arrivals
+            case Losses():
+                return self._exchange.losses()
             case Meet(step, rounds):
                 met = self._meet(step, rounds)
                 self._meter.wait_s += time.monotonic() - begin

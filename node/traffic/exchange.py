@@ -6,6 +6,7 @@ Known before anything is sent: the run's method, or each player's, computes it (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 from gannet.node.codecs import build_codec
 from gannet.node.codecs.split import Split
@@ -18,10 +19,12 @@ from gannet.node.topologies.weights import Edge
 
 
 def exchange_edges(config: NodeConfig, world: int) -> tuple[Edge, ...]:
-    """Directed edges that the configured algorithm's messages cross, or those of all players."""
+    """Directed edges that the configured algorithm's messages cross, or may cross after a loss, or of all players."""
     if config.players:
         parts = parts_of(config).values()
         return tuple(sorted({edge for part in parts for edge in exchange_edges(part, world)}))
+    if config.on_loss == "reform":  # who is whose neighbour after a loss is not known beforehand
+        return tuple(sorted(Edge(*pair) for pair in permutations(range(world), 2)))
     return config.algorithm.traits.edges(Group(config, world))
 
 

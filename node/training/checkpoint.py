@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Settings that may differ between a run and its continuation: none of them affects x.
 _FREE = {
     "run", "arm", "pace_ms", "node_pace_ms", "snapshot_every", "checkpoint_every", "max_steps", "exchange", "origin",
+    "on_loss",
 }  # fmt: skip
 _X = "x"
 # The number of this layout of a checkpoint's file. It grows when an older Gannet could misread a newer file; files of

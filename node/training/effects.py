@@ -21,6 +21,11 @@ RAW_SEGMENT = 1 << 31
 """Set in a segment's number when its values travel as float32, whatever the exchange's codec."""
 
 
+EPOCH_ROUNDS = 1 << 32
+"""Rounds of one epoch, where averages are formed again after losses: a round's number is epoch · EPOCH_ROUNDS + its
+number in the epoch, which is the number of losses before it."""
+
+
 class Tag(NamedTuple):
     """Names a message between two nodes: the exchange round, and the segment within that round.
 
@@ -44,6 +49,10 @@ class PeerLost(Exception):
 
 class MessageRefused(PeerLost):
     """The peer is there, but its message cannot be used."""
+
+
+class MembersChanged(PeerLost):
+    """A node was lost, maybe another than the one waited for, since Losses: all who are left begin again."""
 
 
 class CutOff(PeerLost):
@@ -146,6 +155,14 @@ class ReceiveFirst(Effect["tuple[int, memoryview | PeerLost]"]):
     """
 
     wanted: tuple[Receive, ...]
+
+
+@dataclass(frozen=True)
+class Losses(Effect[tuple[int, ...]]):
+    """The nodes that are lost or have left, in the order in which all nodes learn of it.
+
+    From then on a further loss ends every wait, at once, by MembersChanged, until it is asked for again.
+    """
 
 
 @dataclass(frozen=True)

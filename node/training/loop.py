@@ -93,6 +93,8 @@ async def train(worker: Worker, meter: Meter, report: Reporter) -> int:
                     there, due = number, number - number % config.snapshot_every
                     if due > before:  # passed over by an island that has made fewer steps than another
                         report.snapshot(due, meter.t_s, worker.peers.codec_bytes, worker.served(step.x))
+        for leave_others in worker.leaving:
+            await leave_others()
     except LeaveNow as leave:
         if latest is not None:
             report.snapshot(leave.step, meter.t_s, worker.peers.codec_bytes, worker.served(latest.x))

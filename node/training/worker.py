@@ -7,7 +7,7 @@ network: the fabric gives it a Meter to read and a Reporter to report to.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -93,6 +93,7 @@ class Worker:
         self.parts_at_work: list[Worker] = []  # where players are exchanged separately, a worker for each
         self._from: Checkpoint | None = None
         self._owners: dict[str, Keeps] = {"task": self.task, "codec": codec}
+        self.leaving: list[Callable[[], Awaitable[None]]] = []  # to be awaited after the last step
         self.players = PlayersPeers(self.parts, self.peers)
         if self.parts:
             self._owners["players"] = self.players

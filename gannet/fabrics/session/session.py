@@ -17,6 +17,7 @@ from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
 from gannet.fabrics.not_finite import NotFinite
+from gannet.fabrics.on_loss import stopped_by_loss, tell_left
 from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
 from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.session.findings import Findings
@@ -280,6 +281,7 @@ class Session:
                 for layer in LAYERS:
                     sent[rank, layer] = getattr(finished, f"{layer}_bytes")
                 self.alive.discard(rank)
+                tell_left(self.controller, self.job, rank)
             case "refused":
                 refused = report.refused
                 self.sink.refused(refused.sender, refused.receiver, refused.verdict, refused.detail)
@@ -321,6 +323,8 @@ class Session:
         self.lost[rank] = reason
         log.warning("node %d is lost: %s\n%s", rank, reason, self.node_host.last_words(rank))
         self.sink.links(lost_line(self.now_s(), rank, reason))
+        if self.job.config.on_loss == "stop" and self.began is not None:
+            self.failure = self.failure or stopped_by_loss(rank, self.steps[rank], reason)
         self.controller.order(peer_lost={"rank": rank, "reason": reason})
         self.returning.lose(rank, not_finite)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded, returned_line
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
+from gannet.fabrics.on_loss import stopped_by_loss, tell_nodes_left
 from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
@@ -43,6 +44,7 @@ from gannet.node.training.effects import (
     Collect,
     Compute,
     Effect,
+    Losses,
     Meet,
     Met,
     Receive,
@@ -117,6 +119,8 @@ class _Simulation:
         limits = worker.codecs, worker.largest_payload, worker.window_rounds
         mailbox = kind(run, worker.rank, self.job.world, worker.schema, *limits)
         mailbox.enter_rounds(worker.rounds)
+        if self.job.config.on_loss == "reform":
+            mailbox.losses()
         return Node(self, worker.rank, worker, mailbox)
 
     def revive(self, rank: int, state: Checkpoint, met: Met) -> None:
@@ -200,6 +204,8 @@ class _Simulation:
             except StopIteration:
                 node.done = node.ended = True
                 self._active -= 1
+                if self.job.config.on_loss == "reform":  # those still there no longer count on it
+                    self.time.after(0.0, partial(tell_nodes_left, self.nodes, node.rank))
                 self._look()
                 return
             except (CollectiveFailed, Diverged, OutOfRange) as error:
@@ -242,6 +248,8 @@ class _Simulation:
                 if self._messages.send(node, to, tag, payload):
                     return None
                 node.waiting = True
+            case Losses():
+                return node.mailbox.losses()
             case Receive(source, tag):
                 self.patience.receive(node, source, tag)
             case ReceiveFirst(wanted):
@@ -282,6 +290,8 @@ class _Simulation:
         if rank not in self.lost:
             self.sink.links(lost_line(self.time.now_s, rank, reason))
         self.lost.setdefault(rank, reason)
+        if self.job.config.on_loss == "stop":
+            self.failure = self.failure or stopped_by_loss(rank, struck.steps, reason)
         for node in self.nodes:
             if node.rank != rank:
                 self.time.after(notice_s, partial(self._tell_lost, node, struck, reason))

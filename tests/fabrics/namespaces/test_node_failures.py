@@ -32,14 +32,14 @@ SETTINGS: dict[str, Any] = {
 LINE = r"\d{4}-\d\d-\d\dT[\d:.]+Z [A-Z]+ run=quick/run/seed-1/\S+ rank=1 [\w.]+: "
 
 
-def run(folder: Path, act: str, *options: str, log: str = "") -> Ran:
+def run(folder: Path, act: str, *options: str, log: str = "", **more: Any) -> Ran:
     """Train a task of one's own in whose third step rank 1 does `act`."""
     text = EXAMPLE.read_text(encoding="utf-8")
     text = text.replace("import torch\n", "import logging\nimport os\nimport signal\n\nimport torch\n", 1)
     text = text.replace("\n\nclass Choices", '\nlog = logging.getLogger("my_task")\n\n\nclass Choices', 1)
     text = text.replace(LOSSES, LOSSES + BREAK.format(act=act), 1)
     (folder / EXAMPLE.name).write_text(text, encoding="utf-8")
-    return gannet(folder, [*options, "run"], ("env", f"GANNET_LOG={log}"), **SETTINGS)
+    return gannet(folder, [*options, "run"], ("env", f"GANNET_LOG={log}"), **SETTINGS, **more)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,14 @@ def test_of_a_node_whose_process_ends_one_reads_how_and_its_last_lines(tmp_path:
     assert lost, ran.output
     assert re.search(rf"the last lines of {log}:\n(    {LINE}.*\n)+    {LINE}so far, so good\n", lost[0]), lost[0]
     assert ran.summary()["reason"] == f"lost node 1: {how}; see {log}"
+
+
+def test_a_run_that_is_to_stop_at_a_loss_names_node_step_and_reason(tmp_path: Path) -> None:
+    ran = run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", on_loss="stop")
+    assert ran.status == 1, ran.output
+    how = re.escape(f"its process was killed by SIGKILL; see {tmp_path / 'out' / 'logs' / 'node-1.log'}")
+    reason = rf"node 1 was lost after its step 2: {how}; the run ends with it \(on_loss: stop\)"
+    assert re.fullmatch(reason, ran.summary()["reason"]), ran.output
 
 
 def test_of_a_node_that_raises_one_reads_the_error_and_the_end_of_its_traceback(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import typer
 
 from gannet.console import errors, fail, os_error_text
 from gannet.netem.formats.base import FormatError, Imported, Nodes, Options
-from gannet.netem.formats.registry import import_file
 from gannet.netem.formats.written import files_of, how_to_use
 from gannet.netem.links.yaml_files import printable
 
@@ -54,6 +53,8 @@ def import_(
     """
     if round_trip and one_way:
         fail("--one-way and --round-trip exclude each other: keep one")
+    from gannet.netem.formats.registry import import_file  # numpy, which other commands do without
+
     said = True if round_trip else False if one_way else None
     try:
         imported = import_file(file, Options(_nodes(nodes), said, unit, name, bin_ms, format_))

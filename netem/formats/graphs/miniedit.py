@@ -35,6 +35,8 @@ def parse(data: Any, nodes: Nodes = None) -> Network:
 
     Mininet applies a link's options at both ends to what leaves there: each direction has them once.
     """
+    if not is_topology(data):
+        raise NetworkFileError("an object with lists of hosts, switches and links was expected")
     names: list[str] = []
     for kind in ("hosts", "switches"):
         for place, each in enumerate(data[kind]):

@@ -88,9 +88,10 @@ def _dtfm(data: dict[str, Any]) -> Table:
         a, _, b = (part.strip() for part in key.partition("-"))
         if not (_is_cell(delay) and _is_cell(rate) and a and b and "-" not in b):
             raise NetworkFileError(f'"{short(key)}": {short([delay, rate])} is not like "A-B": [ms, Gbit/s]')
-        if rate is None or not rate > 0:
+        rate_gbps = _cell(rate, f'"{short(key)}"')
+        if rate_gbps is None or not rate_gbps > 0:
             raise NetworkFileError(f'"{short(key)}": a bandwidth of {short(rate)} Gbit/s: it must be more than 0')
-        pairs[a, b] = _cell(delay, key), float(rate) * 1e9
+        pairs[a, b] = _cell(delay, f'"{short(key)}"'), rate_gbps * 1e9
     names = list(dict.fromkeys(end for pair in pairs for end in pair))
     _check_size(len(names))
     rows: list[list[float | None]] = [[None] * len(names) for _ in names]

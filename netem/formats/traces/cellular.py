@@ -107,6 +107,8 @@ class Ucc:
                 cells = cells_of(line, where)
                 if not headings:
                     headings.extend(cells)
+                    if not {"Timestamp", "DL_bitrate"} <= set(headings):
+                        raise FormatError(f"{where}: columns Timestamp and DL_bitrate were expected")
                     continue
                 if len(cells) != len(headings):
                     raise FormatError(f"{where}: {len(cells)} fields, but {len(headings)} headings")

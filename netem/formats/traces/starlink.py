@@ -7,6 +7,7 @@ from math import sqrt
 from gannet.netem.formats.base import FormatError, Imported, Options, Source
 from gannet.netem.formats.traces.cellular import cells_of
 from gannet.netem.formats.traces.intervals import Intervals, head_lines, lines_of, number
+from gannet.netem.links.yaml_files import short
 
 name = "LENS latencies"
 _BIN_MS = 100
@@ -20,7 +21,11 @@ def recognises(source: Source) -> bool:
     """Whether the headings are timestamp and rtt, and uplink and downlink for IRTT."""
     lines = head_lines(source, 1)
     found = _headings(lines[0]) if lines else []
-    return found[:2] == ["timestamp", "rtt"] and set(found[2:]) <= {"uplink", "downlink"}
+    return _are_ours(found)
+
+
+def _are_ours(headings: list[str]) -> bool:
+    return headings[:2] == ["timestamp", "rtt"] and set(headings[2:]) <= {"uplink", "downlink"}
 
 
 def read(source: Source, options: Options) -> Imported:
@@ -40,6 +45,8 @@ def read(source: Source, options: Options) -> Imported:
         where = f"line {count}"
         if not headings:
             headings = _headings(line)
+            if not _are_ours(headings):
+                raise FormatError(f"{where}: headings timestamp and rtt were expected, not {short(line)}")
             unit_s = 1e-9 if "ns" in line.lower().split(",")[0] else 1.0
             continue
         cells = cells_of(line, where)

@@ -105,3 +105,17 @@ def test_one_endless_line_and_no_text(tmp_path: Path) -> None:
         for options in (Options(), Options(format="cooked trace (Pensieve)")):
             with pytest.raises(FormatError):
                 import_file(path, options)
+
+
+def test_a_file_that_is_said_to_be_in_another_format_is_one_error_or_a_result(tmp_path: Path) -> None:
+    """--format is believed: its reader meets headings and fields that are not its own."""
+    path = tmp_path / "x"
+    for text in (*FILES.values(), "9" * 30 + "".join(FILES["LENS latencies"][10:]), "a,b\n1,2\n", "{}", "[]", "<a/>"):
+        path.write_text(text)
+        for each in FORMATS:
+            try:
+                found = import_file(path, Options(**SAID.get(each.name, {}), format=each.name))
+            except FormatError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+            else:
+                assert found.content

@@ -133,7 +133,7 @@ def test_rounds_over_real_grpc(choice: Any) -> None:
     """Five nodes as threads over loopback sockets, 25 rounds without a pause: the products of the matrices."""
     world, count, rounds = 5, 300, 25
     topology = Topology(choice, world)
-    pair = Pair(world, count, window_rounds=4 + topology.rounds_ahead(), round_deadline_s=60.0, liveness_s=120.0)
+    pair = Pair(world, count, window_rounds=4 + topology.rounds_ahead(), round_deadline_s=300.0, liveness_s=600.0)
     start = np.random.default_rng(5).standard_normal((world, count)).astype(np.float32)
     found: dict[int, np.ndarray] = {}
 

@@ -19,6 +19,7 @@ from typing import Any
 import grpc.aio
 
 from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.cancellation import heed_cancellation
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2
 
@@ -86,6 +87,7 @@ class Delivery:
                 await self._over(stub.Deliver(timeout=deadline_s - clock(), wait_for_ready=again), again)
                 return
             except _Broken as broken:
+                heed_cancellation()
                 if clock() + _AGAIN_S >= deadline_s:
                     raise Undelivered(str(broken)) from None
                 if not again:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 import grpc.aio
 
 from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.cancellation import heed_cancellation
 from gannet.node.exchange.turn_rule import Turns
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
@@ -58,6 +59,7 @@ class TurnKeeper:
                 if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.PERMISSION_DENIED):
                     self.turns.silence(peer)
                     return
+            heed_cancellation()
             self.turns.silence(peer)
             await asyncio.sleep(_AGAIN_S)
 

@@ -63,7 +63,10 @@ def test_a_run_that_is_to_stop_at_a_loss_names_node_step_and_reason(tmp_path: Pa
     ran = run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)", on_loss="stop")
     assert ran.status == 1, ran.output
     how = re.escape(f"its process was killed by SIGKILL; see {tmp_path / 'out' / 'logs' / 'node-1.log'}")
-    reason = rf"node 1 was lost after its step 2: {how}; the run ends with it \(on_loss: stop\)"
+    # The report of a step may die with its node.
+    step = max((line["step"] for line in ran.steps() if line["node"] == 1), default=0)
+    assert step <= 2
+    reason = rf"node 1 was lost after its step {step}: {how}; the run ends with it \(on_loss: stop\)"
     assert re.fullmatch(reason, ran.summary()["reason"]), ran.output
 
 

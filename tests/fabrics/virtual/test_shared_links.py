@@ -71,7 +71,7 @@ def fair_rates(capacities: list[tuple[set[Pair], float]], flows: list[Pair]) -> 
 def test_messages_arrive_when_linear_programs_say(
     flows: list[Pair], groups: list[tuple[float, list[Pair]]], own: dict[Pair, float]
 ) -> None:
-    """Each pair sends a megabit at once; whenever one is through, the others share anew."""
+    """Each pair sends a megabit at once; whenever one is through, the others share again."""
     state = LinkState(
         profile=LinkProfile.model_validate({"down": "8Mbit", "up": "4Mbit"}),
         rates={pair: LinkProfile(down_bps=int(rate), up_bps=int(rate)) for pair, rate in own.items()},

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gannet.ledger.records import LowerBound
+from gannet.netem.links.pairs.shared import shared_pairs
 from gannet.netem.links.plan import Edge, InterfacePlan
 from gannet.node.methods.formulas import Traffic
 from gannet.node.traffic.players import shape_of, together
@@ -30,7 +31,7 @@ def lower_bound(
     and receives at no more than their sum; and what nodes send, or receive, over a shared link alone takes it their
     bytes ÷ its rate.
     """
-    shared = _shared(plans)
+    shared = shared_pairs(plans)
     out_bps, in_bps = _rates_bps(traffic, plans, shared)
     transfer_s = max(
         (
@@ -93,20 +94,6 @@ def hidden_s(sent_bytes: int, rate_bps: int | None, compute_s: float, seconds: f
     return max(0.0, _seconds(sent_bytes, rate_bps) + compute_s - seconds)
 
 
-_Shared = Sequence[tuple[frozenset[Edge], int]]
-
-
-def _shared(plans: Sequence[InterfacePlan]) -> _Shared:
-    """The pairs and the rate, bit/s, of each shared link."""
-    ranks = {plan.address: rank for rank, plan in enumerate(plans)}
-    pairs: dict[int, set[Edge]] = {}
-    rates: dict[int, int] = {}
-    for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
-        pairs.setdefault(limit.number, set()).update((ranks[address], to) for address in limit.peers)
-        rates[limit.number] = limit.rate_bps
-    return [(frozenset(pairs[number]), rates[number]) for number in pairs]
-
-
 def _shared_s(traffic: Traffic, pairs: frozenset[Edge], rate_bps: int) -> float:
     """Seconds that a shared link needs for what must pass it: all bytes of the nodes that have no way around it."""
     sure = 0
@@ -118,7 +105,7 @@ def _shared_s(traffic: Traffic, pairs: frozenset[Edge], rate_bps: int) -> float:
 
 
 def _rates_bps(
-    traffic: Traffic, plans: Sequence[InterfacePlan], shared: _Shared
+    traffic: Traffic, plans: Sequence[InterfacePlan], shared: Sequence[tuple[frozenset[Edge], int]]
 ) -> tuple[Sequence[int | None], Sequence[int | None]]:
     """The rates at which each node can send, and receive, over the edges of `traffic`, by rank; None: no cap."""
     ups, downs = [plan.up_bps for plan in plans], [plan.down_bps for plan in plans]

@@ -108,9 +108,9 @@ class Source:
             ) from None
 
 
-def check_unasked(options: Options) -> None:
-    """Raise FormatError for options that a format leaves nothing to: it says its units and directions itself."""
-    if options.round_trip is not None:
+def check_unasked(options: Options, trip: bool = True) -> None:
+    """Raise FormatError for --unit, and with `trip` for --round-trip and --one-way: the format says both itself."""
+    if trip and options.round_trip is not None:
         raise FormatError(
             f"its latencies are one way, so leave out --{'round-trip' if options.round_trip else 'one-way'}"
         )

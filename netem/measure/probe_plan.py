@@ -13,6 +13,7 @@ from math import inf
 from typing import Literal
 
 from gannet.netem.links.jitter import independent_s
+from gannet.netem.links.pairs.shared import shared_pairs
 from gannet.netem.links.pairs.shared_limit import SharedLimit
 from gannet.netem.links.plan import FRAME_BYTES, Edge, InterfacePlan, PathPlan, path_rate_bps
 
@@ -259,18 +260,12 @@ def unseen_together(plans: Sequence[InterfacePlan], measured: Sequence[Fan]) -> 
     """The shared links whose paths were not measured together by any of these fans, in words: of those nothing is
     known but that each path by itself has no more than the link's rate.
     """
-    ranks = {plan.address: rank for rank, plan in enumerate(plans)}
-    pairs: dict[int, set[Edge]] = {}
-    rates: dict[int, int] = {}
-    for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
-        pairs.setdefault(limit.number, set()).update((ranks[address], to) for address in limit.peers)
-        rates[limit.number] = limit.rate_bps
     seen = [(set(fan.edges), fan.rate_bps) for fan in measured]
     return [
-        f"the {rates[number] / 1e6:g} Mbit/s that "
+        f"the {shared_bps / 1e6:g} Mbit/s that "
         f"{' '.join(f'{a}→{b}' for a, b in sorted(named))} share: each was measured by itself, and not all at once"
-        for number, named in pairs.items()
-        if not any(edges == named and rate_bps <= rates[number] for edges, rate_bps in seen)
+        for named, shared_bps in shared_pairs(plans)
+        if not any(edges == named and rate_bps <= shared_bps for edges, rate_bps in seen)
     ]
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
 from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
@@ -30,7 +29,7 @@ def read(source: Source, options: Options) -> Imported:
 def parse(text: str, nodes: Nodes = None) -> Network:
     """The network between the chosen devices: those that are no routers, where there are two, else all.
 
-    Packets take the way over the fewest links, and of these that of the least delay. Raises NetworkFileError.
+    Packets take the way over the fewest links, and of these that of the least delay. Raises FormatError.
     """
     root = read_xml(text)
     devices = [
@@ -44,7 +43,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
     vertices = [*devices, *networks]
     index = {key: place for place, (key, _, _) in enumerate(vertices)}
     if len(index) < len(vertices):
-        raise NetworkFileError("two devices or networks have one id")
+        raise FormatError("two devices or networks have one id")
     titles = [name for _, name, _ in vertices]
     names = [f"{name} ({key})" if titles.count(name) > 1 else name for key, name, _ in vertices]
     edges: dict[tuple[int, int], Link] = {}
@@ -53,7 +52,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
     for element in links:
         ends = [element.get(new, element.get(old)) for new, old in (("node1", "node_one"), ("node2", "node_two"))]
         if unknown := [end for end in ends if end not in index]:
-            raise NetworkFileError(f"a link ends at node {short(unknown[0])}, which does not exist")
+            raise FormatError(f"a link ends at node {short(unknown[0])}, which does not exist")
         a, b = (index[str(end)] for end in ends)
         options = element.find("options")
         given: dict[str, str] = dict(options.attrib) if options is not None else {}

@@ -33,7 +33,7 @@ def read(source: Source, options: Options) -> Imported:
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:
-    """The network between the chosen silos. Raises NetworkFileError."""
+    """The network between the chosen silos. Raises FormatError."""
     graph = read_gml(text)
     ids, names = names_of(graph)
     index = {node: place for place, node in enumerate(ids)}

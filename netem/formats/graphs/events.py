@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs.network import Figures, Network, edge_fields, links_mapping, say_cut
 
 MOST_ENTRIES = 2_000
@@ -15,7 +15,7 @@ def with_events(networks: Sequence[tuple[float, Network]]) -> dict[str, Any]:
     """The `links:` of a network and its later states, (seconds, network) in order; the first is at 0 s.
 
     All must be made without access links (network_of(…, access=False)), so that a rate that changes is one of pairs.
-    What is dropped is added to the first network. Raises NetworkFileError.
+    What is dropped is added to the first network. Raises FormatError.
     """
     (_, first), *later = networks
     links = links_mapping(first)
@@ -32,7 +32,7 @@ def with_events(networks: Sequence[tuple[float, Network]]) -> dict[str, Any]:
             cut += was_cut * len(edges)
             entries.append({"at_s": at_s, "profile": fields, "edges": edges})
     if len(entries) > MOST_ENTRIES:
-        raise NetworkFileError(f"{len(entries):,} changes, and {MOST_ENTRIES:,} at most: take fewer --nodes")
+        raise FormatError(f"{len(entries):,} changes, and {MOST_ENTRIES:,} at most: take fewer --nodes")
     if cut:
         first.dropped.append("in changes, " + say_cut(cut, first.distribution))
     if entries:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import asin, atan2, cos, degrees, radians, sin, sqrt
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 
 EARTH_KM = 6371.0088  # the mean radius (IUGG)
 KM_PER_MS = 299.792458 * 2 / 3  # a third less than in vacuum, as glass of index 1.5 has it
@@ -28,12 +28,10 @@ def delay_ms(a: Place, b: Place) -> float:
 
 
 def check_place(name: str, place: Place) -> Place:
-    """The place. Raises NetworkFileError for what is not on the globe."""
+    """The place. Raises FormatError for what is not on the globe."""
     latitude, longitude = place
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 360):
-        raise NetworkFileError(
-            f"{name}: latitude {latitude:g}, longitude {longitude:g} is no place on Earth (degrees)"
-        )
+        raise FormatError(f"{name}: latitude {latitude:g}, longitude {longitude:g} is no place on Earth (degrees)")
     return place
 
 
@@ -42,7 +40,7 @@ def place_all(
 ) -> tuple[dict[int, Place], list[int]]:
     """A place for every vertex, and those without coordinates, which get the mean of their neighbours'.
 
-    The mean is that of points on the globe, so that it is right across the 180th meridian. Raises NetworkFileError
+    The mean is that of points on the globe, so that it is right across the 180th meridian. Raises FormatError
     for vertices of whose neighbours none has a place.
     """
     placed, missing = dict(places), [vertex for vertex in range(len(names)) if vertex not in places]
@@ -52,7 +50,7 @@ def place_all(
         new = {vertex: place for vertex, place in found.items() if place is not None}
         if not new:
             listed = ", ".join(names[vertex] for vertex in left[:4])
-            raise NetworkFileError(
+            raise FormatError(
                 f"{len(left)} of {len(names)} nodes have no coordinates, and no neighbour that has ({listed}"
                 f"{' …' * (len(left) > 4)}): delays are those of distances, so give them coordinates or leave them "
                 "out"

@@ -7,7 +7,7 @@ from typing import Any
 
 import networkx as nx
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.links.yaml_files import printable
 
 LARGEST_BYTES = 2**26
@@ -21,18 +21,18 @@ def is_gml(head: str) -> bool:
 
 
 def read_gml(text: str) -> Any:
-    """The graph, its nodes by their ids; a multigraph where links are parallel. Raises NetworkFileError."""
+    """The graph, its nodes by their ids; a multigraph where links are parallel. Raises FormatError."""
     if len(text) > LARGEST_BYTES:
-        raise NetworkFileError(f"{len(text):,} bytes of GML, and {LARGEST_BYTES:,} at most: leave out nodes")
+        raise FormatError(f"{len(text):,} bytes of GML, and {LARGEST_BYTES:,} at most: leave out nodes")
     try:
         return _parse(text)
     except nx.NetworkXError as error:
         if not _DUPLICATE.search(str(error)):
-            raise NetworkFileError(_said(error)) from None
+            raise FormatError(_said(error)) from None
     try:  # Topology Zoo's files have parallel links, and do not say that they are multigraphs
         return _parse(_GRAPH.sub("graph [ multigraph 1 ", text, count=1))
     except nx.NetworkXError as error:
-        raise NetworkFileError(_said(error)) from None
+        raise FormatError(_said(error)) from None
 
 
 def _parse(text: str) -> Any:
@@ -42,9 +42,9 @@ def _parse(text: str) -> Any:
         raise
     # Odd files raise many kinds, among them RecursionError for nested brackets and TypeError for a node 5.
     except Exception as error:
-        raise NetworkFileError(f"not GML: {type(error).__name__}: {printable(error)[:200]}") from None
+        raise FormatError(f"not GML: {type(error).__name__}: {printable(error)[:200]}") from None
     if len(graph) < 2:
-        raise NetworkFileError(f"a graph of {len(graph)} nodes: a network has two at least")
+        raise FormatError(f"a graph of {len(graph)} nodes: a network has two at least")
     return graph
 
 

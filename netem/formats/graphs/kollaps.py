@@ -6,8 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.events import with_events
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, links_mapping, network_of
 from gannet.netem.formats.graphs.routing import Graph, choose, shortest
@@ -44,13 +43,13 @@ def parse(text: str, nodes: Nodes = None) -> tuple[Network, dict[str, Any]]:
     """The network between the chosen services (all but supervisors) at the beginning, and its `links:` with changes.
 
     Latencies are one way; squares of jitters (standard deviations) add up along the path of least latency.
-    Raises NetworkFileError.
+    Raises FormatError.
     """
     root = read_xml(text)
     replicas = _replicas(root)
     names = _ends(root, replicas)
     if len(set(names)) < len(names):
-        raise NetworkFileError("two services or bridges have one name")
+        raise FormatError("two services or bridges have one name")
     links = _Links()
     for element in root.iterfind("links/link"):
         _add(links, names, element)
@@ -113,12 +112,12 @@ def _replicas(root: Any) -> dict[str, list[str]]:
         name = needed(service, "name")
         count = max(number(service.get("replicas", 1), f"{name}: replicas"), most[name], 1)
         if count > _MOST_REPLICAS or count != int(count):
-            raise NetworkFileError(f"{name}: {count:g} replicas; 1 to {_MOST_REPLICAS:,}")
+            raise FormatError(f"{name}: {count:g} replicas; 1 to {_MOST_REPLICAS:,}")
         if name in found:
-            raise NetworkFileError(f"two services have the name {short(name)}")
+            raise FormatError(f"two services have the name {short(name)}")
         found[name] = [name] if count == 1 else [f"{name}.{number_}" for number_ in range(1, int(count) + 1)]
     if not found:
-        raise NetworkFileError("no services: a network has two nodes at least")
+        raise FormatError("no services: a network has two nodes at least")
     return found
 
 
@@ -126,10 +125,10 @@ def _add(links: _Links, names: list[str], element: Any) -> None:
     origin, dest = needed(element, "origin"), needed(element, "dest")
     for name in (origin, dest):
         if name not in names:
-            raise NetworkFileError(f"link {origin}–{dest}: {short(name)} is neither a service nor a bridge")
+            raise FormatError(f"link {origin}–{dest}: {short(name)} is neither a service nor a bridge")
     shared = {name: value for name in ("latency", "jitter", "drop") if (value := element.get(name)) is not None}
     if "latency" not in shared:
-        raise NetworkFileError(f"link {origin}–{dest}: latency is missing")
+        raise FormatError(f"link {origin}–{dest}: latency is missing")
     if (rate := element.get("upload")) is not None:
         links.given[origin, dest] = shared | {"rate": rate}
     else:
@@ -185,7 +184,7 @@ def _events(
         gone |= dict.fromkeys(hosts, 0.0) if name in starting else {}
     for at_s, event in timed:
         if at_s < 0:
-            raise NetworkFileError(f"an event at {at_s:g} s: it must be 0 or more")
+            raise FormatError(f"an event at {at_s:g} s: it must be 0 or more")
         action, name = event.get("action", ""), event.get("name")
         if name is None:
             origin, dest = needed(event, "origin"), needed(event, "dest")
@@ -193,7 +192,7 @@ def _events(
                 _add(links, _ends(root, replicas), event)
                 links.away |= {(origin, dest), (dest, origin)}
             if (origin, dest) not in links.given:
-                raise NetworkFileError(f"an event at {at_s:g} s: there is no link {origin}–{dest}")
+                raise FormatError(f"an event at {at_s:g} s: there is no link {origin}–{dest}")
             given = {key: value for key in _LATER if (value := event.get(key)) is not None}
             changes[at_s].append(((origin, dest), given, action))
             continue
@@ -245,7 +244,7 @@ def _apply(links: _Links, change: Change) -> None:
     elif action in ("join", "reconnect"):
         links.away -= set(both)
     elif action:
-        raise NetworkFileError(f"an event of link {origin}–{dest}: action {short(action)} is not known")
+        raise FormatError(f"an event of link {origin}–{dest}: action {short(action)} is not known")
     for pair, rate in zip(both, ("upload", "download"), strict=False):
         figures = {key: value for key, value in given.items() if key in ("latency", "jitter", "drop")}
         if rate in given:

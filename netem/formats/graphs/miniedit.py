@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
 from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import TIMES_MS, number, quantity
@@ -31,25 +30,25 @@ def read(source: Source, options: Options) -> Imported:
 
 
 def parse(data: Any, nodes: Nodes = None) -> Network:
-    """The network between the chosen hosts, over the fewest links. Raises NetworkFileError.
+    """The network between the chosen hosts, over the fewest links. Raises FormatError.
 
     Mininet applies a link's options at both ends to what leaves there: each direction has them once.
     """
     if not is_topology(data):
-        raise NetworkFileError("an object with lists of hosts, switches and links was expected")
+        raise FormatError("an object with lists of hosts, switches and links was expected")
     names: list[str] = []
     for kind in ("hosts", "switches"):
         for place, each in enumerate(data[kind]):
             options = each.get("opts") if isinstance(each, dict) else None
             name = options.get("hostname") if isinstance(options, dict) else None
             if not isinstance(name, str) or name in names:
-                raise NetworkFileError(f"{kind}, number {place}: hostname {short(name)} is missing or double")
+                raise FormatError(f"{kind}, number {place}: hostname {short(name)} is missing or double")
             names.append(name)
     edges: dict[tuple[int, int], Link] = {}
     for place, each in enumerate(data["links"]):
         ends = [each.get(end) for end in ("src", "dest")] if isinstance(each, dict) else [None]
         if unknown := [end for end in ends if end not in names]:
-            raise NetworkFileError(f"links, number {place}: {short(unknown[0])} is neither a host nor a switch")
+            raise FormatError(f"links, number {place}: {short(unknown[0])} is neither a host nor a switch")
         a, b = (names.index(str(end)) for end in ends)
         options = each.get("opts") if isinstance(each.get("opts"), dict) else {}
         edges[a, b], edges[b, a] = (_link(f"{names[x]}→{names[y]}", options) for x, y in ((a, b), (b, a)))

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from math import isfinite, prod, sqrt
 from typing import Any
 
-from gannet.netem.formats.base import Imported
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported
 from gannet.netem.links.jitter import most_jitter_ms
 from gannet.netem.links.profile import FASTEST_BPS, SLOWEST_BPS
 from gannet.netem.links.yaml_files import short
@@ -42,12 +41,12 @@ class Link:
     def __post_init__(self) -> None:
         for what, value in (("delay", self.delay_ms), ("jitter", self.jitter_ms)):
             if not (isfinite(value) and value >= 0):
-                raise NetworkFileError(f"{self.name}: a {what} of {short(value)} ms: it must be 0 or more")
+                raise FormatError(f"{self.name}: a {what} of {short(value)} ms: it must be 0 or more")
         for what, value in (("loss", self.loss), ("share of duplicates", self.duplicate)):
             if not 0 <= value <= 1:
-                raise NetworkFileError(f"{self.name}: a {what} of {short(value)}: it must lie between 0 and 1")
+                raise FormatError(f"{self.name}: a {what} of {short(value)}: it must lie between 0 and 1")
         if self.rate_bps is not None and not (isfinite(self.rate_bps) and self.rate_bps > 0):
-            raise NetworkFileError(f"{self.name}: a rate of {short(self.rate_bps)} bit/s: it must be more than 0")
+            raise FormatError(f"{self.name}: a rate of {short(self.rate_bps)} bit/s: it must be more than 0")
 
 
 Route = Sequence[Link]
@@ -78,13 +77,11 @@ class Network:
 
 
 def rate_in_plan(rate_bps: float | None) -> int | None:
-    """A rate that a plan holds, bit/s; None: above all of them, or no limit. Raises NetworkFileError below."""
+    """A rate that a plan holds, bit/s; None: above all of them, or no limit. Raises FormatError below."""
     if rate_bps is None or rate_bps > FASTEST_BPS:
         return None
     if rate_bps < SLOWEST_BPS:
-        raise NetworkFileError(
-            f"a rate of {rate_bps:g} bit/s: the slowest that a link can have is {SLOWEST_BPS} bit/s"
-        )
+        raise FormatError(f"a rate of {rate_bps:g} bit/s: the slowest that a link can have is {SLOWEST_BPS} bit/s")
     return round(rate_bps)
 
 
@@ -109,7 +106,7 @@ def network_of(
     """The network of these end nodes; `route(a, b)` are the links from one to another, None: there is no way.
 
     `access`: whether the rates of access links become the nodes'; else all are limits of each pair.
-    Raises NetworkFileError.
+    Raises FormatError.
     """
     size = len(names)
     routes = {(a, b): route(a, b) for a in range(size) for b in range(size) if a != b}
@@ -181,11 +178,11 @@ def _say_shared(network: Network, shared: dict[Link, int]) -> None:
 
 
 def links_mapping(network: Network) -> dict[str, Any]:
-    """The `links:` of a spec. What it cannot hold is added to `dropped`. Raises NetworkFileError."""
+    """The `links:` of a spec. What it cannot hold is added to `dropped`. Raises FormatError."""
     size, pairs = len(network.names), network.pairs
     if long := [pair for pair, each in pairs.items() if each.delay_ms > LONGEST_MS]:
         a, b = long[0]
-        raise NetworkFileError(
+        raise FormatError(
             f"{network.names[a]} to {network.names[b]}: a delay of {pairs[a, b].delay_ms:g} ms: {LONGEST_MS:g} ms "
             "at most"
         )
@@ -251,7 +248,7 @@ def _access(up_bps: int | None, down_bps: int | None) -> dict[str, str]:
 
 
 def imported(name: str, network: Network, links: dict[str, Any] | None = None) -> Imported:
-    """What a format's `read` returns; `links`: its own mapping, where it has changes. Raises NetworkFileError."""
+    """What a format's `read` returns; `links`: its own mapping, where it has changes. Raises FormatError."""
     links = links_mapping(network) if links is None else links
     content = {"nodes": len(network.names), "links": links}
     facts = [*network.facts, *_spans(network)]

@@ -11,8 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from gannet.netem.formats.base import Nodes
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Nodes
 from gannet.netem.formats.graphs.network import Link
 from gannet.netem.links.matrix_files import MOST_NODES
 from gannet.netem.links.yaml_files import short
@@ -46,7 +45,7 @@ class Graph:
 
 
 def choose(graph: Graph, nodes: Nodes, repeats: bool = False) -> list[int]:
-    """The vertices that become nodes. Raises NetworkFileError for more than a run can have, or than there are.
+    """The vertices that become nodes. Raises FormatError for more than a run can have, or than there are.
 
     `repeats`: one may be taken twice.
     """
@@ -58,30 +57,30 @@ def choose(graph: Graph, nodes: Nodes, repeats: bool = False) -> list[int]:
         hosts = [hosts[index_of(named, name)] for name in nodes]
         if not repeats and len(set(hosts)) < len(hosts):
             double = next(host for host in hosts if hosts.count(host) > 1)
-            raise NetworkFileError(f"--nodes names {short(graph.names[double])} twice")
+            raise FormatError(f"--nodes names {short(graph.names[double])} twice")
     check_count(len(hosts))
     return hosts
 
 
 def _checked(wanted: int, there: int) -> int:
     if not 2 <= wanted <= there:
-        raise NetworkFileError(f"--nodes {wanted}: the file has {there:,} nodes, so take 2 to {there:,}")
+        raise FormatError(f"--nodes {wanted}: the file has {there:,} nodes, so take 2 to {there:,}")
     return wanted
 
 
 def check_count(count: int) -> None:
-    """Raise NetworkFileError for fewer nodes than a network has, or more than a run can have."""
+    """Raise FormatError for fewer nodes than a network has, or more than a run can have."""
     if count > MOST_NODES:
-        raise NetworkFileError(
+        raise FormatError(
             f"{count:,} nodes, {count - MOST_NODES:,} more than the {MOST_NODES:,} that a run can have: take the "
             f"first ones with --nodes {MOST_NODES}, or name those that you want with --nodes A,B,…"
         )
     if count < 2:
-        raise NetworkFileError(f"{count} node{'s' * (count != 1)}: a network has two at least")
+        raise FormatError(f"{count} node{'s' * (count != 1)}: a network has two at least")
 
 
 def index_of(names: Sequence[str], name: str) -> int:
-    """The place of a node that is given by its name or its number. Raises NetworkFileError."""
+    """The place of a node that is given by its name or its number. Raises FormatError."""
     if name in names:
         return names.index(name)
     if name.isdecimal() and len(name) < 6 and int(name) < len(names):
@@ -89,7 +88,7 @@ def index_of(names: Sequence[str], name: str) -> int:
     close = get_close_matches(name, names, n=1)
     hint = f"did you mean {short(close[0])}? " if close else ""
     known = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
-    raise NetworkFileError(f"the file has no node {short(name)}: {hint}known: {known}")
+    raise FormatError(f"the file has no node {short(name)}: {hint}known: {known}")
 
 
 def shortest(
@@ -97,7 +96,7 @@ def shortest(
 ) -> Callable[[int, int], list[Link] | None]:
     """The route from ends[a] to ends[b] with the least sum of costs, which are 0 or more.
 
-    Raises NetworkFileError, with what to do, where two ends are not connected; with `apart` their route is None.
+    Raises FormatError, with what to do, where two ends are not connected; with `apart` their route is None.
     """
     distances, before = dijkstra(graph.matrix(cost), indices=list(ends), return_predecessors=True)
     if not apart and not np.isfinite(distances[:, list(ends)]).all():
@@ -120,7 +119,7 @@ def shortest(
 def _refuse_parts(graph: Graph, ends: Sequence[int]) -> None:
     parts = [kept for part in graph.parts() if (kept := [end for end in part if end in set(ends)])]
     alone = ", ".join(graph.names[part[0]] for part in parts[1:4])
-    raise NetworkFileError(
+    raise FormatError(
         f"not connected: {len(parts)} parts of "
         f"{', '.join(str(len(part)) for part in parts[:8])}{' …' * (len(parts) > 8)} nodes; {alone} cannot reach "
         f"{graph.names[parts[0][0]]} and back: take the largest part with --nodes {LARGEST}, or name nodes of one "

@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import log1p
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.gml import is_gml, names_of, read_gml
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of, rate_in_plan
 from gannet.netem.formats.graphs.routing import Graph, choose, shortest
@@ -31,7 +30,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
     """The network between the chosen nodes; a node chosen twice stands for two hosts, joined by its loop.
 
     Latencies are one way. Along a path they add up, and losses p combine as 1 − ∏(1 − p); of paths of one latency
-    the one that loses less counts (Shadow, network_graph_spec). Raises NetworkFileError.
+    the one that loses less counts (Shadow, network_graph_spec). Raises FormatError.
     """
     graph = read_gml(text)
     ids, names = names_of(graph)
@@ -54,7 +53,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
         if taken[a] != taken[b]:
             return between(at[taken[a]], at[taken[b]])
         if (taken[a], taken[a]) not in edges:
-            raise NetworkFileError(
+            raise FormatError(
                 f"{names[taken[a]]} is named twice, and has no edge to itself that says how far two hosts there "
                 "are apart"
             )
@@ -88,7 +87,7 @@ def _cost(link: Link) -> float:
 
 def _link(name: str, data: dict[str, Any]) -> Link:
     if "latency" not in data:
-        raise NetworkFileError(f"{name}: the edge has no latency")
+        raise FormatError(f"{name}: the edge has no latency")
     delay_ms = quantity(data["latency"], TIMES_MS, f"{name}: latency")
     return Link(name, delay_ms, loss=number(data.get("packet_loss", 0.0), f"{name}: packet_loss"))
 

@@ -7,8 +7,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.events import with_events
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, links_mapping, network_of
 from gannet.netem.formats.graphs.routing import Graph, choose
@@ -34,14 +33,14 @@ def read(source: Source, options: Options) -> Imported:
 def parse(text: str, nodes: Nodes = None, folder: Path | None = None) -> tuple[Network, dict[str, Any]]:
     """The network between the chosen hosts, and its `links:` with the changes that profiles make.
 
-    Profiles are read from `folder`. Latencies are one way; "MBps" is 10^6 bytes a second. Raises NetworkFileError.
+    Profiles are read from `folder`. Latencies are one way; "MBps" is 10^6 bytes a second. Raises FormatError.
     """
     root = read_xml(text)
     platform = read_platform(root)
     profiles = read_profiles(root, platform.links, folder)
     described = Graph(platform.hosts, range(len(platform.hosts)), {})
     if nodes == "largest":
-        raise NetworkFileError("--nodes largest: a platform gives its routes, so name its hosts instead")
+        raise FormatError("--nodes largest: a platform gives its routes, so name its hosts instead")
     taken = choose(described, nodes)
     names = [platform.hosts[host] for host in taken]
     routes: dict[tuple[int, int], list[tuple[str, str]]] = {}

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs.units import number
 from gannet.netem.formats.graphs.xml_files import needed
 from gannet.netem.links.yaml_files import short
@@ -78,7 +78,7 @@ class LinkProfiles:
 
 
 def read_profiles(root: Any, links: Mapping[str, Any], folder: Path | None) -> LinkProfiles:
-    """The profiles that links name: files below `folder`, or traces in the file itself. Raises NetworkFileError."""
+    """The profiles that links name: files below `folder`, or traces in the file itself. Raises FormatError."""
     profiles = LinkProfiles()
     for link in root.iter("link"):
         for attribute, kind in _KINDS.items():
@@ -101,7 +101,7 @@ def read_profiles(root: Any, links: Mapping[str, Any], folder: Path | None) -> L
 def parse_profile(text: str, where: str) -> Profile:
     """Lines of a time in seconds and a value; with `LOOPAFTER 12` it begins again 12 s after its last change.
 
-    Raises NetworkFileError.
+    Raises FormatError.
     """
     changes: list[tuple[float, float]] = []
     period_s = 0.0
@@ -110,15 +110,15 @@ def parse_profile(text: str, where: str) -> Profile:
         if not words:
             continue
         if len(words) != 2:
-            raise NetworkFileError(f"{where}: {short(line)} is not a time and a value")
+            raise FormatError(f"{where}: {short(line)} is not a time and a value")
         if words[0].upper() in ("LOOPAFTER", "PERIODICITY"):
             period_s = max(number(words[1], where), 0.0)
         else:
             changes.append((number(words[0], where), number(words[1], where)))
     if any(value < 0 or at_s < 0 for at_s, value in changes):
-        raise NetworkFileError(f"{where}: a time or value below 0")
+        raise FormatError(f"{where}: a time or value below 0")
     if any(a[0] >= b[0] for a, b in pairwise(changes)):
-        raise NetworkFileError(f"{where}: times that do not rise")
+        raise FormatError(f"{where}: times that do not rise")
     if period_s and changes:
         period_s += changes[-1][0]  # it begins again that long after its last change
     return Profile(changes, period_s if changes else 0.0)
@@ -127,11 +127,11 @@ def parse_profile(text: str, where: str) -> Profile:
 def _text(file: str, folder: Path | None) -> str:
     relative = Path(file)
     if folder is None or relative.is_absolute() or ".." in relative.parts:
-        raise NetworkFileError(f"{short(file)}: a profile lies in the folder of its platform or below it")
+        raise FormatError(f"{short(file)}: a profile lies in the folder of its platform or below it")
     path = folder / relative
     try:
         if check_regular(path).stat().st_size > _LARGEST_BYTES:
-            raise NetworkFileError(f"{path}: more than {_LARGEST_BYTES:,} bytes")
+            raise FormatError(f"{path}: more than {_LARGEST_BYTES:,} bytes")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise NetworkFileError(f"{path}, which a link names: {getattr(error, 'strerror', None) or error}") from None
+        raise FormatError(f"{path}, which a link names: {getattr(error, 'strerror', None) or error}") from None

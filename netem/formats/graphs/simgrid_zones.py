@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs.network import counted
 from gannet.netem.formats.graphs.xml_files import needed
 from gannet.netem.links.yaml_files import short
@@ -38,11 +38,11 @@ class Zone:
             self.near.setdefault(target, []).append(source)
 
     def links(self, source: str, target: str) -> list[Key]:
-        """Between two of its own hosts, routers or zones. Raises NetworkFileError."""
+        """Between two of its own hosts, routers or zones. Raises FormatError."""
         if (source, target) in self.routes:
             return self.routes[source, target]
         if self.routing not in _SHORTEST:
-            raise NetworkFileError(f"zone {short(self.name)} gives no route from {source} to {target}")
+            raise FormatError(f"zone {short(self.name)} gives no route from {source} to {target}")
         before, waiting = {source: source}, deque([source])
         while waiting and target not in before:
             at = waiting.popleft()
@@ -51,7 +51,7 @@ class Zone:
                     before[each] = at
                     waiting.append(each)
         if target not in before:
-            raise NetworkFileError(f"zone {short(self.name)} has no route from {source} to {target}")
+            raise FormatError(f"zone {short(self.name)} has no route from {source} to {target}")
         found: list[Key] = []
         while target != source:
             found = self.routes[before[target], target] + found
@@ -69,15 +69,15 @@ class Platform:
     dropped: list[str] = field(default_factory=list)
 
     def route(self, source: str, target: str, depth: int = 0) -> list[Key]:
-        """The links from one host or router to another. Raises NetworkFileError."""
+        """The links from one host or router to another. Raises FormatError."""
         if source == target:
             return []
         if depth > _DEEPEST:
-            raise NetworkFileError(f"the routes from {source} to {target} lead through gateways without end")
+            raise FormatError(f"the routes from {source} to {target} lead through gateways without end")
         over = [self._above(source), self._above(target)]
         common = next((zone for zone in over[0] if zone in over[1]), None)
         if common is None:
-            raise NetworkFileError(f"{source} and {target} are in no common zone")
+            raise FormatError(f"{source} and {target} are in no common zone")
         ends = []
         for end, zones in zip((source, target), over, strict=True):
             place = zones.index(common)
@@ -90,7 +90,7 @@ class Platform:
 
     def _above(self, name: str) -> list[Zone]:
         if name not in self.inside:
-            raise NetworkFileError(f"a route names {short(name)}, which is no host or router")
+            raise FormatError(f"a route names {short(name)}, which is no host or router")
         zone: Zone | None = self.inside[name]
         found: list[Zone] = []
         while zone is not None:
@@ -99,18 +99,18 @@ class Platform:
         return found
 
     def place(self, name: str, zone: Zone, host: bool) -> None:
-        """Add a host or router to a zone. Raises NetworkFileError."""
+        """Add a host or router to a zone. Raises FormatError."""
         if name in self.inside:
-            raise NetworkFileError(f"two hosts or routers have the id {short(name)}")
+            raise FormatError(f"two hosts or routers have the id {short(name)}")
         self.inside[name] = zone
         if host:
             self.hosts.append(name)
             if len(self.hosts) > _MOST_HOSTS:
-                raise NetworkFileError(f"more than {_MOST_HOSTS:,} hosts")
+                raise FormatError(f"more than {_MOST_HOSTS:,} hosts")
 
 
 def read_platform(root: Any) -> Platform:
-    """The platform of a file. Raises NetworkFileError."""
+    """The platform of a file. Raises FormatError."""
     platform = Platform()
     for element in root:
         if element.tag in ("zone", "AS"):
@@ -118,7 +118,7 @@ def read_platform(root: Any) -> Platform:
         elif element.tag == "cluster":
             _cluster(platform, element, None)
     if not platform.hosts:
-        raise NetworkFileError("a platform without hosts")
+        raise FormatError("a platform without hosts")
     if count := sum(1 for tag in ("bypassRoute", "bypassZoneRoute", "bypassASroute") for _ in root.iter(tag)):
         platform.dropped.append(f"{counted(count, 'route')} that bypass others")
     return platform
@@ -127,7 +127,7 @@ def read_platform(root: Any) -> Platform:
 def _zone(platform: Platform, element: Any, above: Zone | None) -> None:
     routing = element.get("routing", "Full")
     if routing not in ("Full", "None", *_SHORTEST):
-        raise NetworkFileError(
+        raise FormatError(
             f"zone {short(element.get('id'))}: routing {short(routing)} is not read, but Full and Floyd"
         )
     zone = Zone(needed(element, "id"), routing, above)
@@ -142,9 +142,7 @@ def _zone(platform: Platform, element: Any, above: Zone | None) -> None:
             needed(child, "bandwidth")
             platform.links[needed(child, "id")] = dict(child.attrib)
         elif child.tag in ("peer", "cabinet", "wifi", "host_link"):
-            raise NetworkFileError(
-                f"<{child.tag}> of zone {short(zone.name)} is not read; hosts, links and clusters are"
-            )
+            raise FormatError(f"<{child.tag}> of zone {short(zone.name)} is not read; hosts, links and clusters are")
     for child in element:
         if child.tag not in ("route", "zoneRoute", "ASroute"):
             continue
@@ -164,7 +162,7 @@ def _key(platform: Platform, element: Any) -> Key:
     if name not in platform.links and name.rpartition("_")[0] in platform.links:
         name, _, direction = name.rpartition("_")
     if name not in platform.links:
-        raise NetworkFileError(f"a route names the link {short(name)}, which does not exist")
+        raise FormatError(f"a route names the link {short(name)}, which does not exist")
     return name, direction if direction in ("UP", "DOWN") else ""
 
 
@@ -172,7 +170,7 @@ def _cluster(platform: Platform, element: Any, above: Zone | None) -> None:
     """Hosts with a link each, to a backbone where there is one."""
     name = needed(element, "id")
     if (topology := element.get("topology", "FLAT")) != "FLAT":
-        raise NetworkFileError(f"cluster {short(name)}: topology {short(topology)} is not read, but FLAT")
+        raise FormatError(f"cluster {short(name)}: topology {short(topology)} is not read, but FLAT")
     zone = Zone(name, "Floyd", above)
     prefix, suffix = element.get("prefix", ""), element.get("suffix", "")
     router = element.get("router_id") or f"{prefix}{name}_router{suffix}"
@@ -217,13 +215,13 @@ class _ClusterRoutes(dict[tuple[str, str], list[Key]]):
 
 
 def _radical(name: str, text: str) -> list[int]:
-    """ "0-3,7" → 0, 1, 2, 3, 7. Raises NetworkFileError."""
+    """ "0-3,7" → 0, 1, 2, 3, 7. Raises FormatError."""
     numbers: list[int] = []
     for part in text.replace(";", ",").split(","):
         low, _, high = part.strip().partition("-")
         if not (low.isdecimal() and (high or low).isdecimal() and len(low) < 9 and len(high) < 9):
-            raise NetworkFileError(f"cluster {short(name)}: radical {short(text)} is not like 0-9,12")
+            raise FormatError(f"cluster {short(name)}: radical {short(text)} is not like 0-9,12")
         if len(numbers) + int(high or low) - int(low) > _MOST_HOSTS:
-            raise NetworkFileError(f"cluster {short(name)}: more than {_MOST_HOSTS:,} hosts")
+            raise FormatError(f"cluster {short(name)}: more than {_MOST_HOSTS:,} hosts")
         numbers += range(int(low), int(high or low) + 1)
     return numbers

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.geography import RULE, Place, check_place, delay_ms, place_all
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
 from gannet.netem.formats.graphs.routing import Graph, choose, shortest
@@ -28,15 +27,15 @@ def read(source: Source, options: Options) -> Imported:
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:
-    """The network between the chosen nodes. Raises NetworkFileError."""
+    """The network between the chosen nodes. Raises FormatError."""
     root = read_xml(text)
     listed = list(root.iter("node"))
     names = [needed(node, "id") for node in listed]
     if len(set(names)) < len(names):
-        raise NetworkFileError("two nodes have one id")
+        raise FormatError("two nodes have one id")
     index = {name: place for place, name in enumerate(names)}
     if any(each.get("coordinatesType", "geographical") != "geographical" for each in root.iter("nodes")):
-        raise NetworkFileError("coordinates in pixels, not degrees: the delays of links cannot be told from them")
+        raise FormatError("coordinates in pixels, not degrees: the delays of links cannot be told from them")
     given: dict[int, Place] = {}
     for name, node in zip(names, listed, strict=True):
         longitude, latitude = (node.findtext(f"coordinates/{axis}") for axis in "xy")
@@ -94,7 +93,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
 def _end(link: Any, end: str, index: dict[str, int]) -> int:
     name = (link.findtext(end) or "").strip()
     if name not in index:
-        raise NetworkFileError(f"link {short(link.get('id'))}: its {end} {short(name)} is no node")
+        raise FormatError(f"link {short(link.get('id'))}: its {end} {short(name)} is no node")
     return index[name]
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import networkx as nx
 
-from gannet.netem.formats.base import Imported, Nodes, Options, Source, check_unasked
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options, Source, check_unasked
 from gannet.netem.formats.graphs.geography import RULE, Place, check_place, delay_ms, place_all
 from gannet.netem.formats.graphs.gml import is_gml, names_of, read_gml
 from gannet.netem.formats.graphs.network import Link, Network, counted, imported, network_of
@@ -32,7 +31,7 @@ def read(source: Source, options: Options) -> Imported:
 
 
 def parse(text: str, nodes: Nodes = None) -> Network:
-    """The network between the chosen nodes, GML or GraphML. Raises NetworkFileError."""
+    """The network between the chosen nodes, GML or GraphML. Raises FormatError."""
     graph = read_graphml(text) if text.lstrip("\ufeff \t\r\n").startswith("<") else read_gml(text)
     ids, names = names_of(graph)
     index = {node: place for place, node in enumerate(ids)}
@@ -74,7 +73,7 @@ def parse(text: str, nodes: Nodes = None) -> Network:
 
 
 def read_graphml(text: str) -> Any:
-    """The graph of a GraphML file, as networkx reads it. Raises NetworkFileError."""
+    """The graph of a GraphML file, as networkx reads it. Raises FormatError."""
     read_xml(text)  # refuses entities, which networkx's own parser would expand
     try:
         with warnings.catch_warnings():
@@ -82,9 +81,9 @@ def read_graphml(text: str) -> Any:
             graph = nx.parse_graphml(text)
     # Odd files raise many kinds: NetworkXError, KeyError for an unknown key, ValueError for a number that is none.
     except Exception as error:
-        raise NetworkFileError(f"not GraphML: {printable(error)[:200]}") from None
+        raise FormatError(f"not GraphML: {printable(error)[:200]}") from None
     if len(graph) < 2:
-        raise NetworkFileError(f"a graph of {len(graph)} nodes: a network has two at least")
+        raise FormatError(f"a graph of {len(graph)} nodes: a network has two at least")
     return graph
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from math import isfinite
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.links.yaml_files import short
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?)\s*([A-Za-zμµ]*)\s*")
@@ -43,13 +43,13 @@ BITS_BPS: Mapping[str, float] = {f"{prefix}bps": size for prefix, size in (_DECI
 
 
 def number(value: object, what: str) -> float:
-    """A finite number, given as one or as text. Raises NetworkFileError."""
+    """A finite number, given as one or as text. Raises FormatError."""
     try:
         found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else float("nan")
     except (ValueError, OverflowError):
         found = float("nan")
     if not isfinite(found):
-        raise NetworkFileError(f"{what}: {short(value)} is no number")
+        raise FormatError(f"{what}: {short(value)} is no number")
     return found
 
 
@@ -62,7 +62,7 @@ def quantity(value: object, units: Mapping[str, float], what: str, bare: float |
     size = bare if match and not unit else units.get(unit, units.get(unit.lower()))
     if match is None or size is None:
         known = ", ".join(list(units)[:12])
-        raise NetworkFileError(f"{what}: {short(value)} is no number with a unit ({known})")
+        raise FormatError(f"{what}: {short(value)} is no number with a unit ({known})")
     return number(match[1], what) * size
 
 
@@ -75,5 +75,5 @@ def simgrid_bps(value: object, what: str) -> float:
         return number(text, what) * 8
     size = BITS_BPS.get(unit.lower())
     if match is None or size is None or unit[-3:-2] not in ("b", "B"):
-        raise NetworkFileError(f"{what}: {short(value)} is no rate such as 125MBps (bytes) or 1Gbps (bits)")
+        raise FormatError(f"{what}: {short(value)} is no rate such as 125MBps (bytes) or 1Gbps (bits)")
     return number(match[1], what) * size * (8 if unit[-3] == "B" else 1)

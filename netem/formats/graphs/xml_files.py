@@ -8,7 +8,7 @@ from xml.etree.ElementTree import ParseError
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException, EntitiesForbidden
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.links.yaml_files import printable, short
 
 LARGEST_BYTES = 2**26
@@ -16,25 +16,25 @@ _DEEPEST = 50
 
 
 def read_xml(text: str) -> Any:
-    """The root element, its tags without namespaces. Raises NetworkFileError."""
+    """The root element, its tags without namespaces. Raises FormatError."""
     if len(text) > LARGEST_BYTES:
-        raise NetworkFileError(f"{len(text):,} bytes of XML, and {LARGEST_BYTES:,} at most: leave out nodes")
+        raise FormatError(f"{len(text):,} bytes of XML, and {LARGEST_BYTES:,} at most: leave out nodes")
     try:
         root = defusedxml.ElementTree.fromstring(text.encode())  # bytes: a text may not declare its encoding
     except EntitiesForbidden as error:
-        raise NetworkFileError(
+        raise FormatError(
             f"declares an XML entity ({short(error.name)}), by which small files become endless: replace it by its "
             "text"
         ) from None
     except DefusedXmlException as error:
-        raise NetworkFileError(f"refers to what is outside of the file: {type(error).__name__}") from None
+        raise FormatError(f"refers to what is outside of the file: {type(error).__name__}") from None
     except (ParseError, ValueError, LookupError, RecursionError, UnicodeError) as error:
-        raise NetworkFileError(f"not XML: {printable(error)[:200]}") from None
+        raise FormatError(f"not XML: {printable(error)[:200]}") from None
     stack = [(root, 1)]
     while stack:
         element, depth = stack.pop()
         if depth > _DEEPEST:
-            raise NetworkFileError(f"XML that is nested deeper than {_DEEPEST} levels")
+            raise FormatError(f"XML that is nested deeper than {_DEEPEST} levels")
         if isinstance(element.tag, str):
             element.tag = element.tag.rpartition("}")[2]
         stack += [(child, depth + 1) for child in element]
@@ -42,9 +42,9 @@ def read_xml(text: str) -> Any:
 
 
 def needed(element: Any, name: str) -> str:
-    """An attribute that must be there. Raises NetworkFileError."""
+    """An attribute that must be there. Raises FormatError."""
     value = element.get(name)
     if value is None:
         known = ", ".join(f"{key}={short(item)}" for key, item in list(element.attrib.items())[:4]) or "no attribute"
-        raise NetworkFileError(f"<{element.tag}> with {known}: {name} is missing")
+        raise FormatError(f"<{element.tag}> with {known}: {name} is missing")
     return str(value)

@@ -6,8 +6,7 @@ import re
 from math import isfinite
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Options, Source
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Options, Source
 from gannet.netem.formats.graphs.network import counted, rate_in_plan, rate_text
 from gannet.netem.formats.matrices.table import Table, cell, imported
 from gannet.netem.links.yaml_files import short
@@ -42,7 +41,7 @@ def kind_of(data: Any) -> str:
 
 
 def read_json(data: Any) -> Table:
-    """The table. Raises NetworkFileError."""
+    """The table. Raises FormatError."""
     kind = kind_of(data)
     if kind == "rows":
         return Table(
@@ -54,7 +53,7 @@ def read_json(data: Any) -> Table:
         return _dtfm(data)
     regions = _regions(data)
     if regions is None:
-        raise NetworkFileError("no table of latencies")
+        raise FormatError("no table of latencies")
     names = list(dict.fromkeys([*regions, *(to for row in regions.values() for to in row)]))
     _check_size(len(names))
     rows = [[_cell(regions.get(a, {}).get(b), f"{a} to {b}") for b in names] for a in names]
@@ -71,7 +70,7 @@ def _pairs(data: dict[str, Any]) -> Table:
     least, size = min(numbers), max(numbers) + 1 - min(numbers)
     _check_size(size)
     if len(numbers) < size:
-        raise NetworkFileError(
+        raise FormatError(
             f"pairs of the nodes {least} to {max(numbers)}, but {size - len(numbers)} of these have none"
         )
     rows: list[list[float | None]] = [[0.0 if a == b else None for b in range(size)] for a in range(size)]
@@ -87,10 +86,10 @@ def _dtfm(data: dict[str, Any]) -> Table:
     for key, (delay, rate) in data.items():
         a, _, b = (part.strip() for part in key.partition("-"))
         if not (_is_cell(delay) and _is_cell(rate) and a and b and "-" not in b):
-            raise NetworkFileError(f'"{short(key)}": {short([delay, rate])} is not like "A-B": [ms, Gbit/s]')
+            raise FormatError(f'"{short(key)}": {short([delay, rate])} is not like "A-B": [ms, Gbit/s]')
         rate_gbps = _cell(rate, f'"{short(key)}"')
         if rate_gbps is None or not rate_gbps > 0:
-            raise NetworkFileError(f'"{short(key)}": a bandwidth of {short(rate)} Gbit/s: it must be more than 0')
+            raise FormatError(f'"{short(key)}": a bandwidth of {short(rate)} Gbit/s: it must be more than 0')
         pairs[a, b] = _cell(delay, f'"{short(key)}"'), rate_gbps * 1e9
     names = list(dict.fromkeys(end for pair in pairs for end in pair))
     _check_size(len(names))
@@ -143,10 +142,10 @@ def _cell(value: Any, where: str) -> float | None:
     try:
         found = None if value is None else float(value)
     except OverflowError:
-        raise NetworkFileError(f"{where}: {short(value)} is too large") from None
+        raise FormatError(f"{where}: {short(value)} is too large") from None
     return found if found is None or isfinite(found) else None
 
 
 def _check_size(size: int) -> None:
     if size > _MOST:
-        raise NetworkFileError(f"{size:,} nodes, and {_MOST:,} at most in such a file")
+        raise FormatError(f"{size:,} nodes, and {_MOST:,} at most in such a file")

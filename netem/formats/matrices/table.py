@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from gannet.netem.formats.base import Imported, Nodes, Options
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Nodes, Options
 from gannet.netem.formats.graphs.network import counted
 from gannet.netem.formats.graphs.routing import check_count, index_of
 from gannet.netem.links.yaml_files import short
@@ -42,7 +41,7 @@ class Table:
 
 
 def cell(text: str, where: str) -> float | None:
-    """A number, None for what stands for a missing one. Raises NetworkFileError."""
+    """A number, None for what stands for a missing one. Raises FormatError."""
     plain = text.strip().strip("*_` ").lower()
     if plain in _MISSING:
         return None
@@ -50,7 +49,7 @@ def cell(text: str, where: str) -> float | None:
     try:
         value = float(bare)
     except ValueError:
-        raise NetworkFileError(f"{where}: {short(text)} is no number") from None
+        raise FormatError(f"{where}: {short(text)} is no number") from None
     if not isfinite(value):
         return None
     return value
@@ -59,14 +58,14 @@ def cell(text: str, where: str) -> float | None:
 def matrix_of(
     table: Table, nodes: Nodes = None, round_trip: bool | None = None, unit: str | None = None
 ) -> dict[str, Any]:
-    """The fields of a matrix file (regions, delays_ms or round_trips_ms). Raises NetworkFileError.
+    """The fields of a matrix file (regions, delays_ms or round_trips_ms). Raises FormatError.
 
     `round_trip` and `unit` ("us", "ms", "s") are what the caller says; what the file does not say is asked for. Zeros
     off the diagonal, and numbers below, are missing. What is found and left out is added to the table.
     """
     size = len(table.rows)
     if wrong := [row for row in table.rows if len(row) != size]:
-        raise NetworkFileError(f"not square: {size} rows, and one of {len(wrong[0])} cells")
+        raise FormatError(f"not square: {size} rows, and one of {len(wrong[0])} cells")
     trips, scale = _direction(table, round_trip), UNITS_MS[_unit(table, unit)]
     names = table.names or [str(number) for number in range(size)]
     rows = [
@@ -88,11 +87,11 @@ def matrix_of(
             row[a] = 0.0
     found = [value for a, row in enumerate(rows) for b, value in enumerate(row) if a != b and value is not None]
     if not found:
-        raise NetworkFileError("no latency at all off the diagonal")
+        raise FormatError("no latency at all off the diagonal")
     most = _LONGEST_MS * (2 if trips else 1)
     largest = max(value for row in rows for value in row if value is not None)
     if largest > most:
-        raise NetworkFileError(
+        raise FormatError(
             f"a latency of {largest:g} ms: {most:g} ms at most; is the unit right? (--unit us, ms or s)"
         )
     _describe(table, rows, found, trips, len(names), zeros)
@@ -106,7 +105,7 @@ def matrix_of(
 
 
 def imported(name: str, table: Table, options: Options) -> Imported:
-    """What a format's `read` returns. Raises NetworkFileError."""
+    """What a format's `read` returns. Raises FormatError."""
     fields = matrix_of(table, options.nodes, options.round_trip, options.unit)
     return Imported(name, "matrix", fields, fields.get("regions", ()), table.facts, table.dropped)
 
@@ -115,13 +114,13 @@ def _direction(table: Table, round_trip: bool | None) -> bool:
     trips, one_way = (pattern.search(table.said) is not None for pattern in (_ROUND_TRIP, _ONE_WAY))
     if trips != one_way:
         if round_trip is not None and round_trip != trips:
-            raise NetworkFileError(
+            raise FormatError(
                 f"the file says that its latencies are {'round trips' if trips else 'one way'}: leave out "
                 f"--{'round-trip' if round_trip else 'one-way'}"
             )
         return trips
     if round_trip is None:
-        raise NetworkFileError(
+        raise FormatError(
             "are these one-way delays, or round trips as pings and most tables have them? The file does not say: add "
             "--round-trip or --one-way"
         )
@@ -130,16 +129,16 @@ def _direction(table: Table, round_trip: bool | None) -> bool:
 
 def _unit(table: Table, unit: str | None) -> str:
     if unit is not None and unit not in UNITS_MS:
-        raise NetworkFileError(f"--unit {unit} is no unit of latencies: {', '.join(UNITS_MS)}")
+        raise FormatError(f"--unit {unit} is no unit of latencies: {', '.join(UNITS_MS)}")
     own = table.unit or ("ms" if _MS.search(table.said) else "")
     if own and unit not in (None, own):
-        raise NetworkFileError(f"the file says that its latencies are in {own}: leave out --unit {unit}")
+        raise FormatError(f"the file says that its latencies are in {own}: leave out --unit {unit}")
     if not (own or unit):
         values = sorted(value for row in table.rows for value in row if value is not None and value > 0)
         seen = (
             f" ({values[0]:g} to {values[-1]:g}, half of them below {values[len(values) // 2]:g})" if values else ""
         )
-        raise NetworkFileError(
+        raise FormatError(
             f"in which unit are these latencies{seen}? The file does not say: add --unit ms or --unit s"
         )
     return str(own or unit)
@@ -162,7 +161,7 @@ def _choose(names: Sequence[str], rows: Sequence[Sequence[float | None]], nodes:
         return everything
     if isinstance(nodes, int):
         if not 2 <= nodes <= len(names):
-            raise NetworkFileError(f"--nodes {nodes}: the file has {len(names):,} nodes, so take 2 to {len(names):,}")
+            raise FormatError(f"--nodes {nodes}: the file has {len(names):,} nodes, so take 2 to {len(names):,}")
         return everything[:nodes]
     if nodes == COMPLETE:
         return _complete(rows)
@@ -170,7 +169,7 @@ def _choose(names: Sequence[str], rows: Sequence[Sequence[float | None]], nodes:
     taken = [index_of(names, name) for name in wanted]
     if len(set(taken)) < len(taken):
         advice = ": name it once, and repeat it in `regions.nodes` of a spec" if named else ""
-        raise NetworkFileError(f"--nodes names one node twice{advice}")
+        raise FormatError(f"--nodes names one node twice{advice}")
     return taken
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import re
 
-from gannet.netem.formats.base import Imported, Options, Source
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError, Imported, Options, Source
 from gannet.netem.formats.matrices.table import Table, cell, imported
 from gannet.netem.links.yaml_files import printable
 
@@ -81,7 +80,7 @@ def is_named_csv(head: str) -> bool:
 
 
 def read_numbers(text: str) -> Table:
-    """A matrix without names; lines that begin with # say what it is. Raises NetworkFileError."""
+    """A matrix without names; lines that begin with # say what it is. Raises FormatError."""
     _check(text)
     lines = [line for line in text.splitlines() if line.strip()]
     said = "\n".join(line for line in lines if line.lstrip().startswith("#"))
@@ -93,23 +92,23 @@ def read_numbers(text: str) -> Table:
 
 
 def read_named_csv(text: str) -> Table:
-    """A CSV (or with tabs or semicolons) with names in its first row and column. Raises NetworkFileError."""
+    """A CSV (or with tabs or semicolons) with names in its first row and column. Raises FormatError."""
     _check(text)
     lines = [line for line in text.splitlines() if line.strip()]
     said = [line for line in lines if line.startswith("#")]
     table = _csv([line for line in lines if not line.startswith("#")])
     if len(table) < 3:
-        raise NetworkFileError("a table of latencies has a row of names and two more at least")
+        raise FormatError("a table of latencies has a row of names and two more at least")
     header, *body = table
     return _named(header, body, "\n".join([*said, header[0]]), "line")
 
 
 def read_markdown(text: str) -> Table:
-    """The first table of a Markdown file that is one of latencies. Raises NetworkFileError."""
+    """The first table of a Markdown file that is one of latencies. Raises FormatError."""
     _check(text)
     tables = _tables(text)
     if not tables:
-        raise NetworkFileError("no table here has the same names in its first row and its first column")
+        raise FormatError("no table here has the same names in its first row and its first column")
     prose = "\n".join(line for line in text.splitlines() if not line.strip().startswith("|"))
     read = _named(tables[0][0], tables[0][1:], prose + "\n" + tables[0][0][0], "row")
     if len(tables) > 1:
@@ -135,16 +134,16 @@ def _tables(text: str) -> list[list[list[str]]]:
 def _named(header: list[str], body: list[list[str]], said: str, what: str) -> Table:
     names = [name for name in header[1:] if name]
     if len(set(names)) < len(names):
-        raise NetworkFileError("two columns have one name")
+        raise FormatError("two columns have one name")
     columns = {name: place for place, name in enumerate(header) if place and name}
     of: dict[str, list[str]] = {}
     for number, row in enumerate(body):
         if row[0] in of:
-            raise NetworkFileError(f"{what} {number + 1}: {printable(row[0])[:60]} comes twice")
+            raise FormatError(f"{what} {number + 1}: {printable(row[0])[:60]} comes twice")
         of[row[0]] = row
     both = [name for name in names if name in of]
     if len(both) < 2:
-        raise NetworkFileError("the names of the rows are not those of the columns")
+        raise FormatError("the names of the rows are not those of the columns")
     rows = []
     for a in both:
         cells = of[a] + [""] * (len(header) - len(of[a]))
@@ -170,7 +169,7 @@ def _csv(lines: list[str]) -> list[list[str]]:
     try:
         return [[each.strip() for each in row] for row in csv.reader(lines, delimiter=mark) if row]
     except csv.Error as error:
-        raise NetworkFileError(f"not CSV: {error}") from None
+        raise FormatError(f"not CSV: {error}") from None
 
 
 def _is_number(text: str) -> bool:
@@ -183,6 +182,6 @@ def _is_number(text: str) -> bool:
 
 def _check(text: str) -> None:
     if len(text) > LARGEST_BYTES:
-        raise NetworkFileError(f"{len(text):,} bytes, and {LARGEST_BYTES:,} at most: leave out rows")
+        raise FormatError(f"{len(text):,} bytes, and {LARGEST_BYTES:,} at most: leave out rows")
     if (count := text.count("\n")) > 100 * _MOST:
-        raise NetworkFileError(f"{count:,} lines: this is no matrix of nodes")
+        raise FormatError(f"{count:,} lines: this is no matrix of nodes")

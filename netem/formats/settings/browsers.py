@@ -6,8 +6,8 @@ import configparser
 import re
 from typing import Any
 
-from gannet.netem.formats.base import FormatError, Imported, Options, Source
-from gannet.netem.formats.settings.profiles import Fields, amount, check_one, chosen, mapping, percent
+from gannet.netem.formats.base import FormatError, Imported, Options, Source, check_unasked
+from gannet.netem.formats.settings.profiles import Fields, amount, chosen, mapping, percent
 from gannet.netem.formats.traces.intervals import rate_unit
 
 _PRESET = re.compile(r"[\"']?([A-Za-z0-9_.-]{1,60})[\"']?\s{0,20}:\s{0,20}\{([^{}]{1,400})\}")
@@ -72,7 +72,7 @@ class Atc:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """Both directions; --name names one of several profiles."""
-        check_one(options)
+        check_unasked(options)
         value = source.json
         listed = value if isinstance(value, list) else [value]
         profiles = {}
@@ -133,7 +133,7 @@ class Throttle:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """The preset that --name names."""
-        check_one(options, trip=False)
+        check_unasked(options, trip=False)
         presets = _presets(source.text[: 2**20])
         name, given = chosen(presets, options, "presets")
         fields = Fields()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from gannet.netem.formats.base import FormatError, Imported, Options, Source
+from gannet.netem.formats.base import FormatError, Imported, Options, Source, check_unasked
 from gannet.netem.formats.settings.profiles import (
     EGRESS,
     Fields,
     amount,
-    check_one,
     chosen,
     duration_ms,
     mapping,
@@ -39,7 +38,7 @@ class TcQdisc:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """The settings of one device, which --name names."""
-        check_one(options)
+        check_unasked(options)
         qdiscs = source.json
         if not isinstance(qdiscs, list):
             raise FormatError("a list of qdiscs was expected")
@@ -136,7 +135,7 @@ class Tcconfig:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """One rule a direction of one device; it calls delays round trips and applies them on one side, so ask."""
-        check_one(options, trip=False)
+        check_unasked(options, trip=False)
         devices = mapping(source.json, "tcconfig")
         device, given = chosen(devices, options, "devices")
         ways = {
@@ -205,7 +204,7 @@ class Containerlab:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """The interface that --name names, as NODE:INTERFACE."""
-        check_one(options)
+        check_unasked(options)
         interfaces: dict[str, dict[str, Any]] = {}
         value = source.json
         for node, listed in (mapping(value, "netem") if isinstance(value, dict) else {"": value}).items():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gannet.netem.formats.base import FormatError, Imported, Options, Source
+from gannet.netem.formats.base import FormatError, Imported, Options, Source, check_unasked
 from gannet.netem.formats.settings.profiles import (
     EGRESS,
     Fields,
     amount,
-    check_one,
     chosen,
     duration_ms,
     mapping,
@@ -38,7 +37,7 @@ class ChaosMesh:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """A profile; with --nodes N and a duration, links that have it for so long."""
-        check_one(options)
+        check_unasked(options)
         try:
             document = read_mapping(source.path, "kind: NetworkChaos")
         except DocumentError as error:
@@ -112,7 +111,7 @@ class Toxiproxy:
     @staticmethod
     def read(source: Source, options: Options) -> Imported:
         """The proxy that --name names."""
-        check_one(options)
+        check_unasked(options)
         name, toxics = chosen(_proxies(source.json), options, "proxies")
         fields, delays, jitters = Fields(), {"up": 0.0, "down": 0.0}, {"up": 0.0, "down": 0.0}
         seen: set[tuple[str, str]] = set()

@@ -133,14 +133,6 @@ def chosen(found: Mapping[str, Any], options: Options, what: str) -> tuple[str, 
     return next(iter(found.items()))
 
 
-def check_one(options: Options, unit: bool = True, trip: bool = True) -> None:
-    """Raise FormatError for --unit, --round-trip or --one-way, which leave nothing to say here."""
-    if unit and options.unit is not None:
-        raise FormatError(f"it says its units itself: leave out --unit {options.unit}")
-    if trip and options.round_trip is not None:
-        raise FormatError(f"its delays are one way: leave out --{'round-trip' if options.round_trip else 'one-way'}")
-
-
 def mapping(value: Any, where: str) -> dict[str, Any]:
     """A mapping by names, nothing being an empty one. Raises FormatError."""
     if value is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gannet.netem.links.pairs.shared_limit import SharedLimit
-from gannet.netem.links.plan import Edge, profile_buffer_bytes
+from gannet.netem.links.plan import Edge, InterfacePlan, profile_buffer_bytes
 from gannet.netem.links.profile import FASTEST_FRAMES_BPS, LinkProfile, parse_rate_bps
 
 # Of an engine's classes each is sure of a small rate, which must not add up to that of all.
@@ -100,3 +100,14 @@ def unplaceable(shared: Sequence[SharedLink]) -> str:
                     "one of them: leave it out of one, or use fabric: virtual"
                 )
     return ""
+
+
+def shared_pairs(plans: Sequence[InterfacePlan]) -> list[tuple[frozenset[Edge], int]]:
+    """The pairs (by rank) and the rate (bit/s) of each shared link, from the plans of all nodes by rank."""
+    ranks = {plan.address: rank for rank, plan in enumerate(plans)}
+    pairs: dict[int, set[Edge]] = {}
+    rates: dict[int, int] = {}
+    for to, limit in ((to, limit) for to, plan in enumerate(plans) for limit in plan.shared_in):
+        pairs.setdefault(limit.number, set()).update((ranks[address], to) for address in limit.peers)
+        rates[limit.number] = limit.rate_bps
+    return [(frozenset(pairs[number]), rates[number]) for number in pairs]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs import core_xml, kollaps, miniedit, simgrid
-from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import links_mapping
 from gannet.netem.formats.graphs.simgrid_profiles import parse_profile
 from gannet.netem.formats.graphs.units import simgrid_bps
@@ -66,7 +66,7 @@ def test_simgrid_rates_are_bytes_or_bits() -> None:
     assert simgrid_bps("1KiBps", "x") == 8 * 1024
     assert simgrid_bps("1e3", "x") == 8000
     for wrong in ("10 apples", "MBps", "1e999MBps", "10Mbit"):
-        with pytest.raises(NetworkFileError):
+        with pytest.raises(FormatError):
             simgrid_bps(wrong, "x")
 
 
@@ -111,7 +111,7 @@ def test_simgrid_profiles_begin_again_after_their_last_change(tmp_path: Path) ->
         (5, 8_000_000),
     ]
     for outside in ("/etc/hostname", "../slow.profile"):
-        with pytest.raises(NetworkFileError, match="lies in the folder of its platform"):
+        with pytest.raises(FormatError, match="lies in the folder of its platform"):
             simgrid.parse(text.replace("slow.profile", outside), folder=tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_jitter_that_a_delay_does_not_hold_is_cut_and_said() -> None:
     ],
 )
 def test_what_is_wrong_with_an_experiment_is_said(text: str, message: str) -> None:
-    with pytest.raises(NetworkFileError) as caught:
+    with pytest.raises(FormatError) as caught:
         kollaps.parse(text)
     assert message in str(caught.value)
 
@@ -173,6 +173,6 @@ def test_what_is_wrong_with_an_experiment_is_said(text: str, message: str) -> No
     ],
 )
 def test_what_is_wrong_with_a_platform_is_said(text: str, message: str) -> None:
-    with pytest.raises(NetworkFileError) as caught:
+    with pytest.raises(FormatError) as caught:
         simgrid.parse(text)
     assert message in str(caught.value)

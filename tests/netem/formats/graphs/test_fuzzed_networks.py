@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs import core_xml, cross_silo, kollaps, miniedit, shadow, simgrid, sndlib, topology_zoo
-from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import Network, links_mapping
 from gannet.netem.formats.matrices import objects, texts
 from gannet.netem.formats.matrices.table import matrix_of
@@ -50,14 +50,14 @@ READERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 def miniedit_of(text: str) -> Network:
     data = loads(text)
     if not miniedit.is_topology(data):
-        raise NetworkFileError("not MiniEdit's")
+        raise FormatError("not MiniEdit's")
     return miniedit.parse(data)
 
 
 def json_of(text: str) -> Any:
     data = loads(text)
     if not objects.kind_of(data):
-        raise NetworkFileError("no table")
+        raise FormatError("no table")
     return matrix_of(objects.read_json(data), None, True, "ms")
 
 
@@ -65,7 +65,7 @@ def loads(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise NetworkFileError(str(error)) from None
+        raise FormatError(str(error)) from None
 
 
 NASTY = [
@@ -120,7 +120,7 @@ def test_other_numbers(name: str, data: st.DataObject) -> None:
 def check(read: Callable[[str], Any], text: str) -> None:
     try:
         found = read(text)
-    except NetworkFileError as error:
+    except FormatError as error:
         assert str(error) and "\n" not in str(error)
         assert len(str(error)) < 1000
         return

@@ -9,8 +9,8 @@ from typing import Any
 import networkx as nx
 import pytest
 
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs import cross_silo, shadow
-from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.network import links_mapping
 from gannet.spec.links import LinksSpec
 from tests.netem.formats.graphs.examples import CROSS_SILO, SHADOW
@@ -30,7 +30,7 @@ def test_two_hosts_at_one_node_of_shadow_are_joined_by_its_loop() -> None:
     network = shadow.parse(SHADOW, ["a", "a", "b"])
     assert (network.pairs[0, 1].delay_ms, network.pairs[0, 1].loss_percent) == (1.0, 25.0)
     assert network.pairs[0, 2].delay_ms == 10
-    with pytest.raises(NetworkFileError, match="b is named twice, and has no edge to itself"):
+    with pytest.raises(FormatError, match="b is named twice, and has no edge to itself"):
         shadow.parse(SHADOW, ["a", "b", "b"])
 
 
@@ -90,7 +90,7 @@ def test_chosen_nodes_and_what_cannot_be_chosen() -> None:
         (["Oslo", "0"], "names 'Oslo' twice"),
         (["Oslo"], "1 node: a network has two at least"),
     ):
-        with pytest.raises(NetworkFileError, match=message):
+        with pytest.raises(FormatError, match=message):
             cross_silo.parse(CROSS_SILO, nodes)
 
 
@@ -98,7 +98,7 @@ def test_more_nodes_than_a_run_can_have() -> None:
     nodes = " ".join(f"node [ id {n} ]" for n in range(1100))
     edges = " ".join(f'edge [ source {n} target {n + 1} latency "1 ms" ]' for n in range(1099))
     text = f"graph [ {nodes} {edges} ]"
-    with pytest.raises(NetworkFileError, match=r"1,100 nodes, 76 more than the 1,024 .* --nodes 1024"):
+    with pytest.raises(FormatError, match=r"1,100 nodes, 76 more than the 1,024 .* --nodes 1024"):
         shadow.parse(text)
     assert shadow.parse(text, ["0", "1099"]).pairs[0, 1].delay_ms == pytest.approx(1099)
 
@@ -107,7 +107,7 @@ def test_parts_that_cannot_reach_each_other() -> None:
     text = """graph [ node [ id 0 ] node [ id 1 ] node [ id 2 ] node [ id 3 ] node [ id 4 ]
       edge [ source 0 target 1 latency "1 ms" ]
       edge [ source 2 target 3 latency "2 ms" ] edge [ source 3 target 4 latency "2 ms" ] ]"""
-    with pytest.raises(NetworkFileError, match=r"not connected: 2 parts of 3, 2 nodes; 0 cannot reach 2 .*largest"):
+    with pytest.raises(FormatError, match=r"not connected: 2 parts of 3, 2 nodes; 0 cannot reach 2 .*largest"):
         shadow.parse(text)
     assert shadow.parse(text, "largest").names == ["2", "3", "4"]
     assert shadow.parse(text, ["0", "1"]).pairs[0, 1].delay_ms == 1
@@ -126,7 +126,7 @@ def test_parts_that_cannot_reach_each_other() -> None:
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(text: str, message: str) -> None:
-    with pytest.raises(NetworkFileError) as caught:
+    with pytest.raises(FormatError) as caught:
         shadow.parse(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -6,8 +6,8 @@ from math import pi
 
 import pytest
 
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.graphs import sndlib, topology_zoo
-from gannet.netem.formats.graphs.errors import NetworkFileError
 from gannet.netem.formats.graphs.geography import EARTH_KM, great_circle_km, place_all
 from gannet.netem.formats.graphs.network import links_mapping
 from gannet.spec.links import LinksSpec
@@ -78,7 +78,7 @@ def test_sndlib_has_the_longitude_first_and_mbit() -> None:
     ],
 )
 def test_what_is_wrong_with_a_map_is_said(text: str, message: str) -> None:
-    with pytest.raises(NetworkFileError) as caught:
+    with pytest.raises(FormatError) as caught:
         sndlib.parse(text)
     assert message in str(caught.value)
 
@@ -86,6 +86,6 @@ def test_what_is_wrong_with_a_map_is_said(text: str, message: str) -> None:
 def test_entities_are_refused_with_one_line() -> None:
     text = '<!DOCTYPE n [<!ENTITY a "b">]>'
     for parse, example in ((sndlib.parse, SNDLIB), (topology_zoo.parse, ZOO)):
-        with pytest.raises(NetworkFileError, match="declares an XML entity") as caught:
+        with pytest.raises(FormatError, match="declares an XML entity") as caught:
             parse(text + example.partition("?>")[2])
         assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gannet.netem.formats.graphs.errors import NetworkFileError
+from gannet.netem.formats.base import FormatError
 from gannet.netem.formats.matrices import objects, texts
 from gannet.netem.formats.matrices.table import matrix_of
 from gannet.netem.links.regions import load_matrix, node_edges, region_edges
@@ -33,10 +33,10 @@ def loaded(fields: dict[str, Any], tmp_path: Path) -> Any:
 
 def test_a_matrix_without_names_asks_for_unit_and_direction(tmp_path: Path) -> None:
     table = texts.read_numbers(PLANETLAB)
-    with pytest.raises(NetworkFileError, match="--round-trip or --one-way"):
+    with pytest.raises(FormatError, match="--round-trip or --one-way"):
         matrix_of(table, unit="ms")
     with pytest.raises(
-        NetworkFileError, match=r"in which unit .*\(10.5 to 31, half of them below .*--unit ms or --unit s"
+        FormatError, match=r"in which unit .*\(10.5 to 31, half of them below .*--unit ms or --unit s"
     ):
         matrix_of(table, round_trip=True)
     fields = matrix_of(table, round_trip=True, unit="ms")
@@ -52,7 +52,7 @@ def test_seconds_and_one_way(tmp_path: Path) -> None:
     text = "0 0.1 0.2\n0.1 0 0.3\n0.2 0.3 0\n"
     fields = matrix_of(texts.read_numbers(text), round_trip=False, unit="s")
     assert node_edges(loaded(fields, tmp_path))[0, 2].delay_ms == 200
-    with pytest.raises(NetworkFileError, match="is no unit of latencies: us, ms, s"):
+    with pytest.raises(FormatError, match="is no unit of latencies: us, ms, s"):
         matrix_of(texts.read_numbers(text), round_trip=False, unit="kbit")
 
 
@@ -71,9 +71,9 @@ def test_a_table_of_markdown_that_says_what_it_is(tmp_path: Path) -> None:
     matrix = loaded(fields, tmp_path)
     edges = region_edges(["Dallas (us-south)", "Tokyo"], matrix)
     assert (edges[0, 1].delay_ms, edges[1, 0].delay_ms) == (67.5, 68)
-    with pytest.raises(NetworkFileError, match="says that its latencies are round trips: leave out --one-way"):
+    with pytest.raises(FormatError, match="says that its latencies are round trips: leave out --one-way"):
         matrix_of(texts.read_markdown(MARKDOWN), round_trip=False)
-    with pytest.raises(NetworkFileError, match="The file does not say"):
+    with pytest.raises(FormatError, match="The file does not say"):
         matrix_of(texts.read_markdown(MARKDOWN.replace("Round-trip times", "Times")))
 
 
@@ -89,7 +89,7 @@ def test_csv_with_names_in_any_order(tmp_path: Path) -> None:
 def test_pairs_of_json_give_both_directions(tmp_path: Path) -> None:
     data = {"0-1": 10.0, "0-2": 20, "1-2": 30}
     assert objects.kind_of(data) == "pairs"
-    with pytest.raises(NetworkFileError, match="--round-trip or --one-way"):
+    with pytest.raises(FormatError, match="--round-trip or --one-way"):
         matrix_of(objects.read_json(data))
     edges = node_edges(loaded(matrix_of(objects.read_json(data), round_trip=True), tmp_path))
     assert {pair: edge.delay_ms for pair, edge in edges.items()} == {
@@ -100,7 +100,7 @@ def test_pairs_of_json_give_both_directions(tmp_path: Path) -> None:
         1,
         2,
     ]
-    with pytest.raises(NetworkFileError, match="nodes 0 to 9, but 7 of these have none"):
+    with pytest.raises(FormatError, match="nodes 0 to 9, but 7 of these have none"):
         objects.read_json({"0-1": 10.0, "0-9": 20})
 
 
@@ -118,7 +118,7 @@ def test_pairs_of_regions_with_rates_ask_for_the_direction() -> None:
         "Oregon-Ohio": [49, 1.05],
     }
     assert objects.kind_of(data) == "dtfm"
-    with pytest.raises(NetworkFileError, match="--round-trip or --one-way"):
+    with pytest.raises(FormatError, match="--round-trip or --one-way"):
         matrix_of(objects.read_json(data))
     fields = matrix_of(objects.read_json(data), ["Virginia", "Oregon"], round_trip=False)
     assert fields["delays_ms"] == [[None, 67], [67, 0.5]]
@@ -135,7 +135,7 @@ def test_pairs_of_regions_with_rates_ask_for_the_direction() -> None:
     ],
 )
 def test_what_is_wrong_with_a_matrix_is_said(text: str, message: str) -> None:
-    with pytest.raises(NetworkFileError) as caught:
+    with pytest.raises(FormatError) as caught:
         matrix_of(texts.read_numbers(text), round_trip=False, unit="ms")
     assert message in str(caught.value)
 
@@ -143,6 +143,6 @@ def test_what_is_wrong_with_a_matrix_is_said(text: str, message: str) -> None:
 def test_a_matrix_too_large_says_by_how_much() -> None:
     row = "\t".join(["1.5"] * 1100)
     table = texts.read_numbers("\n".join([row] * 1100))
-    with pytest.raises(NetworkFileError, match=r"1,100 nodes, 76 more than the 1,024"):
+    with pytest.raises(FormatError, match=r"1,100 nodes, 76 more than the 1,024"):
         matrix_of(table, round_trip=True, unit="ms")
     assert len(matrix_of(table, 1000, True, "ms")["round_trips_ms"]) == 1000

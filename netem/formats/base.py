@@ -119,9 +119,13 @@ def check_unasked(options: Options, trip: bool = True) -> None:
 
 
 class Format(Protocol):
-    """A module that reads one format; see gannet.netem.formats.registry."""
+    """A module or class that reads one format; see gannet.netem.formats.registry.
+
+    `reads`: which of the options nodes, name and bin_ms it depends on.
+    """
 
     name: str
+    reads: Sequence[str]
 
     @staticmethod
     def recognises(source: Source) -> bool:

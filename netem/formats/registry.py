@@ -18,8 +18,7 @@ from gannet.netem.formats.graphs import (
     topology_zoo,
 )
 from gannet.netem.formats.matrices import objects, texts
-from gannet.netem.formats.settings import faults
-from gannet.netem.formats.single_links import SINGLE_LINKS, WITH_NAMES, WITH_TIME
+from gannet.netem.formats.single_links import SINGLE_LINKS
 
 # The first that recognises a file reads it: those that ask for more come before those that ask for less.
 FORMATS: Sequence[Format] = cast(
@@ -53,28 +52,27 @@ def recognised(source: Source, named: str | None = None) -> Format:
         both = " or ".join(f"--format '{each.name}'" for each in single)
         raise FormatError(f"could be {' or '.join(each.name for each in single)}: say which, by {both}")
     for each in single or FORMATS[len(SINGLE_LINKS) :]:
-        if single or each.recognises(source):
+        if each.recognises(source):
             return each
-    names = ", ".join(dict.fromkeys(each.name for each in FORMATS))
-    raise FormatError(f"not a network file in a format that is known here: {names}")
+    raise FormatError(f"not a network file in a format that is known here: {_names()}")
 
 
 def _named(name: str) -> Format:
     for each in FORMATS:
         if each.name.lower() == name.lower():
             return each
-    raise FormatError(f"--format {name}: known are {', '.join(dict.fromkeys(each.name for each in FORMATS))}")
+    raise FormatError(f"--format {name}: known are {_names()}")
+
+
+def _names() -> str:
+    return ", ".join(each.name for each in FORMATS)
 
 
 def _read_by(found: Format, options: Options) -> Options:
     """The options, none of which is one that this format does not read."""
-    for each, option, readers in (
-        ("name", "--name", WITH_NAMES),
-        ("bin_ms", "--bin-ms", WITH_TIME),
-        ("nodes", "--nodes", (*FORMATS[len(SINGLE_LINKS) :], faults.ChaosMesh)),
-    ):
-        if getattr(options, each) is not None and found not in readers:
-            raise FormatError(f"leave out {option}, which nothing in this format depends on")
+    for each in ("name", "bin_ms", "nodes"):
+        if getattr(options, each) is not None and each not in found.reads:
+            raise FormatError(f"leave out --{each.replace('_', '-')}, which nothing in this format depends on")
     return options
 
 

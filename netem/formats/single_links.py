@@ -5,9 +5,14 @@ from __future__ import annotations
 from gannet.netem.formats.settings import browsers, emulators, faults, speed_tests
 from gannet.netem.formats.traces import cellular, cooked, documents, mahimahi, starlink
 
-WITH_TIME = (mahimahi, starlink, cellular.Ucc, cellular.Mtu, documents.Sabre, documents.Iperf3, cooked)
-"""Those that become traces, whose figures may be averaged over bins."""
-WITH_NAMES = (
+SINGLE_LINKS = (
+    mahimahi,
+    starlink,
+    cellular.Ucc,
+    cellular.Mtu,
+    documents.Sabre,
+    documents.Iperf3,
+    cooked,
     emulators.Containerlab,
     faults.Toxiproxy,
     emulators.Tcconfig,
@@ -15,6 +20,6 @@ WITH_NAMES = (
     emulators.TcQdisc,
     browsers.Connectivity,
     browsers.Throttle,
+    faults.ChaosMesh,
+    speed_tests,
 )
-"""Those that may hold several links, of which one is chosen by its name."""
-SINGLE_LINKS = (*WITH_TIME, *WITH_NAMES, faults.ChaosMesh, speed_tests)

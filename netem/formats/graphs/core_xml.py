@@ -10,6 +10,7 @@ from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
 
 name = "CORE XML"
+reads = ("nodes",)
 
 _ROUTERS = ("router", "mdr", "prouter")
 _WIRELESS = ("WIRELESS_LAN", "WIRELESS", "EMANE")

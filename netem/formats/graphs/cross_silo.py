@@ -17,6 +17,7 @@ from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import number
 
 name = "cross-silo underlay GML"
+reads = ("nodes",)
 
 MS_PER_KM, MS_PER_PATH, CAPACITY_BPS = 0.0085, 4.0, 10**9
 

@@ -15,6 +15,7 @@ from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
 
 name = "Kollaps XML"
+reads = ("nodes",)
 
 _MOST_REPLICAS = 2_000
 _LATER = ("latency", "upload", "download", "jitter", "drop")

@@ -11,6 +11,7 @@ from gannet.netem.formats.graphs.units import TIMES_MS, number, quantity
 from gannet.netem.links.yaml_files import short
 
 name = "MiniEdit JSON"
+reads = ("nodes",)
 
 
 def is_topology(data: Any) -> bool:

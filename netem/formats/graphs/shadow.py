@@ -12,6 +12,7 @@ from gannet.netem.formats.graphs.routing import Graph, choose, shortest
 from gannet.netem.formats.graphs.units import SHADOW_BPS, TIMES_MS, number, quantity
 
 name = "Shadow GML"
+reads = ("nodes",)
 
 
 def recognises(source: Source) -> bool:

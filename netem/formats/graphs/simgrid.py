@@ -17,6 +17,7 @@ from gannet.netem.formats.graphs.units import SIMGRID_MS, quantity, simgrid_bps
 from gannet.netem.formats.graphs.xml_files import read_xml
 
 name = "SimGrid XML"
+reads = ("nodes",)
 
 
 def recognises(source: Source) -> bool:

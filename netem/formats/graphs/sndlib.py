@@ -13,6 +13,7 @@ from gannet.netem.formats.graphs.xml_files import needed, read_xml
 from gannet.netem.links.yaml_files import short
 
 name = "SNDlib XML"
+reads = ("nodes",)
 
 
 def recognises(source: Source) -> bool:

@@ -17,6 +17,7 @@ from gannet.netem.formats.graphs.xml_files import read_xml
 from gannet.netem.links.yaml_files import printable
 
 name = "Topology Zoo GraphML and GML"
+reads = ("nodes",)
 
 
 def recognises(source: Source) -> bool:

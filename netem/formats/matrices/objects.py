@@ -12,6 +12,7 @@ from gannet.netem.formats.matrices.table import Table, cell, imported
 from gannet.netem.links.yaml_files import short
 
 name = "latencies as JSON"
+reads = ("nodes",)
 _MOST = 4096
 _PAIR = re.compile(r"([0-9]{1,5})\s*[-,:>]\s*([0-9]{1,5})", re.ASCII)
 

@@ -20,6 +20,7 @@ class Markdown:
     """Tables of cloud providers' documents."""
 
     name = "latencies as Markdown"
+    reads = ("nodes",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -34,6 +35,7 @@ class Named:
     """CSV with names."""
 
     name = "latencies as CSV"
+    reads = ("nodes",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -48,6 +50,7 @@ class Numbers:
     """A matrix without names, as of PlanetLab and Seattle."""
 
     name = "a matrix of numbers"
+    reads = ("nodes",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

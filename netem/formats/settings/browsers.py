@@ -20,6 +20,7 @@ class Connectivity:
     """Sections with bwIn and bwOut (bit/s), latency (a round trip, ms) and plr (%)."""
 
     name = "WebPageTest connectivity"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -63,6 +64,7 @@ class Atc:
     """Facebook's Augmented Traffic Control: settings of each direction, kbit/s, ms one way, %."""
 
     name = "ATC profile"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -124,6 +126,7 @@ class Throttle:
     """Presets of sitespeed.io's throttle and browsertime: down and up in kbit/s, rtt in ms."""
 
     name = "throttle presets"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

@@ -27,6 +27,7 @@ class TcQdisc:
     """JSON of `tc -j qdisc show`: netem in seconds, fractions and bytes per second, and tbf."""
 
     name = "tc -j qdisc"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -126,6 +127,7 @@ class Tcconfig:
     """JSON of tcshow: rules of each device, outgoing and incoming."""
 
     name = "tcconfig"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -195,6 +197,7 @@ class Containerlab:
     """JSON of `containerlab tools netem show`: impairments of interfaces, rates in kbit/s."""
 
     name = "containerlab netem"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

@@ -28,6 +28,7 @@ class ChaosMesh:
     """A NetworkChaos: delay, loss, duplicate, corrupt and bandwidth of what pods send."""
 
     name = "Chaos Mesh NetworkChaos"
+    reads = ("nodes",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -102,6 +103,7 @@ class Toxiproxy:
     """Toxics of a proxy: latency and jitter in ms, bandwidth in kilobytes per second, by stream."""
 
     name = "Toxiproxy"
+    reads = ("name",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

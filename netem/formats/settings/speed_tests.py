@@ -10,6 +10,7 @@ from gannet.netem.formats.traces.cellular import cells_of
 from gannet.netem.formats.traces.intervals import head_lines, lines_of, number
 
 name = "speed tests"
+reads: tuple[str, ...] = ()
 _COLUMNS = {"down": r"down(link|load)?_mbps", "up": r"up(link|load)?_mbps", "latency": r"(latency|ping|rtt)_ms"}
 
 

@@ -79,6 +79,7 @@ class Ucc:
     """Timestamp, DL_bitrate and UL_bitrate in kbit/s, PINGAVG (a round trip, ms)."""
 
     name = "UCC 4G/5G log"
+    reads = ("bin_ms",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -143,6 +144,7 @@ class Mtu:
     """A date as `date` writes it, and RATE(MBit/s) upwards."""
 
     name = "MTU 5G log"
+    reads = ("bin_ms",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

@@ -8,6 +8,7 @@ from gannet.netem.formats.base import FormatError, Imported, Options, Source
 from gannet.netem.formats.traces.intervals import OF_PAYLOAD, Intervals, head_lines, lines_of, number, rate_unit
 
 name = "cooked trace (Pensieve)"
+reads = ("bin_ms",)
 _LEAST_ROWS = 3
 _TOO_FAST_BPS = 10e9
 

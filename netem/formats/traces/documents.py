@@ -20,6 +20,7 @@ class Sabre:
     """A list of {duration_ms, bandwidth_kbps, latency_ms}, over and over; the latency is a round trip."""
 
     name = "Sabre network"
+    reads = ("bin_ms",)
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -57,6 +58,7 @@ class Iperf3:
     """The report of iperf3 -J: what passed in each interval."""
 
     name = "iperf3 report"
+    reads = ("bin_ms",)
 
     @staticmethod
     def recognises(source: Source) -> bool:

@@ -9,6 +9,7 @@ from gannet.netem.links.trace_mahimahi import parse_mahimahi
 from gannet.netem.regular import check_regular
 
 name = "Mahimahi"
+reads = ("bin_ms",)
 
 
 def recognises(source: Source) -> bool:

@@ -10,6 +10,7 @@ from gannet.netem.formats.traces.intervals import Intervals, head_lines, lines_o
 from gannet.netem.links.yaml_files import short
 
 name = "LENS latencies"
+reads = ("bin_ms",)
 _BIN_MS = 100
 
 

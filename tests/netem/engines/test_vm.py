@@ -43,6 +43,11 @@ CHOSEN = {
     ],
     "test_path_rates": ["test_rates_come_change_and_go_in_place[netem]"],
     "test_shared": ["test_shared_links_come_change_and_go[netem]"],
+    "exported_scripts": [
+        "test_delays_and_rates_come_and_go",
+        "test_losses_come_in_bursts",
+        "test_duplicates_come_by_iptables",
+    ],
     "test_conformance_changes": [
         "test_every_field_reads_back[netem]",
         "test_a_managed_queue_is_there_or_named_as_missing[netem-codel]",

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from support.shaped import shaped
 
-from gannet.netem.measure.certificate import Certificate, Edge
+from gannet.netem.links.plan import Edge
+from gannet.netem.measure.certificate import Certificate
 from gannet.netem.measure.certify import measure_links
 from gannet.netem.preflight import choose_engine
 

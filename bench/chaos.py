@@ -149,7 +149,7 @@ def away_s(events: list[dict[str, Any]]) -> list[float]:
 
 def still_s(steps: list[dict[str, Any]]) -> float:
     """The longest time in which not one node ended a step."""
-    times = sorted(step["t_s"] for step in steps)
+    times = sorted(float(step["t_s"]) for step in steps)
     return max(after - before for before, after in pairwise(times))
 
 

@@ -41,7 +41,7 @@ def main() -> None:
 
     console = Console(highlight=False)
     console.width = max(console.width, 112)  # the table's
-    begin = {"engine": choose_engine(options.engine), "load_before": os.getloadavg()[0]}
+    begin: dict[str, Any] = {"engine": choose_engine(options.engine), "load_before": os.getloadavg()[0]}
     agents = build_network(options.nodes)
     rates = [measure_rate(options, rate, begin["engine"], agents, console) for rate in options.rates]
     for agent in agents:
@@ -256,7 +256,7 @@ def check_rates(rates: list[dict[str, Any]]) -> None:
 
 def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table's lines as text: both tables are made of these."""
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for rate in result["rates"]:
         for name, m in rate["methods"].items():
             spread = f"{m['median_s']:.3f} ({min(m['seconds']):.3f}–{max(m['seconds']):.3f})"

@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "rates": lambda: rates(engine, options, console),
         "apply": lambda: apply(engine, options, console),
     }
-    begin = {"engine": engine, "kernel": os.uname().release, "cpus": os.cpu_count()}
+    begin: dict[str, Any] = {"engine": engine, "kernel": os.uname().release, "cpus": os.cpu_count()}
     begin |= {"emulated": any(map(Path("/proc/cpuinfo").read_text().__contains__, _EMULATED))}
     begin |= {"seconds": options.seconds, "nodes": options.nodes, "load_before": os.getloadavg()[0]}
     found = {name: parts[name]() for name in PARTS if name in options.only}
@@ -250,7 +250,7 @@ def plain_apply(sandbox: Sandbox, options: argparse.Namespace) -> list[float]:
 def links_rows(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The table `links` as text; ÷ compares the same link's first contestant, which is the engine, with each."""
     first = {(row["rate_bps"], row["delay_ms"]): row for row in reversed(rows)}
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for row in rows:
         rate_bps, ours = row["rate_bps"], first[row["rate_bps"], row["delay_ms"]]
         off = row["one_way_ms"] - (0 if row["who"] == Nothing.name else row["delay_ms"])

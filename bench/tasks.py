@@ -71,7 +71,8 @@ def measure_here(name: str, threads: int, variant: str, seconds: float) -> dict[
         task.generator, task.critic = (torch.compile(network) for network in (task.generator, task.critic))
     for _ in range(2):
         task.gradient(x)
-    ready_s, times = time.perf_counter() - begin, []
+    ready_s = time.perf_counter() - begin
+    times: list[float] = []
     while len(times) < 5 or sum(times) < seconds:
         begin = time.perf_counter()
         task.gradient(x)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def test_all_imports_of_the_product_begin_with_gannet() -> None:
     old = {"node", "netem", "cluster", "experiment", "proto"}
     everything = [*PRODUCT, *python_files("tests", "bench", "dashboards")]
     assert {name for path in everything for name in imports(path) if name.split(".")[0] in old} == set()
+
+
+def test_types_of_every_benchmark_are_checked() -> None:
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["modules"]
+    assert checked == sorted(path.stem for path in (ROOT / "bench").glob("*.py"))
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -18,7 +18,7 @@ def said_in_vm(script: str, arguments: Sequence[str]) -> Any:
     Its other output goes to stderr as it comes: files written inside the machine are lost. Raises
     SystemExit when it ends without figures.
     """
-    command = [VM, "--", "env", "PYTHONDONTWRITEBYTECODE=1", sys.executable, str(Path(script).absolute())]
+    command = [str(VM), "--", "env", "PYTHONDONTWRITEBYTECODE=1", sys.executable, str(Path(script).absolute())]
     found = None
     with subprocess.Popen(
         [*command, *arguments, "--json"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True

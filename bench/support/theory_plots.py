@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,15 @@ def write_page(result: dict[str, Any], out: Path) -> None:
 
 
 def _measured(
-    page: go.Figure, row: int, column: int, x: list[float], y: list[float], name: str, colour: str = _MEASURED,
-    legend: bool = False, text: list[str] | None = None,
+    page: go.Figure, row: int, column: int, x: Sequence[float], y: Sequence[float], name: str,
+    colour: str = _MEASURED, legend: bool = False, text: list[str] | None = None,
 ) -> None:  # fmt: skip
     page.add_scatter(x=x, y=y, mode="markers", name=name, text=text, marker={"color": colour, "size": 8},
                      showlegend=legend, row=row, col=column)  # fmt: skip
 
 
 def _line(
-    page: go.Figure, row: int, column: int, x: list[float], y: list[float], name: str, colour: str = _BOUND,
+    page: go.Figure, row: int, column: int, x: Sequence[float], y: Sequence[float], name: str, colour: str = _BOUND,
     legend: bool = False,
 ) -> None:  # fmt: skip
     page.add_scatter(x=x, y=y, mode="lines", name=name, line={"color": colour, "dash": "dash"}, showlegend=legend,

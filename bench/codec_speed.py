@@ -3,8 +3,8 @@
 Measures every codec of node/codecs, and for comparison zlib at level 1, the fp16 cast and a literal NumPy QSGD, in
 one process with one thread, in alternation. Nothing is sent.
 
-    python bench/codecs.py                          # 1,000,000 values
-    python bench/codecs.py --values 250000 --repeat 30 --codecs qsgd-4bit top-k,ratio=0.05
+    python bench/codec_speed.py                          # 1,000,000 values
+    python bench/codec_speed.py --values 250000 --repeat 30 --codecs qsgd-4bit top-k,ratio=0.05
 """
 
 from __future__ import annotations

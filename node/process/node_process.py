@@ -142,6 +142,9 @@ class _Life:
                     case "abort":
                         why = order.abort.reason
                         break
+                    case "goodbye":
+                        line.over()
+                        self._orders.put(order)
                     case _ if self._returns is not None and self._returns.obey(order):
                         pass
                     case _:
@@ -151,6 +154,7 @@ class _Life:
             why = f"the controller is gone: {error.details()} ({error.code().name})"
         except Exception as error:
             why = f"the controller is gone: {error}"
+        line.give_up()
         if self._exchange is not None:
             self._exchange.inbox.abort(why)
         if self._collective is not None:
@@ -252,6 +256,7 @@ class _Life:
             "connected: receives from %s, sends to %s", sorted(incoming) or "no peer", sorted(outgoing) or "no peer"
         )
         self._order("start")
+        self._line.begin(config.run, worker.rank, assignment.controller_grace_s)
         log.info("training starts")
         exchange.inbox.impatience.moves()
         exchange.counters.begin(incoming | outgoing, worker.rounds)
@@ -311,8 +316,11 @@ class _Life:
         """Stay for the peers that still need this node's last messages, until the controller says goodbye."""
         try:
             self._order("goodbye", _LEAVE_S)
-        except (RunAborted, queue.Empty):
+        except RunAborted:
             return
+        except queue.Empty:
+            if self._line.outbox.away:  # it has yet to learn how this node ended
+                self._linger()
 
     def _refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None:
         log.warning("refused a message from rank %d: %s: %s", sender, verdict, detail)

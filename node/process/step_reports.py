@@ -46,6 +46,7 @@ class StepReports:
         self._returns.meeting.reach(stats.step)
         self._metrics.step(stats)
         self._line.post(step=to_message(stats))
+        self._line.outbox.room()
         self._check()
 
     def snapshot(self, step: int, t_s: float, codec_bytes: int, x: Tensor) -> None:
@@ -53,6 +54,7 @@ class StepReports:
         log.debug("snapshot after step %d", step)
         run = self._config.run
         header = control_pb2.SnapshotHeader(run=run, rank=self._rank, step=step, t_s=t_s, codec_bytes=codec_bytes)
+        self._line.outbox.room()
         self._line.deposit(header, x)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -60,6 +62,7 @@ class StepReports:
         log.debug("checkpoint after step %d", checkpoint.step)
         run, step = self._config.run, checkpoint.step
         header = control_pb2.SnapshotHeader(run=run, rank=self._rank, step=step, checkpoint=True)
+        self._line.outbox.room()
         self._line.deposit_checkpoint(header, checkpoint)
 
     def stop_after(self) -> int | None:

@@ -43,7 +43,7 @@ class AgentAnswer(_message.Message):
     def __init__(self, json: _Optional[str] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave", "state_offered", "state_fetched", "can_meet", "at_meeting", "healed")
+    __slots__ = ("hello", "ready", "step", "finished", "failed", "refused", "warmed", "waiting", "can_leave", "state_offered", "state_fetched", "can_meet", "at_meeting", "healed", "number")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class Report(_message.Message):
     CAN_MEET_FIELD_NUMBER: _ClassVar[int]
     AT_MEETING_FIELD_NUMBER: _ClassVar[int]
     HEALED_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ready: Ready
     step: Step
@@ -72,15 +73,28 @@ class Report(_message.Message):
     can_meet: CanMeet
     at_meeting: AtMeeting
     healed: Healed
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ..., healed: _Optional[_Union[Healed, _Mapping]] = ...) -> None: ...
+    number: int
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ..., finished: _Optional[_Union[Finished, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., warmed: _Optional[_Union[Warmed, _Mapping]] = ..., waiting: _Optional[_Union[Waiting, _Mapping]] = ..., can_leave: _Optional[_Union[CanLeave, _Mapping]] = ..., state_offered: _Optional[_Union[StateOffered, _Mapping]] = ..., state_fetched: _Optional[_Union[StateFetched, _Mapping]] = ..., can_meet: _Optional[_Union[CanMeet, _Mapping]] = ..., at_meeting: _Optional[_Union[AtMeeting, _Mapping]] = ..., healed: _Optional[_Union[Healed, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("pid", "certificate_request")
+    __slots__ = ("pid", "certificate_request", "again")
     PID_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     pid: int
     certificate_request: bytes
-    def __init__(self, pid: _Optional[int] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
+    again: Again
+    def __init__(self, pid: _Optional[int] = ..., certificate_request: _Optional[bytes] = ..., again: _Optional[_Union[Again, _Mapping]] = ...) -> None: ...
+
+class Again(_message.Message):
+    __slots__ = ("run", "rank", "key")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    rank: int
+    key: str
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ("mesh_address", "metrics_address", "setup_s", "parameters", "name")
@@ -214,7 +228,7 @@ class Refused(_message.Message):
     def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., verdict: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Order(_message.Message):
-    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave", "give_state", "fetch_state", "where_to_meet", "meet_at", "enter", "proceed", "cut_off", "heal", "leave_now")
+    __slots__ = ("assignment", "warm", "start", "stop_after", "peer_lost", "abort", "goodbye", "where_to_leave", "give_state", "fetch_state", "where_to_meet", "meet_at", "enter", "proceed", "cut_off", "heal", "leave_now", "received")
     ASSIGNMENT_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +246,7 @@ class Order(_message.Message):
     CUT_OFF_FIELD_NUMBER: _ClassVar[int]
     HEAL_FIELD_NUMBER: _ClassVar[int]
     LEAVE_NOW_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
     assignment: Assignment
     warm: Warm
     start: Start
@@ -249,10 +264,11 @@ class Order(_message.Message):
     cut_off: CutOff
     heal: Heal
     leave_now: LeaveNow
-    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ..., cut_off: _Optional[_Union[CutOff, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., leave_now: _Optional[_Union[LeaveNow, _Mapping]] = ...) -> None: ...
+    received: Received
+    def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., warm: _Optional[_Union[Warm, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., stop_after: _Optional[_Union[StopAfter, _Mapping]] = ..., peer_lost: _Optional[_Union[PeerLost, _Mapping]] = ..., abort: _Optional[_Union[Abort, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., where_to_leave: _Optional[_Union[WhereToLeave, _Mapping]] = ..., give_state: _Optional[_Union[GiveState, _Mapping]] = ..., fetch_state: _Optional[_Union[FetchState, _Mapping]] = ..., where_to_meet: _Optional[_Union[WhereToMeet, _Mapping]] = ..., meet_at: _Optional[_Union[MeetAt, _Mapping]] = ..., enter: _Optional[_Union[Enter, _Mapping]] = ..., proceed: _Optional[_Union[Proceed, _Mapping]] = ..., cut_off: _Optional[_Union[CutOff, _Mapping]] = ..., heal: _Optional[_Union[Heal, _Mapping]] = ..., leave_now: _Optional[_Union[LeaveNow, _Mapping]] = ..., received: _Optional[_Union[Received, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key", "certificate", "authority")
+    __slots__ = ("run", "rank", "world", "config_json", "checkpoint_bytes", "start_bytes", "start_sha256", "returning", "key", "certificate", "authority", "controller_grace_s")
     RUN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WORLD_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +280,7 @@ class Assignment(_message.Message):
     KEY_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLER_GRACE_S_FIELD_NUMBER: _ClassVar[int]
     run: str
     rank: int
     world: int
@@ -275,7 +292,8 @@ class Assignment(_message.Message):
     key: str
     certificate: bytes
     authority: bytes
-    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., returning: _Optional[bool] = ..., key: _Optional[str] = ..., certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ...) -> None: ...
+    controller_grace_s: float
+    def __init__(self, run: _Optional[str] = ..., rank: _Optional[int] = ..., world: _Optional[int] = ..., config_json: _Optional[str] = ..., checkpoint_bytes: _Optional[int] = ..., start_bytes: _Optional[int] = ..., start_sha256: _Optional[str] = ..., returning: _Optional[bool] = ..., key: _Optional[str] = ..., certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ..., controller_grace_s: _Optional[float] = ...) -> None: ...
 
 class Warm(_message.Message):
     __slots__ = ("mesh_addresses", "names")
@@ -288,6 +306,12 @@ class Warm(_message.Message):
 class Start(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Received(_message.Message):
+    __slots__ = ("number",)
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    def __init__(self, number: _Optional[int] = ...) -> None: ...
 
 class WhereToLeave(_message.Message):
     __slots__ = ()

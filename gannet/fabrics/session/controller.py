@@ -13,9 +13,8 @@ import queue
 import secrets
 import threading
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -24,11 +23,12 @@ import grpc.aio
 import numpy as np
 import torch
 from google.protobuf.message import DecodeError
-from torch import Tensor
 
 from gannet.certs.run_authority import RunAuthority
 from gannet.fabrics.credentials import async_gate, node_of, presented
-from gannet.fabrics.session.reports import LARGEST_STEP, wrong_with
+from gannet.fabrics.session.events import CameAgain, Checkpointed, Deposited, Event, Joined, Left, Reported
+from gannet.fabrics.session.known import Known, verifier_of
+from gannet.fabrics.session.reports import LARGEST_STEP, wrong_size, wrong_with
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
 from gannet.node.training.start import StartWeights
 from gannet.node.wire import control_pb2, control_pb2_grpc
@@ -36,73 +36,30 @@ from gannet.node.wire import control_pb2, control_pb2_grpc
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Joined:
-    """A node has a rank and is building its task."""
-
-    rank: int
-    pid: int
-
-
-@dataclass(frozen=True)
-class Reported:
-    """Any report of a node after its Hello."""
-
-    rank: int
-    report: control_pb2.Report
-
-
-@dataclass(frozen=True)
-class Left:
-    """A node's connection ended; `reason` is empty where it had finished."""
-
-    rank: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Deposited:
-    """A node's state at a step: x is a flat float32 tensor."""
-
-    rank: int
-    step: int
-    t_s: float
-    codec_bytes: int
-    x: Tensor
-
-
-@dataclass(frozen=True)
-class Checkpointed:
-    """A node's checkpoint after a step, packed (see gannet.node.training.checkpoint)."""
-
-    rank: int
-    step: int
-    data: bytes
-
-
+_TELL_EVERY_S = 0.5
 _MOST_STREAMS = 16  # of one connection: a node has one line, and one deposit at a time
-# The most that a checkpoint may have beside two vectors a node (a method's replicas): vectors of x's length (of the
-# optimizer, of averages and error memories), and bytes of anything else.
-_OWN_VECTORS, _OTHER_BYTES = 16, 64 << 20
-
-Event = Joined | Reported | Left | Deposited | Checkpointed
 
 
 class Controller(control_pb2_grpc.ControllerServicer):
     """The server side of proto/control.proto for one run.
 
     `nodes`: the names of those that have a place in this run, by rank. A node shows its name by its credential, made
-    with `secret` (gannet.fabrics.credentials).
+    with `secret` (gannet.fabrics.credentials). `grace_s`: how long nodes train on while no controller is there; they
+    then keep what they send until it is `recorded`.
     """
 
-    def __init__(self, run: str, config_json: str, secret: str, nodes: Sequence[str]) -> None:
+    def __init__(self, run: str, config_json: str, secret: str, nodes: Sequence[str], grace_s: float = 0.0) -> None:
         self.run, self.world, self._config_json, self._secret = run, len(nodes), config_json, secret
         self._nodes = list(nodes)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lines: dict[int, asyncio.Queue[control_pb2.Order | None]] = {}
         self._finished: set[int] = set()
         self._returning: set[int] = set()
-        self._keys: dict[int, str] = {}  # by rank
+        self._verifiers: dict[int, str] = {}  # of the nodes' keys, by rank
+        self._grace_s = grace_s
+        self._awaited: set[int] = set()  # ranks of nodes that train on, and have yet to come
+        self._recorded: dict[int, int] = {}  # the last recorded report, by rank
+        self._telling: set[int] = set()
         self._parameters: dict[int, int] = {}  # by rank, as in Ready
         self._states: Sequence[bytes] = ()
         self._start, self._start_sha256 = b"", ""
@@ -123,6 +80,31 @@ class Controller(control_pb2_grpc.ControllerServicer):
     def encrypt(self, authority: RunAuthority) -> None:
         """Give each node a certificate, for its messages to be encrypted; call it before they join."""
         self._authority = authority
+
+    def expect_again(self, known: Mapping[int, Known]) -> None:
+        """Take back the nodes of a run that is under way; call it before `start`. No other node has a place in it."""
+        self._awaited = set(known)
+        self._finished = set(range(self.world)) - self._awaited
+        for rank, was in known.items():
+            self._verifiers[rank], self._parameters[rank] = was.verifier, was.parameters
+            self._names[rank], self._recorded[rank] = was.name, was.recorded
+
+    def recorded(self, rank: int, number: int) -> None:
+        """A node's reports are recorded up to this number: it is told so within a moment."""
+
+        def tell() -> None:
+            self._telling.discard(rank)
+            if rank in self._lines:
+                received = control_pb2.Received(number=self._recorded[rank])
+                self._lines[rank].put_nowait(control_pb2.Order(received=received))
+
+        def note() -> None:
+            self._recorded[rank] = number
+            if self._grace_s > 0 and rank not in self._telling:
+                self._telling.add(rank)
+                self._loop.call_later(_TELL_EVERY_S, tell)
+
+        self._loop.call_soon_threadsafe(note)
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any) or unix:/path; returns the address with its port."""
@@ -198,8 +180,21 @@ class Controller(control_pb2_grpc.ControllerServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node begins with hello")
             return
         hello, name = first.hello, node_of(presented(context.invocation_metadata()), self._secret)
+        line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
+        if hello.HasField("again"):
+            if not self._take_back(hello.again, name, line):
+                why = "the controller does not continue that run with this node"
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
+                return
+            async for order in self._serve_line(hello.again.rank, request_iterator, line):
+                yield order
+            return
         rank = next((rank for rank, node in enumerate(self._nodes) if node == name and rank not in self._lines), None)
-        if rank is None:
+        if rank is not None and rank in self._awaited:  # another process of that node: the one that trained is gone
+            self._awaited.discard(rank)
+            self.events.put(Left(rank, "its process ended while the controller was away"))
+            rank = None
+        if rank is None or (rank in self._finished and rank not in self._returning):
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"this run has no free place for {name}")
             return
         certificate = authority = b""
@@ -210,11 +205,10 @@ class Controller(control_pb2_grpc.ControllerServicer):
             except ValueError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no request for a certificate: {error}")
                 return
-        line: asyncio.Queue[control_pb2.Order | None] = asyncio.Queue()
-        self._lines[rank] = line
-        self._keys[rank] = secrets.token_hex(16)
+        key = secrets.token_hex(16)
+        self._lines[rank], self._verifiers[rank] = line, verifier_of(key)
         self._parameters.pop(rank, None)
-        self.events.put(Joined(rank, hello.pid))
+        self.events.put(Joined(rank, hello.pid, verifier_of(key)))
         yield control_pb2.Order(
             assignment=control_pb2.Assignment(
                 run=self.run,
@@ -224,13 +218,32 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 checkpoint_bytes=len(self._states[rank]) if self._states else 0,
                 start_bytes=len(self._start),
                 start_sha256=self._start_sha256,
-                key=self._keys[rank],
+                key=key,
                 returning=rank in self._returning,
                 certificate=certificate,
                 authority=authority,
+                controller_grace_s=self._grace_s,
             )
         )
-        reading = asyncio.create_task(self._read(rank, request_iterator, line))
+        async for order in self._serve_line(rank, request_iterator, line):
+            yield order
+
+    def _take_back(self, again: control_pb2.Again, name: str | None, line: asyncio.Queue[Any]) -> bool:
+        rank = again.rank
+        if again.run != self.run or rank not in self._awaited or self._nodes[rank] != name:
+            return False
+        if not self._is(rank, again.key):
+            return False
+        self._awaited.discard(rank)
+        self._lines[rank] = line
+        line.put_nowait(control_pb2.Order(received=control_pb2.Received(number=self._recorded[rank])))
+        self.events.put(CameAgain(rank))
+        return True
+
+    async def _serve_line(
+        self, rank: int, reports: AsyncIterator[control_pb2.Report], line: asyncio.Queue[control_pb2.Order | None]
+    ) -> AsyncIterator[control_pb2.Order]:
+        reading = asyncio.create_task(self._read(rank, reports, line))
         try:
             while (order := await line.get()) is not None:
                 yield order
@@ -303,15 +316,18 @@ class Controller(control_pb2_grpc.ControllerServicer):
             return _refused("more bytes than announced")
         if len(body) != header.bytes or zlib.crc32(body) != header.crc32:
             return _refused("bytes or checksum do not fit")
+        recorded: Future[None] | None = Future() if self._grace_s > 0 else None
         if header.checkpoint:
-            self.events.put(Checkpointed(header.rank, header.step, bytes(body)))
-            return control_pb2.DepositReceipt(accepted=True)
-        x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
-        self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x))
+            self.events.put(Checkpointed(header.rank, header.step, bytes(body), recorded))
+        else:
+            x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
+            self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x, recorded))
+        if recorded is not None:  # a controller that ends before that gets it once more when it is back
+            await asyncio.wrap_future(recorded)
         return control_pb2.DepositReceipt(accepted=True)
 
     def _is(self, rank: int, key: str) -> bool:
-        return rank in self._keys and hmac.compare_digest(key.encode(), self._keys[rank].encode())
+        return rank in self._verifiers and hmac.compare_digest(verifier_of(key), self._verifiers[rank])
 
     def _wrong_with(self, header: control_pb2.SnapshotHeader) -> str | None:
         """Why a deposit is not taken; the first reason tells a stranger nothing of the run."""
@@ -323,11 +339,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
             return "a deposit comes after Ready"
         if header.step > LARGEST_STEP or not isfinite(header.t_s):
             return f"step {header.step} at {header.t_s} s"
-        x_bytes = 4 * self._parameters[header.rank]
-        if header.checkpoint:
-            limit = (2 * self.world + _OWN_VECTORS) * x_bytes + _OTHER_BYTES
-            return f"{header.bytes} bytes, limit {limit}" if header.bytes > limit else None
-        return None if header.bytes == x_bytes else f"{header.bytes} bytes, a snapshot has {x_bytes}"
+        return wrong_size(header, self.world, self._parameters[header.rank])
 
 
 def _refused(detail: str) -> control_pb2.DepositReceipt:

@@ -16,6 +16,9 @@ from gannet.node.wire import control_pb2
 MOST_PARAMETERS = 1 << 34  # 64 GiB of float32
 LARGEST_STEP = 1 << 53  # exact in a JSON reader that has doubles only
 _TEXT, _LONG_TEXT = 256, 65_536
+# The most that a checkpoint may have beside two vectors a node (a method's replicas): vectors of x's length (of the
+# optimizer, of averages and error memories), and bytes of anything else.
+_OWN_VECTORS, _OTHER_BYTES = 16, 64 << 20
 _MOST_PLAYERS, _MOST_LOSSES = 64, 256
 
 
@@ -33,6 +36,15 @@ def wrong_with(report: control_pb2.Report, world: int) -> str | None:
     except _Wrong as wrong:
         return f"{kind}: {wrong}"
     return None
+
+
+def wrong_size(header: control_pb2.SnapshotHeader, world: int, parameters: int) -> str | None:
+    """Why a deposit's length is refused; None: it is not."""
+    x_bytes = 4 * parameters
+    if header.checkpoint:
+        limit = (2 * world + _OWN_VECTORS) * x_bytes + _OTHER_BYTES
+        return f"{header.bytes} bytes, limit {limit}" if header.bytes > limit else None
+    return None if header.bytes == x_bytes else f"{header.bytes} bytes, a snapshot has {x_bytes}"
 
 
 def endpoint(text: str) -> None:

@@ -18,8 +18,9 @@ from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.on_loss import stopped_by_loss, tell_left
-from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Event, Left, Reported
+from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.cut_edges import cut_edges
+from gannet.fabrics.session.events import Checkpointed, Deposited, Event, Left, Reported
 from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.islands import Islands
 from gannet.fabrics.session.last_step import Stopping

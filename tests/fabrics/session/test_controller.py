@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gannet.certs.authority import key_of_request
 from gannet.certs.run_authority import RunAuthority
 from gannet.fabrics.credentials import node_credential
-from gannet.fabrics.session.controller import Checkpointed, Controller, Deposited, Joined, Left, Reported
+from gannet.fabrics.session.controller import Controller
+from gannet.fabrics.session.events import Checkpointed, Deposited, Joined, Left, Reported
 from gannet.fabrics.session.reports import wrong_with
 from gannet.node.exchange.tls import NodeKey
 from gannet.node.wire import control_pb2, control_pb2_grpc

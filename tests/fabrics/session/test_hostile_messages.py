@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from gannet.fabrics.containers.membership import Membership
 from gannet.fabrics.credentials import node_credential
-from gannet.fabrics.session.controller import Controller, Left
+from gannet.fabrics.session.controller import Controller
+from gannet.fabrics.session.events import Left
 from gannet.fabrics.session.session import Session
 from gannet.ledger.writer import Ledger
 from gannet.node.wire import control_pb2, control_pb2_grpc
@@ -34,7 +35,11 @@ from tests.support.runs import virtual_job
 SECRET = "of this test's cluster"
 NODES = ("node0", "node1", "node2")
 READY = control_pb2.Ready(mesh_address="10.1.0.2:7700", metrics_address="10.2.0.2:9400", parameters=10)
-_REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)  # the latter: above 4 MiB, by gRPC
+_REFUSED = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,  # above 4 MiB, by gRPC
+    grpc.StatusCode.FAILED_PRECONDITION,  # a node of another controller's run
+)
 _ATTEND, _SERVE = "/gannet.control.v1.Controller/Attend", "/gannet.control.v1.Membership/Serve"
 
 many = settings(

@@ -1,7 +1,7 @@
 """`python -m gannet.node`: one worker. It joins the controller, which tells it everything else.
 
-Its credential comes as the first line of standard input: arguments and the environment of a process can be read by
-other processes of its user.
+Its credential, and what it needs for TLS with the controller, come by standard input (gannet.node.admission.handed):
+arguments and the environment of a process can be read by other processes of its user.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 
+from gannet.node.admission.handed import HandedOver
 from gannet.node.process.controller_client import until_reachable
 from gannet.node.process.node_process import NOT_WANTED, live
 from gannet.node.process.place import Place
@@ -28,7 +30,7 @@ def main() -> int:
     """Parse the place to live and live there."""
     parser = argparse.ArgumentParser(
         prog="python -m gannet.node",
-        description="One Gannet worker. Its credential is read from standard input, as one line.",
+        description="One Gannet worker. Its credential is read from standard input.",
     )
     parser.add_argument("--controller", required=True, metavar="HOST:PORT", help="on the management network")
     parser.add_argument("--mesh", default="127.0.0.1:0", metavar="HOST:PORT", help="where to serve messages")
@@ -38,14 +40,15 @@ def main() -> int:
     a = parser.parse_args()
     if logs := os.environ.get("GANNET_LOGGING"):
         logging.config.dictConfig(json.loads(logs))
-    credential = sys.stdin.readline().strip()
-    if not credential:
-        parser.error("no credential on standard input: the controller takes no node without one")
-    place = Place(a.controller, a.mesh, a.metrics, credential, a.mesh_device)
-    return stay(place) if a.stay else live(place)
+    try:
+        handed = HandedOver(sys.stdin.fileno())
+    except ValueError as error:
+        parser.error(f"{error}: the controller takes no node without one")
+    place = Place(a.controller, a.mesh, a.metrics, handed.credential, a.mesh_device, handed.identity())
+    return stay(place, handed) if a.stay else live(place)
 
 
-def stay(place: Place) -> int:
+def stay(place: Place, handed: HandedOver) -> int:
     """Live one run after the other, each in a fresh fork of this process, which imports torch only once.
 
     A run leaves nothing behind for the next: no thread, no allocator, no random state. Forking is safe because
@@ -60,10 +63,11 @@ def stay(place: Place) -> int:
     os.nice(_TRAINER_NICENESS)  # below the link engine, whose lateness would lengthen every link
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     while True:
-        until_reachable(place.controller)
+        until_reachable(place.controller, handed.identity)
         child = os.fork()
         if child == 0:
-            os._exit(live(place))
+            handed.close()
+            os._exit(live(replace(place, identity=handed.identity())))
 
         def end(number: int, frame: object, child: int = child) -> None:
             os.kill(child, signal.SIGKILL)

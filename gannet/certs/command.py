@@ -36,9 +36,9 @@ def make(
 ) -> None:
     """Make an authority, and certificates and private keys of controller, node, agent and operator.
 
-    Files are for their owner alone. Gannet's own connections do not read them: they are for what you put in front of
-    a controller, such as a proxy or a tunnel with mutual TLS. Messages between nodes have certificates of each run
-    (`encrypt` in a spec), which are never in files.
+    Files are for their owner alone. A cluster makes its own; it takes these for the connections to its controller
+    where GANNET_CERTS names their folder (docs/compose.md, docs/swarm.md). Messages between nodes have certificates
+    of each run (`encrypt` in a spec), which are never in files.
     """
     from gannet.certs import folder as certificates  # not loaded by every other command
 

@@ -58,12 +58,14 @@ def make(folder: Path, cluster: str, lifetime: timedelta, hosts: Sequence[str] =
     _write(folder, AUTHORITY, authority.certificate, authority.key)
     for role in ROLES:
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [
-            x509.DNSName(f"{role}.{cluster}.gannet"),
-            x509.UniformResourceIdentifier(f"gannet://{cluster}/{role}"),
-        ]
-        names += extra if role == "controller" else []
+        names = names_of(role, cluster) + (extra if role == "controller" else [])
         _write(folder, role, authority.issue(key.public_key(), names, lifetime), key)
+
+
+def names_of(role: str, cluster: str) -> list[x509.GeneralName]:
+    """The names of a role in its certificate."""
+    host, uri = f"{role}.{cluster}.gannet", f"gannet://{cluster}/{role}"
+    return [x509.DNSName(host), x509.UniformResourceIdentifier(uri)]
 
 
 def look(folder: Path) -> list[Found]:

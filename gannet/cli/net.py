@@ -260,13 +260,13 @@ def _exit_unless_all(nodes: Sequence[NodeLinks]) -> None:
 @contextmanager
 def _controller(address: str | None) -> Iterator[OperatorClient]:
     """A connection to the controller; an error on it becomes one message, and exit status 1 or 2."""
-    from gannet.fabrics.containers.operators_secret import operators_secret
+    from gannet.fabrics.containers.operators_secret import operators_identity, operators_secret
     from gannet.fabrics.credentials import CredentialError
     from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller
 
     try:
         address = address or find_controller()
-        with OperatorClient(address, operators_secret(address)) as client:
+        with OperatorClient(address, operators_secret(address), operators_identity(address)) as client:
             yield client
     except CredentialError as error:
         fail(str(error), 1)

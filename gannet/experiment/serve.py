@@ -20,6 +20,7 @@ from gannet.experiment.compare import execute
 from gannet.experiment.folders import fresh_folder
 from gannet.fabrics.containers.fabric import ContainersFabric
 from gannet.fabrics.credentials import CredentialError, Credentials
+from gannet.fabrics.entrance.bundles import LEAST, read_identity
 from gannet.ledger.lock import FolderBusy, held
 from gannet.spec.load import load_spec
 
@@ -42,6 +43,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
     """
     try:
         credentials = Credentials.read()  # files of root
+        identity = read_identity("controller", least=LEAST)
     except CredentialError as error:
         raise ServeError(f"{error}; compose/compose.yaml and docs/swarm.md make them") from None
     give_up_root(RESULTS)
@@ -53,7 +55,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
     from gannet.metrics.run_metrics import MetricsSink  # imports torch: after the spec is known to be good
 
     with (
-        ContainersFabric(credentials, fabric) as containers,
+        ContainersFabric(credentials, identity, fabric) as containers,
         closing(MetricsSink(quality=True)) as metrics,
         ExitStack() as stack,
     ):

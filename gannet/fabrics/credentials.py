@@ -26,14 +26,18 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from gannet.node.admission.call_rate import PeerRates
 from gannet.node.wire.metadata import CREDENTIAL
 
 FOLDER = Path("/credentials")  # in every container: ROLE/token, of the roles that the container has
 LEAST_CHARACTERS = 16
 _FRESH_BYTES = 32
+# Calls of one peer. A node of a run makes one, and one for each snapshot and checkpoint.
+CALLS_PER_S, CALLS_AT_ONCE = 50.0, 400.0
+_TOO_MANY = f"more than {CALLS_PER_S:g} calls a second"
 _SECRET = re.compile(r"[\x21-\x7e]{16,512}")  # what gRPC's metadata can carry
 
-Admits = Callable[[str], bool]
+Whose = Callable[[str], str | None]
 Metadata = Sequence[tuple[str, str | bytes]] | None
 
 
@@ -114,52 +118,79 @@ def presented(metadata: Metadata) -> str:
 
 
 def gate(secret: str, refusal: str) -> grpc.ServerInterceptor:
-    """Lets those calls pass that carry this secret; the others end with UNAUTHENTICATED and `refusal`."""
-    return _Gate(lambda credential: hmac.compare_digest(credential.encode(), secret.encode()), refusal)
+    """Lets those calls pass that carry this secret; the others end with UNAUTHENTICATED and `refusal`.
+
+    A peer, an address, that calls more often than CALLS_PER_S ends with RESOURCE_EXHAUSTED for a while.
+    """
+    return _Gate(secret, refusal)
 
 
-def async_gate(admits: Admits, refusal: str) -> grpc.aio.ServerInterceptor:
-    """The same for grpc.aio: `admits` says whether a credential will do."""
-    return _AsyncGate(admits, refusal)
+def async_gate(whose: Whose, refusal: str) -> grpc.aio.ServerInterceptor:
+    """The same for grpc.aio: `whose` names the node that has a credential, which is the peer; None: no one."""
+    return _AsyncGate(whose, refusal)
 
 
 class _Gate(grpc.ServerInterceptor):
-    def __init__(self, admits: Admits, refusal: str) -> None:
-        self._admits, self._refusal = admits, refusal
+    def __init__(self, secret: str, refusal: str) -> None:
+        self._secret, self._refusal, self._rates = secret, refusal, PeerRates(CALLS_PER_S, CALLS_AT_ONCE)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = continuation(details)
-        if handler is None or self._admits(presented(details.invocation_metadata)):
+        if handler is None:
             return handler
+        if not hmac.compare_digest(presented(details.invocation_metadata).encode(), self._secret.encode()):
+            return _of_the_same_kind(handler, _refusing(grpc.StatusCode.UNAUTHENTICATED, self._refusal))
+        name = next(kind for kind in _KINDS.values() if getattr(handler, kind) is not None)
+        served = getattr(handler, name)
 
-        def refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, self._refusal)
-            raise AssertionError("abort raises")
+        def limited(request: Any, context: grpc.ServicerContext) -> Any:
+            host = context.peer().rpartition(":")[0]  # without its port
+            if host != "unix" and not self._rates.take(host):  # a file of this user is no peer
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_MANY)
+            return served(request, context)
 
-        return _of_the_same_kind(handler, refuse)
+        return handler._replace(**{name: limited})
 
 
 class _AsyncGate(grpc.aio.ServerInterceptor):
-    def __init__(self, admits: Admits, refusal: str) -> None:
-        self._admits, self._refusal = admits, refusal
+    def __init__(self, whose: Whose, refusal: str) -> None:
+        self._whose, self._refusal, self._rates = whose, refusal, PeerRates(CALLS_PER_S, CALLS_AT_ONCE)
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or self._admits(presented(details.invocation_metadata)):
+        if handler is None:
+            return handler
+        caller = self._whose(presented(details.invocation_metadata))
+        if caller is None:
+            code, why = grpc.StatusCode.UNAUTHENTICATED, self._refusal
+        elif not self._rates.take(caller):
+            code, why = grpc.StatusCode.RESOURCE_EXHAUSTED, _TOO_MANY
+        else:
             return handler
 
         async def refuse(request: Any, context: Any) -> None:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, self._refusal)
+            await context.abort(code, why)
 
         return _of_the_same_kind(handler, refuse)
+
+
+def _refusing(code: grpc.StatusCode, why: str) -> Callable[[Any, grpc.ServicerContext], NoReturn]:
+    def refuse(request: Any, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(code, why)
+        raise AssertionError("abort raises")
+
+    return refuse
+
+
+_KINDS = {
+    (False, False): "unary_unary",
+    (False, True): "unary_stream",
+    (True, False): "stream_unary",
+    (True, True): "stream_stream",
+}
 
 
 def _of_the_same_kind(handler: Any, behaviour: Any) -> Any:
     """A handler that reads and writes as often as `handler`; it takes messages as bytes, and parses none."""
-    kinds = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    return kinds[bool(handler.request_streaming), bool(handler.response_streaming)](behaviour)
+    kind = _KINDS[bool(handler.request_streaming), bool(handler.response_streaming)]
+    return getattr(grpc, f"{kind}_rpc_method_handler")(behaviour)

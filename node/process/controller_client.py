@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -21,6 +20,7 @@ import grpc.aio
 import torch
 from torch import Tensor
 
+from gannet.node.admission.identity import Identity, NotBelieved, reach
 from gannet.node.process.outbox import Outbox
 from gannet.node.training.checkpoint import Checkpoint, CheckpointError
 from gannet.node.wire import control_pb2, control_pb2_grpc
@@ -29,6 +29,7 @@ from gannet.node.wire.metadata import CREDENTIAL
 log = logging.getLogger("gannet.node.process.node_process")
 
 SNAPSHOT_CHUNK_BYTES = 1 << 20
+_REFUSED_S = 3.0  # before a controller is tried again that does not believe this certificate
 MESSAGE_LIMIT_BYTES = 4 << 20
 # A machine that vanishes closes no connection: both ends ping each other, and notice within half a minute.
 KEEPALIVE = [
@@ -42,30 +43,41 @@ _BREAKS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCo
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
 
 
-def until_reachable(address: str) -> None:
-    """Wait until a server listens at host:port.
+def until_reachable(address: str, identity: Callable[[], Identity | None] = lambda: None) -> None:
+    """Wait until the controller listens at host:port and, with an identity, both believe each other.
 
-    gRPC would wait too, but while a name does not resolve it asks again only after up to two minutes.
+    gRPC would wait too, but while a name does not resolve it asks again only after up to two minutes; and it does not
+    say why a certificate is refused. `identity`: the present one, which is asked for each time.
     """
-    host, _, port = address.rpartition(":")
+    said = ""
     while True:
         try:
-            socket.create_connection((host, int(port)), 3.0).close()
+            reach(address, identity())
             return
         except OSError:
             time.sleep(0.5)
+        except NotBelieved as error:
+            if said != (said := str(error)):
+                log.warning("the controller at %s: %s", address, said)
+            time.sleep(_REFUSED_S)
 
 
 class ControlLine:
     """The Attend stream of one node, and its deposits of snapshots and checkpoints.
 
-    `credential`: what the controller knows this node by. `outbox`: what it has to tell.
+    `credential`: what the controller knows this node by. `outbox`: what it has to tell. `identity`: for
+    mutual TLS with it.
     """
 
     def __init__(
-        self, controller: str, credential: str, loop: asyncio.AbstractEventLoop, outbox: Outbox | None = None
+        self,
+        controller: str,
+        credential: str,
+        loop: asyncio.AbstractEventLoop,
+        outbox: Outbox | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        self._controller, self._loop = controller, loop
+        self._controller, self._loop, self._identity = controller, loop, identity
         self.key = ""  # of this node's assignment
         self.outbox = outbox or Outbox()
         self._metadata = ((CREDENTIAL, credential),)
@@ -82,14 +94,18 @@ class ControlLine:
         self._one_at_a_time = asyncio.Lock()
 
     def _connect(self) -> None:
-        options = [
+        options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_reconnect_backoff_ms", 1000),  # a node may be up long before its controller
             *KEEPALIVE,
         ]
-        self._channel = grpc.aio.insecure_channel(self._controller, options=options)
+        if self._identity is None:
+            self._channel = grpc.aio.insecure_channel(self._controller, options=options)
+        else:
+            options += self._identity.options()
+            self._channel = grpc.aio.secure_channel(self._controller, self._identity.channel(), options=options)
         self._stub = control_pb2_grpc.ControllerStub(self._channel)
 
     def begin(self, run: str, rank: int, grace_s: float) -> None:
@@ -181,11 +197,17 @@ class ControlLine:
 
     async def _listens(self) -> bool:
         try:
+            if self._identity is not None:
+                await asyncio.to_thread(reach, self._controller, self._identity)
+                return True
             if self._controller.startswith("unix:"):
                 _, writer = await asyncio.open_unix_connection(self._controller.removeprefix("unix:"))
             else:
                 host, _, port = self._controller.rpartition(":")
                 _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 3.0)
+        except NotBelieved as error:
+            log.warning("the controller: %s", error)
+            return False
         except (OSError, TimeoutError):
             return False
         writer.close()

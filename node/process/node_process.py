@@ -114,7 +114,7 @@ class _Life:
             self._in_loop(self._close())
 
     async def _open_line(self) -> ControlLine:
-        line = ControlLine(self._place.controller, self._place.credential, self._loop)
+        line = ControlLine(self._place.controller, self._place.credential, self._loop, identity=self._place.identity)
         self._attending = self._loop.create_task(self._attend(line))
         return line
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gannet.fabrics.credentials import ROLES, node_credential, secret_file
+from gannet.fabrics.entrance.bundles import ROLES as CERTIFIED
+from gannet.fabrics.entrance.bundles import identity_file
 from tests.support.compose_cluster import ComposeCluster
 
 # What this user can read of the secrets' folder, and of every process: environment, arguments, open files, memory.
@@ -32,13 +34,18 @@ for entry in pathlib.Path("/proc").iterdir():
                     pass
 print(json.dumps({"user": os.getuid(), "found": found, "texts": texts}))
 """
-# How one call of each service ends, with the credential that came by standard input.
+# How one call of each service ends, with the credential and the identity that came by standard input.
 _CALL = """
 import json, sys, grpc
-credential, ended = sys.stdin.readline().strip(), {}
+from gannet.node.admission.identity import Identity
+handed, ended = json.load(sys.stdin), {}
+credential, bundle = handed["credential"], handed["bundle"]
+own = Identity.parse(bundle.encode(), "node", "what was handed over") if bundle else None
 for name, port in (("Controller/Attend", 7000), ("Membership/Serve", 7002), ("Operator/Show", 7001)):
     package = "operator" if port == 7001 else "control"
-    with grpc.insecure_channel(f"controller:{port}") as channel:
+    where = f"controller:{port}"
+    opened = grpc.secure_channel(where, own.channel(), own.options()) if own else grpc.insecure_channel(where)
+    with opened as channel:
         method = f"/gannet.{package}.v1.{name}"
         stub = channel.unary_unary(method) if port == 7001 else channel.stream_stream(method)
         try:
@@ -56,8 +63,10 @@ class Intrusion:
 
     secrets: dict[str, str]
     read: dict[str, Any]
+    keys: dict[str, str]  # a line of each role's private key
     own: dict[str, str]
     another: dict[str, str]
+    in_the_clear: dict[str, str]
 
 
 def intrude(cluster: ComposeCluster, node: str, other: str) -> Intrusion:
@@ -69,10 +78,18 @@ def intrude(cluster: ComposeCluster, node: str, other: str) -> Intrusion:
     mine, others = (node_credential(secrets["trainer"], name) for name in names)
     inside = ("exec", "-i", "-u", "1000", node, "python", "-c")
     read = json.loads(docker(*inside, _READ))
-    own = json.loads(docker(*inside, _CALL, given=f"{mine}\n"))
-    forged = f"{names[1]}:{mine.rpartition(':')[2]}"
-    another = json.loads(docker(*inside, _CALL, given=f"{forged}\n"))
-    return Intrusion({**secrets, "node": mine, "other": others}, read, own, another)
+    bundles = {role: docker("exec", "-u", "root", controller, "cat", str(identity_file(role))) for role in CERTIFIED}
+    keys = {role: bundle.splitlines()[1] for role, bundle in bundles.items()}
+
+    def called(credential: str, bundle: str) -> dict[str, str]:
+        ended: dict[str, str] = json.loads(
+            docker(*inside, _CALL, given=json.dumps({"credential": credential, "bundle": bundle}))
+        )
+        return ended
+
+    own = called(mine, bundles["trainer"])  # which a task's code has: it runs in the training process
+    another = called(f"{names[1]}:{mine.rpartition(':')[2]}", bundles["trainer"])
+    return Intrusion({**secrets, "node": mine, "other": others}, read, keys, own, another, called(mine, ""))
 
 
 def showing(cluster: ComposeCluster, secrets: dict[str, str]) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gannet.fabrics.entrance.bundles import ROLES as CERTIFIED
 from tests.compose.intruder import Intrusion, intrude, showing
 from tests.conftest import note
 from tests.support.compose_cluster import ComposeCluster, wait_until
@@ -167,7 +168,9 @@ def play(cluster: ComposeCluster, seen: Seen, folder: Path) -> None:
     cluster.compose("stop", "controller")
     seen.status = int(cluster.engine.docker("wait", controller, timeout_s=300))
     seen.restarts = cluster.inspect(seen.killed)["RestartCount"]
-    seen.showing = showing(cluster, seen.intrusion.secrets)
+    seen.showing = showing(
+        cluster, seen.intrusion.secrets | {f"{role} key": key for role, key in seen.intrusion.keys.items()}
+    )
     containers = yaml.safe_load((cluster.ledger("first") / "environment.json").read_text())["containers"]
     (seen.killed_rank,) = [int(rank) for rank, name in containers.items() if name == host]
 
@@ -258,7 +261,9 @@ def test_a_tasks_code_cannot_read_the_secrets(seen: Seen) -> None:
     assert len(set(secrets.values())) == 5 and all(len(secret) >= 64 for secret in secrets.values())
     assert read["user"] == 1000 and len(read["texts"]) > 2
     assert read["found"] == []
-    assert not any(secret in text for secret in secrets.values() for text in read["texts"])
+    keys = seen.intrusion.keys
+    assert set(keys) == set(CERTIFIED) and all(len(key) == 64 for key in keys.values())
+    assert not any(secret in text for secret in [*secrets.values(), *keys.values()] for text in read["texts"])
 
 
 def test_a_tasks_code_is_its_own_node_and_nothing_else(seen: Seen) -> None:
@@ -267,6 +272,12 @@ def test_a_tasks_code_is_its_own_node_and_nothing_else(seen: Seen) -> None:
     refused = {"Membership/Serve": "UNAUTHENTICATED", "Operator/Show": "UNAVAILABLE"}
     assert seen.intrusion.own == {"Controller/Attend": "INVALID_ARGUMENT", **refused}
     assert seen.intrusion.another == {"Controller/Attend": "UNAUTHENTICATED", **refused}
+
+
+def test_calls_in_the_clear_are_refused_even_with_a_credential(seen: Seen) -> None:
+    assert seen.intrusion is not None
+    refused = dict.fromkeys(("Controller/Attend", "Membership/Serve"), "UNAUTHENTICATED")
+    assert seen.intrusion.in_the_clear == {**refused, "Operator/Show": "UNAVAILABLE"}
 
 
 def test_no_secret_is_in_containers_image_logs_or_results(seen: Seen) -> None:

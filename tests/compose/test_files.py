@@ -89,7 +89,9 @@ def test_privileges_are_the_least(services: dict[str, dict[str, Any]], name: str
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
     for volume in service.get("volumes", []):
         assert "docker" not in volume["source"].removeprefix(str(ROOT)) and "sock" not in volume["source"]
-        written = volume["target"] in ("/runs", "/prometheus") or name == "credentials"
+        written = volume["target"] in ("/runs", "/prometheus") or (
+            name == "credentials" and volume["target"].startswith("/credentials/")
+        )
         assert volume.get("read_only") is True or written
 
 
@@ -113,7 +115,11 @@ def test_a_service_mounts_the_secrets_of_its_calls_only(services: dict[str, dict
     }
     every = {role: f"{role}-secret" for role in ROLES}
     of_node = {role: every[role] for role in ("trainer", "agent")}
-    assert mounted == {"credentials": every, "controller": every, "node": of_node, "prometheus": {}, "grafana": {}}
+    of_controller = {**every, "controller": "controller-secret"}
+    makes = {**of_controller, "authority": "authority-secret"}
+    assert mounted == {
+        "credentials": makes, "controller": of_controller, "node": of_node, "prometheus": {}, "grafana": {}
+    }  # fmt: skip
     for name in ("controller", "node"):
         assert services[name]["depends_on"]["credentials"]["condition"] == "service_completed_successfully"
     settings = [text for service in services.values() for text in service.get("environment", {})]
@@ -130,7 +136,7 @@ def test_settings_of_the_environment_arrive() -> None:
         "GANNET_NODES": "6", "GANNET_NODE_MEMORY": "1g", "GANNET_NODE_CPUS": "0.5", "GANNET_SPEC": "specs/mine.yaml",
         "GANNET_PORT": "1", "GANNET_PROMETHEUS_PORT": "2", "GANNET_GRAFANA_PORT": "3",
         "GANNET_MESH_SUBNET": "10.9.0.0/24", "GANNET_RUNS": "/elsewhere", "TORCH_INDEX": "", "GANNET_CA": "/ca.pem",
-        "GANNET_LOG": "debug,json",
+        "GANNET_LOG": "debug,json", "GANNET_CERTS": "/my/certs",
     }  # fmt: skip
     project = config(**chosen)
     services = project["services"]
@@ -142,6 +148,7 @@ def test_settings_of_the_environment_arrive() -> None:
     assert node["environment"]["GANNET_MESH_SUBNET"] == "10.9.0.0/24"
     assert controller["environment"]["GANNET_LOG"] == node["environment"]["GANNET_LOG"] == "debug,json"
     assert "/elsewhere" in [volume["source"] for volume in controller["volumes"]]
+    assert "/my/certs" in [volume["source"] for volume in services["credentials"]["volumes"]]
     assert controller["build"]["args"]["TORCH_INDEX"] == ""
     assert project["secrets"]["ca"]["file"] == "/ca.pem"
 

@@ -22,9 +22,13 @@ from gannet.experiment.serve import ServeError, serve
 from gannet.fabrics.containers.make_credentials import make
 from gannet.fabrics.containers.membership import Membership
 from gannet.fabrics.credentials import ROLES, CredentialError, Credentials, node_credential, node_of, secret_file
+from gannet.fabrics.entrance import bundles
+from gannet.fabrics.entrance.door import NOT_ENCRYPTED
+from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.links import operator_pb2
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.session.controller import Controller
+from gannet.node.admission.identity import Identity
 from gannet.node.wire import control_pb2
 from gannet.node.wire.metadata import CREDENTIAL
 
@@ -51,17 +55,29 @@ METHODS = [
 ]
 
 
+OWN = bundles.fresh()
+
+
+def channel_to(address: str, identity: Identity) -> grpc.Channel:
+    return grpc.secure_channel(address, identity.channel(), identity.options())
+
+
 @dataclass(frozen=True)
 class Served:
     """The real servers, each on a port of its own."""
 
     channels: dict[str, grpc.Channel]
+    addresses: dict[str, str]
 
-    def code(self, method: MethodDescriptor, presented: str) -> tuple[grpc.StatusCode, str]:
-        """How a call ends that sends one empty message."""
+    def code(
+        self, method: MethodDescriptor, presented: str, channel: grpc.Channel | None = None
+    ) -> tuple[grpc.StatusCode, str]:
+        """How a call ends that sends one empty message, over the connection of its role unless another is given."""
         service = method.containing_service
         kind = ("stream" if method.client_streaming else "unary", "stream" if method.server_streaming else "unary")
-        stub: Any = getattr(self.channels[service.name], "_".join(kind))(f"/{service.full_name}/{method.name}")
+        stub: Any = getattr(channel or self.channels[service.name], "_".join(kind))(
+            f"/{service.full_name}/{method.name}"
+        )
         metadata = ((CREDENTIAL, PRESENTED[presented]),) if PRESENTED[presented] else ()
         request = iter([b""]) if method.client_streaming else b""
         try:
@@ -76,15 +92,17 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
+    own = OWN["controller"]
     controller = Controller("run", "{}", SECRETS.trainer, [NODE])
-    membership, operator = Membership(SECRETS.agent), Operator(SECRETS.operator)
+    controller.entrance = Entrance("node", own)
+    membership, operator = Membership(SECRETS.agent, own), Operator(SECRETS.operator, own)
     addresses = {
         "Controller": controller.start("127.0.0.1:0"),
         "Membership": membership.start("127.0.0.1:0"),
         "Operator": operator.serve(["127.0.0.1:0"])[0],
     }
-    channels = {name: grpc.insecure_channel(address) for name, address in addresses.items()}
-    yield Served(channels)
+    channels = {name: channel_to(address, OWN[SERVICES[name]]) for name, address in addresses.items()}
+    yield Served(channels, addresses)
     for channel in channels.values():
         channel.close()
     controller.stop()
@@ -110,6 +128,20 @@ def test_a_call_is_taken_from_its_role_only(served: Served, method: MethodDescri
         assert not any(secret in said for secret in PRESENTED.values() if secret)
 
 
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name.partition(".v1.")[2])
+def test_no_call_is_taken_in_the_clear_or_with_another_roles_certificate(
+    served: Served, method: MethodDescriptor
+) -> None:
+    """Even with the credential of its role."""
+    address, role = served.addresses[method.containing_service.name], SERVICES[method.containing_service.name]
+    with grpc.insecure_channel(address) as plain:
+        assert served.code(method, role, plain) == (grpc.StatusCode.UNAUTHENTICATED, NOT_ENCRYPTED)
+    for other in set(OWN) - {role}:
+        with channel_to(address, OWN[other]) as channel:
+            code, said = served.code(method, role, channel)
+            assert code is grpc.StatusCode.UNAUTHENTICATED and "this certificate is of the role" in said
+
+
 def test_two_credentials_in_one_call_are_none(served: Served) -> None:
     call = served.channels["Operator"].unary_unary("/gannet.operator.v1.Operator/Show")
     with pytest.raises(grpc.RpcError) as error:
@@ -126,14 +158,15 @@ def test_a_nodes_credential_is_of_that_node() -> None:
 def test_secrets_are_made_once_and_for_root_alone(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        assert make(tmp_path) == list(ROLES)
+        assert make(tmp_path)[: len(ROLES)] == list(ROLES)
     finally:
         os.umask(before)
     first = Credentials.read(tmp_path)
     for role in ROLES:
         file = secret_file(role, tmp_path)
+        assert {path.name for path in file.parent.iterdir()} == {"token", "tls.pem"}
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
         assert stat.S_IMODE(file.stat().st_mode) == 0o400 and stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-        assert [path.name for path in file.parent.iterdir()] == [file.name]
     assert make(tmp_path) == [] and Credentials.read(tmp_path) == first
     secret_file("agent", tmp_path).unlink()
     assert make(tmp_path) == ["agent"]
@@ -172,8 +205,7 @@ def test_a_secret_that_is_none_is_refused_when_the_controller_starts(
 @pytest.mark.parametrize("presented", ["nobody", "agent"])
 def test_a_flood_of_streams_keeps_no_one_out(served: Served, presented: str) -> None:
     """More than the server has threads, on one connection: they say nothing, and never end."""
-    membership = served.channels["Membership"]
-    address = membership._channel.target().decode()  # type: ignore[attr-defined]
+    membership, address = served.channels["Membership"], served.addresses["Membership"]
     never = threading.Event()
 
     def nothing() -> Iterator[bytes]:
@@ -181,8 +213,9 @@ def test_a_flood_of_streams_keeps_no_one_out(served: Served, presented: str) -> 
         yield from ()
 
     metadata = ((CREDENTIAL, PRESENTED[presented]),)
-    method, own_connection = "/gannet.control.v1.Membership/Serve", [("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(address, own_connection) as flood:
+    method = "/gannet.control.v1.Membership/Serve"
+    own_connection = [*OWN["agent"].options(), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.secure_channel(address, OWN["agent"].channel(), own_connection) as flood:
         calls = [flood.stream_stream(method)(nothing(), metadata=metadata) for _ in range(1200)]
         try:
             genuine = membership.stream_stream(method)(

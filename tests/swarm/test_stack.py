@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from gannet.fabrics.credentials import ROLES
+from gannet.fabrics.entrance.bundles import ROLES as CERTIFIED
 
 pytestmark = pytest.mark.real("containers")
 
@@ -65,14 +66,20 @@ def test_services_have_the_secrets_that_they_have_in_compose(stack: dict[str, An
     """Files of root, of secrets that are made before the stack is."""
     for name in ("controller", "node", "prometheus", "grafana"):
         placed = {secret["target"]: secret for secret in stack["services"][name].get("secrets", [])}
-        assert {(each["source"], target) for target, each in placed.items()} == {
-            (volume["source"].removesuffix("-secret"), f"{volume['target']}/token")
+        folders = {
+            volume["source"].removesuffix("-secret"): volume["target"]
             for volume in compose["services"][name].get("volumes", [])
             if volume["target"].startswith("/credentials/")
         }
+        wanted = {(role, f"{folder}/token") for role, folder in folders.items() if role in ROLES}
+        # The controller calls no other role's port, but for `gannet net` in its container.
+        own = [role for role in folders if name != "controller" or role in ("controller", "operator")]
+        wanted |= {(f"{CERTIFIED[role]}-tls", f"{folders[role]}/tls.pem") for role in own}
+        assert {(each["source"], target) for target, each in placed.items()} == wanted
         assert all(each["mode"] == 0o400 and not {"uid", "gid"} & each.keys() for each in placed.values())
+    every = [*ROLES, *(f"{name}-tls" for name in CERTIFIED.values())]
     assert stack["secrets"] == {
-        role: {"external": True, "name": f"${{GANNET_SECRETS:-gannet}}-{role}"} for role in ROLES
+        name: {"external": True, "name": f"${{GANNET_SECRETS:-gannet}}-{name}"} for name in every
     }
 
 

@@ -17,6 +17,7 @@ import pytest
 from gannet.fabrics.containers.swarm import FILE as STACK
 from gannet.fabrics.containers.swarm import run_swarm
 from gannet.fabrics.credentials import ROLES
+from gannet.fabrics.entrance.bundles import ROLES as CERTIFIED
 from tests.support import docker
 from tests.support.gannet import start
 from tests.support.images import BuiltImage
@@ -216,6 +217,11 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
     for role in ROLES:  # as in docs/swarm.md
         make = f"openssl rand -hex 32 | docker secret create hand-{role} -"
         subprocess.run(["sh", "-c", make], env=a.environment(), check=True, capture_output=True)
+    certs = tmp_path.parent / "certs"
+    subprocess.run([sys.executable, "-m", "gannet", "certs", "make", str(certs)], check=True, capture_output=True)
+    for role in CERTIFIED.values():
+        make = f"cat {role}-key.pem {role}.pem ca.pem | docker secret create hand-{role}-tls -"
+        subprocess.run(["sh", "-c", make], env=a.environment(), cwd=certs, check=True, capture_output=True)
     deploy = ["docker", "stack", "deploy", "--resolve-image", "never", "-c", str(STACK), "hand"]
     subprocess.run(deploy, env={**a.environment(), **settings}, check=True, capture_output=True)
     on_the_manager = ["nsenter", f"--net=/run/netns/{a.namespace}"]
@@ -233,7 +239,11 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
 
     def gannet(token: Path, *words: str) -> subprocess.CompletedProcess[str]:
         argv = [*on_the_manager, sys.executable, "-m", "gannet", "net", *words]
-        place = {"GANNET_TOKEN_FILE": str(token), "GANNET_OPERATOR": f"{address('controller')}:7001"}
+        place = {
+            "GANNET_TOKEN_FILE": str(token),
+            "GANNET_OPERATOR": f"{address('controller')}:7001",
+            "GANNET_CERTS": str(certs),
+        }
         environment = {**os.environ, **place}
         return subprocess.run(argv, env=environment, capture_output=True, text=True)
 
@@ -262,7 +272,7 @@ def test_a_stack_by_hand_is_watched_and_steered_from_the_manager(manager: TwoEng
         a.docker("stack", "rm", "hand")
         wait_until("containers have ended", lambda: not a.containers() + manager.b.containers(), 400)
         a.docker("volume", "rm", "hand_prometheus")
-        a.docker("secret", "rm", *(f"hand-{role}" for role in ROLES))
+        a.docker("secret", "rm", *(f"hand-{role}" for role in ROLES), *(f"hand-{r}-tls" for r in CERTIFIED.values()))
     (folder,) = tmp_path.glob("cluster-*")
     assert (folder / "report.html").exists()  # the controller was given the time for it
 

@@ -16,12 +16,14 @@ from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers import LOGS, SCALE
 from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.fabrics.credentials import Credentials
+from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed
 from gannet.fabrics.session.session import Session
 from gannet.netem.agent.client import AgentError
+from gannet.node.admission.identity import Identity
 
 _GATHER_S = 300.0  # for a container that died between two runs to come back
 
@@ -36,12 +38,21 @@ class Endpoints:
 
 
 class ContainersFabric:
-    """Runs jobs one after the other over the containers that have joined. Use as a context manager."""
+    """Runs jobs one after the other over the containers that have joined. Use as a context manager.
 
-    def __init__(self, credentials: Credentials, fabric: str = "compose", endpoints: Endpoints | None = None) -> None:
-        self.membership = Membership(credentials.agent)
+    `identity`: the controller's, for mutual TLS with all of its callers.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        identity: Identity,
+        fabric: str = "compose",
+        endpoints: Endpoints | None = None,
+    ) -> None:
+        self.membership, self._identity = Membership(credentials.agent, identity), identity
         self._trainers, self._fabric, self._endpoints = credentials.trainer, fabric, endpoints or Endpoints()
-        self._operator = Operator(credentials.operator)
+        self._operator = Operator(credentials.operator, identity)
 
     def __enter__(self) -> ContainersFabric:
         self.membership.start(self._endpoints.agents)
@@ -54,7 +65,9 @@ class ContainersFabric:
 
     def __call__(self, job: Job, sink: Sink) -> Outcome:
         """Run one job to its end, whatever that is; only programming errors are raised."""
-        node_host = _ContainerHost(self.membership, self._trainers, self._endpoints.control, self._fabric)
+        node_host = _ContainerHost(
+            self.membership, self._trainers, self._identity, self._endpoints.control, self._fabric
+        )
         try:
             engine = node_host.gather(job, sink)
         except Failed as failure:
@@ -71,8 +84,8 @@ class ContainersFabric:
 class _ContainerHost:
     """A NodeHost of containers that were started elsewhere."""
 
-    def __init__(self, membership: Membership, secret: str, serve_at: str, fabric: str) -> None:
-        self._membership, self._secret, self.serve_at = membership, secret, serve_at
+    def __init__(self, membership: Membership, secret: str, identity: Identity, serve_at: str, fabric: str) -> None:
+        self._membership, self._secret, self._identity, self.serve_at = membership, secret, identity, serve_at
         self._scale = SCALE[fabric]
         self._members: list[RemoteAgent] = []
         self.agents: list[LinkAgent] = []
@@ -111,7 +124,9 @@ class _ContainerHost:
     def controller(self, job: Job) -> Controller:
         """See NodeHost: ranks belong to containers."""
         hosts = [member.hello.host for member in self._members]
-        return Controller(job.config.run, job.config.model_dump_json(), self._secret, hosts)
+        controller = Controller(job.config.run, job.config.model_dump_json(), self._secret, hosts)
+        controller.entrance = Entrance("node", self._identity)
+        return controller
 
     def populate(self, address: str, sink: Sink) -> None:
         """See NodeHost: the nodes are waiting for the controller already."""

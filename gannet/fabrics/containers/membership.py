@@ -16,7 +16,9 @@ import grpc
 
 from gannet.fabrics.containers.hello import answer_of, wrong_with
 from gannet.fabrics.credentials import gate
+from gannet.fabrics.entrance.entrance import Entrance
 from gannet.netem.agent.client import AgentError, AgentGone
+from gannet.node.admission.identity import Identity
 from gannet.node.process.controller_client import KEEPALIVE
 from gannet.node.wire import control_pb2, control_pb2_grpc
 
@@ -106,9 +108,13 @@ class RemoteAgent:
 
 
 class Membership(control_pb2_grpc.MembershipServicer):
-    """All containers that have joined, by host name. `secret`: the link agents' (gannet.fabrics.credentials)."""
+    """All containers that have joined, by host name. `secret`: the link agents' (gannet.fabrics.credentials).
 
-    def __init__(self, secret: str) -> None:
+    `identity`: have them connect by mutual TLS.
+    """
+
+    def __init__(self, secret: str, identity: Identity | None = None) -> None:
+        self._entrance = Entrance("agent", identity)
         self._members: dict[str, RemoteAgent] = {}
         self._refused: dict[str, str] = {}  # by address, what was logged last: a refused agent tries again
         self._lock = threading.Lock()
@@ -120,15 +126,16 @@ class Membership(control_pb2_grpc.MembershipServicer):
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any); returns the address with its port."""
-        port = self._server.add_insecure_port(address)
+        served = self._entrance.add(self._server, address)
         self._server.start()
-        return f"{address.rsplit(':', 1)[0]}:{port}"
+        return served
 
     def stop(self) -> None:
         """End every connection."""
         for member in self.members():
             member.leave()
         self._server.stop(1.0).wait()
+        self._entrance.close()
 
     def members(self) -> list[RemoteAgent]:
         """The present members, in the order of mesh addresses."""

@@ -6,8 +6,9 @@ its JSON lines on to the controller over the management network; and it starts t
 user without a single capability. Then it gives up its own capabilities, except those needed to end the children. Both
 live as long as the container; when one of them ends, so does the container, and its restart policy decides.
 
-It reads the secrets of both, which are files of root. The training process gets a credential that is good for this
-container's name only (gannet.fabrics.credentials), the link agent itself none: its connection is this process's.
+It reads the secrets of both, which are files of root, and their keys and certificates for TLS with the controller.
+The training process gets a credential that is good for this container's name only (gannet.fabrics.credentials) and
+its role's key, the link agent itself nothing: its connection is this process's. Certificates are renewed as it runs.
 
 All other settings come from the environment, see compose/compose.yaml.
 """
@@ -38,6 +39,7 @@ from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers.capabilities import CAP_KILL, keep_only
 from gannet.fabrics.containers.hello import MOST_COMPLAINT
 from gannet.fabrics.containers.management import keep_to_the_controller
+from gannet.fabrics.containers.renewals import Handing, Newest
 from gannet.fabrics.credentials import CredentialError, node_credential, read_secret, secret_file
 from gannet.fabrics.job import LinkAgent
 from gannet.netem.agent.client import AgentClient, AgentError, launch
@@ -50,6 +52,7 @@ log = logging.getLogger("gannet.fabrics.containers.node_container")
 
 _ALIVE = Path("/run/gannet/alive")
 _BEAT_S = 2.0
+_CONNECT_S = 30.0
 _TRAINER = "gannet"
 _PRIVILEGES_DROPPED = (
     "setpriv", f"--reuid={_TRAINER}", f"--regid={_TRAINER}", "--clear-groups", "--bounding-set=-all",
@@ -77,8 +80,10 @@ def interface_in(subnet: str) -> tuple[str, str]:
 class Relay:
     """Relays between the agent's pipe and the connection to the controller, which it reopens whenever it breaks."""
 
-    def __init__(self, agent: LinkAgent, hello: control_pb2.AgentHello, secret: str, controller: str) -> None:
-        self._agent, self._hello, self._controller = agent, hello, controller
+    def __init__(
+        self, agent: LinkAgent, hello: control_pb2.AgentHello, secret: str, newest: Newest, controller: str
+    ) -> None:
+        self._agent, self._hello, self._newest, self._controller = agent, hello, newest, controller
         self._metadata = ((CREDENTIAL, secret),)
         self._told = ""
         # A probe takes seconds. Neither a change of links nor other peers' probes, which may have to run at the same
@@ -91,6 +96,8 @@ class Relay:
             try:
                 self._serve()
                 log.info("the controller closed the link agent's connection")
+            except grpc.FutureTimeoutError:
+                pass  # it has gone again
             except grpc.RpcError as error:
                 told = f"{error.details()} ({error.code().name})"
                 if (
@@ -103,15 +110,17 @@ class Relay:
             time.sleep(1.0)
 
     def _serve(self) -> None:
-        until_reachable(self._controller)
+        until_reachable(self._controller, self._newest)
+        identity = self._newest()
         words: queue.SimpleQueue[control_pb2.AgentWord | None] = queue.SimpleQueue()
         words.put(control_pb2.AgentWord(hello=self._hello))
-        options = [("grpc.max_reconnect_backoff_ms", 1000), *KEEPALIVE]
-        with grpc.insecure_channel(self._controller, options=options) as channel:
+        options = [("grpc.max_reconnect_backoff_ms", 1000), *KEEPALIVE, *identity.options()]
+        with grpc.secure_channel(self._controller, identity.channel(), options=options) as channel:
+            grpc.channel_ready_future(channel).result(_CONNECT_S)
             stub = control_pb2_grpc.MembershipStub(channel)
             outgoing: Iterator[control_pb2.AgentWord] = iter(words.get, None)
             try:
-                for order in stub.Serve(outgoing, metadata=self._metadata, wait_for_ready=True):
+                for order in stub.Serve(outgoing, metadata=self._metadata):
                     self._pool.submit(self._answer, json.loads(order.json), words)
             finally:
                 words.put(None)
@@ -126,10 +135,11 @@ class Relay:
         words.put(control_pb2.AgentWord(answer=control_pb2.AgentAnswer(json=json.dumps(answer))))
 
 
-def start_trainer(
-    credential: str, mesh: str, mesh_device: str, mgmt: str, controller: str
-) -> subprocess.Popen[bytes]:
-    """Start the training process as an ordinary user, without capabilities and without a way to gain any."""
+def start_trainer(mesh: str, mesh_device: str, mgmt: str, controller: str) -> subprocess.Popen[bytes]:
+    """Start the training process as an ordinary user, without capabilities and without a way to gain any.
+
+    It waits for its credential (gannet.fabrics.containers.renewals.Handing).
+    """
     argv = [
         *_PRIVILEGES_DROPPED, sys.executable, "-P", "-m", "gannet.node", "--stay",
         "--controller", f"{controller}:{layout.CONTROL_PORT}", "--mesh", f"{mesh}:{layout.MESH_PORT}",
@@ -139,11 +149,7 @@ def start_trainer(
     environment["MALLOC_TRIM_THRESHOLD_"] = str(
         10**9
     )  # as in gannet.fabrics.namespaces.fork_client: keep a step's memory
-    trainer = subprocess.Popen(argv, stdin=subprocess.PIPE, env=environment)
-    assert trainer.stdin is not None
-    trainer.stdin.write(f"{credential}\n".encode())  # far less than a pipe holds
-    trainer.stdin.close()
-    return trainer
+    return subprocess.Popen(argv, stdin=subprocess.PIPE, env=environment)
 
 
 def _needed(name: str) -> str:
@@ -167,6 +173,7 @@ def main() -> int:
         mgmt_subnet = _needed("GANNET_MGMT_SUBNET")
         mgmt_device, mgmt = interface_in(mgmt_subnet)
         of_trainers, of_agents = (read_secret(secret_file(role)) for role in ("trainer", "agent"))
+        trainers_own, agents_own = Newest("trainer"), Newest("agent")
     except (MemberError, CredentialError, ValueError, OSError) as error:
         log.error("%s", error)
         return 2
@@ -180,7 +187,9 @@ def main() -> int:
         log.warning("programs in this node can reach other nodes by %s, which is not shaped: %s", mgmt_device, wrong)
     os.environ |= logs.for_child("info")
     agent_process = launch(_LINKS_ONLY, f"link agent of {host}")
-    trainer = start_trainer(node_credential(of_trainers, host), mesh, device, mgmt, controller)
+    trainer = start_trainer(mesh, device, mgmt, controller)
+    handing = Handing(trainer, node_credential(of_trainers, host), trainers_own)
+    handing.hand()
     keep_only(CAP_KILL)  # while this is the only thread
     agent = AgentClient(agent_process)
     hello = control_pb2.AgentHello(
@@ -188,7 +197,7 @@ def main() -> int:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         engines=",".join(working), complaint=complaint[:MOST_COMPLAINT],
     )  # fmt: skip
-    relay = Relay(agent, hello, of_agents, f"{controller}:{layout.AGENTS_PORT}")
+    relay = Relay(agent, hello, of_agents, agents_own, f"{controller}:{layout.AGENTS_PORT}")
     threading.Thread(target=relay.run, daemon=True).start()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -200,6 +209,7 @@ def main() -> int:
         if dead:
             log.error("%s ended with status %d", dead, children[dead].returncode)
             break
+        handing.hand()
         _ALIVE.touch()
     trainer.terminate()
     agent.close(3.0)

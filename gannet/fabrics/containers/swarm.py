@@ -20,6 +20,7 @@ from pathlib import Path
 
 from gannet.fabrics.containers.compose import ORDER, settings_for
 from gannet.fabrics.credentials import ROLES, fresh_secret
+from gannet.fabrics.entrance import bundles
 from gannet.fabrics.signals import ignore_signals, terminated_as_interrupted
 
 FILE = Path(__file__).parents[3] / "compose" / "stack.yaml"
@@ -98,10 +99,16 @@ def run_swarm(spec_text: str, folder: Path, nodes: int, say: Callable[[str], Non
 
 
 def _make_secrets(docker: _Docker, stack: str) -> None:
-    """New secrets of the swarm, which are removed with the stack: one for each role, by standard input."""
-    for role in ROLES:
-        words = ("secret", "create", "--label", f"com.docker.stack.namespace={stack}", f"{stack}-{role}", "-")
-        docker(*words, given=fresh_secret())
+    """New secrets of the swarm, which are removed with the stack, by standard input: each role's secret, key and
+    certificate.
+    """
+    made = {role: fresh_secret() for role in ROLES}
+    for role, identity in bundles.fresh().items():
+        made[f"{bundles.ROLES[role]}-tls"] = identity.bundle.decode("ascii")
+    for name, text in made.items():
+        docker(
+            "secret", "create", "--label", f"com.docker.stack.namespace={stack}", f"{stack}-{name}", "-", given=text
+        )
 
 
 def _image() -> str:

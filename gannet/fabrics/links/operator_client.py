@@ -15,6 +15,7 @@ import grpc
 
 from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
 from gannet.fabrics.links.operator_server import live_folder
+from gannet.node.admission.identity import Identity, NotBelieved, reach
 from gannet.node.wire.metadata import CREDENTIAL
 
 # An agent that hangs is given up after some ten seconds, once to apply and once to read back.
@@ -38,14 +39,20 @@ class Refused(RuntimeError):
 class OperatorClient:
     """A connection to one controller. Its methods raise NoController and Refused.
 
-    `secret`: the operators' of a cluster of containers; a local socket asks for none.
+    `secret`, `identity`: the operators' of a cluster of containers; a local socket asks for neither.
     """
 
-    def __init__(self, address: str, secret: str = "") -> None:
+    def __init__(self, address: str, secret: str = "", identity: Identity | None = None) -> None:
         self.address = address
+        self._identity = None if address.startswith("unix:") else identity
         # No proxy, which is for remote hosts; and a socket's path is not a valid HTTP/2 authority.
-        options = [("grpc.enable_http_proxy", 0), ("grpc.default_authority", "gannet")]
-        self._channel = grpc.insecure_channel(address, options)
+        options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
+        if self._identity is None:
+            options.append(("grpc.default_authority", "gannet"))
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            options += self._identity.options()
+            self._channel = grpc.secure_channel(address, self._identity.channel(), options)
         self._stub = operator_pb2_grpc.OperatorStub(self._channel)
         self._metadata = ((CREDENTIAL, secret),) if secret else ()
 
@@ -58,7 +65,12 @@ class OperatorClient:
     def connect(self) -> None:
         """Check that a server listens: gRPC itself would keep trying a silent address for a long time."""
         try:
-            _connect(self.address).close()
+            if self._identity is not None:
+                reach(self.address, self._identity, _CONNECT_S)
+            else:
+                _connect(self.address).close()
+        except NotBelieved as error:
+            raise Refused(f"the controller at {self.address}: {error}") from None
         except (OSError, ValueError) as error:
             raise NoController(f"no controller answers at {self.address} ({error})") from None
 

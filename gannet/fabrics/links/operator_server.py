@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from gannet.fabrics import sandbox_registry as registry
 from gannet.fabrics.credentials import gate
+from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.links import operator_pb2, operator_pb2_grpc
 from gannet.fabrics.links.agent_pool import Acknowledgement
 from gannet.fabrics.links.live_links import LiveLinks
@@ -34,6 +35,7 @@ from gannet.netem.links.replay import replay_now
 from gannet.netem.links.schedule import places
 from gannet.netem.links.state import Change, LinkState, links_of
 from gannet.netem.links.trace_csv import parse_csv
+from gannet.node.admission.identity import Identity
 
 _REFUSAL = (
     "this is not the operators' credential of this cluster: run gannet net in the controller's container, or name a "
@@ -84,11 +86,12 @@ def _answers(method: Callable[[Any, Any], _Reply]) -> Callable[[Any, Any, grpc.S
 class Operator(operator_pb2_grpc.OperatorServicer):
     """Serves operators until `close`: those that present the `secret` of that role (gannet.fabrics.credentials).
 
-    None: no secret, and no address but sockets, which are files that only this user can open.
+    None: no secret, and no address but sockets, which are files that only this user can open. `identity`: have
+    operators connect by mutual TLS, but for those sockets.
     """
 
-    def __init__(self, secret: str | None = None) -> None:
-        self._secret = secret
+    def __init__(self, secret: str | None = None, identity: Identity | None = None) -> None:
+        self._secret, self._entrance = secret, Entrance("operator", identity)
         self._lock = threading.Lock()
         self._run: tuple[str, LiveLinks] | None = None
         self._sockets: list[Path] = []
@@ -108,14 +111,11 @@ class Operator(operator_pb2_grpc.OperatorServicer):
         operator_pb2_grpc.add_OperatorServicer_to_server(self, self._server)
         served = []
         for address in addresses:
-            port = self._server.add_insecure_port(address)
+            served.append(self._entrance.add(self._server, address))
             if address.startswith("unix:"):
                 path = Path(address.removeprefix("unix:"))
                 path.chmod(0o600)
                 self._sockets.append(path)
-                served.append(address)
-            else:
-                served.append(f"{address.rpartition(':')[0]}:{port}")
         self._server.start()
         return served
 
@@ -133,6 +133,7 @@ class Operator(operator_pb2_grpc.OperatorServicer):
         """Stop serving, and remove the sockets."""
         if self._server is not None:
             self._server.stop(0.5).wait()
+        self._entrance.close()
         for path in self._sockets:
             with suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError
 
 from gannet.certs.run_authority import RunAuthority
 from gannet.fabrics.credentials import async_gate, node_of, presented
+from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.session.events import CameAgain, Checkpointed, Deposited, Event, Joined, Left, Reported
 from gannet.fabrics.session.known import Known, verifier_of
 from gannet.fabrics.session.reports import LARGEST_STEP, wrong_size, wrong_with
@@ -68,6 +69,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="controller", daemon=True)
         self._server: grpc.aio.Server | None = None
+        self.entrance = Entrance()  # another one may be put here until it serves
 
     def resume(self, states: Sequence[bytes]) -> None:
         """Have the nodes resume from these checkpoints, by rank; call it before they join."""
@@ -152,21 +154,20 @@ class Controller(control_pb2_grpc.ControllerServicer):
             *KEEPALIVE,
         ]
 
-        def admits(credential: str) -> bool:
-            return node_of(credential, self._secret) is not None
-
-        gate = async_gate(admits, "this is no credential of a training process of this cluster")
+        refusal = "this is no credential of a training process of this cluster"
+        gate = async_gate(lambda credential: node_of(credential, self._secret), refusal)
         self._server = grpc.aio.server(options=options, interceptors=[gate])
         control_pb2_grpc.add_ControllerServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(address)
+        served = self.entrance.add(self._server, address)
         await self._server.start()
-        return address if address.startswith("unix:") else f"{address.rsplit(':', 1)[0]}:{port}"
+        return served
 
     async def _close(self) -> None:
         for line in self._lines.values():
             line.put_nowait(None)
         if self._server is not None:
             await self._server.stop(0.5)
+        self.entrance.close()
 
     async def Attend(
         self, request_iterator: AsyncIterator[control_pb2.Report], context: Any

@@ -26,8 +26,14 @@ from gannet.node.wire import exchange_pb2
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 0.2  # from a broken stream to the next; the next waits for the connection
-# What a broken connection, a reset stream or a server on its way out ends a call with. Any other status is an answer.
-_PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
+# What a broken connection, a reset stream, a server on its way out or one that is called too often ends a call with.
+# Any other status is an answer.
+_PASSING = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 
 
 class Undelivered(Exception):

@@ -1,4 +1,5 @@
-"""Who may send to a node: its run's members, each known by its certificate or its address, a few streams at a time.
+"""Who may send to a node: its run's members, each known by its certificate or its address, a few streams at a time,
+and so many calls a second.
 
 With TLS a rank is bound to the certificate that its process has from the run's controller. Without it, a rank is
 bound to the host of its mesh address: where no node can hold a TCP connection from another's address, a message that
@@ -15,17 +16,25 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
+from gannet.node.admission.call_rate import PeerRates
 from gannet.node.exchange.tls import rank_of
+
+# Calls a second, and at once. A member makes one a round and player, and rounds take more than a millisecond; a
+# stranger makes none.
+MEMBERS_RATE, MEMBERS_BURST = 1000.0, 2000.0
+STRANGERS_RATE, STRANGERS_BURST = 20.0, 200.0
 
 
 class Gate:
-    """A node's knowledge of its peers; `streams`: how many each may have open at a time.
+    """A node's knowledge of its peers; `streams`: how many each may have open at a time; `players` of a run.
 
     A caller is the name in its certificate where connections are encrypted, and the host it calls from otherwise.
     """
 
-    def __init__(self, streams: int, encrypted: bool = False) -> None:
+    def __init__(self, streams: int, encrypted: bool = False, players: int = 1) -> None:
         self._streams, self._encrypted = streams, encrypted
+        self._members = PeerRates(players * MEMBERS_RATE, players * MEMBERS_BURST)
+        self._strangers = PeerRates(STRANGERS_RATE, STRANGERS_BURST)
         self._callers: list[str] = []  # by rank
         self._known = asyncio.Event()
         self._open: Counter[str] = Counter()
@@ -67,6 +76,11 @@ class Gate:
         if whose == rank:
             return f"the certificate is not rank {rank}'s present one: it belongs to another process"
         return f"the certificate is rank {whose}'s, not rank {rank}'s"
+
+    def takes(self, caller: str) -> bool:
+        """Whether one more call of this caller's is taken now, or it calls too often."""
+        shared_by = self._callers.count(caller)
+        return self._members.take(caller, shared_by) if shared_by else self._strangers.take(caller)
 
     @contextmanager
     def stream(self, caller: str) -> Iterator[bool]:

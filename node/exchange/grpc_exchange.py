@@ -62,7 +62,8 @@ class GrpcExchange:
         self.counters = Counters()
         self._turns = TurnKeeper(config, in_turns)
         # A round is a stream, and one that broke may be open here for a while beside its successor.
-        self._gate = Gate(2 * (mailbox.window_rounds + 2) * len(mailbox.codecs), tls is not None)
+        self._most_streams = 2 * (mailbox.window_rounds + 2) * len(mailbox.codecs)
+        self._gate = Gate(self._most_streams, tls is not None, len(mailbox.codecs))
         self._tls = tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: grpc.aio.Server | None = None
@@ -70,7 +71,9 @@ class GrpcExchange:
     async def serve(self, address: str) -> str:
         """Open the server on host:port (port 0: any); returns the address with its port."""
         self._loop = asyncio.get_running_loop()
-        self._server = grpc.aio.server(options=channel_options(self._config))
+        # Of one connection: more than the gate lets one peer have, so that it says so itself.
+        most = ("grpc.max_concurrent_streams", 4 * self._most_streams + 16)
+        self._server = grpc.aio.server(options=[*channel_options(self._config), most])
         run, idle_s = self._header.run, self._config.round_deadline_s
         self._servicer = ExchangeServer(
             self.inbox, self._turns, run, self._gate, idle_s, self._config.chunk_bytes, self._refused_here

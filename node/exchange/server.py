@@ -49,19 +49,27 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
     def _tell_of_round(self) -> None:
         self._loop.call_soon_threadsafe(self._round_began.set)
 
+    async def _caller(self, context: Any) -> str:
+        """Who calls, once the members are known. Ends a call of one that calls too often."""
+        await self._gate.known()
+        caller = self._gate.caller(context)
+        if not self._gate.takes(caller):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls a second")
+        return caller
+
     async def Attend(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.Ready]:
         """Report to a sender the rounds for which this node is ready."""
-        await self._gate.known()
-        if request.run != self._run or not self._gate.is_from(self._gate.caller(context), request.rank):
+        caller = await self._caller(context)
+        if request.run != self._run or not self._gate.is_from(caller, request.rank):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
         async for number in self._turns.tell(request.rank):
             yield exchange_pb2.Ready(round=number)
 
     async def Fetch(self, request: exchange_pb2.Listener, context: Any) -> AsyncIterator[exchange_pb2.StateChunk]:
         """Send the state that is offered to a node that comes back."""
-        await self._gate.known()
+        caller = await self._caller(context)
         state = self.offered.get(request.rank)
-        ours = request.run == self._run and self._gate.is_from(self._gate.caller(context), request.rank)
+        ours = request.run == self._run and self._gate.is_from(caller, request.rank)
         if not ours or state is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, _NOT_OF_THIS_RUN)
             return
@@ -72,8 +80,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
         self, request_iterator: AsyncIterator[exchange_pb2.Chunk], context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         """One round of one sender."""
-        await self._gate.known()
-        caller = self._gate.caller(context)
+        caller = await self._caller(context)
         with self._gate.stream(caller) as allowed:
             if not allowed:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams are open")

@@ -29,6 +29,7 @@ from gannet.fabrics.credentials import async_gate, node_of, presented
 from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.session.events import CameAgain, Checkpointed, Deposited, Event, Joined, Left, Reported
 from gannet.fabrics.session.known import Known, verifier_of
+from gannet.fabrics.session.pace import paced
 from gannet.fabrics.session.reports import LARGEST_STEP, wrong_size, wrong_with
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
 from gannet.node.training.start import StartWeights
@@ -244,7 +245,7 @@ class Controller(control_pb2_grpc.ControllerServicer):
     async def _serve_line(
         self, rank: int, reports: AsyncIterator[control_pb2.Report], line: asyncio.Queue[control_pb2.Order | None]
     ) -> AsyncIterator[control_pb2.Order]:
-        reading = asyncio.create_task(self._read(rank, reports, line))
+        reading = asyncio.create_task(self._read(rank, paced(reports), line))
         try:
             while (order := await line.get()) is not None:
                 yield order

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from gannet.node.codecs import build_codec
+from gannet.node.exchange import gate
 from gannet.node.exchange.gate import host_of, host_of_peer
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
@@ -139,6 +141,40 @@ def test_a_flood_of_streams_ends_at_a_limit_and_holds_up_nobody_else(
     assert p.call(flood(elsewhere(p.addresses[0]), limit + 5)) == 5
     p.nodes[1].send(0, Tag(2, 0), GENUINE, True)
     assert p.nodes[0].receive(1, Tag(2, 0)) == GENUINE
+
+
+def test_a_flood_of_calls_is_refused_while_a_genuine_node_is_heard(
+    pair: Callable[..., Pair], elsewhere: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those at an address of no node are refused, and the nodes' messages come through."""
+    monkeypatch.setattr(gate, "STRANGERS_RATE", 1e-6)
+    monkeypatch.setattr(gate, "STRANGERS_BURST", 30.0)
+    p = pair()
+
+    async def flood(address: str, count: int) -> Counter[grpc.StatusCode]:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stub = exchange_pb2_grpc.ExchangeStub(channel)
+            calls = [stub.Attend(exchange_pb2.Listener(run="x", rank=1)) for _ in range(count)]
+            return Counter([await call.code() for call in calls])
+
+    refused, too_many = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert p.call(flood(elsewhere(p.addresses[0]), 80)) == {refused: 30, too_many: 50}
+    for number in range(1, 6):
+        p.nodes[1].send(0, Tag(number, 0), GENUINE, True)
+        assert p.nodes[0].receive(1, Tag(number, 0)) == GENUINE
+
+
+def test_a_member_that_calls_too_often_is_heard_again_in_time(
+    pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages wait for the next attempt, and none of them is lost."""
+    monkeypatch.setattr(gate, "MEMBERS_RATE", 1.0)
+    monkeypatch.setattr(gate, "MEMBERS_BURST", 1.0)
+    p = pair()
+    for number in range(1, 6):  # two at once, which share an address, and then two a second
+        p.nodes[1].send(0, Tag(number, 0), GENUINE, True)
+        assert p.nodes[0].receive(1, Tag(number, 0)) == GENUINE
+    assert p.refusals == []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ def node_namespace(rank: int) -> str:
     return f"node{rank}"
 
 
+def mesh_port(rank: int) -> str:
+    """Name of a node's port of the mesh bridge."""
+    return f"mesh{rank}"
+
+
 def mesh_address(rank: int) -> str:
     """IPv4 address of a node on the shaped network."""
     return f"10.77.{rank // _PER_SUBNET}.{rank % _PER_SUBNET + 2}"
@@ -55,12 +60,12 @@ def build_hub() -> list[list[str]]:
 
 def build_node(rank: int) -> list[list[str]]:
     """`ip` commands for one node's namespace and its interface, which has no IPv6: links are of IPv4."""
-    name, mesh_port = node_namespace(rank), f"mesh{rank}"
+    name, port = node_namespace(rank), mesh_port(rank)
     return [
         ["netns", "add", name],
-        ["link", "add", mesh_port, "netns", MESH_NAMESPACE, "type", "veth", "peer", "name", MESH_DEVICE,
+        ["link", "add", port, "netns", MESH_NAMESPACE, "type", "veth", "peer", "name", MESH_DEVICE,
          "netns", name],
-        ["-n", MESH_NAMESPACE, "link", "set", mesh_port, "master", "mesh", "up"],
+        ["-n", MESH_NAMESPACE, "link", "set", port, "master", "mesh", "up"],
         ["-n", name, "link", "set", "lo", "up"],
         ["-n", name, "addr", "add", f"{mesh_address(rank)}/16", "dev", MESH_DEVICE],
         # By a command of its own: `up` takes effect first, and gives the interface an IPv6 address.
@@ -92,6 +97,6 @@ def remove_node(rank: int) -> list[list[str]]:
     later.
     """
     return [
-        ["-n", MESH_NAMESPACE, "link", "del", f"mesh{rank}"],
+        ["-n", MESH_NAMESPACE, "link", "del", mesh_port(rank)],
         ["netns", "del", node_namespace(rank)],
     ]

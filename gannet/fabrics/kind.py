@@ -43,6 +43,7 @@ class FabricKind:
     cannot run. `operators`: links may be changed by hand while a run trains. `resumable`: runs continue from
     checkpoints. `can_encrypt`: nodes reach each other over connections that can be encrypted; `encrypts`: they are,
     unless a spec says otherwise. `revives`: a lost node can be started again while its run continues.
+    `reaches_core`: shared links can be limited where all nodes' links meet.
     `needs_sandbox`: the command must enter a sandbox before it starts a thread.
     """
 
@@ -56,6 +57,7 @@ class FabricKind:
     can_encrypt: bool = False
     encrypts: bool = False
     needs_sandbox: bool = False
+    reaches_core: bool = False
 
     def __post_init__(self) -> None:
         if (self.open is None) == (self.launch is None):

@@ -145,7 +145,7 @@ class RunSpec(TrainingSettings):
                         f"links: the {self.fabric} fabric models rate, delay and jitter in order only, and {what}; "
                         "use fabric: namespaces"
                     )
-        elif what := unplaceable(links.shared):
+        elif what := unplaceable(links.shared, self.fabric_kind.reaches_core):
             raise ValueError(f"links.shared.{what}")
         if modelled and self.pace_ms is None:
             raise ValueError(

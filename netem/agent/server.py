@@ -10,6 +10,9 @@ to later requests: links can be changed while it measures. The operations:
                                          lets go of packets in flight where a delay shrinks
     stack        of gannet.netem.links.stack.Stack    pin TCP's settings and the interface's, and report them
     interface    device                  its Ethernet address (`hardware`)
+    core         links                   limit these shared links (gannet.netem.links.pairs.core.CoreLink) at this
+                                         namespace's bridge, and read them back: `differences`, `links`
+    core_read_back                       read them back
     clear                                remove everything
     read_back                            what is applied, how it differs from the plan, and `strangers` dropped
     counters                             interface bytes and packets by frame, drops, backlog, by source (`classes`)
@@ -41,9 +44,11 @@ from gannet.netem.agent.rtt_watch import Watch
 from gannet.netem.agent.sysctls import link_settings
 from gannet.netem.child import Answers, Child, ChildError
 from gannet.netem.engines.base import Engine, EngineError, read_buckets, strangers
+from gannet.netem.engines.core import Core
 from gannet.netem.engines.frame_counts import FrameCounts
 from gannet.netem.engines.netem import NetemEngine
 from gannet.netem.engines.nfqueue import NfqueueEngine
+from gannet.netem.links.pairs.core import CoreLink
 from gannet.netem.links.plan import InterfacePlan
 from gannet.netem.process import clock_name
 
@@ -78,6 +83,7 @@ class Agent:
     def __init__(self) -> None:
         self.reconciler = Reconciler(_ENGINES)
         self.counts = FrameCounts()
+        self._core = Core()
         self.probe_server: Child | None = None
         self.watching: Watch | None = None
 
@@ -100,9 +106,19 @@ class Agent:
         """The Ethernet address of an interface (`hardware`)."""
         return {"hardware": link_settings(device)["hardware"]}
 
+    def core(self, links: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Limit these shared links, and no others, at the bridge of this namespace; see Core.read_back."""
+        self._core.apply([CoreLink.from_json(link) for link in links])
+        return self._core.read_back()
+
+    def core_read_back(self) -> dict[str, Any]:
+        """See gannet.netem.engines.core.Core.read_back."""
+        return self._core.read_back()
+
     def clear(self) -> dict[str, Any]:
         """Remove what was applied, and stop watching."""
         self._end_watch()
+        self._core.clear()
         self.reconciler.clear()
         return {}
 
@@ -181,6 +197,7 @@ class Agent:
             self.probe_server.process.wait()
             self.probe_server = None
         self._end_watch()
+        self._core.clear()
         self.reconciler.close()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +206,8 @@ class Agent:
             "apply": self.apply,
             "stack": self.stack,
             "interface": self.interface,
+            "core": self.core,
+            "core_read_back": self.core_read_back,
             "clear": self.clear,
             "read_back": self.read_back,
             "counters": self.counters,

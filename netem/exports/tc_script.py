@@ -29,6 +29,11 @@ def export_network(plans: Sequence[InterfacePlan]) -> Exported:
     for rank, plan in enumerate(plans):
         if cannot := netem_cannot(plan):
             raise ExportError(f"node {rank}: tc cannot do this: {cannot}")
+        if any(limit.at == "core" for limit in plan.shared_in):
+            raise ExportError(
+                f"node {rank}: tc cannot do this: a shared link whose pairs have several senders and several "
+                "receivers is limited at no node; give each receiver a shared link of its own, or leave it out"
+            )
         name = f"node-{rank}.sh"
         head = _HEAD.format(
             rank=rank, address=plan.address, device=plan.device, name=name, sources=" ".join(plan.paths) or "nowhere"

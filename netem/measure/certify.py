@@ -129,7 +129,9 @@ class _Look:
         count = echo_count(interval_s, again)
         echoes = self._echoes(edges, interval_s, count)
         share = 0.5 if again else 1.0
-        rounds = [part for batch in schedule_rounds(edges) for part in calm_parts(batch, self.plans, share)]
+        rounds = [
+            part for batch in schedule_rounds(edges, self.plans) for part in calm_parts(batch, self.plans, share)
+        ]
         trains: Answers = {}
         loads: Answers = {}
         for batch in rounds:

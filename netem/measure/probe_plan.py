@@ -43,6 +43,7 @@ _LEAST_LOAD_S, _MOST_LOAD_S, _LEAST_LOAD_FRAMES, _LOAD_DRAWS = 0.15, 10.0, 12, 2
 _CALM_SHARE = 0.9
 
 Direction = Literal["in", "out"]
+_NONE = frozenset[int]()
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,22 @@ class Fan:
         return [(peer, self.node) if self.direction == "in" else (self.node, peer) for peer in self.peers]
 
 
-def schedule_rounds(edges: Sequence[Edge]) -> list[list[Edge]]:
-    """Split directed edges into rounds in which no node sends twice nor receives twice.
+def schedule_rounds(edges: Sequence[Edge], plans: Sequence[InterfacePlan] = ()) -> list[list[Edge]]:
+    """Split directed edges into rounds in which no node sends twice nor receives twice, nor two edges pass one shared
+    link in the core of the `plans`.
 
     Edges of equal distance (dst − src) mod n never conflict, so taking them in that order makes rings,
     complete and exponential graphs need exactly as many rounds as a node has neighbours.
     """
     count = 1 + max((rank for edge in edges for rank in edge), default=0)
     rounds: list[list[Edge]] = []
+    core = core_numbers(plans, edges) if plans else {}
     for source, target in sorted(set(edges), key=lambda edge: ((edge[1] - edge[0]) % count, edge)):
         for batch in rounds:
-            if all(source != other[0] and target != other[1] for other in batch):
+            if all(
+                source != a and target != b and not core.get((source, target), _NONE) & core.get((a, b), _NONE)
+                for a, b in batch
+            ):
                 batch.append((source, target))
                 break
         else:
@@ -223,18 +229,27 @@ def fans(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> list[Fan]:
             far_bps = {
                 peer: min(getattr(plans[peer], far) or inf, _own_bps(plans, edge)) for peer, edge in ends.items()
             }
-            for shared in plans[node].shared_in if direction == "in" else plans[node].shared_out:
-                if shared.at == "nowhere" or (shared.at == "sender") == (direction == "in"):
-                    continue
-                members = tuple(peer for peer in peers if plans[peer].address in shared.peers)
-                if len(members) < 2:
-                    continue
-                found += _fan(
-                    node, direction, {peer: far_bps[peer] for peer in members}, min(hub_bps, shared.rate_bps)
-                )
-                far_bps |= {peer: min(far_bps[peer], shared.rate_bps / len(members)) for peer in members}
-            found += _fan(node, direction, far_bps, hub_bps)
+            passed = {peer: {limit.number: limit for limit in shared_limits(plans, ends[peer])} for peer in peers}
+            rates = {number: limit.rate_bps for limits in passed.values() for number, limit in limits.items()}
+            groups = {number: [peer for peer in peers if number in passed[peer]] for number in rates}
+            for number in sorted(rates, key=rates.__getitem__):
+                members = {peer: far_bps[peer] for peer in groups[number]}
+                others = [(rates[other], groups[other]) for other in rates if other != number]
+                found += _fan(node, direction, _together(members, others), min(hub_bps, rates[number]))
+            found += _fan(node, direction, _together(far_bps, [(rates[n], groups[n]) for n in rates]), hub_bps)
     return list(dict.fromkeys(found))
+
+
+def _together(far_bps: Mapping[int, float], groups: Sequence[tuple[float, Sequence[int]]]) -> dict[int, float]:
+    """The rate that each peer can have while all of these send, where groups of them have a rate together."""
+    found = dict(far_bps)
+    for rate_bps, members in sorted(groups, key=lambda group: group[0]):
+        left_bps, waiting = rate_bps, sorted((found[peer], peer) for peer in members if peer in found)
+        while waiting:
+            own_bps, peer = waiting.pop(0)
+            found[peer] = min(own_bps, left_bps / (len(waiting) + 1))
+            left_bps -= found[peer]
+    return found
 
 
 def _fan(node: int, direction: Direction, far_bps: Mapping[int, float], hub_bps: float) -> list[Fan]:
@@ -248,6 +263,13 @@ def _fan(node: int, direction: Direction, far_bps: Mapping[int, float], hub_bps:
 def shared_limits(plans: Sequence[InterfacePlan], edge: Edge) -> list[SharedLimit]:
     """The shared links that a directed link passes, as its receiver sees them."""
     return [limit for limit in plans[edge[1]].shared_in if plans[edge[0]].address in limit.peers]
+
+
+def core_numbers(plans: Sequence[InterfacePlan], edges: Sequence[Edge]) -> dict[Edge, frozenset[int]]:
+    """The numbers of the shared links in the core that directed links pass."""
+    return {
+        edge: frozenset(limit.number for limit in shared_limits(plans, edge) if limit.at == "core") for edge in edges
+    }
 
 
 def _own_bps(plans: Sequence[InterfacePlan], edge: Edge) -> float:
@@ -282,21 +304,25 @@ def _fan_paces(hub_bps: float, far_bps: Sequence[float]) -> list[float]:
 
 
 def fan_groups(plans: Sequence[InterfacePlan], wanted: Sequence[Fan]) -> list[list[Fan]]:
-    """Fans that may run at once: of one direction, and no peer's own limit is in the way of any of them."""
+    """Fans that may run at once: of one direction, and no peer's own limit is in the way of any of them, nor a shared
+    link in the core that two of them pass.
+    """
     groups: list[tuple[list[Fan], dict[int, float]]] = []
     for fan in wanted:
         far = "up_bps" if fan.direction == "in" else "down_bps"
         fan_end = "receiver" if fan.direction == "in" else "sender"
         limits = []
         for peer, edge in zip(fan.peers, fan.edges, strict=True):
-            shared = (limit.rate_bps for limit in shared_limits(plans, edge) if limit.at != fan_end)
+            shared = (limit.rate_bps for limit in shared_limits(plans, edge) if limit.at not in (fan_end, "core"))
             limits.append(min(getattr(plans[peer], far) or inf, *shared, inf))
         need = {
             peer: pace / (_CALM_SHARE * limit)
             for peer, pace, limit in zip(fan.peers, fan.paces_bps, limits, strict=True)
         }
+        core = _core_of(plans, fan)
         for members, load in groups:
-            calm = all(load.get(peer, 0.0) + share <= 1 for peer, share in need.items())
+            calm = all(core.isdisjoint(_core_of(plans, member)) for member in members)
+            calm = calm and all(load.get(peer, 0.0) + share <= 1 for peer, share in need.items())
             calm = calm and all(fan.node != member.node for member in members)
             rate_bps = sum(member.rate_bps for member in members) + fan.rate_bps
             if members[0].direction == fan.direction and calm and rate_bps <= _FANS_RATE_BPS:
@@ -306,6 +332,10 @@ def fan_groups(plans: Sequence[InterfacePlan], wanted: Sequence[Fan]) -> list[li
         else:
             groups.append(([fan], need))
     return [members for members, _ in groups]
+
+
+def _core_of(plans: Sequence[InterfacePlan], fan: Fan) -> frozenset[int]:
+    return _NONE.union(*core_numbers(plans, fan.edges).values())
 
 
 def fan_seconds(fan: Fan, jitter_ms: float, again: bool = False) -> float:

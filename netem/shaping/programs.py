@@ -42,6 +42,16 @@ def classify_targets(device: str, targets: Mapping[int, Sequence[str]]) -> str:
     return f"filter replace {where} bpf {_bytecode(program)} flowid {CLASSIFIER:x}:{OTHERS:x}"
 
 
+def redirect_targets(port: str, priority: int, addresses: Sequence[str], to: str) -> str:
+    """One BPF program that sends what arrives at a port and is for these addresses through the device `to`."""
+    program = [(0x20, 0, 0, 0xFFF00000 + 16)]  # IPv4's destination address
+    for first, last in _ranges(addresses):
+        program += [(0x35, 0, 2, first), (0x25, 1, 0, last), (0x06, 0, 0, 0xFFFFFFFF)]
+    program.append((0x06, 0, 0, 0))
+    where = f"dev {port} parent ffff: protocol ip prio {priority} handle 1"
+    return f"filter replace {where} bpf {_bytecode(program)} action mirred egress redirect dev {to}"
+
+
 def fence(plan: InterfacePlan) -> str:
     """One BPF program that drops whatever arrives and belongs to no path of the plan.
 

@@ -14,8 +14,6 @@ def unsupported(plan: InterfacePlan, engine: str) -> str:
         for name, why in refused:
             if getattr(path, name):
                 return f"path from {source}: {why}; use engine {other}, or {name}: 0"
-    if any(limit.at == "nowhere" for limit in plan.shared_in):
-        return "a shared link whose pairs have several senders and several receivers; use fabric: virtual"
     here = [limit for limit in plan.shared_in if limit.at == "receiver"]
     if here and plan.down_queue == "shared":
         return (

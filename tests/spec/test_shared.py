@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from gannet.experiment.bounds import lower_bound
 from gannet.fabrics.job import mesh_plans
 from gannet.fabrics.session.deadlines import limits_of
+from gannet.netem.exports import tc_script
+from gannet.netem.exports.paths import ExportError
 from gannet.netem.links.pairs.shared import unplaceable
 from gannet.netem.links.plan import InterfacePlan, path_rate_bps
 from gannet.netem.links.profile import load_profile
 from gannet.netem.links.state import LinkState, difference
 from gannet.netem.measure.certificate import Certificate
-from gannet.netem.measure.probe_plan import fan_groups, fans, unseen_together
+from gannet.netem.measure.probe_plan import fan_groups, fans, schedule_rounds, unseen_together
 from gannet.node.methods.formulas import Traffic
 from gannet.spec.links import LinksSpec
 from gannet.spec.run_spec import RunSpec
@@ -100,8 +102,11 @@ def test_a_link_that_no_node_can_limit_is_told() -> None:
     assert not unplaceable(state_of({"rate": "9Mbit", "from": 2, "to": [0, 1]}).shared)
     inner = state_of({"rate": "9Mbit", "from": [0, 1], "to": 2}, {"rate": "9Mbit", "pairs": ["0>2", "1>3"]})
     assert unplaceable(inner.shared).startswith("1: its pairs have several senders and several receivers")
+    assert not unplaceable(inner.shared, core=True)
+    cores = [{"rate": "9Mbit", "pairs": ["0>2", "1>3"]}, {"rate": "8Mbit", "pairs": ["0>2", "3>1"]}]
+    assert unplaceable(state_of(*cores).shared, core=True).startswith("1: 0>2 is in shared.0 too, at the same place")
     twice = state_of({"rate": "9Mbit", "from": [0, 1], "to": 2}, {"rate": "9Mbit", "from": [1, 3], "to": 2})
-    assert "1: 1>2 is in shared.0 too, at the same node" in unplaceable(twice.shared)
+    assert "1: 1>2 is in shared.0 too, at the same place" in unplaceable(twice.shared)
 
 
 pairs_of_four = st.lists(
@@ -165,11 +170,46 @@ def test_the_certificate_measures_paths_together_or_says_that_it_did_not() -> No
     assert Certificate.from_json(certificate.to_json()).unseen == [said] and certificate.trusted
 
 
-def test_a_run_on_namespaces_refuses_what_no_node_can_limit() -> None:
+def test_the_certificate_measures_no_two_paths_of_a_core_link_at_once_but_as_a_fan() -> None:
+    """By hand: 40 Mbit/s for all from 0 and 1 to 2 and 3, whose own links have 100."""
+    plans = plans_of({"rate": "40Mbit", "from": [0, 1], "to": [2, 3]})
+    pairs = [(0, 2), (0, 3), (1, 2), (1, 3)]
+    assert [len(batch) for batch in schedule_rounds(pairs)] == [2, 2]
+    assert [len(batch) for batch in schedule_rounds(pairs, plans)] == [1, 1, 1, 1]
+    assert [len(batch) for batch in schedule_rounds([(2, 0), (3, 1)], plans)] == [2]
+    found = fans(plans, [*pairs, (3, 2)])
+    assert {(fan.direction, fan.node, fan.peers): fan.rate_bps for fan in found} == {
+        ("in", 2, (0, 1)): 40e6,
+        ("in", 2, (0, 1, 3)): 100e6,
+        ("in", 3, (0, 1)): 40e6,
+        ("out", 0, (2, 3)): 40e6,
+        ("out", 1, (2, 3)): 40e6,
+    }
+    assert all(len(group) == 1 for group in fan_groups(plans, found))
+    (said,) = unseen_together(plans, found)
+    assert said.startswith("the 40 Mbit/s that 0→2 0→3 1→2 1→3 share")
+
+
+def test_a_fan_knows_that_slow_peers_leave_the_rest_to_others() -> None:
+    """Of 40 Mbit/s a path of 1 Mbit/s leaves 39 to the other."""
+    plans = plans_of({"rate": "40Mbit", "pairs": ["0>2", "1>2"]}, edges={"0>2": {"rate": "1Mbit"}})
+    (fan,) = [fan for fan in fans(plans, [(0, 2), (1, 2), (3, 2)]) if len(fan.peers) == 3]
+    assert fan.paces_bps[1] == pytest.approx(1.3 * 39e6) and fan.rate_bps == 100e6
+
+
+def test_no_export_leaves_a_core_link_out_without_a_word() -> None:
+    plans = plans_of({"rate": "40Mbit", "from": [0, 1], "to": [2, 3]})
+    with pytest.raises(ExportError, match="several senders and several receivers is limited at no node"):
+        tc_script.export_network(plans)
+
+
+def test_runs_in_containers_refuse_what_no_node_can_limit() -> None:
     spec: dict[str, Any] = {
         "name": "inner", "algorithm": {"name": "dp-oadam"}, "nodes": 4, "stop": {"steps": 10}, "pace_ms": 5,
         "links": {**BASE, "shared": [{"rate": "9Mbit", "pairs": ["0>2", "1>3"]}]},
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"links\.shared\.0: its pairs have several senders"):
-        RunSpec.model_validate({**spec, "fabric": "namespaces"})
-    assert RunSpec.model_validate({**spec, "fabric": "virtual"}).links.shared
+    for fabric in ("compose", "swarm"):
+        with pytest.raises(ValueError, match=r"links\.shared\.0: its pairs have several senders.*fabric: namespaces"):
+            RunSpec.model_validate({**spec, "fabric": fabric})
+    for fabric in ("virtual", "namespaces"):
+        assert RunSpec.model_validate({**spec, "fabric": fabric}).links.shared

@@ -18,6 +18,7 @@ from gannet.fabrics.containers.membership import Membership, RemoteAgent
 from gannet.fabrics.credentials import Credentials
 from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
+from gannet.fabrics.links.core_links import CoreLinks
 from gannet.fabrics.links.operator_server import Operator, local_socket
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed
@@ -88,6 +89,7 @@ class _ContainerHost:
         self._membership, self._secret, self._identity, self.serve_at = membership, secret, identity, serve_at
         self._scale = SCALE[fabric]
         self._members: list[RemoteAgent] = []
+        self.core: CoreLinks | None = None  # containers meet at a bridge of the engine, or in an overlay network
         self.agents: list[LinkAgent] = []
         self.interfaces: list[NodeInterface] = []
         self.logs = LOGS[fabric]

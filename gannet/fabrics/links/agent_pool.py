@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gannet.fabrics.job import LinkAgent, Restartable
+from gannet.fabrics.links.core_links import CoreLinks
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.netem.links.plan import InterfacePlan
 
@@ -52,10 +53,16 @@ class Acknowledgement:
 
 
 class AgentPool:
-    """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that notices."""
+    """Agents by rank. `on_lost(rank, why)` is called once for each that ends, by the thread that notices.
 
-    def __init__(self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None]) -> None:
-        self._agents, self._on_lost = list(agents), on_lost
+    `core`: limits the shared links that no node can (None: this fabric cannot).
+    """
+
+    def __init__(
+        self, agents: Sequence[LinkAgent], on_lost: Callable[[int, str], None], core: CoreLinks | None = None
+    ) -> None:
+        self._agents, self._on_lost, self._core = list(agents), on_lost, core or CoreLinks()
+        self._plans: Sequence[InterfacePlan] = ()
         self.gone: dict[int, str] = {}
         self._restarts: Counter[int] = Counter()
         self._lock = threading.Lock()
@@ -111,15 +118,24 @@ class AgentPool:
         return self._gather(lambda rank: self.ask(rank, op, timeout_s, **(arguments(rank) if arguments else {})))
 
     def apply(self, engine: str, plans: Sequence[InterfacePlan], release: bool = False) -> list[Acknowledgement]:
-        """Apply each plan at its agent, all at once, and read it back.
+        """Apply each plan at its agent, all at once, and read it back; shared links in the core before that.
 
         `release`: see gannet.netem.engines.base.Engine.
         """
-        return self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank], release))
+        self._plans = plans
+        wrong = self._core.apply(plans)
+        done = self._acknowledged(lambda rank: self._apply(rank, engine, plans[rank], release))
+        return [_with(each, wrong.get(each.rank, "")) for each in done]
 
     def read_back(self) -> list[Acknowledgement]:
-        """Read back the plan that every node has applied."""
-        return self._acknowledged(lambda rank: self.ask(rank, "read_back", _APPLY_S))
+        """Read back the plan that every node has applied, with the shared links in the core."""
+        wrong = self.core_complaints()
+        done = self._acknowledged(lambda rank: self.ask(rank, "read_back", _APPLY_S))
+        return [_with(each, wrong.get(each.rank, "")) for each in done]
+
+    def core_complaints(self) -> dict[int, str]:
+        """What is wrong with the shared links in the core, by the ranks of their receivers."""
+        return self._core.read_back(self._plans)
 
     def close(self) -> None:
         """End the threads. The agents are closed by their owner."""
@@ -156,3 +172,10 @@ class AgentPool:
             else:
                 done.append(Acknowledgement(rank, took_s[rank], found))
         return sorted(done, key=lambda acknowledgement: acknowledgement.rank)
+
+
+def _with(answer: Acknowledgement, wrong: str) -> Acknowledgement:
+    """The answer with another difference, if there is one."""
+    if not wrong:
+        return answer
+    return replace(answer, applied={**answer.applied, "differences": [*answer.differences, wrong]})

@@ -1,9 +1,8 @@
 """The links of a live run: applies them, changes them, and watches them through their agents.
 
-Changes come from the spec's schedule and from operators (see gannet.fabrics.links.operator_server), and any number of
-threads may ask for them: they are carried out one after the other, each at all agents at once, and acknowledged with
-what each agent then reads back from the kernel. The steps of a trace or a ramp come too fast for that: they go only
-to the agents that they concern, which acknowledge them; only its end is read back.
+Changes come from the spec's schedule and from operators (gannet.fabrics.links.operator_server), on any threads. They
+are carried out one by one, each at all agents at once, and acknowledged with what each reads back from the kernel.
+The steps of a trace or a ramp come too fast for that: only agents that they concern get them; their end is read back.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 
 from gannet.fabrics.job import LinkAgent, LinkChange, NodeInterface
 from gannet.fabrics.links.agent_pool import Acknowledgement, AgentPool
+from gannet.fabrics.links.core_links import CoreLinks
 from gannet.fabrics.links.echoes import Echoes
 from gannet.fabrics.links.link_events import Configured, Series, largest_shrinking_ms, upcoming
 from gannet.fabrics.links.monitor import Lines, LinkMonitor
@@ -40,8 +40,8 @@ class LiveLinks:
     """The links of one run. `agents[i]` holds the links of the node at `interfaces[i]`; `seed` fixes their losses.
 
     `edges`: the directed links that training uses. `lines` takes lines for the run folder; an exception among them
-    means that the links are no longer watched. `plans`: the present plans, by rank. `rank_of`: by address. `stack`:
-    the pinned settings of every node's TCP and interface; `applied_stack`: the agents' reports of them.
+    means that the links are no longer watched. `plans`: the present plans, by rank. `rank_of`: by address. `core`: as
+    in AgentPool. `stack`: pinned settings of every node's TCP and interface; `applied_stack`: its reports.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class LiveLinks:
         seed: int,
         edges: Iterable[Edge],
         stack: Stack | None = None,
+        core: CoreLinks | None = None,
     ) -> None:
         by_rank = {interface.rank: (interface, agent) for interface, agent in zip(interfaces, agents, strict=True)}
         if sorted(by_rank) != list(range(len(agents))):
             raise ValueError(f"{len(agents)} agents, but interfaces of ranks {sorted(by_rank)}")
         self._interfaces = [by_rank[rank][0] for rank in range(len(agents))]
-        self._pool = AgentPool([by_rank[rank][1] for rank in range(len(agents))], self._lose)
+        self._pool = AgentPool([by_rank[rank][1] for rank in range(len(agents))], self._lose, core)
         self._engine, self._seed, self._edges = engine, seed, sorted(set(edges))
         self._stack = stack or Stack()
         self._schedule = deque(sorted(changes, key=lambda change: change.at_s))
@@ -78,8 +79,7 @@ class LiveLinks:
         self._steps = StepSender(self._pool, engine, self._now_s, self._reasons.append)
         self._configured = Configured(self.rank_of, self._edges)
         self._monitor = LinkMonitor(self._pool, self.rank_of, self._edges, self.lines, self._now_s)
-        addresses = [interface.address for interface in self._interfaces]
-        self._echoes = Echoes(self._pool, addresses, self._edges)
+        self._echoes = Echoes(self._pool, list(self.rank_of), self._edges)
         self._restarts = Restarts(self._pool, engine, self._stack, self._echoes, self.lines, self._now_s)
         self._clocks: dict[int, str] = {}
         self._begin_s: float | None = None
@@ -99,8 +99,7 @@ class LiveLinks:
                 if done.gone or not done.ok:
                     raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
             self._steps.applied(self.plans, answers)
-            stack = self._stack.model_dump()
-            self.applied_stack = in_one(self._ask_or_raise("stack", lambda rank: stack))
+            self.applied_stack = in_one(self._ask_or_raise("stack", lambda rank: self._stack.model_dump()))
             serve = self._ask_or_raise("probe_serve", lambda rank: {"address": self._interfaces[rank].address})
             self._clocks = {rank: answer["clock"] for rank, answer in serve.items()}
 
@@ -189,12 +188,13 @@ class LiveLinks:
         with self._changing:
             if self._begin_s is None or self._stopping:
                 raise LinksBusy("the run is not training: links are measured before it, and can be from now on")
-            plans, clients, gone = self.plans, self._pool.present(), dict(self._pool.gone)
+            plans, clients = self.plans, self._pool.present()
+            broken = {**self._pool.core_complaints(), **self._pool.gone}
         wanted, ranks = self._edges if edges is None else sorted(set(edges)), range(self.world)
         if wrong := [(a, b) for a, b in wanted if a == b or a not in ranks or b not in ranks]:
             raise ValueError(f"{wrong[0][0]}>{wrong[0][1]} is no link between nodes 0 to {self.world - 1}")
         certificate = check_links(clients, plans, [edge for edge in wanted if set(edge) <= clients.keys()])
-        for rank, why in gone.items():
+        for rank, why in broken.items():
             certificate.add_reason(f"node {rank}: {why}")
         if self.plans != plans:
             certificate.add_reason("the links were changed while they were being measured: ask again")

@@ -28,5 +28,6 @@ FABRICS = (
         revives=True,
         can_encrypt=True,
         needs_sandbox=True,
+        reaches_core=True,
     ),
 )

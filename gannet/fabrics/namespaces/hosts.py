@@ -15,6 +15,7 @@ from typing import Any
 from gannet import logs
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.job import LinkAgent, NodeInterface
+from gannet.fabrics.links.core_links import CoreLinks
 from gannet.fabrics.namespaces.ip import ip
 from gannet.netem.agent.client import AgentClient
 
@@ -46,6 +47,7 @@ class NodeNamespaces:
     def __init__(self, run: str, logs_in: Path | None = None) -> None:
         """`logs_in`: a folder for the agents' logs; without it they log to standard error, from level warning."""
         self._run, self._logs_in = run, logs_in
+        self.core: CoreLinks | None = None
         self.agents: list[LinkAgent] = []
         self.interfaces: list[NodeInterface] = []
 
@@ -56,6 +58,7 @@ class NodeNamespaces:
         ]
         ip([command for rank in range(world) for command in layout.build_node(rank)])
         ip([command for rank in range(world) for command in layout.build_outside(rank)], check=False)
+        self.core = CoreLinks(self._spawn_in_core, [layout.mesh_port(rank) for rank in range(world)])
         for rank in range(world):
             prefix = ("nsenter", f"--net=/run/netns/{layout.node_namespace(rank)}", "--")
             variables = logs.for_child("info" if self._logs_in else "warning", self._run, rank)
@@ -66,6 +69,14 @@ class NodeNamespaces:
 
     def remove(self) -> None:
         """Take everything down; what is gone already is no error."""
+        if self.core is not None:
+            self.core.close()
         for agent in self.agents:
             agent.close()
         ip([command for interface in self.interfaces for command in layout.remove_node(interface.rank)], check=False)
+
+    def _spawn_in_core(self) -> AgentClient:
+        prefix = ("nsenter", f"--net=/run/netns/{layout.MESH_NAMESPACE}", "--")
+        variables = logs.for_child("info" if self._logs_in else "warning", self._run)
+        log = self._logs_in / "agent-core.log" if self._logs_in else None
+        return AgentClient.spawn(prefix, "the core's link agent", variables, log)

@@ -93,6 +93,7 @@ class BareNetwork:
                 network.seed,
                 network.edges,
                 network.stack,
+                self._namespaces.core,
             )
             self._live.apply()
         except BaseException:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Sink
+from gannet.fabrics.links.core_links import CoreLinks
 from gannet.fabrics.session.controller import Controller
 
 
@@ -13,6 +14,7 @@ class NodeHost(Protocol):
 
     agents: list[LinkAgent]
     interfaces: list[NodeInterface]
+    core: CoreLinks | None  # where all nodes' links meet, once `open` has returned; None: out of reach
     serve_at: str  # where nodes find the controller, off the shaped network: host:port (port 0: any) or unix:/path
     logs: str  # where to look when a node fails, for messages
 

@@ -122,6 +122,7 @@ class Session:
             job.seed,
             self.edges,
             job.stack,
+            self.node_host.core,
         )
         if dead := dead_links(self.edges, self.live.plans):
             raise Failed(

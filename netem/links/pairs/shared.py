@@ -25,10 +25,10 @@ class SharedLink(BaseModel):
 
     @property
     def at(self) -> str:
-        """Where a single node can limit it: see SharedLimit."""
+        """Where it is limited: see SharedLimit."""
         if len({target for _, target in self.pairs}) == 1:
             return "receiver"
-        return "sender" if len({source for source, _ in self.pairs}) == 1 else "nowhere"
+        return "sender" if len({source for source, _ in self.pairs}) == 1 else "core"
 
     def describe(self) -> str:
         """For example "60 Mbit/s shared by 0→2 1→2"."""
@@ -54,7 +54,7 @@ def shared_limits(
     shared: Sequence[SharedLink], profile_of: Callable[[int], LinkProfile], addresses: Sequence[str]
 ) -> tuple[list[tuple[SharedLimit, ...]], list[tuple[SharedLimit, ...]]]:
     """What each node's plan says of the shared links, by rank: those that it receives from, and that it limits as the
-    sender. Buffers are those of that node's access link, at the lesser of the two rates.
+    sender. Buffers are those of that node's access link, at the lesser of the two rates; in the core, at the link's.
     """
     ins: list[tuple[SharedLimit, ...]] = [()] * len(addresses)
     outs: list[tuple[SharedLimit, ...]] = [()] * len(addresses)
@@ -65,12 +65,13 @@ def shared_limits(
         for rank, found, end in ends:
             profile = profile_of(rank)
             access_bps = profile.down_bps if end else profile.up_bps
+            slowest_bps = min(link.rate_bps, access_bps or link.rate_bps)
             peers = tuple(addresses[pair[1 - end]] for pair in link.pairs if pair[end] == rank)
             found[rank] += (
                 SharedLimit(
                     number,
                     link.rate_bps,
-                    profile_buffer_bytes(profile, min(link.rate_bps, access_bps or link.rate_bps)),
+                    profile_buffer_bytes(profile, link.rate_bps if link.at == "core" else slowest_bps),
                     peers,
                     len(link.pairs),
                     link.at,  # type: ignore[arg-type]
@@ -80,23 +81,24 @@ def shared_limits(
     return ins, outs
 
 
-def unplaceable(shared: Sequence[SharedLink]) -> str:
-    """The shared link that no single node can limit, by its place, and what to do; empty: none.
+def unplaceable(shared: Sequence[SharedLink], core: bool = False) -> str:
+    """The shared link that no engine can limit, by its place, and what to do; empty: none.
 
-    An engine limits what one node receives, or sends; and one path of a node passes one such link of it.
+    An engine limits what one node receives, or sends, and with `core` what passes where all nodes' links meet; one
+    path passes one such link at each of these places.
     """
     known: dict[tuple[str, Edge], int] = {}
     for number, link in enumerate(shared):
-        if link.at == "nowhere":
+        if link.at == "core" and not core:
             return (
-                f"{number}: its pairs have several senders and several receivers, and links are limited where they "
-                "begin or end: give each receiver (or each sender) a shared link of its own, or use fabric: virtual, "
-                "which models it"
+                f"{number}: its pairs have several senders and several receivers, and containers' links are limited "
+                "where they begin or end: give each receiver (or each sender) a shared link of its own, or use "
+                "fabric: namespaces or virtual"
             )
         for pair in link.pairs:
             if (other := known.setdefault((link.at, pair), number)) != number:
                 return (
-                    f"{number}: {pair[0]}>{pair[1]} is in shared.{other} too, at the same node, where a path passes "
+                    f"{number}: {pair[0]}>{pair[1]} is in shared.{other} too, at the same place, where a path passes "
                     "one of them: leave it out of one, or use fabric: virtual"
                 )
     return ""

@@ -12,8 +12,9 @@ class SharedLimit:
     """A shared link, as one of the nodes at its ends sees it.
 
     `number`: of the link, the same in all nodes' plans. `peers`: the addresses whose packets to (or from) this node
-    pass it. `pairs`: how many pairs it has in all. `at`: where an engine can limit it: at the one node that all pairs
-    end at (receiver) or begin at (sender), or nowhere. Its buffer holds bytes, or where given packets.
+    pass it. `pairs`: how many pairs it has in all. `at`: where it is limited: at the one node that all pairs end at
+    (receiver) or begin at (sender), or in the core, where all nodes' links meet (gannet.netem.links.pairs.core). Its
+    buffer holds bytes, or where given packets.
     """
 
     number: int
@@ -21,7 +22,7 @@ class SharedLimit:
     buffer_bytes: int
     peers: tuple[str, ...]
     pairs: int
-    at: Literal["receiver", "sender", "nowhere"]
+    at: Literal["receiver", "sender", "core"]
     buffer_packets: int | None = None
 
     @classmethod

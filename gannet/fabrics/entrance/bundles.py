@@ -75,8 +75,10 @@ def from_certs(folder: Path, role: str) -> Identity:
     try:
         texts = [(folder / part).read_bytes()[:MOST_BYTES] for part in parts]
     except OSError as error:
-        told = f"{error.filename}: {error.strerror}"
-        raise CredentialError(f"{told}: `gannet certs make {folder}` makes certificates") from None
+        told, advice = f"{error.filename}: {error.strerror}", f"`gannet certs make {folder}` makes certificates"
+        if isinstance(error, PermissionError):
+            advice = "such files are for their owner alone, which in the cluster's containers is root"
+        raise CredentialError(f"{told}: {advice}") from None
     try:
         return Identity.parse(b"\n".join(texts), named, str(folder / parts[1]))
     except IdentityError as error:

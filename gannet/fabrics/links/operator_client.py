@@ -44,7 +44,8 @@ class OperatorClient:
 
     def __init__(self, address: str, secret: str = "", identity: Identity | None = None) -> None:
         self.address = address
-        self._identity = None if address.startswith("unix:") else identity
+        self._is_local = address.startswith("unix:")
+        self._identity = None if self._is_local else identity
         # No proxy, which is for remote hosts; and a socket's path is not a valid HTTP/2 authority.
         options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
         if self._identity is None:
@@ -103,6 +104,8 @@ class OperatorClient:
                 raise NoController(f"no controller answers at {self.address} ({detail})") from None
             if code == grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise Refused(f"the controller at {self.address} did not answer within {timeout_s:g} s") from None
+            if code == grpc.StatusCode.UNAUTHENTICATED and self._identity is None and not self._is_local:
+                detail = f"{detail}; GANNET_CERTS names the operators' certificate (docs/compose.md)"
             raise Refused(detail or code.name, usage=code == grpc.StatusCode.INVALID_ARGUMENT) from None
 
 

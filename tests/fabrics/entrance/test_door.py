@@ -5,13 +5,16 @@ The servers are the real ones, over the loopback; OpenSSL and gRPC's BoringSSL j
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,7 +24,7 @@ from gannet.fabrics import credentials
 from gannet.fabrics.containers.membership import Membership
 from gannet.fabrics.credentials import Credentials, node_credential
 from gannet.fabrics.entrance import bundles
-from gannet.fabrics.entrance.door import NOT_ENCRYPTED, Limits
+from gannet.fabrics.entrance.door import NOT_ENCRYPTED, Door, Limits
 from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.session.controller import Controller
@@ -310,3 +313,24 @@ def test_a_flood_of_a_nodes_calls_is_refused_while_another_node_is_served(
     assert codes == [grpc.StatusCode.INVALID_ARGUMENT] * 10 + [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
     monkeypatch.setitem(SHOWN, "trainer", node_credential(SECRETS.trainer, "b-node"))
     slow.still_serve("trainer")
+
+
+def test_what_no_one_takes_waits_at_the_caller(tmp_path: Path) -> None:
+    """A service that reads nothing: a caller can send what the sockets and a few buffers hold, and then no more."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "behind"))
+        silent.listen()
+        door = Door(OWN["controller"], "agent", tmp_path / "behind")
+        address = door.open("127.0.0.1:0")
+        try:
+            with tls(address, OWN["agent"]) as connection:
+                taken, _ = silent.accept()
+                connection.setblocking(False)
+                sent, most = 0, 64 << 20
+                while sent < most and select.select([], [connection], [], 3.0)[1]:
+                    with contextlib.suppress(ssl.SSLWantWriteError):
+                        sent += connection.send(bytes(1 << 16))
+                assert 0 < sent < most
+                taken.close()
+        finally:
+            door.close()

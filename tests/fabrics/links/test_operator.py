@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gannet.fabrics.entrance import bundles
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_client import NoController, OperatorClient, Refused, find_controller, local_sockets
 from gannet.fabrics.links.operator_server import Operator, live_folder, local_socket
@@ -147,6 +148,26 @@ def test_a_secret_keeps_others_out(live: LiveLinks) -> None:
                 client.change(clear={})
         with OperatorClient(address, SECRET) as client:
             assert client.show().state == "swift"
+    finally:
+        operator.close()
+
+
+def test_an_operator_is_let_in_by_its_certificate_and_told_how_to_name_it(live: LiveLinks) -> None:
+    made = bundles.fresh()
+    operator = Operator(SECRET, made["controller"])
+    address, local = operator.serve(["127.0.0.1:0", local_socket()])
+    operator.attach("run", live)
+    try:
+        for where, identity in ((address, made["operator"]), (local, None), (local, made["operator"])):
+            with OperatorClient(where, SECRET, identity) as client:
+                assert client.show().state == "swift"
+        for wrong, why in (
+            (None, "not encrypted.* GANNET_CERTS names the operators' certificate"),
+            (made["agent"], "this certificate is of the role agent, not operator"),
+            (bundles.fresh()["operator"], "another authority issued it"),
+        ):
+            with OperatorClient(address, SECRET, wrong) as client, pytest.raises(Refused, match=why):
+                client.change(clear={})
     finally:
         operator.close()
 

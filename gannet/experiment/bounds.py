@@ -11,6 +11,10 @@ from gannet.netem.links.plan import Edge, InterfacePlan
 from gannet.node.methods.formulas import Traffic
 from gannet.node.traffic.players import shape_of, together
 
+# A linear program of more edges takes seconds: then the bounds of single nodes and links must do.
+_MOST_EDGES = 10_000
+_UNIT_BYTES = 1e6  # so that a solver's tolerances are small against all of its numbers
+
 
 def lower_bound(
     traffic: Traffic,
@@ -18,6 +22,7 @@ def lower_bound(
     compute_s: float,
     exchanges_per_step: float,
     overlap: bool,
+    divide: bool = True,
 ) -> LowerBound:
     """Bound from the payloads' bytes alone (no headers), the links' rates and the paths' delays.
 
@@ -28,8 +33,8 @@ def lower_bound(
     are certain. Delays count as means of both directions: a chain of waiting nodes goes both ways. Computing and
     exchange hide one another only with `overlap`; otherwise they add. The busiest node's transfer is a bound by
     itself: others may compute while it still sends. Where paths have rates of their own, or shared ones, a node sends
-    and receives at no more than their sum; and what nodes send, or receive, over a shared link alone takes it their
-    bytes ÷ its rate.
+    and receives at no more than their sum; what nodes send, or receive, over a shared link alone takes it their bytes
+    ÷ its rate; and all of it takes as long as the best division among the edges, unless `divide` is false.
     """
     shared = shared_pairs(plans)
     out_bps, in_bps = _rates_bps(traffic, plans, shared)
@@ -40,6 +45,7 @@ def lower_bound(
                 for rank, (sent, received) in enumerate(zip(traffic.sent, traffic.received, strict=True))
             ),
             *(_shared_s(traffic, pairs, rate_bps) for pairs, rate_bps in shared),
+            _flow_s(traffic, plans, shared) if divide else 0.0,
         ),
         default=0.0,
     )
@@ -63,9 +69,14 @@ def lower_bound(
 
 
 def joint_bound(
-    each: Sequence[tuple[Traffic, bool]], plans: Sequence[InterfacePlan], compute_s: float, steps: int
+    each: Sequence[tuple[Traffic, bool]],
+    plans: Sequence[InterfacePlan],
+    compute_s: float,
+    steps: int,
+    divide: bool = True,
 ) -> LowerBound:
     """The bound of a run of `steps` steps with several exchanges, of one player each, and whether it overlaps.
+    `divide`: see lower_bound.
 
     Exchanges of one shape count as one exchange of all their bytes. Those of different shapes may hide behind one
     another, since no node waits for one before it begins the other; but all their bytes share the links.
@@ -76,7 +87,8 @@ def joint_bound(
 
     def bound(traffics: Sequence[Traffic], overlap: bool) -> LowerBound:
         joint = together(traffics, steps)
-        return lower_bound(joint, plans, compute_s, steps // joint.every / steps if steps else 0.0, overlap)
+        per_step = steps // joint.every / steps if steps else 0.0
+        return lower_bound(joint, plans, compute_s, per_step, overlap, divide)
 
     bounds = [bound(traffics, bool(shape[-1])) for shape, traffics in shapes.items()]
     most = max(bounds, key=lambda bound: bound.total_s)
@@ -102,6 +114,48 @@ def _shared_s(traffic: Traffic, pairs: frozenset[Edge], rate_bps: int) -> float:
         only = {edge[end] for edge in traffic.edges if edge in pairs} - around
         sure = max(sure, sum(counts[rank] for rank in only))
     return _seconds(sure, rate_bps)
+
+
+def _flow_s(traffic: Traffic, plans: Sequence[InterfacePlan], shared: Sequence[tuple[frozenset[Edge], int]]) -> float:
+    """The least seconds in which what each node sends and receives fits through all links, whichever edges carry it.
+
+    A linear program: no division of the bytes among the edges is known, so the best one counts. 0 where only nodes'
+    own links limit anything, which single nodes' bounds say as well.
+    """
+    edges = traffic.edges
+    if not (shared or any(plan.limits for plan in plans)) or not 0 < len(edges) <= _MOST_EDGES:
+        return 0.0
+    from scipy.optimize import linprog  # a good part of a second to import
+    from scipy.sparse import coo_array
+
+    rows: list[
+        tuple[list[int], float, float]
+    ] = []  # edges, and what all of them carry at most, bit/s, or at least, bytes
+    for end, counts in ((0, traffic.sent), (1, traffic.received)):
+        for rank, plan in enumerate(plans):
+            own = [number for number, edge in enumerate(edges) if edge[end] == rank]
+            if not own:
+                continue
+            if counts[rank] > 0:
+                rows.append((own, 0.0, float(counts[rank])))
+            if (rate_bps := plan.down_bps if end else plan.up_bps) is not None:
+                rows.append((own, rate_bps, 0.0))
+    for number, (a, b) in enumerate(edges):
+        if (limit := plans[b].limits.get(plans[a].address)) is not None:
+            rows.append(([number], limit.rate_bps, 0.0))
+    rows += [([number for number, edge in enumerate(edges) if edge in pairs], rate, 0.0) for pairs, rate in shared]
+    seconds = len(edges)  # the last variable
+    entries = [
+        (-1.0 if least else 1.0, row, number) for row, (own, _, least) in enumerate(rows) for number in own
+    ] + [(-rate / 8 / _UNIT_BYTES, row, seconds) for row, (_, rate, _) in enumerate(rows) if rate]
+    values, at_row, at_column = zip(*entries, strict=True)
+    found = linprog(
+        [*[0.0] * seconds, 1.0],
+        A_ub=coo_array((values, (at_row, at_column)), shape=(len(rows), seconds + 1)).tocsr(),
+        b_ub=[-least / _UNIT_BYTES for _, _, least in rows],
+        method="highs",
+    )
+    return float(found.x[-1]) * (1 - 1e-6) if found.success else 0.0
 
 
 def _rates_bps(

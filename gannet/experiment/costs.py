@@ -18,6 +18,9 @@ from gannet.spec.run_spec import RunSpec
 # A gradient may take this much longer than its pace, on average over a run, before the run is untrusted.
 _PACE_TOLERANCE = 1.15
 
+# A trace has thousands of states: a linear program for each would take longer than the rest of the summary.
+_MOST_DIVIDED = 100
+
 
 def missed_pace(spec: RunSpec, ledger: Ledger) -> list[str]:
     """Reasons to distrust a run whose host was too crowded to keep the pace that makes its arms equal."""
@@ -64,7 +67,8 @@ def bound_of(
     parts = parts_of(spec, traffics) or {REST: spec}
     overlaps = [part.algorithm.traits.overlaps for part in parts.values()]
     each = list(zip(traffics.values(), overlaps, strict=True))
-    bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps) for plans in states]
+    divide = len(states) <= _MOST_DIVIDED
+    bounds = [joint_bound(each, plans, least_s, 0 if asynchronous else steps, divide) for plans in states]
     bound = min(bounds, key=lambda bound: bound.total_s)
     return replace(bound, compute_s=sure_s, total_s=max(bound.total_s, sure_s))
 

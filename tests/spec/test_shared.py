@@ -141,6 +141,11 @@ def test_the_bound_knows_the_shared_rate() -> None:
     # Half of what 0 sends may go around it, and then nothing is sure but what 3 receives.
     some = plans_of({"rate": "8Mbit", "pairs": ["0>3", "1>3"]})
     assert lower_bound(traffic, some, 0.1, 1, False).transfer_s == pytest.approx(1.0)
+    # Around it there is 1 Mbit/s: 16 Mbit need 16/9 s, though no node and no link by itself needs more than 1 s.
+    around = {"edges": {"0>2": {"rate": "1Mbit"}, "0>3": {"rate": "8Mbit"}}}
+    both = plans_of({"rate": "8Mbit", "pairs": ["0>3", "1>2", "1>3"]}, **around)
+    lopsided = Traffic(edges, sent, (0, 0, 1_100_000, 900_000), 1, (1_100_000, 1_100_000), 1)
+    assert lower_bound(lopsided, both, 0.1, 1, False).transfer_s == pytest.approx(16 / 9, rel=1e-4)
     # With another way for each node at both ends nothing is sure but the access links.
     round_about = plans_of({"rate": "8Mbit", "pairs": ["0>2", "1>3"]})
     assert lower_bound(traffic, round_about, 0.1, 1, False).transfer_s == pytest.approx(8e6 / 100e6)

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from gannet.experiment.bounds import lower_bound
 from gannet.fabrics.job import mesh_plans
 from gannet.fabrics.virtual.link_model import LinkModel
 from gannet.netem.links.pairs.shared import SharedLink
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
+from gannet.node.methods.formulas import Traffic
 
 Pair = tuple[int, int]
 WORLD = 4
@@ -96,6 +98,47 @@ def test_messages_arrive_when_linear_programs_say(
         expected |= {pair: now_s for pair, bits in left.items() if bits < 1}
         left = {pair: bits for pair, bits in left.items() if bits >= 1}
     assert arrived == pytest.approx(expected, rel=1e-4)
+
+
+@given(
+    st.dictionaries(st.sampled_from(PAIRS), st.integers(1_000, 400_000), min_size=1, max_size=8),
+    st.lists(
+        st.tuples(
+            st.sampled_from([1e6, 2.5e6, 7e6]), st.lists(st.sampled_from(PAIRS), min_size=2, max_size=6, unique=True)
+        ),
+        max_size=3,
+    ),
+    st.dictionaries(st.sampled_from(PAIRS), st.sampled_from([5e5, 3e6]), max_size=3),
+)
+def test_no_exchange_is_faster_than_its_bound(
+    sizes: dict[Pair, int], groups: list[tuple[float, list[Pair]]], own: dict[Pair, float]
+) -> None:
+    """And where every node has one edge each way, the bound is at least the busiest link's bytes ÷ rate."""
+    state = LinkState(
+        profile=LinkProfile.model_validate({"down": "8Mbit", "up": "4Mbit"}),
+        rates={pair: LinkProfile(down_bps=int(rate), up_bps=int(rate)) for pair, rate in own.items()},
+        shared=tuple(SharedLink(rate_bps=int(rate), pairs=tuple(pairs)) for rate, pairs in groups),
+    )
+    plans = mesh_plans(state, WORLD, 1)
+    sent, received = (
+        tuple(sum(size for pair, size in sizes.items() if pair[end] == rank) for rank in range(WORLD))
+        for end in (0, 1)
+    )
+    traffic = Traffic(tuple(sizes), sent, received, 1, (max(sent), max(received)), 1)
+    bound_s = lower_bound(traffic, plans, 0.0, 1, True).transfer_s
+    model: LinkModel[Pair] = LinkModel(plans, [])
+    for (a, b), size in sizes.items():
+        model.send(0.0, a, b, size, (a, b))
+    end_s = 0.0
+    while (now_s := model.next_s(end_s)) < inf:
+        end_s = max(end_s, *(at_s for at_s, _ in model.advance(now_s)), now_s)
+    assert bound_s <= end_s * (1 + 1e-6)
+    if all(
+        len({pair[1 - end] for pair in sizes if pair[end] == rank}) <= 1 for rank in range(WORLD) for end in (0, 1)
+    ):
+        busy = [(set(pairs), rate) for rate, pairs in groups] + [({pair}, rate) for pair, rate in own.items()]
+        busiest_s = max((8 * sum(sizes.get(pair, 0) for pair in pairs) / rate for pairs, rate in busy), default=0.0)
+        assert bound_s >= busiest_s * (1 - 1e-4)
 
 
 def test_four_pairs_of_four_nodes_share_one_bottleneck() -> None:

@@ -59,6 +59,8 @@ def lines(spec: RunSpec, cost: Cost) -> Iterator[str]:
         f"algorithm {spec.say(lambda part: part.algorithm.title)}, codec {spec.say(lambda part: part.codec)}, "
         f"links {one_line(spec.links.describe())}"
     )
+    for rank, at_s in sorted(spec.join_at_s.items()):
+        yield f"node {rank} joins at {at_s:g} s of training with a neighbour's state, and sends less than the others"
     for trace in dict.fromkeys(entry.played for entry in spec.links.schedule if entry.trace):
         yield f"trace {trace.name}: {trace_summary(trace)}"
     o = spec.optimizer

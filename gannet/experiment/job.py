@@ -56,4 +56,5 @@ def job_of(spec: RunSpec) -> Job:
         return_after_s=spec.return_after_s,
         encrypted=spec.encrypted,
         on_not_finite=spec.on_not_finite,
+        join_at_s=spec.join_at_s,
     )

@@ -18,7 +18,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gannet.console import one_line, plain_table
-from gannet.fabrics.job import ISLANDS, LEFT_EARLY, NODE_LOST, NODE_RETURNED
+from gannet.fabrics.job import ISLANDS, LEFT_EARLY, NODE_JOINED, NODE_LOST, NODE_RETURNED
 from gannet.ledger.records import Summary
 from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
@@ -145,7 +145,7 @@ class LiveDisplay:
         """Show what becomes of nodes, links and agents, but no samples, and the first few of what may come often."""
         if line.get("event") == "links":
             self._console.print(f"  links at {line['t_s']:.1f} s: {line['detail']}", markup=False)
-        elif line.get("event") in (NODE_RETURNED, ISLANDS, LEFT_EARLY):
+        elif line.get("event") in (NODE_JOINED, NODE_RETURNED, ISLANDS, LEFT_EARLY):
             self._console.print(f"  at {line['t_s']:.1f} s: {line['detail']}", style="green", markup=False)
         elif line.get("event") == NODE_LOST:
             self._console.print(f"  at {line['t_s']:.1f} s: {line['detail']}", style="red", markup=False)

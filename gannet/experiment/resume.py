@@ -138,6 +138,7 @@ def resumed_job(job: Job, run: Path, allow_changes: bool = False) -> Job:
         links=job.links if latest is None else latest.links,
         changes=tuple(change for change in job.changes if change.at_s > resumed.begin_s),
         resumed=resumed,
+        join_at_s={},  # checkpoints are kept only once all nodes are there
     )
 
 

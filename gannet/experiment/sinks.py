@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from gannet.fabrics.job import NODE_LOST, NODE_RETURNED, Sink
+from gannet.fabrics.job import NODE_JOINED, NODE_LOST, NODE_RETURNED, Sink
 from gannet.ledger.records import Summary
 from gannet.ledger.snapshots import comparable
 from gannet.netem.measure.certificate import Certificate
@@ -86,8 +86,8 @@ class DisplayTee(Tee):
 class ScoreGoal:
     """A Sink that scores the nodes' average as soon as a snapshot is complete, and reports when the goal is reached.
 
-    A snapshot is complete when all nodes that are not lost have deposited it. Each node's come in order, so those of
-    earlier steps are not kept once one is complete.
+    A snapshot is complete when all nodes that have joined and are not lost have deposited it. Each node's come in
+    order, so those of earlier steps are not kept once one is complete.
 
     It works in the driver's process; the nodes' training clocks do not stop for it, but on a crowded host it competes
     for processor time. Only runs with `stop: {score: …}` have one.
@@ -96,7 +96,7 @@ class ScoreGoal:
     def __init__(self, spec: RunSpec) -> None:
         assert spec.stop.score is not None
         settings = spec.score
-        self._goal, self._awaited = spec.stop.score, set(range(spec.nodes))
+        self._goal, self._awaited = spec.stop.score, set(range(spec.nodes)) - spec.join_at_s.keys()
         self._samples = settings.samples if settings else 1000
         features = settings.features if settings else "auto"
         self._scorer = scorer_for(spec.task, spec.data, self._samples, features=features)
@@ -113,7 +113,7 @@ class ScoreGoal:
         """A lost node's snapshots are no longer waited for, until it is back."""
         if line.get("event") == NODE_LOST:
             self._awaited.discard(line["node"])
-        elif line.get("event") == NODE_RETURNED:
+        elif line.get("event") in (NODE_JOINED, NODE_RETURNED):
             self._awaited.add(line["node"])
 
     def refused(self, sender: int, receiver: int, verdict: str, detail: str) -> None: ...

@@ -51,7 +51,9 @@ def summarise_run(
     if outcome.status == "failed":
         reasons.append(f"the run failed: {outcome.reason}")
     lost = {**ledger.lost, **outcome.lost}  # a run that an error or Ctrl-C ended has told its losses all the same
-    reasons += [f"node {rank} was lost: {why}" for rank, why in sorted(lost.items())]
+    for rank, why in sorted(lost.items()):
+        late = rank in spec.join_at_s and why == job.not_yet_there(rank)
+        reasons.append(f"node {rank} {'had not joined when the run ended' if late else 'was lost'}: {why}")
     reasons += exploded
     if missing := missing_messages(ledger, lost):
         reasons.append(missing)
@@ -93,7 +95,8 @@ def summarise_run(
         wait_s=ledger.per_step("wait_s"),
         other_s=ledger.per_step("other_s"),
         hidden_s=hidden_per_step_s(ledger, job),
-        lower_bound_s=bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
+        # Fewer nodes exchange less: the bound of all of them holds for no run without some.
+        lower_bound_s=None if spec.join_at_s else bound_of(spec, traffics, job, computing_s(spec, ledger), steps),
         bytes_codec=sent["codec"],
         bytes_grpc=sent["grpc"],
         bytes_interface=sent["interface"],

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the 
 
 NODE_LOST = "node-lost"
 NODE_RETURNED = "node-returned"
+NODE_JOINED = "node-joined"  # for the first time
 ISLANDS = "islands"  # links are cut, and nodes train without each other; or some or all are together again
 LEFT_EARLY = "left-early"
 
@@ -81,7 +82,8 @@ class Job:
     silent when links are changed while it trains. `resumed`: where it resumes; `links` are then those of that moment,
     and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own. `return_after_s`: how
     long after its loss a node is started again; None: lost nodes stay away. `encrypted`: nodes reach each other by
-    mutual TLS. `on_not_finite`: see gannet.fabrics.not_finite.
+    mutual TLS. `on_not_finite`: see gannet.fabrics.not_finite. `join_at_s`: when nodes join that are not there at the
+    beginning, by rank.
     """
 
     config: NodeConfig
@@ -99,6 +101,11 @@ class Job:
     return_after_s: float | None = None
     encrypted: bool = False
     on_not_finite: OnNotFinite = "leave"
+    join_at_s: Mapping[int, float] = field(default_factory=dict)
+
+    def not_yet_there(self, rank: int) -> str:
+        """Why a node that joins later is missing until then."""
+        return f"it was to join at {self.join_at_s[rank]:g} s"
 
     @property
     def begin_s(self) -> float:
@@ -203,6 +210,12 @@ def returned_line(t_s: float, rank: int, neighbour: int, step: int) -> dict[str,
     """The line for Sink.links by which a fabric tells that a lost node is back, with a neighbour's state."""
     told = {"t_s": t_s, "event": NODE_RETURNED, "node": rank, "step": step, "neighbour": neighbour}
     return {**told, "detail": f"node {rank} is back after step {step}, with the state of node {neighbour}"}
+
+
+def joined_line(t_s: float, rank: int, neighbour: int, step: int) -> dict[str, Any]:
+    """The line for Sink.links by which a fabric tells that a node has joined, with a neighbour's state."""
+    told = {"t_s": t_s, "event": NODE_JOINED, "node": rank, "step": step, "neighbour": neighbour}
+    return {**told, "detail": f"node {rank} has joined after step {step}, with the state of node {neighbour}"}
 
 
 def islands_line(t_s: float, islands: Sequence[Sequence[int]], pairs: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class FabricKind:
     checkpoints. `can_encrypt`: nodes reach each other over connections that can be encrypted; `encrypts`: they are,
     unless a spec says otherwise. `revives`: a lost node can be started again while its run continues.
     `reaches_core`: shared links can be limited where all nodes' links meet.
+    `late_joins`: a node can join a run under way.
     `needs_sandbox`: the command must enter a sandbox before it starts a thread.
     """
 
@@ -54,6 +55,7 @@ class FabricKind:
     operators: bool = False
     resumable: bool = False
     revives: bool = False
+    late_joins: bool = False
     can_encrypt: bool = False
     encrypts: bool = False
     needs_sandbox: bool = False

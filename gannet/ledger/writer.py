@@ -20,7 +20,7 @@ from typing import IO, Any
 from safetensors.torch import save
 from torch import Tensor
 
-from gannet.fabrics.job import NODE_LOST, NODE_RETURNED, Resumed
+from gannet.fabrics.job import NODE_JOINED, NODE_LOST, NODE_RETURNED, Resumed
 from gannet.ledger import records
 from gannet.ledger.atomic import whole_file
 from gannet.ledger.checkpoints import CheckpointFolder
@@ -157,9 +157,18 @@ class Ledger:
             self.lost[line["node"]] = line["reason"]
         elif line.get("event") == NODE_RETURNED:
             self.lost[line["node"]] += f"; it was back at {line['t_s']:.1f} s, after step {line['step']}"
+        elif line.get("event") == NODE_JOINED:
+            self._begin_late(line)
         line = self._totals.grown(line)
         write_line(self._links, line)
         self._tell_wait()
+
+    def _begin_late(self, line: dict[str, Any]) -> None:
+        """A node has joined: its first step begins now, and no peer's mix has lacked its messages before."""
+        self.stats[line["node"]].t_s = line["t_s"]
+        for node in self.stats.values():
+            if (before := node.missing.pop(line["node"], None)) is not None:
+                self.missing -= before.count
 
     def _tell_wait(self) -> None:
         """Record a wait for space while real nodes trained, which a resumed run's summary tells again."""

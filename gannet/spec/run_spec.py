@@ -32,11 +32,12 @@ from gannet.fabrics.registry import fabric_kind, fabric_names
 from gannet.netem.links.pairs.shared import unplaceable
 from gannet.netem.links.profile import LinkProfile
 from gannet.netem.links.state import LinkState
-from gannet.node.config import TrainingSettings
+from gannet.node.config import NodeConfig, TrainingSettings
 from gannet.node.players.config import check_returns, parts_of
 from gannet.node.plugins import PluginError, PythonSource
 from gannet.node.tasks import needs_data
 from gannet.node.tasks.config import PythonTaskConfig, Settings
+from gannet.spec.joins import check_connected, check_joins
 from gannet.spec.links import LinksSpec, unmodelled
 from gannet.spec.python_source import FIELDS
 from gannet.spec.score import ScoreSpec
@@ -83,6 +84,7 @@ class RunSpec(TrainingSettings):
     start_from: StartSpec | None = None
     encrypt: bool | None = None
     return_after_s: Annotated[float, Field(ge=1.0, allow_inf_nan=False)] | None = None
+    join_at_s: dict[int, PositiveFloat] = Field(default_factory=dict)
     on_not_finite: OnNotFinite = "leave"
     stop: StopSpec
     score: ScoreSpec | None = ScoreSpec()
@@ -120,6 +122,16 @@ class RunSpec(TrainingSettings):
             raise ValueError(
                 f"checkpoint_every: runs on fabric {self.fabric} cannot be resumed yet: leave it out, or use "
                 "fabric: namespaces or virtual"
+            )
+        check_joins(self.join_at_s, self.nodes, self.stop.seconds)
+        if self.join_at_s and not self.fabric_kind.late_joins:
+            raise ValueError(
+                f"join_at_s: no node can join a run under way on fabric {self.fabric} yet: leave it out, or use "
+                "fabric: namespaces or virtual"
+            )
+        if self.join_at_s and self.on_loss in ("reform", "stop"):
+            raise ValueError(
+                f"on_loss: {self.on_loss}: no node can join such a run: leave out join_at_s, or use on_loss: continue"
             )
         if self._returns and not self.fabric_kind.revives:
             raise ValueError(
@@ -159,13 +171,15 @@ class RunSpec(TrainingSettings):
         super().check_algorithms(custom)
         method = self.algorithm.traits
         method.check_pace(self.pace_ms)
-        if self._returns:
+        if self._returns or self.join_at_s:
             check_returns(self)
         if self.encrypt:
             method.check_encrypted()
         if self.fabric_kind.modelled:
             method.check_modelled()
         self.check_node_models()
+        if self.join_at_s:
+            check_connected(NodeConfig(run="check", **self.training()), self.nodes, self.join_at_s)
         for name, part in (parts_of(self) or {"": self}).items():
             if not (custom or part.topology.shipped):
                 continue

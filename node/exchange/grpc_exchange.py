@@ -280,7 +280,7 @@ class GrpcExchange:
         self.inbox.impatience.moves()
         for to in sorted(outgoing):
             self.send(to, WARM_UP, payload, True)
-        for source in sorted(incoming):
+        for source in sorted(rank for rank in incoming if self._where[rank][0]):  # others join later
             try:
                 self.receive(source, WARM_UP)
             except PeerLost as lost:

@@ -26,6 +26,7 @@ FABRICS = (
         operators=True,
         resumable=True,
         revives=True,
+        late_joins=True,
         can_encrypt=True,
         needs_sandbox=True,
         reaches_core=True,

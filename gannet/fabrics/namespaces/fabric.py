@@ -92,6 +92,7 @@ class _NamespaceHost(NodeNamespaces):
         """See NodeHost: namespaces, their interfaces, and an agent in each."""
         sink.phase(f"bringing up {job.world} namespaces and their links ({self._engine})")
         self.build(job.world)
+        self._later = job.join_at_s.keys()
         return {}
 
     def controller(self, job: Job) -> Controller:
@@ -102,7 +103,7 @@ class _NamespaceHost(NodeNamespaces):
     def populate(self, address: str, sink: Sink) -> None:
         """See NodeHost: fork every node into its namespace."""
         self._controller_address = address
-        for interface in self.interfaces:
+        for interface in (each for each in self.interfaces if each.rank not in self._later):
             sink.phase(f"starting node {interface.rank + 1} of {len(self.interfaces)}")
             self._fork(interface)
 

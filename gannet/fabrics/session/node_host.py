@@ -27,11 +27,13 @@ class NodeHost(Protocol):
         ...
 
     def populate(self, address: str, sink: Sink) -> None:
-        """Start the nodes, which join the controller at `address`."""
+        """Start the nodes that are there at the beginning, which join the controller at `address`."""
         ...
 
     def revive(self, rank: int) -> None:
-        """Start a lost node again. Raises Failed where it cannot be; does nothing where it comes by itself."""
+        """Start a lost node again, or one that joins later. Raises Failed where it cannot be; does nothing where it
+        comes by itself.
+        """
         ...
 
     def ended(self) -> list[tuple[int, str]]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import Any, Protocol
 
+from gannet.fabrics.job import Job
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed, NodeHost
@@ -26,6 +27,7 @@ from gannet.node.wire import control_pb2
 
 log = logging.getLogger(__name__)
 
+_TRY_AGAIN_S = 1.0  # after a failed attempt to join
 _ATTEMPT_S = 180.0  # for a process to start, build and fetch its neighbour's state
 
 
@@ -67,6 +69,7 @@ class Returning:
         # A node that hangs on its way to a meeting is waited for no longer: found out as ever, once all continue.
         self._meeting_s = 2 * config.exchange.patience_s
         self._due: dict[int, float] = {}  # by rank, monotonic s
+        self._new: set[int] = set()  # nodes that have not been there yet
         self._over = False
         self.paused = False  # while nodes train without each other, no lost one comes back
         self._clear()
@@ -88,6 +91,21 @@ class Returning:
     def held(self, rank: int) -> bool:
         """Whether that node is at the step of the meeting, or waits to hear it."""
         return self._answers is not None and self._session.steps[rank] >= self._answers.get(rank, inf)
+
+    def join_later(self, job: Job) -> dict[int, str]:
+        """Training begins without the nodes of `job.join_at_s`, which begin to come in at their time; why they are
+        missing, by rank.
+        """
+        self._new = set(job.join_at_s)
+        for rank, at_s in job.join_at_s.items():
+            self._delays_s[rank] = _TRY_AGAIN_S
+            self._due[rank] = time.monotonic() + at_s - self._session.now_s()
+        return {rank: job.not_yet_there(rank) for rank in job.join_at_s}
+
+    def new(self, rank: int) -> bool:
+        """Whether a node that is there now is there for the first time; asked once."""
+        first, self._new = rank in self._new, self._new - {rank}
+        return first
 
     def lose(self, rank: int, not_finite: bool = False) -> None:
         """A node is lost; call it for the node that comes back as well."""
@@ -225,7 +243,7 @@ class Returning:
     def _fail(self, why: str) -> None:
         rank, meeting = self.rank, self.meeting
         assert rank is not None
-        log.warning("node %d does not come back: %s", rank, why)
+        log.warning("node %d does not come %s: %s", rank, "in" if rank in self._new else "back", why)
         if self._session.controller is not None:
             self._session.controller.order(rank, abort={"reason": why})
         if meeting:

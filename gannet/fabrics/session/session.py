@@ -12,7 +12,7 @@ import queue
 import time
 from typing import Any
 
-from gannet.fabrics.job import Job, Outcome, Sink, all_lost, lost_line, returned_line
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, joined_line, lost_line, returned_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
@@ -33,6 +33,7 @@ from gannet.netem.measure.certify import measure_links
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import progress
 from gannet.node.training.meter import LAYERS
+from gannet.node.wire.control_pb2 import Ready
 from gannet.node.wire.step import from_message
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Session:
         self.live: LiveLinks | None = None
         self.findings: Findings | None = None
         self.ready: dict[int, Any] = {}
+        self.present = set(range(job.world)) - job.join_at_s.keys()  # when training begins
         self.warmed: set[int] = set()
         self.alive: set[int] = set()
         self.lost: dict[int, str] = {}
@@ -137,9 +139,9 @@ class Session:
         self.controller = self.node_host.controller(job)
         prepare(self.controller, job)
         address = self.controller.start(self.node_host.serve_at)
-        self.alive = set(range(job.world))
+        self.alive = set(self.present)
         self.node_host.populate(address, self.sink)
-        self._wait_for("to be ready", lambda: len(self.ready) == job.world, _BUILD_S)
+        self._wait_for("to be ready", lambda: self.present <= self.ready.keys(), _BUILD_S)
 
     def _certify(self) -> None:
         assert self.live is not None
@@ -157,11 +159,13 @@ class Session:
     def _warm_up(self) -> None:
         assert self.controller is not None
         self.sink.phase("warming the channels")
-        ready = [self.ready[rank] for rank in range(self.job.world)]
+        for rank in self.job.join_at_s:
+            self.controller.order(peer_lost={"rank": rank, "reason": self.job.not_yet_there(rank)})
+        ready = [self.ready.get(rank, Ready()) for rank in range(self.job.world)]
         addresses, names = [each.mesh_address for each in ready], [each.name for each in ready]
         self.controller.order(warm={"mesh_addresses": addresses, "names": names})
         deadline_s = 8 * self.job.config.exchange.patience_s
-        self._wait_for("to reach their peers", lambda: len(self.warmed) == self.job.world, deadline_s)
+        self._wait_for("to reach their peers", lambda: self.present <= self.warmed, deadline_s)
 
     def _train(self) -> None:
         assert self.controller is not None and self.live is not None and self.link_watch is not None
@@ -173,6 +177,7 @@ class Session:
             self.operator.attach(self.job.config.run, self.live)
         quiet_since = self.began = time.monotonic()
         self.waits.begin()
+        self.lost |= self.returning.join_later(self.job)
         while self.alive:
             if self._take_event(_POLL_S):
                 quiet_since = time.monotonic()
@@ -338,4 +343,5 @@ class Session:
         self.steps[rank] = step
         self.waits.moves(rank)
         log.info("node %d is back after step %d", rank, step)
-        self.sink.links(returned_line(self.now_s(), rank, neighbour, step))
+        told = joined_line if self.returning.new(rank) else returned_line
+        self.sink.links(told(self.now_s(), rank, neighbour, step))

@@ -17,4 +17,4 @@ def _open(setup: FabricSetup) -> AbstractContextManager[Fabric]:
     return nullcontext(run_virtual)
 
 
-FABRICS = (FabricKind("virtual", open=_open, modelled=True, resumable=True, revives=True),)
+FABRICS = (FabricKind("virtual", open=_open, modelled=True, resumable=True, revives=True, late_joins=True),)

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded, returned_line
+from gannet.fabrics.job import Job, Outcome, Sink, all_lost, change_line, lost_line, recorded
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.on_loss import stopped_by_loss, tell_nodes_left
@@ -26,6 +26,7 @@ from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
 from gannet.fabrics.virtual.islands import Islands
+from gannet.fabrics.virtual.joins import Joins
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.messages import Messages
 from gannet.fabrics.virtual.node import Node
@@ -56,8 +57,6 @@ from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
 from gannet.node.training.worker import Worker
 
 _WAITS = object()
-
-
 _WAITING = (Receive, ReceiveFirst, Collect, Meet)
 
 
@@ -100,6 +99,7 @@ class _Simulation:
                 worker.go_on_from(Checkpoint.unpack(job.resumed.states[rank], f"checkpoint of node {rank}"))
             self.nodes.append(self._node(worker))
             self.time.at(worker.begin_s, partial(self.resume, self.nodes[rank], None, None))
+        self.joins = Joins(self, job)
         for change, operation in recorded(changes):
             self.time.at(change.at_s, partial(sink.links, change_line(change, operation)))
         if job.stop_s is not None:
@@ -132,15 +132,14 @@ class _Simulation:
         self.patience.readmit(rank)
         self.turns.readmit(rank)
         self.islands.edges.readmit(rank)
-        for other in self.nodes:
-            other.mailbox.readmit(rank)
         for gone, reason in self.lost.items():
             node.mailbox.lose(gone, reason)
         for other in self.nodes:
+            other.mailbox.readmit(rank)
             if other.done:
                 node.mailbox.lose(other.rank, "it had made its last step before this node came back")
         self._active += 1
-        self.sink.links(returned_line(self.time.now_s, rank, state.owner.rank, met.step))
+        self.sink.links(self.joins.line(rank, state.owner.rank, met.step))
         self.time.after(0.0, self.islands.stop_if_due)
         self.time.after(0.0, partial(self.resume, node, None, None))
 
@@ -278,15 +277,17 @@ class _Simulation:
             case _:
                 self._messages.disturb(fault)
 
+    def without(self, node: Node) -> None:
+        """That node is not there, or no longer."""
+        self._active, node.alive = self._active - (node.alive and not node.done), False
+        self.turns.end(node.rank)
+        self.room.lose(node.rank)
+        self._end(node)
+
     def _lose(self, rank: int, reason: str, notice_s: float, back_after_s: float | None) -> None:
         struck = self.nodes[rank]
-        if struck.alive and not struck.done:
-            self._active -= 1
-        struck.alive = False
-        self.turns.end(rank)
-        self.room.lose(rank)
+        self.without(struck)
         self.patience.moves(rank)
-        self._end(struck)
         if rank not in self.lost:
             self.sink.links(lost_line(self.time.now_s, rank, reason))
         self.lost.setdefault(rank, reason)
@@ -335,7 +336,7 @@ def run_virtual(
     """
     check_modelled(job)
     returning = job.return_after_s is not None or job.on_not_finite == "reset"
-    if returning or any(isinstance(fault, Return) for fault in faults):
+    if returning or job.join_at_s or any(isinstance(fault, Return) for fault in faults):
         check_returns(job.config)
     simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
     certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])

@@ -45,7 +45,8 @@ class Imported:
     """What a file holds, and in words what was understood and what is dropped.
 
     `content`: for "links" a spec's `nodes` and `links`; for "matrix" and "profile" the fields of such a file; for
-    "trace" the text of a trace's CSV. `names`: those of the nodes, by rank.
+    "trace" the text of a trace's CSV. `names`: those of the nodes, by rank. `modelled`: the fabric virtual alone can
+    limit all of its shared links.
     """
 
     format: str
@@ -54,6 +55,7 @@ class Imported:
     names: Sequence[str] = ()
     facts: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    modelled: bool = False
 
 
 @dataclass(frozen=True)

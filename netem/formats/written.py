@@ -68,6 +68,8 @@ def _lines(value: Mapping[str, Any], indent: int) -> list[str]:
 
 def how_to_use(imported: Imported, out: Path) -> str:
     """The next thing to type or write."""
+    if imported.modelled:
+        return f"nodes and links of {out} in a spec of fabric: virtual"
     if imported.kind == "links":
         return f"gannet net up {out}"
     if imported.kind == "matrix" and "regions" in imported.content:

@@ -18,7 +18,9 @@ def with_events(networks: Sequence[tuple[float, Network]]) -> dict[str, Any]:
     What is dropped is added to the first network. Raises FormatError.
     """
     (_, first), *later = networks
-    links = links_mapping(first)
+    links = links_mapping(
+        first, [link for link in first.shared if any(link not in network.shared for _, network in later)]
+    )
     entries: list[dict[str, Any]] = []
     now, cut = first.pairs, 0
     for at_s, network in later:

@@ -2,18 +2,19 @@
 
 Along a route delays add up, losses combine as 1 − ∏(1 − p), the squares of jitters add up, and the least rate counts.
 The link at which all routes of one node begin (or end), and no route of another node, is its access link, whose rate
-the plan holds as the node's own. All other rates become a limit of each pair by itself.
+the plan holds as the node's own. All other rates limit each pair, and those of inner links all of their pairs
+together.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, prod, sqrt
 from typing import Any
 
 from gannet.netem.formats.base import FormatError, Imported
+from gannet.netem.formats.graphs.shared_links import Inner, entries_of, modelled_only, where
 from gannet.netem.links.jitter import most_jitter_ms
 from gannet.netem.links.profile import FASTEST_BPS, SLOWEST_BPS
 from gannet.netem.links.yaml_files import short
@@ -65,13 +66,18 @@ class Figures:
 
 @dataclass
 class Network:
-    """`pairs[a, b]` of each two end nodes; `up_bps[a]`, `down_bps[a]`: rates of access links, None: no cap."""
+    """`pairs[a, b]` of each two end nodes; `up_bps[a]`, `down_bps[a]`: rates of access links, None: no cap.
+
+    `shared`: the other links that several pairs pass; `modelled`: see Imported.
+    """
 
     names: Sequence[str]
     pairs: dict[tuple[int, int], Figures]
     up_bps: list[int | None]
     down_bps: list[int | None]
     distribution: str = "normal"
+    shared: list[Inner] = field(default_factory=list)
+    modelled: bool = False
     facts: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
@@ -110,7 +116,7 @@ def network_of(
     """
     size = len(names)
     routes = {(a, b): route(a, b) for a in range(size) for b in range(size) if a != b}
-    users: Counter[Link] = Counter()
+    users: dict[Link, list[tuple[int, int]]] = {}
     of: dict[Link, tuple[set[int], set[int]]] = {}  # the sources of its pairs, and the nodes that all have in common
     first: list[set[Link | None]] = [set() for _ in range(size)]
     last: list[set[Link | None]] = [set() for _ in range(size)]
@@ -120,7 +126,7 @@ def network_of(
         last[b].add(links[-1] if links else None)
         for link in set(links or ()):
             if link.rate_bps is not None:
-                users[link] += 1
+                users.setdefault(link, []).append((a, b))
                 sources, common = of.setdefault(link, (set(), {a, b}))
                 sources.add(a)
                 common &= {a, b}
@@ -136,7 +142,7 @@ def network_of(
             down[node] = end
     up_bps = [rate_in_plan(link.rate_bps) if link else None for link in up]
     down_bps = [rate_in_plan(link.rate_bps) if link else None for link in down]
-    network = Network(names, {}, up_bps, down_bps, distribution)
+    network = Network(names, {}, up_bps, down_bps, distribution=distribution)
     for (a, b), links in routes.items():
         if links is None:
             network.pairs[a, b] = Figures(0.0, loss_percent=100.0)
@@ -144,9 +150,11 @@ def network_of(
         own = [link.rate_bps for link in links if link is not up[a] and link is not down[b] and link.rate_bps]
         network.pairs[a, b] = _figures(links, min(own, default=None))
     held = {*up, *down}
-    _say_shared(
-        network, {link: count for link, count in users.items() if count > 1 and link not in held and link.shared}
-    )
+    network.shared = [
+        Inner(link.name, link.rate_bps or 0, pairs)
+        for link, pairs in users.items()
+        if len(pairs) > 1 and link not in held and link.shared and rate_in_plan(link.rate_bps)
+    ]
     if fast := [link for link in users if link.rate_bps and link.rate_bps > FASTEST_BPS]:
         most = max(link.rate_bps or 0 for link in fast)
         network.dropped.append(
@@ -166,19 +174,41 @@ def _figures(links: Route, rate_bps: float | None) -> Figures:
     )
 
 
-def _say_shared(network: Network, shared: dict[Link, int]) -> None:
-    if not shared:
+def _say_left(network: Network, left: Sequence[Inner]) -> None:
+    if not left:
         return
-    worst = min(shared, key=lambda link: (link.rate_bps or 0) / shared[link])
+    worst = min(left, key=lambda link: link.rate_bps / len(link.pairs))
+    count = len(worst.pairs)
     network.dropped.append(
-        f"{counted(len(shared), 'inner link')} that several pairs share: each pair has the whole rate for "
-        f"itself, so {shared[worst]} pairs at once get {shared[worst]} times the "
-        f"{(worst.rate_bps or 0) / 1e6:g} Mbit/s of {worst.name}"
+        f"{counted(len(left), 'inner link')} that several pairs share: each pair has the whole rate for "
+        f"itself, so {count} pairs at once get {count} times the {worst.rate_bps / 1e6:g} Mbit/s of {worst.name}"
     )
 
 
-def links_mapping(network: Network) -> dict[str, Any]:
-    """The `links:` of a spec. What it cannot hold is added to `dropped`. Raises FormatError."""
+def _shared(network: Network, changing: Sequence[Inner]) -> list[dict[str, Any]]:
+    texts = {link.rate_bps: rate_text(rate_in_plan(link.rate_bps)) for link in network.shared}
+    entries, left = entries_of([link for link in network.shared if link not in changing], texts)
+    left += changing
+    _say_left(network, left)
+    if entries:
+        kept = [link for link in network.shared if link not in left]
+        network.modelled = modelled_only(kept)
+        network.facts.append(
+            f"{counted(len(kept), 'inner link')} that several pairs share ({kept[0].name}{' …' * (len(kept) > 1)}): "
+            + where(kept)
+        )
+        if both := [link for link in kept if link.both_ways]:
+            network.facts.append(
+                f"one rate for both directions together, as the file has it, of {counted(len(both), 'inner link')}"
+            )
+    return entries
+
+
+def links_mapping(network: Network, changing: Sequence[Inner] = ()) -> dict[str, Any]:
+    """The `links:` of a spec. What it cannot hold is added to `dropped`. Raises FormatError.
+
+    `changing`: those of its shared links that change later, which a schedule cannot say: they are not written.
+    """
     size, pairs = len(network.names), network.pairs
     if long := [pair for pair, each in pairs.items() if each.delay_ms > LONGEST_MS]:
         a, b = long[0]
@@ -204,6 +234,8 @@ def links_mapping(network: Network) -> dict[str, Any]:
         links["losses_percent"] = table(lambda pair: round(pair.loss_percent, _DIGITS) if pair in plain else None, 0)
     if any(pair.rate_bps for pair in pairs.values()):
         links["rates"] = table(lambda pair: None if pair.rate_bps is None else rate_text(pair.rate_bps), None)
+    if shared := _shared(network, changing):
+        links["shared"] = shared
     cut = 0
     for (a, b), each in odd.items():
         fields, was_cut = edge_fields(each, network.distribution)
@@ -252,7 +284,7 @@ def imported(name: str, network: Network, links: dict[str, Any] | None = None) -
     links = links_mapping(network) if links is None else links
     content = {"nodes": len(network.names), "links": links}
     facts = [*network.facts, *_spans(network)]
-    return Imported(name, "links", content, network.names, facts, network.dropped)
+    return Imported(name, "links", content, network.names, facts, network.dropped, network.modelled)
 
 
 def _spans(network: Network) -> list[str]:

@@ -63,7 +63,12 @@ def parse(text: str, nodes: Nodes = None, folder: Path | None = None) -> tuple[N
         "latencies are one way, along the routes that the file gives; MBps are 10^6 bytes a second, Mbps bits",
         "the factors of SimGrid's model LV08 (latency times 13.01, bandwidth times 0.97) are not applied",
     ]
-    both = [name for name, link in platform.links.items() if link.get("sharing_policy", "SHARED") == "SHARED"]
+    inner = {each.name for each in network.shared if each.both_ways}
+    both = [
+        name
+        for name, link in platform.links.items()
+        if link.get("sharing_policy", "SHARED") == "SHARED" and name not in inner
+    ]
     if both:
         network.dropped.append(
             f"that both directions of {counted(len(both), 'link')} share one rate (SHARED, or no policy): here "

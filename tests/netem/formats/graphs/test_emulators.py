@@ -26,14 +26,20 @@ def test_kollaps_paths() -> None:
     assert (network.up_bps, network.down_bps) == ([10**7, 5 * 10**7, 10**8], [10**8, 5 * 10**7, 10**8])
     assert figures.rate_bps == 60 * 10**6
     assert network.pairs[0, 1].rate_bps is None
-    assert "2 inner links that several pairs share" in network.dropped[0]
+    assert mapping["shared"] == [
+        {"rate": "60Mbit", "from": [0, 1], "to": [2]},
+        {"rate": "60Mbit", "from": [2], "to": [0, 1]},
+    ]
+    assert "2 inner links that several pairs share (s1→s2 …): every fabric limits them" in network.facts
     state = LinksSpec.model_validate(mapping).state
     assert state.edges[0, 2].jitter_distribution == "normal"
     assert state.rates[1, 2].path_bps == 60 * 10**6
 
 
 def test_kollaps_events_become_a_schedule() -> None:
-    _, mapping = kollaps.parse(KOLLAPS % KOLLAPS_EVENTS)
+    network, mapping = kollaps.parse(KOLLAPS % KOLLAPS_EVENTS)
+    assert "shared" not in mapping  # all routes change at 9 s, and no change of a schedule touches a shared link
+    assert any("get 2 times the 10 Mbit/s of c1→s1" in line for line in network.dropped)
     links = LinksSpec.model_validate(mapping)
     state, changes = links.over_time(3, 100)
     assert state.rates[0, 2].path_bps == 10**7
@@ -48,6 +54,15 @@ def test_kollaps_events_become_a_schedule() -> None:
     assert (1, 2) in at[20].cut and (0, 2) not in at[20].cut
     assert not at[25].cut
     assert {(0, 1), (2, 0)} <= at[60].cut
+
+
+def test_shared_links_that_no_event_changes_are_kept() -> None:
+    event = '<dynamic><schedule origin="c1" dest="s1" time="5" latency="30" upload="5Mbps"/></dynamic>'
+    network, mapping = kollaps.parse(KOLLAPS % event)
+    assert {"rate": "60Mbit", "from": [0, 1], "to": [2]} in mapping["shared"]
+    assert not any(each["rate"] in ("5Mbit", "10Mbit") for each in mapping["shared"])
+    assert any("get 2 times the 10 Mbit/s of c1→s1" in line for line in network.dropped)
+    LinksSpec.model_validate(mapping).over_time(3, 10)
 
 
 def test_kollaps_services_of_several_instances_that_come_later() -> None:
@@ -82,7 +97,11 @@ def test_simgrid_routes() -> None:
 
 
 def test_simgrid_zones_and_clusters() -> None:
-    network, _ = simgrid.parse(SIMGRID_ZONES)
+    network, mapping = simgrid.parse(SIMGRID_ZONES)
+    sea = next(each for each in mapping["shared"] if each["rate"] == "1Gbit")
+    assert len(sea["pairs"]) == 2 * 3 * 2  # of both directions, since a link of SimGrid has one rate
+    assert "one rate for both directions together, as the file has it, of 2 inner links" in network.facts
+    assert any("both directions of 2 links" in line for line in network.dropped)
     assert network.names == ["n-0.x", "n-1.x", "n-7.x", "p", "q"]
     assert network.pairs[0, 1].delay_ms == pytest.approx(0.05 + 0.5 + 0.05)
     assert network.pairs[3, 4].delay_ms == pytest.approx(3)  # over the router

@@ -34,11 +34,16 @@ def test_a_multigraph_of_the_zoo_with_a_node_without_coordinates() -> None:
     assert network.up_bps == [15_000_000_000, None, None, None]
     assert network.pairs[0, 2].rate_bps == 1_000_000_000
     assert network.pairs[2, 3].rate_bps is None
+    mapping = links_mapping(network)
     text = "\n".join(network.facts + network.dropped)
     assert "1 node without coordinates (Nowhere)" in text
-    assert "so 4 pairs at once get 4 times the 1000 Mbit/s of East–Pole" in text
     assert "nothing is known of the speed of 1 of 3 links" in text
-    links = LinksSpec.model_validate(links_mapping(network)).state
+    assert mapping["shared"] == [
+        {"rate": "1Gbit", "from": [0, 1], "to": [2, 3]},  # East–Pole
+        {"rate": "1Gbit", "from": [2, 3], "to": [0, 1]},
+    ]
+    assert "2 inner links that several pairs share (East–Pole …): fabric: virtual and namespaces limit them" in text
+    links = LinksSpec.model_validate(mapping).state
     assert links.edges[0, 2].delay_ms == pytest.approx(2 * QUARTER_MS, abs=1e-6)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from yaml import YAMLError
+
+from gannet.netem import yaml12
 from gannet.netem.formats.base import FormatError, Imported, Options, Source, check_unasked
 from gannet.netem.formats.settings.profiles import (
     EGRESS,
@@ -16,19 +19,21 @@ from gannet.netem.formats.settings.profiles import (
     percent,
     rate_bps,
 )
-from gannet.netem.links.yaml_files import DocumentError, read_mapping, short
+from gannet.netem.links.yaml_files import DocumentError, printable, read_mapping, short
 
 # bps counts bytes, and the steps are of 1024 (ConvertUnitToBytes in api/v1alpha1 of chaos-mesh/chaos-mesh).
 _CHAOS_BPS = {f"{prefix}bps": 8.0 * 1024**n for n, prefix in enumerate(("", "k", "m", "g", "t"))}
+_DOCUMENT = re.compile(r"^---(?=\s|$)", re.M)
+_LARGEST = 2**18
 _SHARES = {"loss": "loss_percent", "duplicate": "duplicate_percent", "corrupt": "corrupt_percent"}
 _KNOWN = {"action", "mode", "value", "selector", "delay", "bandwidth", "duration", "direction", *_SHARES}
 
 
 class ChaosMesh:
-    """A NetworkChaos: delay, loss, duplicate, corrupt and bandwidth of what pods send."""
+    """A NetworkChaos: delay, loss, duplicate, corrupt and bandwidth of what pods send; of several one by its name."""
 
     name = "Chaos Mesh NetworkChaos"
-    reads = ("nodes",)
+    reads = ("nodes", "name")
 
     @staticmethod
     def recognises(source: Source) -> bool:
@@ -39,10 +44,7 @@ class ChaosMesh:
     def read(source: Source, options: Options) -> Imported:
         """A profile; with --nodes N and a duration, links that have it for so long."""
         check_unasked(options)
-        try:
-            document = read_mapping(source.path, "kind: NetworkChaos")
-        except DocumentError as error:
-            raise FormatError(" ".join(str(error).removeprefix(f"{source.path}: ").split())) from None
+        _, document = chosen(_network_chaos(source), options, "NetworkChaos")
         spec = mapping(document.get("spec"), "spec")
         action = spec.get("action")
         if action == "partition":
@@ -97,6 +99,33 @@ class ChaosMesh:
         links = {"schedule": [{"at_s": 0, "for_s": for_s, "profile": figures}]}
         content = {"nodes": options.nodes, "links": links}
         return Imported(ChaosMesh.name, "links", content, facts=profile.facts, dropped=profile.dropped)
+
+
+def _network_chaos(source: Source) -> dict[str, dict[str, Any]]:
+    """Those of a file's documents, by metadata.name."""
+    if not _DOCUMENT.search(source.text):
+        try:
+            document = read_mapping(source.path, "kind: NetworkChaos")
+        except DocumentError as error:
+            raise FormatError(" ".join(str(error).removeprefix(f"{source.path}: ").split())) from None
+        return {_name_of(document): document}
+    if len(source.text) > _LARGEST:
+        raise FormatError(f"{len(source.text):,} characters, and {_LARGEST:,} at most: leave out documents")
+    found: dict[str, dict[str, Any]] = {}
+    for number, text in enumerate(_DOCUMENT.split(source.text), 1):
+        try:
+            value = yaml12.load(text)
+        except YAMLError as error:
+            raise FormatError(f"part {number}: not YAML: {' '.join(printable(error).split())}"[:300]) from None
+        if isinstance(value, dict) and value.get("kind") == "NetworkChaos":
+            document = mapping(value, f"part {number}")
+            if found.setdefault(name := _name_of(document), document) is not document:
+                raise FormatError(f"part {number}: a second one of the name {short(name)}: rename one")
+    return found
+
+
+def _name_of(document: dict[str, Any]) -> str:
+    return str(mapping(document.get("metadata"), "metadata").get("name", "unnamed"))[:200]
 
 
 class Toxiproxy:

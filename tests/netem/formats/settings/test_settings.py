@@ -121,6 +121,20 @@ def test_the_duration_of_chaos_mesh_becomes_a_schedule(tmp_path: Path) -> None:
     assert [change.at_s for change in changes] == [0, 90] or [change.at_s for change in changes] == [90]
 
 
+def test_of_several_documents_of_chaos_mesh_one_is_chosen_by_name(tmp_path: Path) -> None:
+    lossy = "kind: NetworkChaos\nmetadata: {name: lossy}\nspec: {action: loss, loss: {loss: '7'}}\n"
+    text = "--- {kind: Pod}\n---  # the first\n" + FILES["Chaos Mesh NetworkChaos"] + "---\n" + lossy
+    with pytest.raises(FormatError, match="--name: 'slow', 'lossy'"):
+        imported(tmp_path, text)
+    read = profile(tmp_path, text, name="lossy")
+    assert (read.loss_percent, read.delay_ms) == (7, 0)
+    assert profile(tmp_path, text, name="slow").delay_ms == 80
+    with pytest.raises(FormatError, match="part 5: a second one of the name 'lossy'"):
+        imported(tmp_path, text + "---\n" + lossy, name="lossy")
+    with pytest.raises(FormatError, match="part 4: not YAML"):
+        imported(tmp_path, text.replace("{loss: '7'}", "{loss: '7'"))
+
+
 def test_speed_tests_are_a_profile_of_means(tmp_path: Path) -> None:
     found = imported(tmp_path, FILES["speed tests"])
     read = profile_of({"name": "x", **found.content})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from gannet.node.players.config import parts_of
+
 if TYPE_CHECKING:
     from gannet.node.config import NodeConfig
 
@@ -23,8 +25,17 @@ def check_joins(join_at_s: Mapping[int, float], nodes: int, stop_s: float | None
 
 
 def check_connected(config: NodeConfig, nodes: int, later: Collection[int]) -> None:
-    """Raise ValueError where those that are there at the beginning are in parts that do not reach each other."""
+    """Raise ValueError where a method cannot begin without `later`, or the others are in parts that do
+    not reach each other.
+    """
     from gannet.node.traffic.exchange import exchange_edges
+
+    for part in parts_of(config).values() or [config]:
+        if "continue" not in part.algorithm.traits.on_loss:
+            raise ValueError(
+                f"join_at_s: algorithm {part.algorithm.name} averages over all nodes and needs them from the start: "
+                "leave it out, use collective: server if the algorithm has it, or one that gossips (dp-oadam, dposg)"
+            )
 
     edges = exchange_edges(config, nodes)
     present = set(range(nodes)) - set(later)

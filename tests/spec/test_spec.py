@@ -148,6 +148,10 @@ MISTAKES = [
     ({"join_at_s": {1: 60}, "stop": {"seconds": 60}}, ["join_at_s.1: at 60 s the run is over"]),
     ({"join_at_s": {1: 5}, "fabric": "compose"}, ["join_at_s", "compose", "fabric: namespaces"]),
     ({"join_at_s": {1: 5}, "on_loss": "stop"}, ["on_loss: stop", "leave out join_at_s"]),
+    (
+        {"join_at_s": {1: 5}, "algorithm": {"name": "cp-oadam", "collective": "ring"}},
+        ["join_at_s: algorithm cp-oadam averages over all nodes", "collective: server"],
+    ),
     ({"join_at_s": {1: 5}, "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),
     ({"join_at_s": {1: 5, 3: 5}}, ["join_at_s", "node 0 does not reach node 2", "another topology"]),
     ({"return_after_s": 5, "algorithm": {"name": "sgp"}}, ["cannot come back", "sgp"]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ import grpc.aio
 
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.cancellation import heed_cancellation
+from gannet.node.exchange.checksum import crc32
+from gannet.node.exchange.chunk_wire import pack
 from gannet.node.training.effects import Tag
 from gannet.node.wire import exchange_pb2
 
@@ -70,19 +71,22 @@ class Delivery:
     ) -> None:
         self._peer, self._template, self._config, self._pipe_bytes = peer, template, config, pipe_bytes
         self._on_sent, self._on_receipt = on_sent, on_receipt
-        self._coming: asyncio.Queue[Outgoing] = asyncio.Queue()
+        self._coming: deque[Outgoing] = deque()
+        self._news = asyncio.Event()  # a segment came, or the stream ended
         self._unanswered: deque[Outgoing] = deque()
         self._complete = False  # whether the last segment is among those taken
 
     def add(self, outgoing: Outgoing) -> None:
         """Another segment of this round."""
-        self._coming.put_nowait(outgoing)
+        self._coming.append(outgoing)
+        self._news.set()
 
     async def first(self) -> Outgoing:
         """The first segment, once there is one; it is delivered with the rest."""
-        outgoing = await self._coming.get()
-        self._take(outgoing)
-        return outgoing
+        while not self._coming:
+            self._news.clear()
+            await self._news.wait()
+        return self._take()
 
     async def run(self, stub: Any, on_break: Callable[[str], None]) -> None:
         """Deliver everything. Raises Undelivered; `on_break` is told of the first stream that broke, and why."""
@@ -104,6 +108,7 @@ class Delivery:
     async def _over(self, call: Any, again: bool) -> None:
         """Send what has no receipt, and what comes, over this stream."""
         receipts = asyncio.create_task(self._receive_receipts(call))
+        receipts.add_done_callback(lambda _: self._news.set())
         try:
             for outgoing in list(self._unanswered):
                 await self._write(call, outgoing, again)
@@ -128,31 +133,25 @@ class Delivery:
         """The next segment; a stream that breaks while there is none is noticed at once, since what it carried may be
         what the next segment waits for.
         """
-        if self._coming.empty():
-            coming = asyncio.create_task(self._coming.get())
-            try:
-                await asyncio.wait({coming, receipts}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                if not coming.done():
-                    coming.cancel()
-            if not coming.done():
+        while not self._coming:
+            if receipts.done():
                 receipts.result()
                 raise _Broken("the stream ended before its last segment")
-            outgoing = coming.result()
-        else:
-            outgoing = self._coming.get_nowait()
-        self._take(outgoing)
-        return outgoing
+            self._news.clear()
+            await self._news.wait()
+        return self._take()
 
-    def _take(self, outgoing: Outgoing) -> None:
+    def _take(self) -> Outgoing:
+        outgoing = self._coming.popleft()
         self._unanswered.append(outgoing)
         self._complete = self._complete or outgoing.last
+        return outgoing
 
     async def _write(self, call: Any, outgoing: Outgoing, again: bool) -> None:
         for chunk in chunks(self._template, outgoing, self._config.chunk_bytes, self._pipe_bytes, again):
             async with asyncio.timeout(self._config.chunk_deadline_s):  # wait_for makes a task a chunk
                 await call.write(chunk)
-            self._on_sent(chunk.ByteSize())
+            self._on_sent(len(chunk))
 
     async def _receive_receipts(self, call: Any) -> None:
         async for receipt in call:
@@ -173,7 +172,7 @@ def chunks(
     chunk_bytes: int,
     pipe_bytes: int | None = None,
     again: bool = False,
-) -> Iterator[exchange_pb2.Chunk]:
+) -> Iterator[bytes]:
     """The messages of one segment: a header with the first chunk, then the other chunks, each copied when it is sent.
 
     One chunk ends where `pipe_bytes` are left: gRPC delivers whole messages, and the receiver must notice that point
@@ -183,13 +182,13 @@ def chunks(
     header = exchange_pb2.Header()
     header.CopyFrom(template)
     header.round, header.segment, header.player = outgoing.tag
-    header.bytes, header.crc32, header.again = len(payload), zlib.crc32(payload), again
+    header.bytes, header.crc32, header.again = len(payload), crc32(payload), again
     ends = [*range(chunk_bytes, len(payload), chunk_bytes), len(payload)]
     if pipe_bytes is not None and len(payload) > pipe_bytes:
         ends = sorted({*ends, len(payload) - pipe_bytes})
-    yield exchange_pb2.Chunk(header=header, data=bytes(payload[: ends[0]]))
+    yield pack(payload[: ends[0]], header)
     for start, end in pairwise(ends):
-        yield exchange_pb2.Chunk(data=bytes(payload[start:end]))
+        yield pack(payload[start:end])
 
 
 def _ended(code: grpc.StatusCode, details: str | None) -> _Broken | Undelivered:

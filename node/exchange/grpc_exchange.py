@@ -12,6 +12,7 @@ import grpc.aio
 
 from gannet.node.config import ExchangeConfig
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox, RunAborted
+from gannet.node.exchange.chunk_wire import ExchangeStub, add_to_server
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.delivery import Outgoing
 from gannet.node.exchange.gate import Gate
@@ -22,7 +23,7 @@ from gannet.node.exchange.server import ExchangeServer
 from gannet.node.exchange.tls import Credentials, open_channel
 from gannet.node.exchange.turn_streams import TurnKeeper
 from gannet.node.training.effects import Arrival, PeerLost, Tag
-from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
+from gannet.node.wire import exchange_pb2
 
 WARM_UP = Tag(0, 0)
 _HEAL_S = 5.0  # for a connection over links that are back; it is tried on after that, as rounds are delivered
@@ -78,7 +79,7 @@ class GrpcExchange:
         self._servicer = ExchangeServer(
             self.inbox, self._turns, run, self._gate, idle_s, self._config.chunk_bytes, self._refused_here
         )
-        exchange_pb2_grpc.add_ExchangeServicer_to_server(self._servicer, self._server)
+        add_to_server(self._servicer, self._server)
         if self._tls is None:
             port = self._server.add_insecure_port(address)
         else:
@@ -121,7 +122,7 @@ class GrpcExchange:
         """The state that a neighbour offers this node, over the network that its messages cross."""
         data = bytearray()
         async with open_channel(address, channel_options(self._config), self._tls, name) as channel:
-            stub = exchange_pb2_grpc.ExchangeStub(channel)
+            stub = ExchangeStub(channel)
             request = exchange_pb2.Listener(run=self._header.run, rank=self.rank)
             async for chunk in stub.Fetch(request, timeout=self._config.liveness_s, wait_for_ready=True):
                 data += chunk.data

@@ -6,13 +6,13 @@ calls it under a lock, the virtual fabric from its event loop, so both refuse th
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from gannet.node.codecs import Codec, float32_codec
+from gannet.node.exchange import checksum
 from gannet.node.training.effects import (
     EPOCH_ROUNDS,
     RAW_SEGMENT,
@@ -160,7 +160,7 @@ class Mailbox:
         self.check_header(header)
         key = (header.sender, header.tag)
         try:
-            self._check_payload(header, payload, zlib.crc32(payload) if crc32 is None else crc32)
+            self._check_payload(header, payload, checksum.crc32(payload) if crc32 is None else crc32)
         except Refusal as refusal:
             self._settle(key, MessageRefused(header.sender, f"message refused: {refusal}"))
             raise

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable
 
 from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.chunk_wire import ExchangeStub
 from gannet.node.exchange.counters import Counters
 from gannet.node.exchange.delivery import Delivery, Outgoing, Undelivered
 from gannet.node.exchange.server import MESSAGE_SLACK_BYTES
 from gannet.node.exchange.tls import Credentials, open_channel
 from gannet.node.exchange.turn_streams import TurnKeeper
-from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
+from gannet.node.wire import exchange_pb2
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class PeerStream:
         self._counters, self._turns = counters, turns
         self._on_break, self._on_undelivered, self._on_round_over = on_break, on_undelivered, on_round_over
         self._channel = open_channel(address, channel_options(config), tls, name)
-        self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
+        self._stub = ExchangeStub(self._channel)
         self._rounds: dict[_Round, Delivery] = {}
         self._under_way: Counter[_Round] = Counter()  # segments without a receipt
         self._tasks: set[asyncio.Task[None]] = set()

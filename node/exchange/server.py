@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,6 +10,8 @@ import grpc
 import grpc.aio
 
 from gannet.node.exchange.blocking_mailbox import BlockingMailbox
+from gannet.node.exchange.checksum import crc32
+from gannet.node.exchange.chunk_wire import Chunk
 from gannet.node.exchange.gate import Gate
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.exchange.turn_streams import TurnKeeper
@@ -77,7 +78,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             yield exchange_pb2.StateChunk(data=state[start : start + self._chunk_bytes])
 
     async def Deliver(
-        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], context: Any
+        self, request_iterator: AsyncIterator[Chunk], context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         """One round of one sender."""
         caller = await self._caller(context)
@@ -88,12 +89,12 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
                 yield receipt
 
     async def _take(
-        self, request_iterator: AsyncIterator[exchange_pb2.Chunk], caller: str, context: Any
+        self, request_iterator: AsyncIterator[Chunk], caller: str, context: Any
     ) -> AsyncIterator[exchange_pb2.Receipt]:
         segment: _IncomingSegment | None = None
         chunks = aiter(request_iterator)
         while (chunk := await self._next(chunks, context)) is not None:
-            if chunk.HasField("header"):
+            if chunk.header is not None:
                 if segment is not None:
                     yield self._cut_short(segment, "another segment began")
                 segment = await self._begin(chunk.header, caller)
@@ -111,7 +112,7 @@ class ExchangeServer(exchange_pb2_grpc.ExchangeServicer):
             await asyncio.sleep(_CANCEL_S)  # a call whose connection broke is cancelled here: the sender did no wrong
             yield self._cut_short(segment, "the stream ended")
 
-    async def _next(self, chunks: AsyncIterator[exchange_pb2.Chunk], context: Any) -> exchange_pb2.Chunk | None:
+    async def _next(self, chunks: AsyncIterator[Chunk], context: Any) -> Chunk | None:
         try:
             async with asyncio.timeout(self._idle_s):
                 return await anext(chunks, None)
@@ -173,11 +174,11 @@ class _IncomingSegment:
         self.taken = 0
         self.crc32 = 0
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: memoryview) -> None:
         end = self.taken + len(data)
         if self.refusal is None and end <= self.header.bytes:
             self.payload[self.taken : end] = data
-            self.crc32 = zlib.crc32(data, self.crc32)  # while the rest is in flight, not at the end
+            self.crc32 = crc32(data, self.crc32)  # while the rest is in flight, not at the end
         self.taken = end
 
     @property

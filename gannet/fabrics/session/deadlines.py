@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from math import sqrt
+from math import inf, sqrt
 
 from gannet.fabrics.tcp_model import frame_bytes
 from gannet.netem.links.plan import InterfacePlan
@@ -17,14 +17,16 @@ _PATIENCE = 5.0
 _CUT_PATIENCE = 2.0  # TCP, whose timer doubles, may take as long as a cut lasted to notice that it has ended
 LONGEST_BACKOFF_S = 120.0  # TCP_RTO_MAX of Linux
 _LIVE_ROUND_S = 600.0  # how long an operator may cut links before nodes give each other up
+# By rate (below so many bit/s): each message has a cost of its own, so that few are sent where bytes are cheap.
+_CHUNKS = ((5e7, 1 << 16), (5e8, 1 << 18), (inf, 1 << 20))
 _CHUNK_S = 0.05  # a chunk takes at most this long on its link, so that control and acknowledgements get in
 
 # A node reports that it is ready by this much more than a round trip in advance: handling messages takes time.
 _TURN_SLACK_S = 0.01
 
 # A node's cost of handling one more segment, in seconds of work that the link does not hide.
-_SEGMENT_COST_S = 5e-5
-_SMALLEST_SEGMENT_BYTES, _LARGEST_SEGMENT_BYTES = 10240, 262144
+_SEGMENT_COST_S = 2e-4
+_SMALLEST_SEGMENT_BYTES, _LARGEST_SEGMENT_BYTES = 10240, 1 << 20
 
 
 def exchange_config(
@@ -43,7 +45,7 @@ def exchange_config(
     links may be cut during an exchange. No peer is judged during a cut, so patience does not grow with it.
     """
     rate, delay_s = rate_bps or 1e10, delay_ms / 1000
-    chunk = 65536 if rate < 5e7 else 262144
+    chunk = next(size for up_to_bps, size in _CHUNKS if rate < up_to_bps)
     chunk = int(max(8192, min(chunk, rate / 8 * _CHUNK_S)))
     # The busiest node of any method (the star's server) carries world − 1 copies each way.
     bits, flight_s = _exchange_bits(message_bytes, world), 4 * world * delay_s

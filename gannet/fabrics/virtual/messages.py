@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +16,7 @@ from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.room import Room, Waits
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.node.config import ExchangeConfig
+from gannet.node.exchange.checksum import crc32
 from gannet.node.exchange.mailbox import Header, Refusal, Verdict
 from gannet.node.training.effects import Tag
 
@@ -91,7 +91,7 @@ class Messages:
 
     def _put(self, node: Node, to: int, tag: Tag, payload: memoryview) -> None:
         mailbox = node.mailbox
-        header = Header(mailbox.run, node.rank, tag, mailbox.schema, len(payload), zlib.crc32(payload))
+        header = Header(mailbox.run, node.rank, tag, mailbox.schema, len(payload), crc32(payload))
         if (corrupt := self._corrupt.get(node.rank)) is not None:
             header, payload = corrupt.damage(header, payload)
         wire = frame_bytes(len(payload), self._segments)

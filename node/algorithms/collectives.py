@@ -45,7 +45,7 @@ class GossipRound:
         mix = self._peers.mixing.begin(self._x, self._neighbours.own)
         for source, weight in self._neighbours.incoming.items():
             try:
-                values = await self._peers.receive(source, self._tag, len(self._x))
+                values = await self._peers.peek(source, self._tag, len(self._x))
             except PeerLost as lost:
                 self._peers.miss(lost)
                 values = self._x
@@ -101,7 +101,7 @@ async def server_average(
             if rank in absent:
                 continue
             try:
-                others.append(await peers.receive(rank, tag, len(own)))
+                others.append(await peers.peek(rank, tag, len(own)))
             except MembersChanged:
                 raise
             except PeerLost:
@@ -168,10 +168,10 @@ def _scale(hop: int) -> int:
 
 
 async def _or_fail(peers: Peers, source: int, tag: Tag, segment: Segment, what: str) -> tuple[memoryview, Tensor]:
-    """(payload, its values) of a segment without which there is no average."""
+    """(payload, its values, to be read only) of a segment without which there is no average."""
     try:
         payload = await Receive(source, tag)
-        return payload, peers.decode(source, tag, payload, segment.place.stop - segment.place.start)
+        return payload, peers.view(source, tag, payload, segment.place.stop - segment.place.start)
     except MembersChanged:
         raise
     except MessageRefused as refused:

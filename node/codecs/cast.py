@@ -53,6 +53,10 @@ class CastCodec(Stateless):
     def decode(self, payload: memoryview) -> Tensor:
         return self._typed(payload).to(torch.float32, copy=True)
 
+    def view(self, payload: memoryview) -> Tensor:
+        """As `decode`, but float32 values stay in the payload's memory: they may be read, not changed."""
+        return self._typed(payload).to(torch.float32)
+
     def finite(self, payload: memoryview) -> bool:
         return all_finite(self._typed(payload))
 

@@ -170,14 +170,18 @@ class _IncomingSegment:
     def __init__(self, header: Header, refusal: Refusal | None) -> None:
         self.header = header
         self.refusal = refusal
-        self.payload = bytearray() if refusal else bytearray(header.bytes)
+        self.payload = bytearray()
         self.taken = 0
         self.crc32 = 0
 
     def take(self, data: memoryview) -> None:
         end = self.taken + len(data)
         if self.refusal is None and end <= self.header.bytes:
-            self.payload[self.taken : end] = data
+            if len(data) == self.header.bytes:  # one chunk, and no memory to be cleared first
+                self.payload = bytearray(data)
+            else:
+                self.payload = self.payload or bytearray(self.header.bytes)
+                self.payload[self.taken : end] = data
             self.crc32 = crc32(data, self.crc32)  # while the rest is in flight, not at the end
         self.taken = end
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gannet.node.codecs import Codec, float32_codec
+from gannet.node.codecs.cast import CastCodec
 from gannet.node.codecs.finite import all_finite
 from gannet.node.mixing.base import MixingRule
 from gannet.node.mixing.mean import MeanRule
@@ -94,13 +95,26 @@ class Peers:
         """Flat float32 tensor of `count` values, or PeerLost."""
         return self.decode(source, tag, await Receive(source, tag), count)
 
+    async def peek(self, source: int, tag: Tag, count: int) -> Tensor:
+        """As `receive`, for a caller that reads the values and does not change them."""
+        return self.view(source, tag, await Receive(source, tag), count)
+
     def codec_of(self, tag: Tag) -> Codec:
         """The codec that packs that segment: float32 where its number says so."""
         return self.raw_codec if tag.segment & RAW_SEGMENT else self.codec
 
     def decode(self, source: int, tag: Tag, payload: memoryview, count: int) -> Tensor:
         """The `count` values of a payload that came, or PeerLost."""
-        values = self.codec_of(tag).decode(payload)
-        if len(values) != count:
-            raise MessageRefused(source, f"message of {len(values)} values where {count} were expected")
-        return values
+        return _of_length(self.codec_of(tag).decode(payload), source, count)
+
+    def view(self, source: int, tag: Tag, payload: memoryview, count: int) -> Tensor:
+        """As `decode`, for a caller that reads the values and does not change them: it may spare a copy."""
+        codec = self.codec_of(tag)
+        values = codec.view(payload) if isinstance(codec, CastCodec) else codec.decode(payload)
+        return _of_length(values, source, count)
+
+
+def _of_length(values: Tensor, source: int, count: int) -> Tensor:
+    if len(values) != count:
+        raise MessageRefused(source, f"message of {len(values)} values where {count} were expected")
+    return values

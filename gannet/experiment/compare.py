@@ -93,7 +93,8 @@ def execute(
                     if found := mistakes.get((spec.arm, spec.seed)):
                         raise SpecError("; ".join(found))
                     fabric, changed = fabrics[spec.fabric], changes.get((spec.arm, spec.seed))
-                    summary = run_one(spec, place, fabric, display, place in resumed, changed)
+                    taken = plan is not None and place in plan.taken_up
+                    summary = run_one(spec, place, fabric, display, place in resumed, changed, taken)
                 except Exception as error:  # it ends this run, and no other
                     if getattr(error, "errno", None) in FULL:  # the user has ended the wait for space
                         raise
@@ -107,7 +108,9 @@ def execute(
             terminal.close()
             try:
                 if summaries:
-                    faults = score_all(folder, runs[: len(summaries)], summaries, console)
+                    ended = _ended(folder, comparison, plan) if plan is not None and plan.taken_up else []
+                    made = [*(spec for spec, _ in ended), *runs[: len(summaries)]]
+                    faults = score_all(folder, made, [*(summary for _, summary in ended), *summaries], console)
             finally:
                 try:
                     if summaries:
@@ -117,6 +120,13 @@ def execute(
                         trackers.close()
                     sandbox.own_as_caller(folder)
     return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs) and not faults
+
+
+def _ended(folder: Path, comparison: ComparisonSpec, plan: ResumePlan) -> list[tuple[RunSpec, Summary]]:
+    """Runs that ended before the controller was away, and have yet to be scored."""
+    runs = [spec for spec in comparison.runs() if spec not in plan.left]
+    found = [(spec, run_folder(folder, spec) / "summary.json") for spec in runs]
+    return [(spec, validate(Summary, read_json(path) or {}, path, None)) for spec, path in found]
 
 
 def run_folder(folder: Path, spec: RunSpec) -> Path:

@@ -31,7 +31,7 @@ class ResumePlan:
     """The remaining runs of a comparison in `folder`.
 
     `resumed` are resumed; `again` have no checkpoint and begin again; the others have not begun. `longer`: the
-    comparison has another end than its folder says.
+    comparison has another end than its folder says. `taken_up`: nodes still train in it (gannet.experiment.take_up).
     """
 
     comparison: ComparisonSpec
@@ -41,6 +41,7 @@ class ResumePlan:
     again: frozenset[Path] = frozenset()
     allow_changes: bool = False
     longer: bool = False
+    taken_up: frozenset[Path] = frozenset()
 
 
 def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] = ()) -> ResumePlan:
@@ -48,7 +49,7 @@ def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] =
 
     `stop`: a new end, such as "stop.steps=90"; runs that finished before it resume too.
     """
-    comparison, root = _comparison_in(folder.absolute())
+    comparison, root = comparison_in(folder.absolute())
     if stop:
         if root != folder.absolute():
             raise ValueError(f"--set: the runs of a comparison end alike; give its folder, {root}")
@@ -130,13 +131,12 @@ def resumed_job(job: Job, run: Path, allow_changes: bool = False) -> Job:
     the checkpoints.
     """
     name, resumed = _newest_good(job, run, allow_changes)
-    past = [change for change in job.changes if change.at_s <= resumed.begin_s]
-    latest = max(past, key=lambda change: change.at_s, default=None)
+    links, changes = job.links_at(resumed.begin_s)
     return replace(
         job,
         config=job.config.model_copy(update={"run": name}),
-        links=job.links if latest is None else latest.links,
-        changes=tuple(change for change in job.changes if change.at_s > resumed.begin_s),
+        links=links,
+        changes=changes,
         resumed=resumed,
         join_at_s={},  # checkpoints are kept only once all nodes are there
     )
@@ -188,7 +188,7 @@ def _read_set(job: Job, run: Path, step: int, allow_changes: bool) -> tuple[str,
     return name, Resumed(step, tuple(clocks), tuple(states), changes)
 
 
-def _comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
+def comparison_in(folder: Path) -> tuple[ComparisonSpec, Path]:
     """(the comparison, the folder that contains the runs' folders)."""
     path = folder / "spec.yaml"
     if not path.is_file():

@@ -13,7 +13,9 @@ from gannet.experiment.job import job_of
 from gannet.experiment.resume import resumed_job
 from gannet.experiment.sinks import Display, ScoreGoal, Tee
 from gannet.experiment.summary import environment, summarise_run
+from gannet.experiment.take_up import DIARY, look_again, taken_up
 from gannet.fabrics.job import Fabric, Outcome, Sink
+from gannet.fabrics.recovery.past import Recovery
 from gannet.ledger.data_fingerprint import data_of, labels_held
 from gannet.ledger.files import lines
 from gannet.ledger.origin import origin_of
@@ -36,16 +38,20 @@ def run_one(
     display: Display | None = None,
     resume: bool = False,
     changes: Sequence[str] | None = None,
+    take_up: bool = False,
 ) -> Summary:
     """Train one run into `folder`; returns its summary, which is also in summary.json. Scoring comes after.
 
     `resume`: resume the run in `folder` from its latest checkpoint. Raises ValueError when that checkpoint belongs to
     another run. `changes`: which data and versions are not as in the runs before (see gannet.ledger.origin), reasons
-    to distrust the run; None: any change since its checkpoint is a ValueError.
+    to distrust the run; None: any change since its checkpoint is a ValueError. `take_up`: nodes still train in the
+    run in `folder`.
     """
     whole, data, origin = job_of(spec), data_of(spec), origin_of(spec)
     whole = replace(whole, config=whole.config.model_copy(update={"origin": origin}))
+    whole = replace(whole, recovery=Recovery(folder / DIARY))
     job = resumed_job(whole, folder, allow_changes=changes is not None) if resume else whole
+    job = taken_up(job, folder) if take_up else job
     if job.resumed is not None and changes:
         job = replace(job, resumed=replace(job.resumed, changes=tuple(changes)))
     if display is not None:
@@ -55,12 +61,14 @@ def run_one(
     for why in job.resumed.passed_over if job.resumed is not None else ():
         log.warning("a set of checkpoints is passed over: %s", why)
     label(job.config.run)
-    ledger = Ledger(folder, spec, job.resumed)
+    ledger = Ledger(folder, spec, job.resumed, take_up)
     known = {"origin": origin, **recorded_start(spec)}
     ledger.write_json("environment.json", environment(spec.fabric, data, known).facts())
     if (held := labels_held(spec)) is not None:
         ledger.write_json("shards.json", to_json(Shards(labels_by_node=tuple(held))))
     exploded = Exploded(spec, job)
+    if take_up:
+        look_again(exploded, folder)
     sinks: list[Sink] = [ledger, exploded, *([display] if display else [])]
     if spec.stop.score is not None:
         sinks.append(ScoreGoal(spec))
@@ -70,6 +78,7 @@ def run_one(
         outcome = Outcome("stopped", "interrupted by the user")
     finally:
         ledger.close()
+        (folder / DIARY).unlink(missing_ok=True)
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
@@ -85,6 +94,7 @@ def failed_run(spec: RunSpec, folder: Path, error: Exception) -> Summary:
     """The summary of a run that `error` ended, which is also in its folder, with the traceback in error.txt."""
     reason = str(error) if isinstance(error, SpecError) else in_words(error)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / DIARY).unlink(missing_ok=True)
     (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     if not (folder / "spec.yaml").exists():
         write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))

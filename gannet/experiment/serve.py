@@ -18,7 +18,8 @@ from rich.console import Console
 
 from gannet.experiment.compare import execute
 from gannet.experiment.folders import fresh_folder
-from gannet.fabrics.containers.fabric import ContainersFabric
+from gannet.experiment.take_up import left_behind
+from gannet.fabrics.containers.fabric import CONTROLLER_GRACE_S, ContainersFabric, cluster_of
 from gannet.fabrics.credentials import CredentialError, Credentials
 from gannet.fabrics.entrance.bundles import LEAST, read_identity
 from gannet.ledger.lock import FolderBusy, held
@@ -60,20 +61,33 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
         ExitStack() as stack,
     ):
         metrics.serve("0.0.0.0", _METRICS_PORT)
-        wanted = environment.get("GANNET_NODES", "")
-        if wanted and not (wanted.isdigit() and int(wanted) > 0):
-            raise ServeError(f"GANNET_NODES={wanted}: a number of nodes from 1, or nothing to take all there are")
-        name = environment.get("GANNET_NODE_NAME") or "node"
-        if wanted:
-            nodes = int(wanted)
+        plan = left_behind(_folders(out), CONTROLLER_GRACE_S, cluster_of(credentials.trainer))
+        if plan is not None:
+            console.print(f"taking up the run that nodes train in; results in {plan.folder}", markup=False)
+            comparison, folder = plan.comparison, plan.folder
         else:
-            nodes = count_nodes(lambda: addresses_of(name), lambda: len(containers.membership.members()), console)
-        comparison = load_spec(source, overrides, {"nodes": nodes})
-        folder = fresh_folder(Path(out), _slug(comparison.name)) if out.endswith("/") else Path(out)
-        console.print(f"{nodes} nodes; results in {folder}", markup=False)
+            comparison = load_spec(source, overrides, {"nodes": _nodes(containers, environment, console)})
+            folder = fresh_folder(Path(out), _slug(comparison.name)) if out.endswith("/") else Path(out)
+            console.print(f"{comparison.runs()[0].nodes} nodes; results in {folder}", markup=False)
         with suppress(FolderBusy):  # the command on the host that started these containers may hold it
             stack.enter_context(held(folder))
-        return execute(comparison, folder, console, {fabric: containers}, [metrics])
+        return execute(comparison, folder, console, {fabric: containers}, [metrics], plan)
+
+
+def _folders(out: str) -> list[Path]:
+    """Where a run of an earlier process of this controller may be."""
+    return sorted(Path(out).glob("*/"), reverse=True) if out.endswith("/") else [Path(out)]
+
+
+def _nodes(containers: ContainersFabric, environment: Mapping[str, str], console: Console) -> int:
+    """The number of nodes of the runs."""
+    wanted = environment.get("GANNET_NODES", "")
+    if wanted and not (wanted.isdigit() and int(wanted) > 0):
+        raise ServeError(f"GANNET_NODES={wanted}: a number of nodes from 1, or nothing to take all there are")
+    name = environment.get("GANNET_NODE_NAME") or "node"
+    if wanted:
+        return int(wanted)
+    return count_nodes(lambda: addresses_of(name), lambda: len(containers.membership.members()), console)
 
 
 def count_nodes(

@@ -16,6 +16,7 @@ from gannet.netem.links.state import LinkState
 if TYPE_CHECKING:  # a spec is checked before torch is imported, and before the sandbox is entered
     from torch import Tensor
 
+    from gannet.fabrics.recovery.past import Recovery
     from gannet.netem.measure.certificate import Certificate
     from gannet.node.config import NodeConfig
     from gannet.node.training.meter import StepStats
@@ -83,7 +84,7 @@ class Job:
     and `changes` the remaining ones. `start_weights`: to begin from instead of the task's own. `return_after_s`: how
     long after its loss a node is started again; None: lost nodes stay away. `encrypted`: nodes reach each other by
     mutual TLS. `on_not_finite`: see gannet.fabrics.not_finite. `join_at_s`: when nodes join that are not there at the
-    beginning, by rank.
+    beginning, by rank. `recovery`: of a controller that is started again.
     """
 
     config: NodeConfig
@@ -102,6 +103,7 @@ class Job:
     encrypted: bool = False
     on_not_finite: OnNotFinite = "leave"
     join_at_s: Mapping[int, float] = field(default_factory=dict)
+    recovery: Recovery | None = None
 
     def not_yet_there(self, rank: int) -> str:
         """Why a node that joins later is missing until then."""
@@ -118,6 +120,13 @@ class Job:
         gannet.fabrics.addresses.
         """
         return self.plans_of(self.links)
+
+    def links_at(self, t_s: float) -> tuple[LinkState, tuple[LinkChange, ...]]:
+        """(the links that the schedule has at that moment, the changes after it)."""
+        past = [change for change in self.changes if change.at_s <= t_s]
+        latest = max(past, key=lambda change: change.at_s, default=None)
+        later = tuple(change for change in self.changes if change.at_s > t_s)
+        return self.links if latest is None else latest.links, later
 
     def plans_of(self, links: LinkState) -> tuple[InterfacePlan, ...]:
         """The same for another state of the links."""

@@ -43,11 +43,12 @@ class Ledger:
     """A Sink that records a run in its folder and keeps the sums that its summary needs.
 
     `resumed`: where the run in that folder resumes. Records of later steps and times are dropped, since those steps
-    are made again; so each step of a node has one line.
+    are made again; so each step of a node has one line. `taken_up`: the run in that folder trains, and the process
+    that recorded it is gone; its records are continued, but for a line that was cut short.
     """
 
-    def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None) -> None:
-        if resumed is None and (folder / "steps.jsonl").exists():
+    def __init__(self, folder: Path, spec: RunSpec, resumed: Resumed | None = None, taken_up: bool = False) -> None:
+        if resumed is None and not taken_up and (folder / "steps.jsonl").exists():
             raise FileExistsError(f"{folder} holds a run already: choose another folder, or remove it")
         self.folder, self.disk = folder, FullDisk(folder)
         self.disk.write(lambda: (folder / "snapshots").mkdir(parents=True, exist_ok=True))
@@ -61,7 +62,9 @@ class Ledger:
         self._checkpoints = CheckpointFolder(folder, spec.nodes)
         self._before: Counter[tuple[int, str]] = Counter()  # bytes of a resumed run's kept lines, by rank and layer
         self.resumed: list[Continuation] = []
-        if resumed is None:
+        if taken_up:
+            self._take_up()
+        elif resumed is None:
             self.disk.write(lambda: self._describe(spec))
         else:
             self._go_back(resumed)
@@ -80,10 +83,7 @@ class Ledger:
     def _go_back(self, resumed: Resumed) -> None:
         """Restore the folder's state at that step, after recording the resumption and all reasons until then."""
         self.resumed = self._resumption(resumed)
-        for line in _kept(self.folder / "steps.jsonl", lambda line: line["step"] <= resumed.step):
-            figures = validate(Step, line, self.folder / "steps.jsonl", None)
-            self.stats[figures.node].add(figures)
-            self.missing += len(figures.missing)
+        for figures in self._steps_again(lambda line: line["step"] <= resumed.step):
             for layer in LAYERS:
                 self._before[figures.node, layer] += getattr(figures, f"{layer}_bytes")
         kept = _kept(
@@ -95,6 +95,21 @@ class Ledger:
                 shutil.rmtree(later)
         self._checkpoints.forget_after(resumed.step)
         (self.folder / "summary.json").unlink(missing_ok=True)  # it recorded that the run had stopped
+
+    def _steps_again(self, wanted: Callable[[dict[str, Any]], bool]) -> list[Step]:
+        """The wanted lines of steps.jsonl, which then has no others; they count as made."""
+        path = self.folder / "steps.jsonl"
+        found = [validate(Step, line, path, None) for line in _kept(path, wanted)]
+        for figures in found:
+            self.stats[figures.node].add(figures)
+            self.missing += len(figures.missing)
+        return found
+
+    def _take_up(self) -> None:
+        """Count what is recorded; nodes and the agents of their links count on from where they were."""
+        self._steps_again(lambda line: True)
+        for line in _kept(self.folder / "links.jsonl", lambda line: True):
+            self._note(line)
 
     def _resumption(self, resumed: Resumed) -> list[Continuation]:
         """Record it in resumed.jsonl, with the reasons of the part before it; returns all resumptions."""
@@ -153,15 +168,18 @@ class Ledger:
 
     def links(self, line: dict[str, Any]) -> None:
         """Write one line of links.jsonl."""
+        self._note(line)
+        line = self._totals.grown(line)
+        write_line(self._links, line)
+        self._tell_wait()
+
+    def _note(self, line: dict[str, Any]) -> None:
         if line.get("event") == NODE_LOST:
             self.lost[line["node"]] = line["reason"]
         elif line.get("event") == NODE_RETURNED:
             self.lost[line["node"]] += f"; it was back at {line['t_s']:.1f} s, after step {line['step']}"
         elif line.get("event") == NODE_JOINED:
             self._begin_late(line)
-        line = self._totals.grown(line)
-        write_line(self._links, line)
-        self._tell_wait()
 
     def _begin_late(self, line: dict[str, Any]) -> None:
         """A node has joined: its first step begins now, and no peer's mix has lacked its messages before."""

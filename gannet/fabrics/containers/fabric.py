@@ -8,7 +8,7 @@ follow the mesh addresses, so that they stay the same from run to run.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -20,12 +20,16 @@ from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
 from gannet.fabrics.links.core_links import CoreLinks
 from gannet.fabrics.links.operator_server import Operator, local_socket
+from gannet.fabrics.recovery.continued import session_of
+from gannet.fabrics.recovery.known import verifier_of
+from gannet.fabrics.recovery.past import Past
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.node_host import Failed
-from gannet.fabrics.session.session import Session
 from gannet.netem.agent.client import AgentError
 from gannet.node.admission.identity import Identity
 
+CONTROLLER_GRACE_S = 120.0
+"""How long nodes train on while no controller is there: for a container to start, and to import torch."""
 _GATHER_S = 300.0  # for a container that died between two runs to come back
 
 
@@ -36,6 +40,11 @@ class Endpoints:
     control: str = f"0.0.0.0:{layout.CONTROL_PORT}"
     agents: str = f"0.0.0.0:{layout.AGENTS_PORT}"
     operator: str = f"0.0.0.0:{layout.OPERATOR_PORT}"
+
+
+def cluster_of(secret: str) -> str:
+    """By which a cluster knows its own runs, from which its nodes' secret cannot be had."""
+    return verifier_of(f"cluster {secret}")
 
 
 class ContainersFabric:
@@ -66,6 +75,9 @@ class ContainersFabric:
 
     def __call__(self, job: Job, sink: Sink) -> Outcome:
         """Run one job to its end, whatever that is; only programming errors are raised."""
+        if job.recovery is not None:
+            cluster = cluster_of(self._trainers)
+            job = replace(job, recovery=replace(job.recovery, grace_s=CONTROLLER_GRACE_S, cluster=cluster))
         node_host = _ContainerHost(
             self.membership, self._trainers, self._identity, self._endpoints.control, self._fabric
         )
@@ -75,7 +87,7 @@ class ContainersFabric:
             return Outcome("failed", str(failure))
         except KeyboardInterrupt:
             return Outcome("stopped", "interrupted by the user")
-        session = Session(job, sink, node_host, engine, self._operator)
+        session = session_of(job, sink, node_host, engine, self._operator)
         try:
             return session.go()
         finally:
@@ -95,7 +107,12 @@ class _ContainerHost:
         self.logs = LOGS[fabric]
 
     def gather(self, job: Job, sink: Sink) -> str:
-        """Wait for as many containers as the run has nodes; returns the engine that works in all of them."""
+        """Wait for as many containers as the run has nodes; returns the engine that works in all of them.
+
+        For a run that is taken up, those it has.
+        """
+        if job.recovery is not None and job.recovery.past is not None:
+            return self._gather_again(job.recovery.past, job.recovery.grace_s)
         end = time.monotonic() + _GATHER_S
         while len(members := self._membership.members()) < job.world:
             sink.phase(f"waiting for node containers: {len(members)} of {job.world} are there")
@@ -113,6 +130,19 @@ class _ContainerHost:
         said = "; ".join(dict.fromkeys(f"{m.hello.host}: {m.hello.complaint}" for m in self._members))
         raise Failed(f"link engine {' or '.join(wanted)} does not work in every container: {said}")
 
+    def _gather_again(self, past: Past, grace_s: float) -> str:
+        hosts = past.facts["environment"]["containers"]
+        wanted, end = [hosts[str(rank)] for rank in range(len(hosts))], time.monotonic() + grace_s
+        while True:
+            here = {member.hello.host: member for member in self._membership.members()}
+            if not (missing := [host for host in wanted if host not in here]):
+                self._members = [here[host] for host in wanted]
+                return str(past.facts["environment"]["engine"])
+            if time.monotonic() > end:
+                away = f"the controller was away, and {len(missing)} of its nodes' containers did not come back"
+                raise Failed(f"{away}: {', '.join(missing)}")
+            time.sleep(0.2)
+
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
         sink.phase(f"links of {job.world} containers")
         for rank, member in enumerate(self._members):
@@ -126,7 +156,8 @@ class _ContainerHost:
     def controller(self, job: Job) -> Controller:
         """See NodeHost: ranks belong to containers."""
         hosts = [member.hello.host for member in self._members]
-        controller = Controller(job.config.run, job.config.model_dump_json(), self._secret, hosts)
+        grace_s = job.recovery.grace_s if job.recovery is not None else 0.0
+        controller = Controller(job.config.run, job.config.model_dump_json(), self._secret, hosts, grace_s)
         controller.entrance = Entrance("node", self._identity)
         return controller
 

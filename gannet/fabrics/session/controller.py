@@ -13,7 +13,7 @@ import queue
 import secrets
 import threading
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from math import isfinite
 from typing import Any
@@ -27,8 +27,8 @@ from google.protobuf.message import DecodeError
 from gannet.certs.run_authority import RunAuthority
 from gannet.fabrics.credentials import async_gate, node_of, presented
 from gannet.fabrics.entrance.entrance import Entrance
+from gannet.fabrics.recovery.known import Known, verifier_of
 from gannet.fabrics.session.events import CameAgain, Checkpointed, Deposited, Event, Joined, Left, Reported
-from gannet.fabrics.session.known import Known, verifier_of
 from gannet.fabrics.session.pace import paced
 from gannet.fabrics.session.reports import LARGEST_STEP, wrong_size, wrong_with
 from gannet.node.process.controller_client import KEEPALIVE, MESSAGE_LIMIT_BYTES, SNAPSHOT_CHUNK_BYTES
@@ -84,10 +84,13 @@ class Controller(control_pb2_grpc.ControllerServicer):
         """Give each node a certificate, for its messages to be encrypted; call it before they join."""
         self._authority = authority
 
-    def expect_again(self, known: Mapping[int, Known]) -> None:
-        """Take back the nodes of a run that is under way; call it before `start`. No other node has a place in it."""
+    def expect_again(self, known: Mapping[int, Known], finished: Collection[int] = ()) -> None:
+        """Take back the nodes of a run that is under way; call it before `start`. No other node has a place in it.
+
+        `finished`: ranks that have said so.
+        """
         self._awaited = set(known)
-        self._finished = set(range(self.world)) - self._awaited
+        self._finished = set(range(self.world)) - self._awaited | set(finished)
         for rank, was in known.items():
             self._verifiers[rank], self._parameters[rank] = was.verifier, was.parameters
             self._names[rank], self._recorded[rank] = was.name, was.recorded
@@ -103,11 +106,12 @@ class Controller(control_pb2_grpc.ControllerServicer):
 
         def note() -> None:
             self._recorded[rank] = number
-            if self._grace_s > 0 and rank not in self._telling:
+            if rank not in self._telling:
                 self._telling.add(rank)
                 self._loop.call_later(_TELL_EVERY_S, tell)
 
-        self._loop.call_soon_threadsafe(note)
+        if self._grace_s > 0:
+            self._loop.call_soon_threadsafe(note)
 
     def start(self, address: str) -> str:
         """Serve on host:port (port 0: any) or unix:/path; returns the address with its port."""
@@ -187,7 +191,6 @@ class Controller(control_pb2_grpc.ControllerServicer):
             if not self._take_back(hello.again, name, line):
                 why = "the controller does not continue that run with this node"
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, why)
-                return
             async for order in self._serve_line(hello.again.rank, request_iterator, line):
                 yield order
             return
@@ -206,7 +209,6 @@ class Controller(control_pb2_grpc.ControllerServicer):
                 self._names[rank], certificate = self._authority.certify(rank, hello.certificate_request)
             except ValueError as error:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no request for a certificate: {error}")
-                return
         key = secrets.token_hex(16)
         self._lines[rank], self._verifiers[rank] = line, verifier_of(key)
         self._parameters.pop(rank, None)
@@ -232,9 +234,8 @@ class Controller(control_pb2_grpc.ControllerServicer):
 
     def _take_back(self, again: control_pb2.Again, name: str | None, line: asyncio.Queue[Any]) -> bool:
         rank = again.rank
-        if again.run != self.run or rank not in self._awaited or self._nodes[rank] != name:
-            return False
-        if not self._is(rank, again.key):
+        known = again.run == self.run and rank in self._awaited and self._nodes[rank] == name
+        if not (known and self._is(rank, again.key)):
             return False
         self._awaited.discard(rank)
         self._lines[rank] = line
@@ -320,10 +321,10 @@ class Controller(control_pb2_grpc.ControllerServicer):
             return _refused("bytes or checksum do not fit")
         recorded: Future[None] | None = Future() if self._grace_s > 0 else None
         if header.checkpoint:
-            self.events.put(Checkpointed(header.rank, header.step, bytes(body), recorded))
+            self.events.put(Checkpointed(header.rank, header.step, bytes(body), recorded=recorded))
         else:
             x = torch.from_numpy(np.frombuffer(body, dtype="<f4").copy())
-            self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x, recorded))
+            self.events.put(Deposited(header.rank, header.step, header.t_s, header.codec_bytes, x, recorded=recorded))
         if recorded is not None:  # a controller that ends before that gets it once more when it is back
             await asyncio.wrap_future(recorded)
         return control_pb2.DepositReceipt(accepted=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -45,28 +46,36 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Deposited:
-    """A node's state at a step: x is a flat float32 tensor.
+class _Deposit:
+    """`recorded`: None where the node does not wait for the disk."""
 
-    `recorded`: to be done once it is on the disk; None where the node does not wait for that.
-    """
+    recorded: Recorded = field(default=None, compare=False, kw_only=True)
+
+    def done(self) -> None:
+        """It is on the disk."""
+        if self.recorded is not None:
+            with suppress(InvalidStateError):  # its node has gone meanwhile
+                self.recorded.set_result(None)
+
+
+@dataclass(frozen=True)
+class Deposited(_Deposit):
+    """A node's state at a step: x is a flat float32 tensor."""
 
     rank: int
     step: int
     t_s: float
     codec_bytes: int
     x: Tensor
-    recorded: Recorded = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class Checkpointed:
+class Checkpointed(_Deposit):
     """A node's checkpoint after a step, packed (see gannet.node.training.checkpoint)."""
 
     rank: int
     step: int
     data: bytes
-    recorded: Recorded = field(default=None, compare=False)
 
 
 Event = Joined | CameAgain | Reported | Left | Deposited | Checkpointed

@@ -10,26 +10,28 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gannet.fabrics.job import Job, Outcome, Sink, all_lost, joined_line, lost_line, returned_line
 from gannet.fabrics.links.live_links import LiveLinks
 from gannet.fabrics.links.operator_server import Operator
-from gannet.fabrics.links.silent_links import SilentLinks, dead_links, unanswered_link
+from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.on_loss import stopped_by_loss, tell_left
+from gannet.fabrics.recovery.diary import Diary
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.cut_edges import cut_edges
-from gannet.fabrics.session.events import Checkpointed, Deposited, Event, Left, Reported
+from gannet.fabrics.session.events import Checkpointed, Deposited, Event, Joined, Left, Reported
 from gannet.fabrics.session.findings import Findings
 from gannet.fabrics.session.islands import Islands
 from gannet.fabrics.session.last_step import Stopping
 from gannet.fabrics.session.link_watch import LinkWatch
 from gannet.fabrics.session.node_host import Failed, NodeHost
-from gannet.fabrics.session.preparation import prepare
+from gannet.fabrics.session.preparation import check_open, links_of, measured, prepare
 from gannet.fabrics.session.returning import Returning
 from gannet.fabrics.session.waits import Waits
-from gannet.netem.measure.certify import measure_links
+from gannet.netem.measure.certificate import Certificate
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.loop import progress
 from gannet.node.training.meter import LAYERS
@@ -55,8 +57,9 @@ class Session:
         self.findings: Findings | None = None
         self.ready: dict[int, Any] = {}
         self.present = set(range(job.world)) - job.join_at_s.keys()  # when training begins
-        self.warmed: set[int] = set()
-        self.alive: set[int] = set()
+        self.warmed, self.alive = set[int](), set[int]()
+        self.awaited: set[int] = set()  # of these, those that are not here yet: the controller was away
+        self.diary = Diary(job.recovery.diary if job.recovery else None)
         self.lost: dict[int, str] = {}
         self.link_watch: LinkWatch | None = None
         self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
@@ -78,11 +81,8 @@ class Session:
         begin = time.monotonic()
         log.info("%d nodes, engine %s", self.job.world, self.engine)
         try:
-            self._links_up()
-            self._build_nodes()
-            self._certify()
-            self._warm_up()
-            self.outcome.setup_s = time.monotonic() - begin
+            self.prepare()
+            self.outcome.setup_s = self.outcome.setup_s or time.monotonic() - begin
             self._train()
             self._say_goodbye()
             self.outcome.status = "finished"
@@ -92,8 +92,11 @@ class Session:
             log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
             self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
+        self.diary.clean()
         self.outcome.lost = self.lost
-        self._record_reasons()
+        if self.findings is not None:  # with what was wrong with the links during training
+            self.outcome.certificate = self.findings.certificate()
+            self.sink.certificate(self.outcome.certificate)
         return self.outcome
 
     def clear(self) -> None:
@@ -109,28 +112,16 @@ class Session:
             self.controller.stop()
         self.node_host.close()
 
-    # The stages of a run, in order.
+    def prepare(self) -> None:
+        """All up to training."""
+        for stage in (self._links_up, self._build_nodes, self._certify, self._warm_up):
+            stage()
 
     def _links_up(self) -> None:
-        job = self.job
-        found = self.node_host.open(job, self.sink)
+        job, found = self.job, self.node_host.open(self.job, self.sink)
         self.outcome.environment |= {"engine": self.engine, "encrypted": job.encrypted, **found}
-        self.live = LiveLinks(
-            self.node_host.agents,
-            self.node_host.interfaces,
-            job.links,
-            job.changes,
-            self.engine,
-            job.seed,
-            self.edges,
-            job.stack,
-            self.node_host.core,
-        )
-        if dead := dead_links(self.edges, self.live.plans):
-            raise Failed(
-                f"{dead} when training begins, as configured, and TCP opens no connection over it: leave it out of "
-                "the topology, or cut it by an entry of links.schedule with at_s: 0 or later"
-            )
+        self.live = links_of(job, self.node_host, self.engine, self.edges)
+        check_open(self.edges, self.live.plans)
         self.live.apply()
         self.outcome.environment["stack"] = self.live.applied_stack
 
@@ -145,16 +136,15 @@ class Session:
 
     def _certify(self) -> None:
         assert self.live is not None
-        self.sink.phase("measuring every link")
-        certificate = measure_links(dict(enumerate(self.node_host.agents)), self.live.plans, self.edges)
+        certificate = measured(self.node_host.agents, self.live.plans, self.edges, self.sink)
+        self.watch(certificate, self.live.reasons)
+
+    def watch(self, certificate: Certificate, reasons: Callable[[], Sequence[str]]) -> None:
+        """Watch the links from now on. `certificate`: as measured. `reasons`: to distrust them, so far."""
+        assert self.live is not None
         self.outcome.certificate = certificate
-        self.sink.certificate(certificate)
-        self.findings = Findings(certificate, self.live.reasons, self.sink.certificate)
+        self.findings = Findings(certificate, reasons, self.sink.certificate)
         self.link_watch = LinkWatch(self.live, self.sink, self.findings)
-        log.info("links measured: %s", "trusted" if certificate.trusted else "; ".join(certificate.reasons))
-        if link := unanswered_link(certificate, self.live.plans):
-            blocked = "is the mesh blocked (swarm: UDP 4789 between the machines)?"
-            raise Failed(f"nothing comes back on {link}: {blocked}")
 
     def _warm_up(self) -> None:
         assert self.controller is not None
@@ -164,18 +154,25 @@ class Session:
         ready = [self.ready.get(rank, Ready()) for rank in range(self.job.world)]
         addresses, names = [each.mesh_address for each in ready], [each.name for each in ready]
         self.controller.order(warm={"mesh_addresses": addresses, "names": names})
-        deadline_s = 8 * self.job.config.exchange.patience_s
-        self._wait_for("to reach their peers", lambda: self.present <= self.warmed, deadline_s)
+        patience_s = self.job.config.exchange.patience_s
+        self._wait_for("to reach their peers", lambda: self.present <= self.warmed, 8 * patience_s)
+
+    def start(self) -> None:
+        """Have the training begin."""
+        assert self.controller is not None and self.live is not None
+        self.diary.began(self.job, self.outcome)
+        self.live.start(self.job.begin_s)
+        self.began = time.monotonic()
+        self.controller.order(start={})
+        log.info("training starts")
 
     def _train(self) -> None:
         assert self.controller is not None and self.live is not None and self.link_watch is not None
         self.sink.phase("")
-        self.live.start(self.job.begin_s)
-        self.controller.order(start={})
-        log.info("training starts")
+        self.start()
         if self.operator is not None:
             self.operator.attach(self.job.config.run, self.live)
-        quiet_since = self.began = time.monotonic()
+        quiet_since = time.monotonic()
         self.waits.begin()
         self.lost |= self.returning.join_later(self.job)
         while self.alive:
@@ -190,8 +187,9 @@ class Session:
             if self.stop_wanted:
                 self.returning.stop()
             self.islands.tick(self.live.plans, self.stop_wanted)
-            if self.stop_wanted and not self.returning.meeting and not self.islands.meeting:
+            if self.stop_wanted and not (self.returning.meeting or self.islands.meeting or self.awaited):
                 self.islands.stop_soon()
+                self.diary.last_step(self.stopping.last_step)
             self.returning.tick()
             self._lose_who_hangs()
             if time.monotonic() - quiet_since > self.job.config.exchange.liveness_s:
@@ -207,14 +205,6 @@ class Session:
         self.link_watch.look(self.alive)
         self.controller.order(goodbye={})
         self._until(self.node_host.empty, _LEAVE_S)
-
-    def _record_reasons(self) -> None:
-        """Add what was wrong with the links during training to their certificate."""
-        if self.findings is not None:
-            self.outcome.certificate = self.findings.certificate()
-            self.sink.certificate(self.outcome.certificate)
-
-    # Events.
 
     def _wait_for(self, what: str, done: Any, timeout_s: float) -> None:
         in_time = self._until(lambda: done() or self.lost or self.failure, timeout_s)
@@ -247,12 +237,19 @@ class Session:
         return True
 
     def _handle(self, event: Event) -> None:
+        assert self.controller is not None
         match event:
+            case Joined(rank, _, verifier):
+                self.diary.joined(rank, verifier)
             case Reported(rank, report):
+                if not report.HasField("step"):
+                    self.diary.report(rank, report)
                 self._hear(rank, report)
+                self.controller.recorded(rank, report.number)
             case Deposited(rank, step, t_s, codec_bytes, x):
                 if self.sink.snapshot(rank, step, t_s, codec_bytes, x):
                     self.stop_wanted = True
+                    self.diary.stopping()
             case Checkpointed(rank, step, data) if not self.lost and not self.islands.edges.closed:
                 if self.findings is not None:
                     self.findings.look(at_once=True)
@@ -263,6 +260,8 @@ class Session:
                 self.alive.discard(rank)
             case _:
                 pass
+        if isinstance(event, (Checkpointed, Deposited)):
+            event.done()
 
     def _hear(self, rank: int, report: Any) -> None:
         if self.islands.hear(rank, report) or self.returning.hear(rank, report):
@@ -274,6 +273,8 @@ class Session:
                 self.warmed.add(rank)
             case "step":
                 stats = from_message(report.step)
+                if self.job.recovery is not None and stats.step <= self.steps[rank]:
+                    return  # recorded before the controller was away
                 self.steps[rank], self.t_s[rank] = stats.step, stats.t_s
                 self.sink.step(rank, stats)
                 self.silent_links.step(rank, stats, self.lost)
@@ -296,8 +297,8 @@ class Session:
                 self._give_up(rank, report.failed.reason, not_finite=True)
             case "failed":
                 self.failure = self.failure or f"node {rank}: {report.failed.reason}"
-                told = report.failed.step, report.failed.reason, self.node_host.last_words(rank)
-                log.error("node %d failed after step %d: %s\n%s", rank, *told)
+                failed, words = report.failed, self.node_host.last_words(rank)
+                log.error("node %d failed after step %d: %s\n%s", rank, failed.step, failed.reason, words)
 
     def _lose_who_hangs(self) -> None:
         for rank in self.waits.hanging(self._held):

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from gannet.fabrics.credentials import node_credential
+from gannet.fabrics.recovery.known import Known
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.events import CameAgain, Deposited, Joined, Left, Reported
-from gannet.fabrics.session.known import Known
 from gannet.node.process.controller_client import ControlLine
 from gannet.node.process.outbox import Outbox
 from gannet.node.wire import control_pb2

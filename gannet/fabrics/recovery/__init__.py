@@ -1,0 +1,1 @@
+"""What a controller needs that is started again while the nodes of its run train on."""

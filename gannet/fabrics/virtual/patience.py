@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import inf
 from typing import Any, Protocol
@@ -35,6 +35,30 @@ class Surroundings(Protocol):
         ...
 
 
+# When, in which place of the order of timers, and what.
+_Due = tuple[float, int, Callable[[], None]]
+
+
+def _moment(due: _Due) -> tuple[float, int]:
+    return due[:2]
+
+
+class _Wait:
+    """A wait for a message: its timers end with it."""
+
+    __slots__ = ("_tell", "_time", "settled", "timers")
+
+    def __init__(self, time: Timeline, tell: Callable[[memoryview | PeerLost], None]) -> None:
+        self._time, self._tell, self.settled = time, tell, False
+        self.timers: list[Timer] = []
+
+    def settle(self, outcome: memoryview | PeerLost) -> None:
+        self.settled = True
+        if self.timers:
+            self._time.cancel(self.timers)
+        self._tell(outcome)
+
+
 class Patience:
     """The waits of all nodes, and whom they suspect."""
 
@@ -60,51 +84,53 @@ class Patience:
 
     def expect(self, node: Node, source: int, tag: Tag, tell: Callable[[memoryview | PeerLost], None]) -> None:
         """Call `tell` when a message comes or cannot come, with the deadlines of a wait."""
-        timers: list[Timer] = []
-        settled: list[bool] = []
-
-        def settle(outcome: memoryview | PeerLost) -> None:
-            settled.append(True)
-            self._fabric.time.cancel(timers)
-            tell(outcome)
-
-        node.mailbox.expect(source, tag, settle)
-        if settled:
-            return
-        reason = f"no message within {self._limits.round_deadline_s:.1f} s"
-        self.watch(node, source, partial(node.mailbox.give_up, source, tag, reason), timers)
+        wait = _Wait(self._fabric.time, tell)
+        node.mailbox.expect(source, tag, wait.settle)
+        if not wait.settled:
+            reason = f"no message within {self._limits.round_deadline_s:.1f} s"
+            self.watch(node, source, partial(node.mailbox.give_up, source, tag, reason), wait.timers)
 
     def watch(self, node: Node, peer: int, give_up: Callable[[], None], timers: list[Timer]) -> None:
         """Set the timers of a wait for `peer`, which ends with `give_up` at the deadline: those of the node's reports
         (see gannet.node.exchange.impatience) and of the deadline. All that is in `timers` ends with the wait.
         """
         time, limits = self._fabric.time, self._limits
-
-        def set_timer(wait_s: float, action: Callable[[], None]) -> None:
-            timers.append(time.after(wait_s, partial(notice, action)))
-
-        def notice(action: Callable[[], None]) -> None:
-            if (stands_s := node.paused_until_s - time.now_s) > 0:  # what arrives meanwhile is taken first
-                set_timer(stands_s, action)
-            else:
-                action()
-
+        now_s, due = time.now_s, []
         if node.rank not in self._told:
-            set_timer(max(0.0, self._due_s(node.rank) - time.now_s), partial(self._note, node, peer))
-        set_timer(limits.patience_s, partial(self._grow_impatient, node, peer))
-        set_timer(limits.round_deadline_s, give_up)
+            wait_s = max(0.0, self._due_s(node.rank) - now_s)
+            due.append((now_s + wait_s, time.number(), partial(self._note, node, peer)))
+        due.append((now_s + limits.patience_s, time.number(), partial(self._grow_impatient, node, peer)))
+        due.append((now_s + limits.round_deadline_s, time.number(), give_up))
+        due.sort(key=_moment)
+        self._set_next(node, iter(due), timers)
+
+    def _set_next(self, node: Node, due: Iterator[_Due], timers: list[Timer]) -> None:
+        """Set the first of these timers; it sets the next. Most waits end before their first, and need no other."""
+        if (first := next(due, None)) is not None:
+            t_s, number, action = first
+
+            def notice() -> None:
+                self._set_next(node, due, timers)
+                self._notice(node, action, timers)
+
+            timers.append(self._fabric.time.at(t_s, notice, number))
+
+    def _notice(self, node: Node, action: Callable[[], None], timers: list[Timer]) -> None:
+        """Run the action of a timer, later where the node stands still: what arrives meanwhile is taken first."""
+        if (stands_s := node.paused_until_s - self._fabric.time.now_s) > 0:
+            timers.append(self._fabric.time.after(stands_s, partial(self._notice, node, action, timers)))
+        else:
+            action()
 
     def receive(self, node: Node, source: int, tag: Tag) -> None:
         """Have a node continue with a message, or with why it cannot come."""
-        since_s = self._fabric.time.now_s
+        self.expect(node, source, tag, partial(self._received, node, self._fabric.time.now_s))
 
-        def settle(outcome: memoryview | PeerLost) -> None:
-            node.meter.wait_s += self._fabric.time.now_s - since_s
-            lost = outcome if isinstance(outcome, PeerLost) else None
-            answer = None if lost else outcome
-            self._fabric.time.after(0.0, lambda: self._fabric.resume(node, answer, lost))
-
-        self.expect(node, source, tag, settle)
+    def _received(self, node: Node, since_s: float, outcome: memoryview | PeerLost) -> None:
+        time = self._fabric.time
+        node.meter.wait_s += time.now_s - since_s
+        lost = outcome if isinstance(outcome, PeerLost) else None
+        time.after(0.0, partial(self._fabric.resume, node, None if lost else outcome, lost))
 
     def receive_first(self, node: Node, wanted: Sequence[tuple[int, Tag]]) -> None:
         """Have a node continue with the first of several messages."""

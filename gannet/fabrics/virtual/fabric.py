@@ -31,6 +31,7 @@ from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
 from gannet.fabrics.virtual.messages import Messages
 from gannet.fabrics.virtual.node import Node
 from gannet.fabrics.virtual.patience import Patience
+from gannet.fabrics.virtual.performing import WAITING, WAITS, Performer
 from gannet.fabrics.virtual.returning import Returning
 from gannet.fabrics.virtual.turns import VirtualTurns
 from gannet.netem.measure.certificate import Certificate, expected_edge
@@ -40,24 +41,10 @@ from gannet.node.players.config import check_returns
 from gannet.node.tasks.base import AnyTask
 from gannet.node.traffic.exchange import exchange_edges
 from gannet.node.training.checkpoint import Checkpoint
-from gannet.node.training.effects import (
-    BeginRound,
-    Collect,
-    Compute,
-    Effect,
-    Losses,
-    Meet,
-    Met,
-    Receive,
-    ReceiveFirst,
-    Send,
-)
+from gannet.node.training.effects import Effect, Met
 from gannet.node.training.meter import StepStats
 from gannet.node.training.peers import CollectiveFailed, Diverged, OutOfRange
 from gannet.node.training.worker import Worker
-
-_WAITS = object()
-_WAITING = (Receive, ReceiveFirst, Collect, Meet)
 
 
 class _Ended(Exception):
@@ -92,6 +79,7 @@ class _Simulation:
         self._tasks, self.last_step = tasks, float(job.config.max_steps or inf)
         self.returning, self.patience = Returning(self), Patience(self, limits, job.begin_s)
         self.islands = Islands(self, cut_edges(job), [change.at_s for change in changes], job.config.max_steps)
+        self._perform = Performer(self, self._messages).perform
         self.nodes: list[Node] = []
         for rank in range(job.world):
             worker = self._worker(rank)
@@ -215,55 +203,22 @@ class _Simulation:
                     self.failure = f"node {node.rank}: {error}"
                 return
             node.awaited += 1
-            if node.interrupted is not None and isinstance(effect, _WAITING):
+            if node.interrupted is not None and isinstance(effect, WAITING):
                 answer, lost = None, node.interrupted
                 continue
-            node.waiting = isinstance(effect, _WAITING)
+            node.waiting = isinstance(effect, WAITING)
             for fault in self._at_await.pop((node.rank, node.awaited), ()):
                 self.strike(replace(fault, at_s=self.time.now_s))
             if node.paused_until_s > self.time.now_s:
                 self.time.at(node.paused_until_s, partial(self._carry_out, node, effect))
                 return
-            answer, lost = self._perform(node, effect) if node.alive else _WAITS, None
-            if answer is _WAITS:
+            answer, lost = self._perform(node, effect) if node.alive else WAITS, None
+            if answer is WAITS:
                 return
 
     def _carry_out(self, node: Node, effect: Effect[Any]) -> None:
-        if node.alive and (answer := self._perform(node, effect)) is not _WAITS:
+        if node.alive and (answer := self._perform(node, effect)) is not WAITS:
             self.resume(node, answer, None)
-
-    def _perform(self, node: Node, effect: Effect[Any]) -> Any:
-        """Carry out an effect: its answer, or _WAITS where the node is resumed later."""
-        match effect:
-            case Compute(work, share):
-                answer = work()
-                if not node.pace_s:
-                    return answer
-                node.meter.compute_s += share * node.pace_s
-                self.time.after(share * node.pace_s, partial(self.resume, node, answer, None))
-            case BeginRound(number, sources, after):
-                return self.turns.of[node.rank].begin(number, sources, after)
-            case Send(to, tag, payload, _):
-                if self._messages.send(node, to, tag, payload):
-                    return None
-                node.waiting = True
-            case Losses():
-                return node.mailbox.losses()
-            case Receive(source, tag):
-                self.patience.receive(node, source, tag)
-            case ReceiveFirst(wanted):
-                self.patience.receive_first(node, [(each.source, each.tag) for each in wanted])
-            case Meet(step, rounds):
-                node.at_meeting = True
-                (self.islands if self.islands.meeting else self.returning).arrive(node, Met(step, rounds))
-            case Collect(False):
-                assert isinstance(node.mailbox, AsyncMailbox)
-                return node.mailbox.take()
-            case Collect(True):
-                self.patience.collect(node)
-            case _:
-                raise TypeError(f"an algorithm awaited {effect!r}, which is no effect")
-        return _WAITS
 
     def strike(self, fault: Timed) -> None:
         match fault:

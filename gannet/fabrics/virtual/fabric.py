@@ -25,6 +25,7 @@ from gannet.fabrics.on_loss import stopped_by_loss, tell_nodes_left
 from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.virtual.clock import Timeline
 from gannet.fabrics.virtual.faults import AtAwait, Fault, Kill, Pause, Return, Timed
+from gannet.fabrics.virtual.garbage import fewer_searches
 from gannet.fabrics.virtual.islands import Islands
 from gannet.fabrics.virtual.joins import Joins
 from gannet.fabrics.virtual.link_model import LinkModel, check_modelled
@@ -293,10 +294,11 @@ def run_virtual(
     returning = job.return_after_s is not None or job.on_not_finite == "reset"
     if returning or job.join_at_s or any(isinstance(fault, Return) for fault in faults):
         check_returns(job.config)
-    simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
-    certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])
-    sink.certificate(certificate)
-    simulation.run()
+    with fewer_searches():
+        simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
+        certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])
+        sink.certificate(certificate)
+        simulation.run()
     if simulation.failure is None and len(simulation.lost) == job.world:
         simulation.failure = all_lost(simulation.lost)
     if simulation.failure is not None:

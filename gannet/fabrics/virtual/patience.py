@@ -95,7 +95,7 @@ class Patience:
         (see gannet.node.exchange.impatience) and of the deadline. All that is in `timers` ends with the wait.
         """
         time, limits = self._fabric.time, self._limits
-        now_s, due = time.now_s, []
+        now_s, due = time.now_s, list[_Due]()
         if node.rank not in self._told:
             wait_s = max(0.0, self._due_s(node.rank) - now_s)
             due.append((now_s + wait_s, time.number(), partial(self._note, node, peer)))

@@ -11,7 +11,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 PROCESSORS := $(shell nproc)
 PURE := not real and not emulated
 
-.PHONY: demo test test-fast bench lint sbom audit proto dashboards system clean help
+.PHONY: demo test test-fast bench fuzz lint sbom audit proto dashboards system clean help
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -35,6 +35,10 @@ test-fast: $(VENV)/.dev  ## run the pure tests: no links, containers, emulated m
 
 bench: system $(VENV)/.dev  ## run the benchmarks of bench/, one after the other
 	for script in bench/*.py; do $(BIN)/python $$script || exit 1; done
+
+fuzz: $(VENV)/.dev  ## feed a million damaged inputs to each thing that reads input from outside, ten minutes each at most
+	$(BIN)/pip install -q 'atheris>=3'
+	$(BIN)/python -m tests.fuzz --runs 1000000 --seconds 600
 
 lint: $(VENV)/.dev  ## run ruff and mypy, and compare declared dependencies with imported ones
 	$(BIN)/ruff check .

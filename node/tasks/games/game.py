@@ -58,10 +58,11 @@ class GameTask:
         """[v + c u, −u + c v] with this node's shift, and new noise."""
         n, c = self._config.dimension, self._config.curvature
         u, v = x[:n], x[n : 2 * n]
-        field = torch.zeros(self.size)
-        field[:n], field[n : 2 * n] = v + c * u, c * v - u
-        noise = torch.randn(2 * n, generator=self._random)
-        field[: 2 * n] += self._shift + self._config.noise * noise
+        noise = torch.randn(2 * n, generator=self._random).mul_(self._config.noise)
+        # In place, and no operation more than needed: with many nodes each counts (see bench/virtual.py).
+        field = torch.cat(((c * u).add_(v), (c * v).sub_(u))).add_(noise.add_(self._shift))
+        if self._config.padding:
+            field = torch.cat((field, torch.zeros(self._config.padding)))
         value = float(u @ v + c / 2 * (u @ u - v @ v))
         return Gradient(field, ("generator", "discriminator"), None, {"generator": value, "discriminator": -value})
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ class _PerPlayer(ABC):
         }
         self._task = task
         self._made = 0  # steps, whichever player moved
+        self._whole = self._together(like)
 
     def step(self, x: Tensor, gradient: Gradient) -> Tensor:
         """New flat parameters; `x` (flat float32) is left as it was."""
@@ -77,6 +79,11 @@ class _PerPlayer(ABC):
         decay = self._config.decay(self._made)
         self._made += 1
         players = [self._players[name] for name in gradient.active]
+        if (whole := self._whole) is not None:
+            if gradient.active == tuple(self._players):
+                rate = whole.learning_rate * decay
+                return Move([(whole.where, self._directions(gradient.field[whole.where], rate, whole))], gradient)
+            self._separate()
         directions = [
             (p.where, self._directions(gradient.field[p.where], p.learning_rate * decay, p)) for p in players
         ]
@@ -92,12 +99,36 @@ class _PerPlayer(ABC):
                 new[where].sub_(now, alpha=2).add_(before)
         return with_buffers(new, self._task, move.gradient)
 
+    def _together(self, like: Tensor) -> _PlayerState | None:
+        """One state for all players, as long as they move together: half the operations, and the same bits."""
+        places = [p.where for p in self._players.values()]
+        adjacent = all(one.stop == other.start for one, other in pairwise(places))
+        if not adjacent or len({p.learning_rate for p in self._players.values()}) != 1:
+            return None
+        rate = self._config.rate_of(next(iter(self._players)))
+        return _PlayerState(slice(places[0].start, places[-1].stop), rate, like)
+
+    def _separate(self) -> None:
+        """From now on each player has a state of its own, a part of what all had together."""
+        self._share()
+        self._whole = None
+
+    def _share(self) -> None:
+        """Have the players' states show what they have together."""
+        if (whole := self._whole) is None:
+            return
+        for p in self._players.values():
+            part = slice(p.where.start - whole.where.start, p.where.stop - whole.where.start)
+            p.count, p.previous = whole.count, whole.previous[part]
+            p.moment, p.square = whole.moment[part], whole.square[part]
+
     @abstractmethod
     def _directions(self, g: Tensor, rate: float, p: _PlayerState) -> Directions:
         """The directions of a player's gradient; `rate` is η, decay included."""
 
     def state(self) -> dict[str, Tensor]:
         """See gannet.node.training.checkpoint.Keeps."""
+        self._share()
         states = {name: p.state() for name, p in self._players.items()}
         own = {f"{name}.{entry}": value for name, state in states.items() for entry, value in state.items()}
         return {"made": torch.tensor(self._made), **own}
@@ -105,6 +136,7 @@ class _PerPlayer(ABC):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """See gannet.node.training.checkpoint.Keeps."""
         self._made = int(state["made"])
+        self._separate()
         for name, p in self._players.items():
             p.load_state({entry: state[f"{name}.{entry}"] for entry in p.state()})
 

@@ -151,9 +151,17 @@ class LinkState(BaseModel):
             for source in (source for source, target in self.cut if target == rank):
                 paths[addresses[source]] = replace(paths[addresses[source]], loss_percent=100.0)
             up_held, down_held = ((rank, way) in self.held for way in ("up", "down"))
-            plan = replace(plan, device=devices[rank], paths=paths, segments=min(segments, most))
-            plan = replace(plan, shared_in=ins[rank], shared_out=outs[rank])
-            result.append(replace(plan, up_held=up_held, down_held=down_held))
+            changed = replace(
+                plan,
+                device=devices[rank],
+                paths=paths,
+                segments=min(segments, most),
+                shared_in=ins[rank],
+                shared_out=outs[rank],
+                up_held=up_held,
+                down_held=down_held,
+            )
+            result.append(changed)
         return tuple(result)
 
     def describe(self) -> str:

@@ -294,7 +294,7 @@ def run_virtual(
     returning = job.return_after_s is not None or job.on_not_finite == "reset"
     if returning or job.join_at_s or any(isinstance(fault, Return) for fault in faults):
         check_returns(job.config)
-    with fewer_searches():
+    with fewer_searches(job.world):
         simulation = _Simulation(job, sink, faults, tasks, on_send, on_state)
         certificate = Certificate([expected_edge(job.plans, *edge) for edge in exchange_edges(job.config, job.world)])
         sink.certificate(certificate)

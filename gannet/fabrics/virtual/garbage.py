@@ -10,15 +10,19 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_OBJECTS = 10_000  # not more: each may hold a vector as long as the model
+# Not many more: garbage may hold vectors as long as the model.
+_OBJECTS, _OBJECTS_A_NODE = 10_000, 100
 
 
 @contextmanager
-def fewer_searches() -> Iterator[None]:
-    """Within the block, look for garbage after 10,000 new objects (less often, where it was less often before)."""
-    before = gc.get_threshold()
-    if 0 < before[0] < _OBJECTS:
-        gc.set_threshold(_OBJECTS, *before[1:])
+def fewer_searches(nodes: int) -> Iterator[None]:
+    """Within the block, look for garbage after more new objects than so many nodes have in flight at any moment.
+
+    Less often still, where it was less often before.
+    """
+    before, objects = gc.get_threshold(), max(_OBJECTS, _OBJECTS_A_NODE * nodes)
+    if 0 < before[0] < objects:
+        gc.set_threshold(objects, *before[1:])
     try:
         yield
     finally:

@@ -73,6 +73,7 @@ def execute(
     elif plan.longer:
         write_yaml(folder / "spec.yaml", comparison.whole())
     display = DisplayTee(terminal, *observers, *([trackers] if trackers else []))
+    ended = [(spec, _summary(run_folder(folder, spec))) for spec in plan.ended] if plan is not None else []
     summaries: list[Summary] = []
     faults = 0
     with ExitStack() as stack:
@@ -84,8 +85,8 @@ def execute(
                 profiles = tuple(profile for spec in here for profile in spec.profiles)
                 fabrics[kind.name] = stack.enter_context(kind.open(FabricSetup(folder / "logs", engines, profiles)))
         try:
-            for number, spec in enumerate(runs, start=1):
-                display.begin(spec, number, len(runs))
+            for number, spec in enumerate(runs, start=1 + len(ended)):
+                display.begin(spec, number, len(ended) + len(runs))
                 place = places[spec.arm, spec.seed]
                 if plan is not None and place in plan.again:
                     set_aside(folder, place)
@@ -107,26 +108,23 @@ def execute(
         finally:  # whatever stopped a run, earlier runs are scored
             terminal.close()
             try:
-                if summaries:
-                    ended = _ended(folder, comparison, plan) if plan is not None and plan.taken_up else []
+                if summaries or ended:
                     made = [*(spec for spec, _ in ended), *runs[: len(summaries)]]
                     faults = score_all(folder, made, [*(summary for _, summary in ended), *summaries], console)
             finally:
                 try:
-                    if summaries:
+                    if summaries or ended:
                         report_on(folder, console)
                 finally:
                     if trackers is not None:
                         trackers.close()
                     sandbox.own_as_caller(folder)
-    return all(summary.status == "finished" for summary in summaries) and len(summaries) == len(runs) and not faults
+    statuses = [summary.status for summary in (*(summary for _, summary in ended), *summaries)]
+    return all(status == "finished" for status in statuses) and len(summaries) == len(runs) and not faults
 
 
-def _ended(folder: Path, comparison: ComparisonSpec, plan: ResumePlan) -> list[tuple[RunSpec, Summary]]:
-    """Runs that ended before the controller was away, and have yet to be scored."""
-    runs = [spec for spec in comparison.runs() if spec not in plan.left]
-    found = [(spec, run_folder(folder, spec) / "summary.json") for spec in runs]
-    return [(spec, validate(Summary, read_json(path) or {}, path, None)) for spec, path in found]
+def _summary(run: Path) -> Summary:
+    return validate(Summary, read_json(run / "summary.json") or {}, run / "summary.json", None)
 
 
 def run_folder(folder: Path, spec: RunSpec) -> Path:
@@ -222,7 +220,7 @@ def score_again(folder: Path, console: Console, wishes: Mapping[str, Any] | None
             check_wish(spec.task, spec.data, spec.score)
             spec.check_node_models()
         runs.append(spec)
-        summaries.append(validate(Summary, read_json(path) or {}, path, None))
+        summaries.append(_summary(path.parent))
     return score_all(folder, runs, summaries, console, [path.parent for path in found])
 
 

@@ -32,6 +32,7 @@ class ResumePlan:
 
     `resumed` are resumed; `again` have no checkpoint and begin again; the others have not begun. `longer`: the
     comparison has another end than its folder says. `taken_up`: nodes still train in it (gannet.experiment.take_up).
+    `ended`: have yet to be scored.
     """
 
     comparison: ComparisonSpec
@@ -42,6 +43,7 @@ class ResumePlan:
     allow_changes: bool = False
     longer: bool = False
     taken_up: frozenset[Path] = frozenset()
+    ended: tuple[RunSpec, ...] = ()
 
 
 def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] = ()) -> ResumePlan:

@@ -67,18 +67,16 @@ def run_one(
     if (held := labels_held(spec)) is not None:
         ledger.write_json("shards.json", to_json(Shards(labels_by_node=tuple(held))))
     exploded = Exploded(spec, job)
+    goal = ScoreGoal(spec) if spec.stop.score is not None else None
     if take_up:
-        look_again(exploded, folder)
-    sinks: list[Sink] = [ledger, exploded, *([display] if display else [])]
-    if spec.stop.score is not None:
-        sinks.append(ScoreGoal(spec))
+        look_again(exploded, goal, job, folder)
+    sinks: list[Sink] = [ledger, exploded, *([display] if display else []), *([goal] if goal else [])]
     try:
         outcome = fabric(job, Tee(*sinks))
     except KeyboardInterrupt:
         outcome = Outcome("stopped", "interrupted by the user")
     finally:
         ledger.close()
-        (folder / DIARY).unlink(missing_ok=True)
         label()
     if outcome.certificate is not None:
         ledger.certificate(outcome.certificate)
@@ -87,6 +85,7 @@ def run_one(
     changed = changes or () if job.resumed is None else ()
     summary = summarise_run(spec, whole, ledger, outcome, changed, exploded.reasons)
     ledger.write_json("summary.json", to_json(summary))
+    (folder / DIARY).unlink(missing_ok=True)
     return summary
 
 
@@ -94,7 +93,6 @@ def failed_run(spec: RunSpec, folder: Path, error: Exception) -> Summary:
     """The summary of a run that `error` ended, which is also in its folder, with the traceback in error.txt."""
     reason = str(error) if isinstance(error, SpecError) else in_words(error)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DIARY).unlink(missing_ok=True)
     (folder / "error.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     if not (folder / "spec.yaml").exists():
         write_yaml(folder / "spec.yaml", spec.model_dump(mode="json"))
@@ -114,6 +112,7 @@ def failed_run(spec: RunSpec, folder: Path, error: Exception) -> Summary:
         reasons=(f"the run failed: {reason}",),
     )
     write_json(folder / "summary.json", to_json(summary))
+    (folder / DIARY).unlink(missing_ok=True)
     return summary
 
 

@@ -22,6 +22,7 @@ from gannet.experiment.take_up import left_behind
 from gannet.fabrics.containers.fabric import CONTROLLER_GRACE_S, ContainersFabric, cluster_of
 from gannet.fabrics.credentials import CredentialError, Credentials
 from gannet.fabrics.entrance.bundles import LEAST, read_identity
+from gannet.fabrics.recovery.mark import marked
 from gannet.ledger.lock import FolderBusy, held
 from gannet.spec.load import load_spec
 
@@ -61,9 +62,13 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
         ExitStack() as stack,
     ):
         metrics.serve("0.0.0.0", _METRICS_PORT)
-        plan = left_behind(_folders(out), CONTROLLER_GRACE_S, cluster_of(credentials.trainer))
+        cluster = cluster_of(credentials.trainer)
+        try:
+            plan = left_behind(_folders(out), CONTROLLER_GRACE_S, cluster)
+        except FolderBusy as error:
+            raise ServeError(str(error)) from None
         if plan is not None:
-            console.print(f"taking up the run that nodes train in; results in {plan.folder}", markup=False)
+            console.print(f"taking up what a controller has left; results in {plan.folder}", markup=False)
             comparison, folder = plan.comparison, plan.folder
         else:
             comparison = load_spec(source, overrides, {"nodes": _nodes(containers, environment, console)})
@@ -71,6 +76,7 @@ def serve(source: str, out: str, environment: Mapping[str, str], console: Consol
             console.print(f"{comparison.runs()[0].nodes} nodes; results in {folder}", markup=False)
         with suppress(FolderBusy):  # the command on the host that started these containers may hold it
             stack.enter_context(held(folder))
+        stack.enter_context(marked(folder, cluster))
         return execute(comparison, folder, console, {fabric: containers}, [metrics], plan)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from gannet.experiment.exploded import Exploded
 from gannet.experiment.resume import ResumePlan, comparison_in
+from gannet.experiment.sinks import ScoreGoal
 from gannet.fabrics.job import ISLANDS, LEFT_EARLY, NODE_JOINED, NODE_LOST, NODE_RETURNED, Job
 from gannet.fabrics.recovery.diary import read_past
+from gannet.fabrics.recovery.mark import MARK, is_left
 from gannet.fabrics.recovery.past import Recovery
 from gannet.ledger.files import lines, read_json, validate
 from gannet.ledger.records import Step
@@ -20,34 +21,60 @@ from gannet.netem.measure.certificate import Certificate
 from gannet.node.training.meter import StepStats
 
 DIARY = "controller.jsonl"
+_JUDGED = 3  # of the snapshots' steps, the last ones
 
 
 def left_behind(folders: Iterable[Path], grace_s: float, cluster: str) -> ResumePlan | None:
-    """The comparison in one of these folders that this cluster's nodes still train in; None: there is none.
+    """The comparison in one of these folders that a controller of this cluster was killed in; None: there is none.
 
-    Its runs that ended are left as they are; the one that trains is taken up, and those that have not begun follow.
+    Its runs that ended are left as they are; the one that trains is taken up, one that had not begun to train begins
+    again, and the others follow. After `grace_s` without a sign of that controller its nodes are gone, and it is no
+    longer taken up. Raises FolderBusy where the controller lives.
     """
     for folder in folders:
-        for diary in sorted(folder.glob(f"*/seed-*/{DIARY}")):
-            with suppress(OSError, ValueError):
-                quiet_s = time.time() - (diary.parent / "links.jsonl").stat().st_mtime
-                past = read_past(diary)
-                if past is None or past.cluster != cluster or quiet_s > grace_s or _ended(diary.parent):
-                    continue
-                comparison, root = comparison_in(folder)
-                left = [spec for spec in comparison.runs() if not _ended(root / spec.arm / f"seed-{spec.seed}")]
-                trains = frozenset({diary.parent})
-                again = frozenset(
-                    place
-                    for spec in left
-                    if (place := root / spec.arm / f"seed-{spec.seed}").exists() and place != diary.parent
-                )
-                return ResumePlan(comparison, root, tuple(left), frozenset(), again, taken_up=trains)
+        if not is_left(folder, cluster) or time.time() - _last_sign_s(folder) > grace_s:
+            continue
+        try:
+            comparison, root = comparison_in(folder)
+        except (OSError, ValueError):
+            continue  # it was killed before it had written the spec
+        runs = [(spec, root / spec.arm / f"seed-{spec.seed}") for spec in comparison.runs()]
+        ended = [(spec, status) for spec, place in runs if (status := _status(place))]
+        left = [(spec, place) for spec, place in runs if not _status(place)]
+        if any(status == "stopped" for _, status in ended):
+            left = []  # a run that a user stopped was the last
+        train = frozenset(place for _, place in left if _trains(place))
+        again = frozenset(place for _, place in left if place.exists()) - train
+        return ResumePlan(
+            comparison,
+            root,
+            tuple(spec for spec, _ in left),
+            frozenset(),
+            again,
+            taken_up=train,
+            ended=tuple(spec for spec, _ in ended),
+        )
     return None
 
 
-def _ended(run: Path) -> bool:
-    return (run / "summary.json").exists()
+def _status(run: Path) -> str:
+    return str((read_json(run / "summary.json") or {}).get("status", ""))
+
+
+def _last_sign_s(folder: Path) -> float:
+    """When something was last written there, in seconds since the epoch."""
+    paths = [folder / MARK, *folder.glob("*/seed-*/*")]
+    return max(path.stat(follow_symlinks=False).st_mtime for path in paths)
+
+
+def _trains(run: Path) -> bool:
+    """Whether training has begun in a run's folder, or nobody can tell."""
+    try:
+        return read_past(run / DIARY) is not None
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True  # `taken_up` says what is wrong, and nothing is trained a second time
 
 
 def taken_up(job: Job, run: Path) -> Job:
@@ -92,12 +119,21 @@ def steps_in(run: Path) -> list[Step]:
     return [validate(Step, line, path, number) for number, line in lines(path, [], cut_allowed=True)]
 
 
-def look_again(exploded: Exploded, run: Path) -> None:
-    """Have `exploded` see the steps and snapshots that are recorded."""
+def look_again(exploded: Exploded, goal: ScoreGoal | None, job: Job, run: Path) -> None:
+    """Have them see what is recorded. Where it reaches the goal, the run is to end."""
     from safetensors.torch import load_file
 
+    assert job.recovery is not None and job.recovery.past is not None
     for step in steps_in(run):
         exploded.step(step.node, StepStats(**{k: v for k, v in vars(step).items() if k != "node"}))
-    for folder in sorted((run / "snapshots").glob("step-*"), key=step_of):
+    for _, line in lines(run / "links.jsonl", [], cut_allowed=True):
+        if goal is not None:
+            goal.links(line)
+    folders = sorted((run / "snapshots").glob("step-*"), key=step_of)
+    for folder in folders:
         for path in sorted(folder.glob("node-*.safetensors")):
-            exploded.snapshot(int(path.stem.removeprefix("node-")), step_of(folder), 0.0, 0, load_file(path)["x"])
+            rank, x = int(path.stem.removeprefix("node-")), load_file(path)["x"]
+            exploded.snapshot(rank, step_of(folder), 0.0, 0, x)
+            # Earlier ones have been judged: nodes are some steps apart, and a score takes a while.
+            if goal is not None and folder in folders[-_JUDGED:]:
+                job.recovery.past.stopping |= goal.snapshot(rank, step_of(folder), 0.0, 0, x)

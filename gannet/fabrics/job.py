@@ -168,6 +168,13 @@ class Restartable(Protocol):
     def restart(self) -> None: ...
 
 
+@runtime_checkable
+class MayBeAway(Protocol):
+    """A LinkAgent whose node may not be there from the start: `away` says why, and is empty where it is there."""
+
+    away: str
+
+
 class Sink(Protocol):
     """Receives a fabric's events: the run folder's writer and the live display. Called from one thread."""
 

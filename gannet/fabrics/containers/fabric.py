@@ -14,7 +14,7 @@ from typing import Any
 
 from gannet.fabrics import addresses as layout
 from gannet.fabrics.containers import LOGS, SCALE
-from gannet.fabrics.containers.membership import Membership, RemoteAgent
+from gannet.fabrics.containers.membership import Membership, RemoteAgent, absent
 from gannet.fabrics.credentials import Credentials
 from gannet.fabrics.entrance.entrance import Entrance
 from gannet.fabrics.job import Job, LinkAgent, NodeInterface, Outcome, Sink
@@ -30,6 +30,7 @@ from gannet.node.admission.identity import Identity
 
 CONTROLLER_GRACE_S = 120.0
 """How long nodes train on while no controller is there: for a container to start, and to import torch."""
+_BACK_S = 30.0  # for a container that is there to connect again, which it tries once a second
 _GATHER_S = 300.0  # for a container that died between two runs to come back
 
 
@@ -112,7 +113,7 @@ class _ContainerHost:
         For a run that is taken up, those it has.
         """
         if job.recovery is not None and job.recovery.past is not None:
-            return self._gather_again(job.recovery.past, job.recovery.grace_s)
+            return self._gather_again(job.recovery.past)
         end = time.monotonic() + _GATHER_S
         while len(members := self._membership.members()) < job.world:
             sink.phase(f"waiting for node containers: {len(members)} of {job.world} are there")
@@ -130,18 +131,23 @@ class _ContainerHost:
         said = "; ".join(dict.fromkeys(f"{m.hello.host}: {m.hello.complaint}" for m in self._members))
         raise Failed(f"link engine {' or '.join(wanted)} does not work in every container: {said}")
 
-    def _gather_again(self, past: Past, grace_s: float) -> str:
-        hosts = past.facts["environment"]["containers"]
-        wanted, end = [hosts[str(rank)] for rank in range(len(hosts))], time.monotonic() + grace_s
+    def _gather_again(self, past: Past) -> str:
+        """A container that has not come back has an agent that is away."""
+        environment = past.facts["environment"]
+        hosts, end = [environment["containers"][str(rank)] for rank in sorted(past.ready)], time.monotonic() + _BACK_S
+        awaited = {host for rank, host in enumerate(hosts) if rank not in past.lost}
         while True:
             here = {member.hello.host: member for member in self._membership.members()}
-            if not (missing := [host for host in wanted if host not in here]):
-                self._members = [here[host] for host in wanted]
-                return str(past.facts["environment"]["engine"])
-            if time.monotonic() > end:
-                away = f"the controller was away, and {len(missing)} of its nodes' containers did not come back"
-                raise Failed(f"{away}: {', '.join(missing)}")
+            if awaited <= here.keys() or time.monotonic() > end:
+                break
             time.sleep(0.2)
+        addresses = [past.ready[rank].mesh_address.rpartition(":")[0] for rank in range(len(hosts))]
+        self._members = [
+            here.get(host) or absent(host, address) for host, address in zip(hosts, addresses, strict=True)
+        ]
+        if not awaited & here.keys():
+            raise Failed("the controller was away, and none of its nodes' containers came back")
+        return str(environment["engine"])
 
     def open(self, job: Job, sink: Sink) -> dict[str, Any]:
         sink.phase(f"links of {job.world} containers")

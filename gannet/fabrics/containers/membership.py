@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from gannet.fabrics.addresses import MESH_DEVICE
 from gannet.fabrics.containers.hello import answer_of, wrong_with
 from gannet.fabrics.credentials import gate
 from gannet.fabrics.entrance.entrance import Entrance
@@ -39,6 +40,7 @@ class RemoteAgent:
         self._open: dict[int, Future[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         self.gone = False
+        self.away = ""  # see MayBeAway
         self.fault = ""  # why its connection was ended
 
     def request(self, op: str, timeout_s: float = 30.0, **arguments: Any) -> dict[str, Any]:
@@ -105,6 +107,14 @@ class RemoteAgent:
         for waiting in left:
             waiting.set_result({"gone": True})
         self._orders.put(None)
+
+
+def absent(host: str, mesh_address: str) -> RemoteAgent:
+    """The agent of a container that is not there."""
+    agent = RemoteAgent(control_pb2.AgentHello(host=host, mesh_device=MESH_DEVICE, mesh_address=mesh_address))
+    agent.away = f"{agent.name}: its container did not come back to the controller, which was away"
+    agent.leave()
+    return agent
 
 
 class Membership(control_pb2_grpc.MembershipServicer):

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gannet.fabrics.job import LinkAgent, Restartable
+from gannet.fabrics.job import LinkAgent, MayBeAway, Restartable
 from gannet.fabrics.links.core_links import CoreLinks
 from gannet.netem.agent.client import AgentError, AgentGone
 from gannet.netem.links.plan import InterfacePlan
@@ -63,7 +63,9 @@ class AgentPool:
     ) -> None:
         self._agents, self._on_lost, self._core = list(agents), on_lost, core or CoreLinks()
         self._plans: Sequence[InterfacePlan] = ()
-        self.gone: dict[int, str] = {}
+        self.gone = {
+            rank: agent.away for rank, agent in enumerate(agents) if isinstance(agent, MayBeAway) and agent.away
+        }
         self._restarts: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2 * len(agents) + 2, "links")

@@ -96,7 +96,7 @@ class LiveLinks:
             self.plans = self._plan(self._journal.state)
             answers = self._pool.apply(self._engine, self.plans)
             for done in answers:
-                if done.gone or not done.ok:
+                if not done.ok:
                     raise RuntimeError(f"links of node {done.rank}: {done.error or done.complaint}")
             self._steps.applied(self.plans, answers)
             self.applied_stack = in_one(self._ask_or_raise("stack", lambda rank: self._stack.model_dump()))

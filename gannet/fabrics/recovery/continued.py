@@ -1,7 +1,7 @@
 """The session of a run whose controller was away: nodes have trained on, and are taken back.
 
 Links stay as their agents have them while no controller is there; now those apply that the schedule has for this
-moment. Changes by hand end. A node that does not come within the grace is lost. Where messages are encrypted, a node
+moment. Changes by hand end. A node that does not come within some time is lost. Where messages are encrypted, a node
 that is lost from now on does not come back: the authority of the run's certificates was in the former controller's
 memory alone.
 """
@@ -12,7 +12,7 @@ import logging
 import time
 from dataclasses import replace
 
-from gannet.fabrics.job import Job, Sink
+from gannet.fabrics.job import Job, MayBeAway, Sink
 from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.on_loss import tell_left
 from gannet.fabrics.recovery.past import Past
@@ -22,6 +22,9 @@ from gannet.fabrics.session.preparation import links_of
 from gannet.fabrics.session.session import Session
 
 log = logging.getLogger(__name__)
+
+_COME_S = 45.0
+"""For a node that is there to come: it looks for the controller every few seconds."""
 
 
 def session_of(job: Job, sink: Sink, node_host: NodeHost, engine: str, operator: Operator) -> Session:
@@ -58,17 +61,13 @@ class ContinuedSession(Session):
             self.steps[rank], self.t_s[rank] = step, past.t_s[rank]
         self.ready, self.lost, self.stop_wanted = dict(past.ready), dict(past.lost), past.stopping
         self.alive = set(range(job.world)) - self.lost.keys() - past.finished
-        for rank, report in past.reports:
-            if report.WhichOneof("kind") in ("finished", "failed", "refused") and rank not in self.lost:
-                self._hear(rank, report)
         self.stopping.last_step = past.last_step
         self.watch(past.certificate, self._reasons)
         self.awaited = set(self.alive)
         self.controller = self.node_host.controller(job)
         self.controller.expect_again(past.known, past.finished)
         self.controller.start(self.node_host.serve_at)
-        assert job.recovery is not None
-        self._until_s = time.monotonic() + job.recovery.grace_s
+        self._until_s = time.monotonic() + _COME_S
 
     def _reasons(self) -> list[str]:
         assert self.live is not None
@@ -85,6 +84,12 @@ class ContinuedSession(Session):
         log.warning("%s", self._away)
         self.sink.links({"t_s": now_s, "event": "controller-away", "from_s": self._past.away_s, "detail": self._away})
         self.live.start(now_s)
+        for rank, report in self._past.reports:
+            if report.WhichOneof("kind") in ("finished", "failed", "refused") and rank not in self.lost:
+                self._hear(rank, report)
+        for rank, agent in enumerate(self.node_host.agents):
+            if rank in self.awaited and isinstance(agent, MayBeAway) and agent.away:
+                self._lose(rank, agent.away)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, CameAgain):
@@ -94,6 +99,9 @@ class ContinuedSession(Session):
     def _greet(self, rank: int) -> None:
         """Tell a node that came again what it may have missed; it knows some of it already."""
         assert self.controller is not None
+        if rank in self.lost:
+            self.controller.order(rank, abort={"reason": f"this node was given up: {self.lost[rank]}"})
+            return
         self.awaited.discard(rank)
         self.waits.moves(rank)
         log.info("node %d trained on, and is here", rank)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
-from gannet.fabrics.recovery.past import Past
+from gannet.fabrics.recovery.past import Past, Recovery
 from gannet.netem.process import clock_name
 from gannet.node.wire import control_pb2
 
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
 
 class Diary:
-    """Appends to the file at `path`; None: nothing is written. `clean` removes it, once the run is over."""
+    """Appends to the file at `path`; None: nothing is written. Who has written the run's summary removes it.
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    `taken_up`: another controller has begun it. The last line may have been cut short then.
+    """
+
+    def __init__(self, path: Path | None, taken_up: bool = False) -> None:
         self._file: TextIO | None = None
         self._last_step: int | None = None
         if path is not None:
             number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             self._file = os.fdopen(number, "a", encoding="utf-8")
-            os.ftruncate(number, path.read_bytes().rfind(b"\n") + 1)  # the last line may have been cut short
+            os.ftruncate(number, path.read_bytes().rfind(b"\n") + 1 if taken_up else 0)
 
     def joined(self, rank: int, verifier: str) -> None:
         """A process has this rank."""
@@ -63,17 +65,21 @@ class Diary:
         """The run is to end."""
         self._write({"stopping": True})
 
-    def clean(self) -> None:
-        """Remove the file."""
-        if self._file is not None and self._path is not None:
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
             self._file.close()
             self._file = None
-            self._path.unlink(missing_ok=True)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+
+
+def diary_of(recovery: Recovery | None) -> Diary:
+    """The diary of a run; of one that no controller can take up, one that nothing is written to."""
+    return Diary(None) if recovery is None else Diary(recovery.diary, taken_up=recovery.past is not None)
 
 
 def read_past(path: Path) -> Past | None:

@@ -19,7 +19,7 @@ from gannet.fabrics.links.operator_server import Operator
 from gannet.fabrics.links.silent_links import SilentLinks
 from gannet.fabrics.not_finite import NotFinite
 from gannet.fabrics.on_loss import stopped_by_loss, tell_left
-from gannet.fabrics.recovery.diary import Diary
+from gannet.fabrics.recovery.diary import diary_of
 from gannet.fabrics.session.controller import Controller
 from gannet.fabrics.session.cut_edges import cut_edges
 from gannet.fabrics.session.events import Checkpointed, Deposited, Event, Joined, Left, Reported
@@ -59,7 +59,7 @@ class Session:
         self.present = set(range(job.world)) - job.join_at_s.keys()  # when training begins
         self.warmed, self.alive = set[int](), set[int]()
         self.awaited: set[int] = set()  # of these, those that are not here yet: the controller was away
-        self.diary = Diary(job.recovery.diary if job.recovery else None)
+        self.diary = diary_of(job.recovery)
         self.lost: dict[int, str] = {}
         self.link_watch: LinkWatch | None = None
         self.steps = dict.fromkeys(range(job.world), job.resumed.step if job.resumed else 0)
@@ -92,7 +92,7 @@ class Session:
             log.info("failed: %s", self.outcome.reason)
         except KeyboardInterrupt:
             self.outcome.status, self.outcome.reason = "stopped", "interrupted by the user"
-        self.diary.clean()
+        self.diary.close()
         self.outcome.lost = self.lost
         if self.findings is not None:  # with what was wrong with the links during training
             self.outcome.certificate = self.findings.certificate()

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from gannet.experiment import serve
+from gannet.fabrics.containers import fabric
 from gannet.fabrics.containers.fabric import ContainersFabric, Endpoints
 from gannet.fabrics.credentials import Credentials
 from gannet.fabrics.entrance.bundles import read_identity
@@ -22,8 +23,8 @@ from gannet.netem.measure.certificate import Certificate
 
 
 def main() -> int:
-    """Arguments: a JSON object of `spec`, `out`, `control`, `agents`, `nodes`, `alive` (a file of its own) and
-    `credentials` (a folder).
+    """Arguments: a JSON object of `spec`, `out`, `control`, `agents`, `nodes`, `alive` (a file of its own),
+    `credentials` (a folder) and `back_s`: how long a container is waited for that is to come back.
     """
     given: dict[str, Any] = json.loads(sys.argv[1])
     folder = Path(given["credentials"])
@@ -39,6 +40,7 @@ def main() -> int:
     for name, value in replaced.items():
         setattr(serve, name, value)
     Credentials.read = classmethod(lambda cls, *folder: credentials)  # type: ignore[method-assign, assignment]
+    fabric._BACK_S = given["back_s"]
     preparation.measure_links = lambda *links: Certificate()  # type: ignore[assignment, attr-defined]
     environment = {"GANNET_NODES": str(given["nodes"])}
     return 0 if serve.serve(given["spec"], given["out"], environment, Console(width=200)) else 1

@@ -5,14 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from safetensors.torch import save_file
+from torch import zeros
 
+from gannet.experiment.exploded import Exploded
 from gannet.experiment.job import job_of as job_of_spec
-from gannet.experiment.runner import begin_comparison, run_one
-from gannet.experiment.take_up import DIARY, left_behind, taken_up
-from gannet.fabrics.job import ISLANDS, LEFT_EARLY, Job, LinkChange, Outcome, islands_line, lost_line, returned_line
+from gannet.experiment.runner import run_one
+from gannet.experiment.sinks import ScoreGoal
+from gannet.experiment.take_up import DIARY, look_again, taken_up
+from gannet.fabrics.job import (
+    ISLANDS,
+    LEFT_EARLY,
+    NODE_LOST,
+    Job,
+    LinkChange,
+    Outcome,
+    islands_line,
+    lost_line,
+    returned_line,
+)
 from gannet.fabrics.recovery.diary import Diary, read_past
 from gannet.fabrics.recovery.known import Known
 from gannet.fabrics.recovery.past import Recovery
@@ -63,8 +77,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert past.now_s() >= 0.0
     past.lost[0] = "killed"
     assert set(past.known) == {1, 2}
-    diary.clean()
-    assert not path.exists()
+    diary.close()
 
 
 def test_another_process_of_a_node_has_its_own_key_and_counts_from_one(tmp_path: Path) -> None:
@@ -84,9 +97,16 @@ def test_a_line_that_was_cut_short_is_dropped_and_the_next_process_writes_on(tmp
         file.write('{"last_st')
     past = read_past(path)
     assert past is not None and past.last_step is None
-    Diary(path).last_step(7)
+    Diary(path, taken_up=True).last_step(7)
     past = read_past(path)
     assert past is not None and past.last_step == 7
+
+
+def test_a_run_that_begins_again_has_nothing_of_the_former_ones_diary(tmp_path: Path) -> None:
+    path = tmp_path / DIARY
+    written(path)
+    Diary(path).joined(0, "a verifier")
+    assert read_past(path) is None
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "nonsense", '{"rank": 1, "report": {"ready": 3}}'])
@@ -153,24 +173,6 @@ def test_what_is_over_is_no_hindrance(tmp_path: Path) -> None:
     assert job.recovery is not None and job.recovery.past is not None and job.recovery.past.lost == {}
 
 
-def test_a_run_of_this_cluster_that_was_there_a_moment_ago_is_found(tmp_path: Path) -> None:
-    begin_comparison(comparison(seeds=[1, 2, 3]), tmp_path)
-    folders = [tmp_path / "run" / f"seed-{seed}" for seed in (1, 2, 3)]
-    folders[0].mkdir(parents=True)
-    (folders[0] / "summary.json").write_text("{}", encoding="utf-8")
-    left(folders[1], {"t_s": 1.0, "node": 0})
-    plan = left_behind([tmp_path], 60.0, CLUSTER)
-    assert plan is not None and plan.taken_up == {folders[1]} and not plan.again
-    assert [spec.seed for spec in plan.left] == [2, 3]
-    assert left_behind([tmp_path], 60.0, "another cluster") is None
-    assert left_behind([tmp_path], -1.0, CLUSTER) is None  # nobody waits any more
-    (folders[1] / "summary.json").write_text("{}", encoding="utf-8")
-    assert left_behind([tmp_path], 60.0, CLUSTER) is None  # it has ended
-    (folders[1] / "summary.json").unlink()
-    (folders[1] / DIARY).unlink()
-    assert left_behind([tmp_path], 60.0, CLUSTER) is None
-
-
 def test_a_ledger_that_is_taken_up_has_the_sums_of_one_that_was_not(tmp_path: Path) -> None:
     (spec,) = comparison().runs()
     with pytest.raises(Crash):
@@ -187,6 +189,38 @@ def test_a_ledger_that_is_taken_up_has_the_sums_of_one_that_was_not(tmp_path: Pa
     sent = sum(line["codec_bytes"] for line in before)
     assert ledger.total("codec", {}) == sent
     assert ledger.total("codec", {(rank, "codec"): 7 for rank in range(3)}) == 21  # of the whole run, not the rest
+
+
+class Judge:
+    """A goal that is reached once both nodes that are left have deposited a snapshot of step 20."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, int]] = []
+        self.awaited = {0, 1, 2}
+
+    def links(self, line: dict[str, Any]) -> None:
+        if line.get("event") == NODE_LOST:
+            self.awaited.discard(line["node"])
+
+    def snapshot(self, rank: int, step: int, *more: Any) -> bool:
+        self.parts.append((rank, step))
+        return step == 20 and all((each, 20) in self.parts for each in self.awaited)
+
+
+@pytest.mark.parametrize("recorded", [[(0, 20), (1, 20)], [(0, 20)]])
+def test_a_goal_sees_who_was_lost_and_the_last_snapshots(tmp_path: Path, recorded: list[tuple[int, int]]) -> None:
+    run = left(tmp_path, lost_line(3.0, 2, "killed"))
+    early = [(rank, step) for step in (0, 5, 10, 15) for rank in range(2)]
+    for rank, step in [*early, *recorded]:
+        path = run / "snapshots" / f"step-{step:06d}" / f"node-{rank}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"x": zeros(12)}, path)
+    job = taken_up(job_of(run / DIARY), run)
+    exploded, judge = Exploded(comparison().runs()[0], job), Judge()
+    look_again(exploded, cast(ScoreGoal, judge), job, run)
+    assert job.recovery is not None and job.recovery.past is not None
+    assert job.recovery.past.stopping == (len(recorded) == 2)
+    assert judge.parts == [*early[4:], *recorded] and exploded.reasons == []
 
 
 @pytest.mark.parametrize(

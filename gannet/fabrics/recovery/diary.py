@@ -11,11 +11,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
 from gannet.fabrics.recovery.past import Past, Recovery
+from gannet.ledger.full_disk import FullDisk, LineFile
 from gannet.netem.process import clock_name
 from gannet.node.wire import control_pb2
 
@@ -30,12 +31,13 @@ class Diary:
     """
 
     def __init__(self, path: Path | None, taken_up: bool = False) -> None:
-        self._file: TextIO | None = None
+        self._file: LineFile | None = None
         self._last_step: int | None = None
         if path is not None:
-            number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            self._file = os.fdopen(number, "a", encoding="utf-8")
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             os.ftruncate(number, path.read_bytes().rfind(b"\n") + 1 if taken_up else 0)
+            os.close(number)
+            self._file = LineFile(path, FullDisk(path.parent))
 
     def joined(self, rank: int, verifier: str) -> None:
         """A process has this rank."""
@@ -74,7 +76,6 @@ class Diary:
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
 
 
 def diary_of(recovery: Recovery | None) -> Diary:

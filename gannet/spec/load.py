@@ -16,6 +16,7 @@ from gannet.node.mistakes import message_of
 from gannet.node.mixing.registry import NAMES as RULES
 from gannet.node.tasks.config import TASK_NAMES, Settings
 from gannet.node.topologies.registry import TAGS
+from gannet.spec.nearby import with_nearby_files
 from gannet.spec.overrides import merge, nest
 from gannet.spec.python_source import SourceMissing, chosen_files, with_texts
 from gannet.spec.run_spec import SPEC_FOLDER, ComparisonSpec, RunSpec
@@ -103,7 +104,9 @@ def resolve(raw: Mapping[str, Any], where: str, overrides: Overrides = ()) -> Co
         try:
             chosen = chosen_files((key.removeprefix(f"arms.{arm}."), value) for key, value in sets)
             folder = Path(where).parent
-            resolved[str(arm)] = RunSpec.model_validate(with_start(with_texts(merged, folder, chosen), folder))
+            resolved[str(arm)] = RunSpec.model_validate(
+                with_start(with_texts(with_nearby_files(merged, folder), folder, chosen), folder)
+            )
         except ValidationError as error:
             mistakes += [prefix + line for line in explain(error)]
         except SourceMissing as error:

@@ -18,10 +18,11 @@ _TABLES = {"delays_ms": "delays", "round_trips_ms": "round_trips", "losses_perce
 
 def files_of(imported: Imported, out: Path, of: Path) -> dict[Path, str]:
     """The texts to be written, by path; `of` is the imported file. Raises FormatError."""
+    what, *suffixes = _WHAT[imported.kind]
+    if out.suffix not in suffixes:  # which is how a trace's CSV is told from Mahimahi's files
+        raise FormatError(f"{out}: {what} is a {suffixes[0]} file, so give -o such a name")
     if imported.kind == "trace":
         return {out: imported.content}
-    if out.suffix not in (".yaml", ".yml"):
-        raise FormatError(f"{out}: {_WHAT[imported.kind]} is a .yaml file, so give -o such a name")
     comments = [
         f"from {of} ({imported.format})",
         *imported.facts,
@@ -32,14 +33,19 @@ def files_of(imported: Imported, out: Path, of: Path) -> dict[Path, str]:
         beside = out.with_suffix(f".matrix{out.suffix}")
         links = dict(content["links"])
         tables = {name: links.pop(name) for name in _TABLES if name in links}
-        content["links"] = {**links, **{_TABLES[name]: str(beside) for name in tables}}
+        content["links"] = {**links, **{_TABLES[name]: beside.name for name in tables}}
         others[beside] = yaml_of(tables, [f"the matrices of {out}"])
     if imported.kind == "links":
         comments += [f"node {rank}: {name}" for rank, name in enumerate(imported.names)]
     return {out: yaml_of(content, comments), **others}
 
 
-_WHAT = {"links": "a spec", "matrix": "a matrix", "profile": "a profile"}
+_WHAT = {
+    "links": ("a spec", ".yaml", ".yml"),
+    "matrix": ("a matrix", ".yaml", ".yml"),
+    "profile": ("a profile", ".yaml", ".yml"),
+    "trace": ("a trace", ".csv"),
+}
 
 
 def yaml_of(content: Mapping[str, Any], comments: list[str]) -> str:

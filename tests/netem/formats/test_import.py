@@ -13,6 +13,7 @@ from gannet.netem.formats.base import Source
 from gannet.netem.formats.registry import recognised
 from gannet.netem.links.regions import load_matrix
 from gannet.spec.links import LinksSpec
+from gannet.spec.load import load_spec
 from tests.netem.formats.graphs import examples
 from tests.netem.formats.matrices.test_matrices import MARKDOWN, PLANETLAB
 
@@ -89,9 +90,19 @@ def test_a_large_network_has_its_matrices_in_a_file_of_their_own(tmp_path: Path)
     file.write_text(f"graph [ {nodes} {edges} ]")
     status, output = told(str(file), "-o", str(out))
     assert status == 0 and "out.matrix.yaml" in output
-    links = LinksSpec.model_validate(yaml12.load(out.read_text())["links"])
+    links = load_spec(out, base={"task": "game", "algorithm": "local", "stop": {"steps": 1}}).arms["run"].links
     assert links.state.edges[0, 39].delay_ms == 78
     assert links.state.edges[5, 7].loss_percent == pytest.approx(100 * (1 - 0.99**2))
+
+
+def test_a_file_gets_the_suffix_by_which_it_is_read_again(tmp_path: Path) -> None:
+    trace, network = tmp_path / "trace", tmp_path / "network"
+    trace.write_text("0\n1\n5\n9\n")
+    network.write_text(examples.CROSS_SILO)
+    for file, name, other in ((trace, "a.down", ".csv"), (trace, "a.yaml", ".csv"), (network, "a.csv", ".yaml")):
+        status, output = told(str(file), "-o", str(tmp_path / name))
+        assert status == 2 and f"is a {other} file, so give -o such a name" in output
+        assert not (tmp_path / name).exists()
 
 
 def test_files_that_are_none_of_these(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ def taken_up(job: Job, run: Path) -> Job:
         raise ValueError("the controller was away while nodes trained without each other, since links were cut")
     for step in steps_in(run):
         past.steps[step.node], past.t_s[step.node] = step.step, step.t_s
+        past.away_s = max(past.away_s, step.t_s)
     certificate = read_json(run / "certificate.json")
     if certificate is None:
         raise ValueError("the controller was away, and there is no certificate of the links")

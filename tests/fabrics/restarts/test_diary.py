@@ -166,6 +166,12 @@ def test_what_nodes_had_yet_to_agree_on_is_not_taken_up(
         taken_up(job_of(run / DIARY, **changes), run)
 
 
+def test_a_step_shows_that_the_controller_was_there(tmp_path: Path) -> None:
+    run = left(tmp_path, {"t_s": 0.2, "node": 1})
+    job = taken_up(job_of(run / DIARY), run)
+    assert job.recovery is not None and job.recovery.past is not None and job.recovery.past.away_s == 0.5
+
+
 def test_what_is_over_is_no_hindrance(tmp_path: Path) -> None:
     events = [lost_line(3.0, 0, "killed"), returned_line(4.0, 0, 1, 9), islands_line(5.0, [[0], [1, 2]], "")]
     run = left(tmp_path, *events, {**islands_line(6.0, [[0, 1, 2]], ""), "event": ISLANDS})

@@ -18,20 +18,18 @@ from gannet.node.training.worker import Step, Worker
 
 async def ddp(worker: Worker, config: DdpConfig) -> AsyncGenerator[Step, None]:
     """x ← x − OAdam(hook's mean_i g_i)."""
-    x = worker.initial()
-    oadam = OAdam(worker.task, worker.config.optimizer, x)
-    k = 0
-    while True:
+    x = worker.start()
+    oadam = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x))
+    for step in worker.steps():
         g = await worker.gradient(x)
         field, buffers = await AllReduce(g.field, g.buffers, g.active)
         if not all_finite(field):  # this node's own was finite
             raise OutOfRange(
-                f"rank {worker.rank}: the mean gradient of step {k + 1} is not finite, though the node's own is: "
+                f"rank {worker.rank}: the mean gradient of step {step} is not finite, though the node's own is: "
                 f"hook {config.hook} cannot hold some node's values: use hook none, or a lower learning rate if they "
                 "grow"
             )
-        for vector in vectors_of(config, worker.task.layout, k):
+        for vector in vectors_of(config, worker.task.layout, step - 1):
             worker.peers.codec_bytes += ring_sent_bytes(*vector, worker.rank, worker.world)
         x = oadam.step(x, g._replace(field=field, buffers=buffers))
-        k += 1
         yield Step(x, g.losses)

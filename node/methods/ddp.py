@@ -37,7 +37,6 @@ class DdpConfig(Method):
     all_reduce: ClassVar[str] = "gannet.node.process.torch_ddp:DdpMean"
     gossips: ClassVar[bool] = False
     not_per_player: ClassVar[str] = "averages the gradients of all players at once, by PyTorch's own means"
-    not_resumable: ClassVar[str] = "ddp's state is inside PyTorch and gloo"
     not_modelled: ClassVar[str] = (
         "runs PyTorch's own gloo, which the virtual fabric does not model: use fabric: namespaces, or algorithm "
         "cp-oadam with collective: ring, average: gradients, as many bytes"

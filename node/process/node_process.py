@@ -219,9 +219,8 @@ class _Life:
             self._key.credentials(assignment.certificate, assignment.authority),
         )
         if foreign := config.algorithm.traits.all_reduce:  # imported only now: that takes a second and memory
-            layout = worker.task.layout
             self._collective = load(foreign)(
-                config.algorithm, layout, worker.rank, worker.world, config.exchange, self._waiting
+                config.algorithm, worker.task.layout, worker.rank, worker.world, config.exchange, self._waiting
             )
         mesh = self._in_loop(exchange.serve(self._place.mesh))
         setup_s = time.monotonic() - begin
@@ -250,6 +249,7 @@ class _Life:
             # Rank 0 keeps gloo's store at the port after its exchange's.
             host, _, port = addresses[0].rpartition(":")
             self._collective.join(f"{host}:{int(port) + 1}", self._place.mesh_device)
+            worker.keep("collective", self._collective)  # only now: joining averages zeros, which changes its state
         self._returns = Returns(Meeting(steps_between(config), worker.made), exchange, self._line, self._loop)
         self._line.post(warmed=control_pb2.Warmed())
         log.info(

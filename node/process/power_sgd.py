@@ -57,6 +57,37 @@ class PowerSgd:
         """Count steps from here: those before were no training."""
         self._state.iter = 0
 
+    def state(self) -> dict[str, Tensor]:
+        """The steps counted so far, the random stream, and from the first compressed step on the memories.
+
+        The hook's own random numbers are left out: it draws one for the first Q, and none where there is a Q.
+        """
+        memories = {name: memory[self._bucket] for name, memory in self._memories().items() if self._bucket in memory}
+        return {"iter": torch.tensor(self._state.iter), "random": self._random.get_state(), **memories}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue where `state` was taken, after a first pass with the module's final bucket.
+
+        Raises KeyError where an entry is missing, ValueError where a memory has another length.
+        """
+        iteration, random = int(state.pop("iter")), state.pop("random")
+        lengths = {
+            "error": max(place.values.stop for place in self._places.values()),
+            "q": max(place.q.stop for place in self._places.values()),
+        }
+        if state:
+            for name, memory in self._memories().items():
+                if name in lengths and state[name].numel() != lengths[name]:
+                    raise ValueError(f"PowerSGD's {name} has {state[name].numel()} values, not {lengths[name]}")
+                memory[self._bucket] = state.pop(name)
+        self._random.set_state(random)
+        self._state.iter = iteration
+
+    def _memories(self) -> dict[str, dict[int, Tensor]]:
+        """By the bucket's number: what was not sent, and the matrices, whose P is only room for the next one."""
+        state = self._state
+        return {"error": state.error_dict, "p": state.p_memory_dict, "q": state.q_memory_dict}
+
     @contextmanager
     def passing_over(self, idle: Collection[int]) -> Iterator[None]:
         """While DDP averages one step's gradients: the parameters with these numbers do not move, and are zero."""

@@ -48,7 +48,8 @@ class DdpMean:
     """Averages gradients over all nodes. One of these a process at a time, for gloo's group is the process's.
 
     `layout`: of the task. `on_wait(source, step)` is called once when a step has waited for `limits.patience_s`.
-    `join`, `average`, `settle` and `close` are for the training thread, `lose` and `abort` for any.
+    `join`, `average`, `state`, `load_state`, `settle` and `close` are for the training thread, `lose` and `abort` for
+    any.
     """
 
     def __init__(
@@ -112,6 +113,18 @@ class DdpMean:
         """Leave the group. Where gloo still waits for a peer, only the end of the process ends that."""
         if self._pending is None and dist.is_initialized():
             dist.destroy_process_group()
+
+    def state(self) -> dict[str, Tensor]:
+        """The steps averaged so far, and what PowerSGD keeps from step to step; to be called between averages."""
+        kept = {} if self._compressed is None else self._compressed.state()
+        return {"step": torch.tensor(self._step), **kept}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue where `state` was taken; after `join`. Raises ValueError where it is of other buckets."""
+        step = int(state.pop("step"))
+        if self._compressed is not None:
+            self._compressed.load_state(state)
+        self._step = step
 
     # For threads that have news.
 

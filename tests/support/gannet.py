@@ -53,18 +53,18 @@ def start(folder: Path, command: list[str], prefix: Sequence[str] = (), **change
     )
 
 
-def start_resume(folder: Path, command: str = "resume") -> subprocess.Popen[str]:
+def start_resume(folder: Path, command: str = "resume", *options: str) -> subprocess.Popen[str]:
     """`gannet resume folder/out`, running."""
-    argv = [sys.executable, "-m", "gannet", command, str(folder / "out")]
+    argv = [sys.executable, "-m", "gannet", command, str(folder / "out"), *options]
     environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"}
     return subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=folder
     )
 
 
-def in_folder(folder: Path, command: str) -> Ran:
+def in_folder(folder: Path, command: str, *options: str) -> Ran:
     """`gannet COMMAND folder/out`, to its end."""
-    process = start_resume(folder, command)
+    process = start_resume(folder, command, *options)
     output, _ = process.communicate(timeout=600)
     return Ran(process.returncode, output, folder)
 

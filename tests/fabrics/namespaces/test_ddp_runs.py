@@ -16,7 +16,7 @@ from gannet.node.data.config import DataConfig
 from gannet.node.methods.ddp import DdpConfig, ring_sent_bytes, vectors_of
 from gannet.node.tasks import build_sampler
 from gannet.node.tasks.config import TaskConfig
-from tests.support.gannet import QUICK, Ran, gannet, node_process, start
+from tests.support.gannet import QUICK, Ran, gannet, in_folder, node_process, start
 
 pytestmark = pytest.mark.real("runs")
 
@@ -64,6 +64,17 @@ def test_the_formula_and_the_interface_agree(real: Ran, arm: str) -> None:
     assert not any(word in reason for reason in summary["reasons"] for word in ("lost", "failed", "missing"))
     # Frames' headers; gloo's own, three a segment, in frames of their own; as many acknowledgements.
     assert 1.03 * codec <= interface <= 1.06 * codec + 12 * 3 * len(vectors) * (3 * 48 + 6 * 66)
+
+
+def test_a_resumed_run_has_the_bits_of_one_that_never_stopped(real: Ran, tmp_path: Path) -> None:
+    """Step 3 is the first that PowerSGD compresses: what it left out, and its Q, decide the steps after it."""
+    spec = {"algorithm": ARMS["powersgd"]["algorithm"], "stop": {"steps": 3}, "checkpoint_every": 3}
+    first = gannet(tmp_path, ["run"], **spec)
+    assert first.status == 0, first.output
+    ran = in_folder(tmp_path, "resume", "--set", "stop.steps=6")
+    assert ran.status == 0, ran.output
+    assert ran.summary()["resumed_after"] == [3]
+    np.testing.assert_array_equal(states(ran, "run", 6), states(real, "powersgd", 6))
 
 
 def test_without_a_node_the_run_ends_and_says_why(tmp_path: Path) -> None:

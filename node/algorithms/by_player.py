@@ -50,9 +50,9 @@ class PartWorker(Worker):
         """The player's part of the initial x."""
         return self.part.of(self._x)
 
-    def keep(self, name: str, thing: Kept) -> Kept:
+    def keep(self, name: str, thing: Kept, own: bool = False) -> Kept:
         """Kept by the whole run, under the player's name."""
-        return self._whole.keep(f"{self._player}/{name}", thing)
+        return self._whole.keep(f"{self._player}/{name}", thing, own)
 
     async def gradient(self, x: Tensor) -> Gradient:
         """This part of the whole task's gradient."""

@@ -23,10 +23,14 @@ from gannet.node.training.worker import Step, Worker
 
 
 async def deepsqueeze(worker: Worker, config: DeepSqueezeConfig) -> AsyncGenerator[Step, None]:
-    """The three lines above; the only state is δ, in the ErrorFeedback."""
+    """The three lines above; the only state is δ, in the ErrorFeedback.
+
+    δ_i is what C has left out of this node's own x: one that comes back with a neighbour's x begins with δ_i = 0, as
+    all nodes do at the start.
+    """
     x = worker.start()
     oadam, channel = worker.keep("oadam", OAdam(worker.task, worker.config.optimizer, x)), Channel(worker)
-    memory = worker.keep("error", ErrorFeedback(channel.codec, channel.coarse_count))
+    memory = worker.keep("error", ErrorFeedback(channel.codec, channel.coarse_count), own=True)
     peers = worker.peers
     while True:
         g = await worker.gradient(x)

@@ -16,6 +16,7 @@ class DeepSqueezeConfig(Method):
     symmetric_graph: ClassVar[bool] = True
     takes_turns: ClassVar[bool] = True
     not_in_islands: ClassVar[str] = ""
+    not_returning: ClassVar[str] = ""
 
     name: Literal["deepsqueeze"]
     eta: Annotated[float, Field(gt=0, le=1)] = 0.1

@@ -92,6 +92,7 @@ class Worker:
         self._now = 0  # the step that `steps` named last
         self.parts_at_work: list[Worker] = []  # where players are exchanged separately, a worker for each
         self._from: Checkpoint | None = None
+        self._from_neighbour = False
         self._owners: dict[str, Keeps] = {"task": self.task, "codec": codec}
         self.leaving: list[Callable[[], Awaitable[None]]] = []  # to be awaited after the last step
         self.players = PlayersPeers(self.parts, self.peers)
@@ -164,7 +165,7 @@ class Worker:
         """
         own = self.owner
         own.check(replace(neighbour.owner, rank=own.rank), f"state of node {neighbour.owner.rank}")
-        self._from, self.begin_s = neighbour.without(list(self._owners)), t_s
+        self._from, self.begin_s, self._from_neighbour = neighbour.without(list(self._owners)), t_s, True
         self.made = self._now = met.step
         self._enter(met)
 
@@ -179,15 +180,19 @@ class Worker:
         for peers, number in zip(list(self.players.of.values()) or [self.peers], met.rounds, strict=True):
             peers.round = number
 
-    def keep(self, name: str, thing: Kept) -> Kept:
+    def keep(self, name: str, thing: Kept, own: bool = False) -> Kept:
         """Register state of an algorithm besides x; in a resumed run, returns it as it was in the checkpoint.
 
         No state that decides later steps may be left out: a checkpoint has x, the kept objects, and the worker's own.
+        `own`: it says something of this node alone, so that one that comes back with a neighbour's state leaves it as
+        it is at the start of a run.
         """
         if name in self._owners or "." in name:
             raise ValueError(f"{name!r} is no name for what an algorithm keeps, or there is one already")
         self._owners[name] = thing
-        if self._from is not None:
+        if self._from is not None and own and self._from_neighbour:
+            self._from.take(name)
+        elif self._from is not None:
             self._load(name)
         return thing
 

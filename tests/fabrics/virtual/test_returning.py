@@ -23,6 +23,7 @@ CAN: dict[str, dict[str, Any]] = {
     "server": {"name": "cp-oadam", "collective": "server"},
     "gossip-pga": {"name": "gossip-pga", "global_every": 6, "collective": "server"},
     "fedgan": {"name": "fedgan", "every": 4},
+    "deepsqueeze": {"name": "deepsqueeze"},
 }
 STEPS = 120
 
@@ -49,6 +50,41 @@ def test_a_node_that_comes_back_makes_the_others_steps_to_the_end(algorithm: dic
     assert all(step <= back["step"] for step in missing)
     assert not any(stats.missing for stats in memory.steps[2] if stats.step >= first)
     assert memory.states(STEPS).shape[0] == 4
+
+
+def test_deepsqueeze_returns_without_an_error_memory() -> None:
+    """All begin at one x, no gradient moves it, and all error memories are equal, so that nothing does until a node
+    is back whose memory is zero: from there on as in algorithm 1 of the paper, with top-k, in NumPy.
+    """
+    game, keep, eta = BilinearGame(0, dimension=20), 4, 0.25
+    codec = {"name": "top-k", "ratio": keep / game.size, "raw_below": 1}
+    algorithm = {"name": "deepsqueeze", "eta": eta}
+    job = virtual_job(algorithm, 4, STEPS, codec=codec, optimizer={"learning_rate": 1e-30})
+    faults: list[Fault] = [Kill(2, at_s=0.5), Return(2, at_s=1.5)]
+    memory, outcome = play(job, [BilinearGame(r, dimension=20) for r in range(4)], faults)
+    assert outcome.status == "finished" and not outcome.lost
+    (back,) = [line for line in memory.link_lines if line["event"] == "node-returned"]
+
+    def top(v: np.ndarray) -> np.ndarray:
+        kept = np.zeros_like(v)
+        at = np.argsort(-np.abs(v))[:keep]
+        kept[at] = v[at]
+        return kept
+
+    x = np.tile(game.initial().numpy(), (4, 1))
+    error = np.zeros_like(x)
+    for step in range(1, STEPS + 1):
+        if step == back["step"] + 1:
+            error[2] = 0
+        sent = np.stack([top(each) for each in x + error])
+        error = x + error - sent
+        x = x + eta * ((np.roll(sent, 1, axis=0) + np.roll(sent, -1, axis=0) + sent) / 3 - sent)
+        if step in (back["step"], back["step"] + 1, back["step"] + 7):
+            states = memory.states(step)
+            np.testing.assert_allclose(
+                states, x if len(states) == 4 else np.delete(x, 2, axis=0), rtol=1e-4, atol=1e-5
+            )
+    assert np.abs(x[2] - x[0]).max() > 0.01
 
 
 def test_it_begins_with_a_neighbours_state_as_it_crossed_the_link() -> None:

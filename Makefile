@@ -19,7 +19,7 @@ help:  ## list these targets
 demo: system $(VENV)/.installed  ## run the comparison of the README: about six minutes, with a report at the end
 	$(BIN)/gannet demo
 
-test: system $(VENV)/.dev  ## run all tests: some fifty minutes on two processors with nothing else to do
+test: system $(VENV)/.dev  ## run all tests: some seventy minutes on two processors with nothing else to do
 	@command -v iperf3 >/dev/null || { $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q --no-install-recommends iperf3; }
 	@status=0; \
 	$(BIN)/python -m pytest -n $(PROCESSORS) --dist loadfile -m "$(PURE)" --durations=25 || status=1; \

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from gannet.experiment.checks import as_lines, mistakes_in, show_data
+from gannet.experiment.folders import run_folder
 from gannet.experiment.progress import LiveDisplay
 from gannet.experiment.resume import ALLOW, ResumePlan, changes_since, set_aside
 from gannet.experiment.runner import add_scores, begin_comparison, failed_run, run_one
@@ -125,11 +126,6 @@ def execute(
 
 def _summary(run: Path) -> Summary:
     return validate(Summary, read_json(run / "summary.json") or {}, run / "summary.json", None)
-
-
-def run_folder(folder: Path, spec: RunSpec) -> Path:
-    """<arm>/seed-<s> in the comparison's folder."""
-    return folder / spec.arm / f"seed-{spec.seed}"
 
 
 def score_all(

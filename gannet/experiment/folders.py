@@ -5,6 +5,15 @@ from __future__ import annotations
 import time
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gannet.spec.run_spec import RunSpec
+
+
+def run_folder(folder: Path, spec: RunSpec) -> Path:
+    """<arm>/seed-<s> in the comparison's folder."""
+    return folder / spec.arm / f"seed-{spec.seed}"
 
 
 def new_folder(out: str | Path | None, name: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gannet.experiment.folders import run_folder
 from gannet.fabrics.job import Job, Resumed
 from gannet.ledger.checkpoints import CheckpointFolder
 from gannet.ledger.files import read_json, read_yaml
@@ -60,8 +61,8 @@ def resume_plan(folder: Path, allow_changes: bool = False, stop: Sequence[str] =
     resumed: set[Path] = set()
     again: set[Path] = set()
     for spec in comparison.runs():
-        place = root / spec.arm / f"seed-{spec.seed}"
-        if _status(place) == "finished":
+        place = run_folder(root, spec)
+        if status_of(place) == "finished":
             if not stop or _reached(place, spec.stop):
                 continue
             _newest(place, spec.nodes)  # an error: what has finished is not made again from its start
@@ -95,7 +96,7 @@ def changes_since(plan: ResumePlan) -> dict[tuple[str, int], tuple[str, ...]]:
     from gannet.node.training.checkpoint import Checkpoint, CheckpointError
 
     def place(spec: RunSpec) -> Path:
-        return plan.folder / spec.arm / f"seed-{spec.seed}"
+        return run_folder(plan.folder, spec)
 
     done = [(spec, recorded_origin(place(spec))) for spec in plan.comparison.runs() if spec not in plan.left]
     found = {}
@@ -240,9 +241,9 @@ def _reached(run: Path, stop: StopSpec) -> bool:
     )
 
 
-def _status(run: Path) -> str:
-    summary = read_json(run / "summary.json")
-    return "interrupted" if summary is None else str(summary.get("status"))
+def status_of(run: Path) -> str:
+    """How the run in that folder ended; empty: it has no summary."""
+    return str((read_json(run / "summary.json") or {}).get("status", ""))
 
 
 def _newest(run: Path, world: int) -> int:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gannet.experiment.exploded import Exploded
-from gannet.experiment.resume import ResumePlan, comparison_in
+from gannet.experiment.folders import run_folder
+from gannet.experiment.resume import ResumePlan, comparison_in, status_of
 from gannet.experiment.sinks import ScoreGoal
 from gannet.fabrics.job import ISLANDS, LEFT_EARLY, NODE_JOINED, NODE_LOST, NODE_RETURNED, Job
 from gannet.fabrics.recovery.diary import read_past
@@ -38,10 +39,9 @@ def left_behind(folders: Iterable[Path], grace_s: float, cluster: str) -> Resume
             comparison, root = comparison_in(folder)
         except (OSError, ValueError):
             continue  # it was killed before it had written the spec
-        runs = [(spec, root / spec.arm / f"seed-{spec.seed}") for spec in comparison.runs()]
-        ended = [(spec, status) for spec, place in runs if (status := _status(place))]
-        left = [(spec, place) for spec, place in runs if not _status(place)]
-        if any(status == "stopped" for _, status in ended):
+        runs = [(spec, place := run_folder(root, spec), status_of(place)) for spec in comparison.runs()]
+        left = [(spec, place) for spec, place, status in runs if not status]
+        if any(status == "stopped" for *_, status in runs):
             left = []  # a run that a user stopped was the last
         train = frozenset(place for _, place in left if _trains(place))
         again = frozenset(place for _, place in left if place.exists()) - train
@@ -52,13 +52,9 @@ def left_behind(folders: Iterable[Path], grace_s: float, cluster: str) -> Resume
             frozenset(),
             again,
             taken_up=train,
-            ended=tuple(spec for spec, _ in ended),
+            ended=tuple(spec for spec, _, status in runs if status),
         )
     return None
-
-
-def _status(run: Path) -> str:
-    return str((read_json(run / "summary.json") or {}).get("status", ""))
 
 
 def _last_sign_s(folder: Path) -> float:

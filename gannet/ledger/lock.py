@@ -131,8 +131,8 @@ def _opened(path: Path) -> int:
     return file
 
 
-def _flock(file: int) -> bool:
-    """Whether this process has the lock now."""
+def flocked(file: int) -> bool | None:
+    """Whether this process has the lock of an open file now; None: the file system has no flock(2)."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -140,9 +140,16 @@ def _flock(file: int) -> bool:
     except OSError as error:
         if error.errno not in _NO_FLOCK:
             raise
-        holder = _holder(file)
-        return holder is None or not holder.alive()
+        return None
     return True
+
+
+def _flock(file: int) -> bool:
+    """Whether this process has the lock now."""
+    if (got := flocked(file)) is not None:
+        return got
+    holder = _holder(file)
+    return holder is None or not holder.alive()
 
 
 def _same(file: int, path: Path) -> bool:

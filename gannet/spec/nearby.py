@@ -19,6 +19,8 @@ def with_nearby_files(spec: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _found(value: Any, folder: Path) -> Any:
+    if isinstance(value, (int, float)):  # of which a matrix has a million
+        return value
     match value:
         case {"name": "python"}:  # its file is the spec's folder's alone, and keeps its name in messages
             return value

@@ -14,9 +14,11 @@ import grpc.aio
 from gannet.node.wire import exchange_pb2, exchange_pb2_grpc
 
 # Keys of the fields, which are a number and the type "length, then so many bytes".
-_HEADER_KEY, _DATA_KEY = 1 << 3 | 2, 2 << 3 | 2
+_HEADER_KEY, _DATA_KEY = (
+    number << 3 | 2 for number in (exchange_pb2.Chunk.HEADER_FIELD_NUMBER, exchange_pb2.Chunk.DATA_FIELD_NUMBER)
+)
 _LONGEST_VARINT = 5  # of a length below 4 GiB; gRPC messages are shorter
-_SERVICE = "gannet.exchange.v1.Exchange"
+_SERVICE = exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].full_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -39,6 +40,7 @@ from tests.netem.formats.graphs import examples
 
 WORLD = 4
 _VALUES = 64
+_MEMORY = "/dev/shm"
 _CODECS = [build_codec(name) for name in (*NAMES, "qsgd-4bit,bucket=16,scale=l2", "top-k,ratio=0.4", "sign,bucket=8")]
 _MOST_VALUES = 1 << 20  # that a payload of the codecs may claim here: more only costs time
 
@@ -146,20 +148,13 @@ def by_path(read: Callable[[Path], object], suffix: str) -> Callable[[bytes], ob
     return take
 
 
-class _file:
+@contextmanager
+def _file(data: bytes, suffix: str) -> Iterator[Path]:
     """A file of that content, in memory where the machine has such a folder, gone afterwards."""
-
-    def __init__(self, data: bytes, suffix: str) -> None:
-        handle, name = tempfile.mkstemp(suffix, dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-        os.write(handle, data)
-        os.close(handle)
-        self.path = Path(name)
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *_: object) -> None:
-        self.path.unlink()
+    with tempfile.NamedTemporaryFile(suffix=suffix, dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as file:
+        file.write(data)
+        file.flush()
+        yield Path(file.name)
 
 
 def topology(data: bytes) -> None:

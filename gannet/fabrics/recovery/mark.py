@@ -6,19 +6,16 @@ its controller's process lives. So one that is there and not locked is that of a
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gannet.ledger.lock import FolderBusy
+from gannet.ledger.lock import FolderBusy, flocked
 
 MARK = "controller.json"
 _FORMAT = 1
-_NO_FLOCK = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 
 
 @contextmanager
@@ -64,10 +61,5 @@ def is_left(folder: Path, cluster: str) -> bool:
 
 
 def _lock(file: int, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FolderBusy(f"{folder}: another controller works in this folder: wait for its end, or stop it") from None
-    except OSError as error:
-        if error.errno not in _NO_FLOCK:
-            raise
+    if flocked(file) is False:
+        raise FolderBusy(f"{folder}: another controller works in this folder: wait for its end, or stop it")
